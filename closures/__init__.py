@@ -1,0 +1,1 @@
+"""The closures that come with subgrid, each registered under the entry-point group `subgrid.closures`."""

@@ -1,0 +1,45 @@
+"""Hyperviscosity: damping that grows as a high power of the wavenumber."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr
+
+from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.spectral import Operators, Transforms
+
+
+class Hyperviscosity(Closure):
+    """du_hat/dt += -rate (|k|/k_cut)^(2 order) u_hat, averaged over the interval of its calls.
+
+    k_cut is the largest wavenumber along an axis that the 2/3 rule keeps, `rate` (1/time) the damping there. What is
+    answered is (exp(-r T) - 1)/T u_hat, T the time to the next call: held for T it takes off exactly the decay of
+    that time, so no rate is unstable. Any equation on a Fourier grid; ClosureError for finite volumes.
+    """
+
+    kind: ClassVar[str] = "classical"
+    order: Annotated[int, Field(ge=1, le=16)] = 4
+    rate: Annotated[float, Field(ge=0)] = 1.0
+    _factor: NDArray = PrivateAttr()
+    _transforms: Transforms = PrivateAttr()
+
+    def start(self, problem: Problem) -> Memory:
+        if problem.equation.kind != "semi-linear":
+            raise ClosureError(
+                f"Hyperviscosity is made for Fourier grids, not for {problem.equation.name} on finite volumes. "
+                "Remedy: choose another closure (`subgrid list`)"
+            )
+        grid = problem.grid
+        cut = max(2 * np.pi * c / length for c, length in zip(grid.cuts, grid.length, strict=True))
+        rate = self.rate * (Operators(grid).k2 / cut**2) ** self.order
+        span = problem.every * problem.step
+        self._factor = np.expm1(-rate * span) / span
+        self._transforms = Transforms(grid)
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
+        spectrum = self._transforms.to_spectrum(view.state)
+        return Tendency(self._transforms.to_physical(self._factor * spectrum)), memory

@@ -1,0 +1,21 @@
+"""No closure: the uncorrected model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
+
+
+class NoClosure(Closure):
+    """du/dt gains nothing. For any equation; a case without closures runs the same and skips the calls."""
+
+    kind: ClassVar[str] = "none"
+
+    def start(self, problem: Problem) -> Memory:
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
+        return Tendency(np.zeros_like(view.state)), memory

@@ -1,0 +1,69 @@
+"""The oracle: the true missing term, read from the reference run. The floor for any closure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PrivateAttr
+
+from subgrid.ingest.trajectories import Trajectories
+from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.random import SpectralNoise
+
+
+class Oracle(Closure):
+    """H(t) of the reference run at the time of the call, plus fresh noise of the true law if the model omits it.
+
+    reference: directory of the reference's trajectories; `subgrid run` and `subgrid compare` fill it in. Members
+    are shared out among the trajectories in equal blocks. ClosureError if the reference has no term at a time asked
+    for, or belongs to another equation or grid.
+    """
+
+    kind: ClassVar[str] = "oracle"
+    reference: Path | None = None
+    _term: NDArray = PrivateAttr()
+    _times: NDArray = PrivateAttr()
+    _owner: NDArray = PrivateAttr()
+    _noise: SpectralNoise | None = PrivateAttr()
+
+    def start(self, problem: Problem) -> Memory:
+        if self.reference is None:
+            raise ClosureError("oracle needs a reference run. Remedy: give the case a [reference] table")
+        try:
+            trajectories = Trajectories(self.reference)
+        except ValueError as error:
+            raise ClosureError(f"oracle: {error}") from None
+        made_for = trajectories.request
+        if made_for["equation"]["name"] != problem.equation.name:
+            raise ClosureError(
+                f"oracle: the reference is of {made_for['equation']['name']}, the case of {problem.equation.name}. "
+                "Remedy: leave `reference` out of the closure's options"
+            )
+        grid = made_for["grid"]
+        if tuple(grid["shape"]) != problem.grid.shape or not np.allclose(grid["length"], problem.grid.length):
+            raise ClosureError(
+                f"oracle: the reference was restricted to shape {grid['shape']} and length {grid['length']}, the case "
+                f"has {list(problem.grid.shape)} and {list(problem.grid.length)}. Remedy: leave `reference` out"
+            )
+        if made_for["term_steps"] is None:
+            raise ClosureError("oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself")
+        self._term, self._times = trajectories.term, trajectories.times("term")
+        share = len(problem.members) // self._term.shape[0]
+        self._owner = np.repeat(np.arange(self._term.shape[0]), share)
+        omitted = problem.equation.noise if not problem.equation.has("noise") else None
+        self._noise = omitted.law(problem.grid) if omitted else None
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
+        index = int(np.abs(self._times - view.time).argmin())
+        spacing = self._times[1] - self._times[0] if len(self._times) > 1 else 1.0
+        if abs(self._times[index] - view.time) > 1e-6 * spacing:
+            raise ClosureError(
+                f"oracle: the reference has no term at t = {view.time:g} (it has one every {spacing:g}). "
+                "Remedy: call it every so many steps as the case file says"
+            )
+        field = self._term[:, index].astype(np.float64)[self._owner]
+        return Tendency(field, noise=self._noise), memory

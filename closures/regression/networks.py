@@ -1,0 +1,434 @@
+"""Networks that map a resolved state to a closure term on a periodic grid.
+
+Every network commutes with translations, knows no coordinates, and maps a normalised state
+(batch, field, *grid) to a normalised term (batch, field, *grid) in float32, in one or two dimensions with
+axes ordered (y, x). Wavenumbers are integers (cycles per domain); amplitudes follow ``norm="forward"``, so a
+mode has the same amplitude on every grid. The low modes are reached by small Fourier matrices, not by a full
+FFT: for the few modes a closure needs, two matrix products cost less than the transform and no padding.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+Features = Literal["state", "vorticity-velocity"]
+
+
+@lru_cache(maxsize=128)
+def _fourier_matrices(points: int, highest: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Matrices between `points` grid values and the modes |k| <= `highest` of one axis.
+
+    Returns, in order: real to half-spectrum (points, 2 (highest + 1)), columns Re and Im in turn; its
+    inverse (2 (highest + 1), points); complex to full spectrum (points, 2 highest + 1), columns in FFT order;
+    its inverse (2 highest + 1, points). All multiply from the right: one large product, where a product from
+    the left would be one small one per field.
+    """
+    wavenumber = np.concatenate([np.arange(highest + 1), np.arange(-highest, 0)])
+    phase = 2 * np.pi / points * (np.outer(wavenumber, np.arange(points)) % points)
+    wave = np.exp(1j * phase)
+    half = wave[: highest + 1]
+    twice = np.where(np.arange(highest + 1) > 0, 2.0, 1.0)[:, None]
+    to_half = np.stack([half.real, -half.imag], axis=1).reshape(-1, points).T / points
+    from_half = np.stack([twice * half.real, -twice * half.imag], axis=1).reshape(-1, points)
+    with torch.inference_mode(False):  # cached: must stay usable in training
+        return tuple(
+            torch.from_numpy(np.ascontiguousarray(matrix)).to(device, kind)
+            for matrix, kind in (
+                (to_half, torch.float32),
+                (from_half, torch.float32),
+                (wave.conj().T / points, torch.complex64),
+                (wave, torch.complex64),
+            )
+        )
+
+
+def low_modes(field: torch.Tensor, highest: int, dimensions: int) -> torch.Tensor:
+    """u_hat(k) = 1/N sum_x u(x) exp(-2 pi i k.x / n) for |k_i| <= highest, on the last `dimensions` axes.
+
+    Returns complex (..., highest + 1) in 1D and (..., 2 highest + 1, highest + 1) in 2D: the layout of
+    ``rfftn(norm="forward")`` with the higher modes left out. Each axis needs more than 2 `highest` points.
+    """
+    to_half = _fourier_matrices(field.shape[-1], highest, field.device)[0]
+    spectrum = torch.view_as_complex((field @ to_half).unflatten(-1, (highest + 1, 2)))
+    if dimensions == 2:
+        spectrum = (spectrum.mT @ _fourier_matrices(field.shape[-2], highest, field.device)[2]).mT
+    return spectrum
+
+
+def from_low_modes(spectrum: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
+    """u(x) = sum_k u_hat(k) exp(2 pi i k.x / n): the real field on `grid` of a spectrum from `low_modes`.
+
+    Modes that the grid cannot hold (|k_i| >= n/2 on the shorter axis) are left out, the highest one included.
+    """
+    spectrum = _resize(spectrum, min(spectrum.shape[-1] - 1, (min(grid) - 1) // 2), len(grid))
+    highest = spectrum.shape[-1] - 1
+    if len(grid) == 2:
+        spectrum = (spectrum.mT @ _fourier_matrices(grid[0], highest, spectrum.device)[3]).mT.contiguous()
+    from_half = _fourier_matrices(grid[-1], highest, spectrum.device)[1]
+    return torch.view_as_real(spectrum).flatten(-2) @ from_half
+
+
+def _resize(spectrum: torch.Tensor, highest: int, dimensions: int) -> torch.Tensor:
+    """The same modes in the layout for |k_i| <= highest: cut, or padded with zeros."""
+    held = spectrum.shape[-1] - 1
+    if held == highest:
+        return spectrum
+    keep = min(held, highest)
+    rows = (2 * highest + 1,) if dimensions == 2 else ()
+    resized = spectrum.new_zeros(*spectrum.shape[: spectrum.ndim - dimensions], *rows, highest + 1)
+    resized[..., : keep + 1, : keep + 1] = spectrum[..., : keep + 1, : keep + 1]
+    if dimensions == 2 and keep:
+        resized[..., -keep:, : keep + 1] = spectrum[..., -keep:, : keep + 1]
+    return resized
+
+
+def _multipliers(
+    rows: int, columns: int, highest: int, dimensions: int, size: float, derivatives: bool = False
+) -> nn.Parameter:
+    """Multipliers M(k) = c + i (d.k/|k|) |k|^s, stored as real numbers (rows, columns, *modes, 2).
+
+    c and, with `derivatives`, d are Gaussian and s is uniform in (-1, 1); each part has the root mean square
+    `size`. A start that is smooth in k, near the derivatives and inverse derivatives of which nonlinear terms
+    are made, trains to a fifth of the error of independent random phases in the same number of steps.
+    """
+    axes = [torch.arange(highest + 1.0)]
+    if dimensions == 2:
+        axes.insert(0, torch.cat([axes[0], torch.arange(-highest, 0.0)]))
+    wavenumber = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    constant = torch.randn(rows, columns, *[1] * dimensions)
+    real = constant.expand(rows, columns, *wavenumber.shape[1:]) * size
+    imaginary = torch.zeros_like(real)
+    if derivatives:
+        norm = wavenumber.square().sum(0).sqrt()
+        norm[(0,) * dimensions] = 1
+        order = torch.rand_like(constant) * 2 - 1
+        direction = torch.tensordot(torch.randn(rows, columns, dimensions), wavenumber / norm, 1)
+        imaginary = direction * norm**order
+        scale = imaginary.square().mean(tuple(range(2, imaginary.ndim)), keepdim=True).sqrt()
+        imaginary = imaginary / scale * size
+    return nn.Parameter(torch.stack([real, imaginary], dim=-1).contiguous())
+
+
+def _apply(multipliers: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+    """out_r(k) = sum_c M_rc(k) spectrum_c(k) for spectra (batch, c, *modes)."""
+    matrix = torch.view_as_complex(multipliers)
+    if matrix.shape[1] == 1:
+        return matrix[:, 0] * spectrum
+    if matrix.shape[0] == 1:
+        return (matrix[0] * spectrum).sum(1, keepdim=True)
+    return torch.einsum("rc...,bc...->br...", matrix, spectrum)
+
+
+def _even_smooth(least: int) -> int:
+    """The smallest even number >= least with no prime factor above 5."""
+    size = least + least % 2
+    while True:
+        rest = size
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return size
+        size += 2
+
+
+def _highest(modes: int, name: str) -> int:
+    if modes < 2 or modes % 2:
+        raise ValueError(f"{name} = {modes}: choose an even number of modes, 2 or more (|k| <= {name}/2)")
+    return modes // 2
+
+
+def _check_dimensions(dimensions: int) -> None:
+    if dimensions not in (1, 2):
+        raise ValueError(f"dimensions = {dimensions}: the networks are made for 1 or 2")
+
+
+def _check_grid(state: torch.Tensor, dimensions: int, modes: int) -> None:
+    if min(state.shape[-dimensions:]) <= modes:
+        raise ValueError(
+            f"a grid of {tuple(state.shape[-dimensions:])} points cannot hold {modes} modes on each axis: "
+            f"use a grid of at least {modes + 1} points, or train with fewer modes"
+        )
+
+
+def sharp_cut(term: torch.Tensor, dimensions: int, cut: int | None, zero_mean: bool) -> torch.Tensor:
+    """The modes |k_i| <= cut of a term (batch, field, *grid), less its mean if `zero_mean`.
+
+    `cut` None, or a cut at or above half the points of the shortest axis, keeps every mode.
+    """
+    grid = term.shape[-dimensions:]
+    if cut is not None and 2 * cut < min(grid):
+        term = from_low_modes(low_modes(term, cut, dimensions), grid)
+    if zero_mean:
+        term = term - term.mean(dim=tuple(range(-dimensions, 0)), keepdim=True)
+    return term
+
+
+class QuadraticSpectralNetwork(nn.Module):
+    """term = sum_p C_p * [ (A_p * u) (B_p * u) ] + L * u, where * is convolution by learned multipliers.
+
+    A_p, B_p and L act on the lowest `modes` modes of the state (|k_i| <= modes/2), C_p on the lowest
+    `output_modes` modes of the products (2 `modes` by default: all that a product of two such fields has).
+    Advection u.grad(omega) and u u_x have this form exactly, so they are learned exactly. The multipliers are
+    functions of the integer wavenumber: the same weights serve every grid of more than `modes` points, and
+    give the same low modes there. The products are formed without aliasing on a working grid of at least
+    modes + output_modes/2 + 1 points, whatever the grid of the state.
+
+    Raises ValueError for an odd number of modes, and for a state on a grid that cannot hold `modes` modes.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        fields_in: int,
+        fields_out: int,
+        modes: int = 16,
+        pairs: int = 8,
+        linear: bool = True,
+        output_modes: int | None = None,
+        cut: int | None = None,
+        zero_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_dimensions(dimensions)
+        self.dimensions, self.modes, self.zero_mean = dimensions, modes, zero_mean
+        self.highest = _highest(modes, "modes")
+        self.output_highest = min(
+            _highest(2 * modes if output_modes is None else output_modes, "output_modes"),
+            modes,
+            modes if cut is None else cut,
+        )
+        self.working_grid = (_even_smooth(modes + self.output_highest + 1),) * dimensions
+        self.factors = _multipliers(2 * pairs, fields_in, self.highest, dimensions, fields_in**-0.5, True)
+        self.products = _multipliers(fields_out, pairs, self.output_highest, dimensions, 0.1 * pairs**-0.5)
+        self.linear = (
+            _multipliers(fields_out, fields_in, min(self.highest, self.output_highest), dimensions, 0.01)
+            if linear
+            else None
+        )
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
+        _check_grid(state, self.dimensions, self.modes)
+        spectrum = low_modes(state, self.highest, self.dimensions)
+        left, right = from_low_modes(_apply(self.factors, spectrum), self.working_grid).chunk(2, dim=1)
+        term = _apply(self.products, low_modes(left * right, self.output_highest, self.dimensions))
+        if self.linear is not None:
+            held = self.linear.shape[-2] - 1
+            linear = _apply(self.linear, _resize(spectrum, held, self.dimensions))
+            term = term + _resize(linear, self.output_highest, self.dimensions)
+        return sharp_cut(
+            from_low_modes(term, state.shape[-self.dimensions :]), self.dimensions, None, self.zero_mean
+        )
+
+
+class FourierNeuralOperator(nn.Module):
+    """v_{l+1} = gelu(W_l v_l + F^-1 R_l F v_l): a Fourier neural operator without grid coordinates.
+
+    `width` channels, lifted from and projected to the fields by pointwise layers; R_l acts on the lowest
+    `modes` modes (|k_i| <= modes/2). Commutes with shifts by whole grid points. The weights run on every grid
+    of more than `modes` points, up to the aliasing of the pointwise nonlinearity.
+
+    Source: Li et al., arXiv 2010.08895. Raises ValueError for an odd number of modes, and for a state on a
+    grid that cannot hold `modes` modes.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        fields_in: int,
+        fields_out: int,
+        width: int = 24,
+        modes: int = 12,
+        layers: int = 4,
+        cut: int | None = None,
+        zero_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_dimensions(dimensions)
+        self.dimensions, self.modes, self.cut, self.zero_mean = dimensions, modes, cut, zero_mean
+        self.highest = _highest(modes, "modes")
+        pointwise = nn.Conv1d if dimensions == 1 else nn.Conv2d
+        self.lift = pointwise(fields_in, width, 1)
+        self.spectral = nn.ParameterList(
+            _multipliers(width, width, self.highest, dimensions, width**-0.5) for _ in range(layers)
+        )
+        self.pointwise = nn.ModuleList(pointwise(width, width, 1) for _ in range(layers))
+        self.project = nn.Sequential(
+            pointwise(width, 2 * width, 1), nn.GELU(), pointwise(2 * width, fields_out, 1)
+        )
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
+        _check_grid(state, self.dimensions, self.modes)
+        grid = state.shape[-self.dimensions :]
+        value = self.lift(state)
+        for multipliers, pointwise in zip(self.spectral, self.pointwise, strict=True):
+            spectrum = _apply(multipliers, low_modes(value, self.highest, self.dimensions))
+            value = functional.gelu(pointwise(value) + from_low_modes(spectrum, grid))
+        return sharp_cut(self.project(value), self.dimensions, self.cut, self.zero_mean)
+
+
+class PeriodicCNN(nn.Module):
+    """term = C_n gelu(C_{n-1} ... gelu(C_1 u)): `layers` periodic convolutions of `kernel` points per axis.
+
+    Commutes with shifts by whole grid points. The stencil is counted in grid points, so the weights belong to
+    the spacing they were trained on. In two dimensions weights and states are kept channels-last, the layout
+    in which the convolutions need no reordering.
+
+    Source: the architecture of Guillaumin & Zanna (2021) and Ross et al. (2023), with periodic padding.
+    Raises ValueError for an even kernel, fewer than two layers, or a grid narrower than half the kernel.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        fields_in: int,
+        fields_out: int,
+        width: int = 32,
+        layers: int = 5,
+        kernel: int = 5,
+        cut: int | None = None,
+        zero_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_dimensions(dimensions)
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel = {kernel}: choose an odd number of points, so that it has a centre")
+        if layers < 2:
+            raise ValueError(f"layers = {layers}: choose 2 or more; one convolution is only a linear filter")
+        self.dimensions, self.halo, self.cut, self.zero_mean = dimensions, kernel // 2, cut, zero_mean
+        convolution = nn.Conv1d if dimensions == 1 else nn.Conv2d
+        channels = [fields_in, *[width] * (layers - 1), fields_out]
+        self.layers = nn.ModuleList(convolution(left, right, kernel) for left, right in pairwise(channels))
+        if dimensions == 2:
+            self.to(memory_format=torch.channels_last)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
+        if min(state.shape[-self.dimensions :]) < self.halo:
+            raise ValueError(
+                f"a grid of {tuple(state.shape[-self.dimensions :])} points is narrower than the halo of "
+                f"{self.halo} points: use a smaller kernel"
+            )
+        value = state.contiguous(memory_format=torch.channels_last) if self.dimensions == 2 else state
+        for layer in self.layers[:-1]:
+            value = functional.gelu(layer(self._wrap(value)))
+        return sharp_cut(self.layers[-1](self._wrap(value)), self.dimensions, self.cut, self.zero_mean)
+
+    def _wrap(self, value: torch.Tensor) -> torch.Tensor:
+        """The field with a periodic halo. ``functional.pad`` would lose the channels-last layout."""
+        if self.halo:
+            for axis in range(-self.dimensions, 0):
+                points = value.shape[axis]
+                first = value.narrow(axis, 0, self.halo)
+                last = value.narrow(axis, points - self.halo, self.halo)
+                value = torch.cat([last, value, first], dim=axis)
+        return value
+
+
+def features(
+    state: torch.Tensor, length: float | Sequence[float], scales: Sequence[float] = (1.0, 1.0, 1.0)
+) -> torch.Tensor:
+    """(omega, u, v) of a vorticity: psi_hat = omega_hat / |k|^2, u = dpsi/dy, v = -dpsi/dx; no mean flow.
+
+    `state` is (batch, 1, y, x) on a periodic domain of `length` (one number, or one per axis in the order y,
+    x). Returns (batch, 3, y, x), each field divided by its entry of `scales`. The flow leaves out the Nyquist
+    modes, which have no derivative. Raises ValueError unless the state is one field in two dimensions.
+    """
+    if state.ndim != 4 or state.shape[1] != 1:
+        raise ValueError(
+            f"features 'vorticity-velocity' need a single vorticity field (batch, 1, y, x), got "
+            f'{tuple(state.shape)}: use features = "state"'
+        )
+    ny, nx = state.shape[-2:]
+    length_y, length_x = np.broadcast_to(length, 2)
+    ky = torch.fft.fftfreq(ny, 1 / ny, device=state.device)[:, None] * (2 * np.pi / length_y)
+    kx = torch.fft.rfftfreq(nx, 1 / nx, device=state.device) * (2 * np.pi / length_x)
+    square = ky**2 + kx**2
+    square[0, 0] = math.inf
+    if ny % 2 == 0:
+        square[ny // 2] = math.inf
+    if nx % 2 == 0:
+        square[:, -1] = math.inf
+    stream = torch.fft.rfft2(state) / square
+    velocity = torch.fft.irfft2(torch.cat([1j * ky * stream, -1j * kx * stream], dim=1), s=(ny, nx))
+    return torch.cat([state, velocity], dim=1) / state.new_tensor(scales)[:, None, None]
+
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "quadratic": QuadraticSpectralNetwork,
+    "fno": FourierNeuralOperator,
+    "cnn": PeriodicCNN,
+}
+
+
+def build(
+    kind: str, options: Mapping[str, Any], fields: int, dimensions: int, features: Features = "state"
+) -> nn.Module:
+    """The network `kind` ("quadratic", "fno" or "cnn") for `fields` fields in one or two dimensions.
+
+    `options` are the keyword arguments of its class. With `features` "vorticity-velocity" it takes (omega, u,
+    v) and returns the one field of the state. Raises ValueError for an unknown kind, option or feature set,
+    naming the known ones, and for options the network cannot be built with.
+    """
+    if kind not in NETWORKS:
+        raise ValueError(f"unknown network {kind!r}: choose one of {', '.join(NETWORKS)}")
+    known = list(inspect.signature(NETWORKS[kind]).parameters)[3:]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"the {kind} network has no option {name!r}: choose from {', '.join(known)}")
+    if features not in ("state", "vorticity-velocity"):
+        raise ValueError(f"unknown features {features!r}: choose one of state, vorticity-velocity")
+    if features == "vorticity-velocity" and (fields, dimensions) != (1, 2):
+        raise ValueError(
+            f"features 'vorticity-velocity' need one vorticity field in 2 dimensions, got {fields} field(s) "
+            f'in {dimensions}: use features = "state"'
+        )
+    return NETWORKS[kind](dimensions, 3 if features == "vorticity-velocity" else fields, fields, **options)
+
+
+class LearnedTerm(nn.Module):
+    """term = s_term network(features(state / s_state) / s_features): a network in physical units.
+
+    Maps a state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales, one per
+    field, under "state" and "term", and under "features" for (omega, u, v) when these are used. `length` is
+    the domain's, as for `features`. Raises ValueError as `build` does.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        network_options: Mapping[str, Any],
+        features: Features,
+        dimensions: int,
+        length: float | Sequence[float],
+        normalisation: Mapping[str, Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.network = build(network, network_options, len(normalisation["state"]), dimensions, features)
+        self.features, self.length = features, length
+        self.normalisation = {name: list(scales) for name, scales in normalisation.items()}
+        for name in ("state", "term"):
+            scale = torch.tensor(self.normalisation[name]).reshape(-1, *[1] * dimensions)
+            self.register_buffer(f"{name}_scale", scale, persistent=False)
+
+    def normalised(self, state: torch.Tensor) -> torch.Tensor:
+        """The normalised term of a state that is already divided by its scales."""
+        if self.features == "vorticity-velocity":
+            state = features(state, self.length, self.normalisation["features"])
+        return self.network(state)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """The term (batch, field, *grid) of a state (batch, field, *grid), both in physical units."""
+        return self.normalised(state / self.state_scale) * self.term_scale

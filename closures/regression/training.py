@@ -1,0 +1,341 @@
+"""Fit a network to pairs (state, term) of snapshots: resumable, and the same bits every time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..weights_file import read_tensors, write_tensors
+from .networks import Features, LearnedTerm, features
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class TrainingOptions(BaseModel):
+    """How a regression is trained: Adam on the mean square error, under a one-cycle learning rate.
+
+    loss = <|prediction - term|^2> + transfer_weight <(<u.prediction> - <u.term>)^2>, in units of the root
+    mean squares of u and term; <u.term> is the mean over a sample's grid and fields, so the second part holds
+    the energy (of a vorticity: the enstrophy) that the term gives to each state.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: Literal["quadratic", "fno", "cnn"] = "quadratic"
+    network_options: dict[str, Any] = {}
+    features: Features = "state"
+    steps: int = Field(2000, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(0.01, gt=0, description="the peak of the one-cycle schedule")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    transfer_weight: float = Field(0.0, ge=0)
+    shift: Literal["all", "x", "none"] = Field(
+        "all", description="axes along which every sample is rolled by a random number of points"
+    )
+    validate_every: int = Field(100, ge=1, description="steps between validations, from which it resumes")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="of torch; by default as many as it is set to")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained term: the weights of the best validation, and how good they are on the validation pairs.
+
+    `scores` holds relative_error ||prediction - term|| / ||term||, correlation (Pearson), both over all
+    values in normalised units, and best_step. `residual_spectrum` (field, shell) is the mean of |r_hat(k)|^2
+    of r = term - prediction, in physical units squared, over the samples and the complex modes of each shell
+    round(|k|), with k integer and ``norm="forward"``. `log` holds step, train_loss and valid_error.
+    """
+
+    term: LearnedTerm
+    scores: dict[str, float]
+    residual_spectrum: np.ndarray
+    log: list[dict[str, float]]
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The weights by name, as `LearnedTerm.load_state_dict` takes them."""
+        return {name: value.numpy().copy(order="C") for name, value in self.term.state_dict().items()}
+
+
+def fit(
+    train_state: np.ndarray,
+    train_term: np.ndarray,
+    valid_state: np.ndarray,
+    valid_term: np.ndarray,
+    length: float | tuple[float, ...],
+    options: TrainingOptions,
+    directory: str | Path,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Minimise the loss of `TrainingOptions` over pairs of arrays (sample, field, *grid), in 1D or 2D.
+
+    States and terms are divided by their root mean squares over the training pairs, one per field. Batch n is
+    drawn by a counter-based generator keyed by (seed, n), so a run that is cut off continues from
+    `directory`/last.safetensors, written at every validation, and ends with the same weights bit for bit, on
+    the same machine and thread count. `directory`/training.jsonl holds the log. `progress` is called after
+    each step with (step, steps, metrics), metrics being train_loss and, once known, valid_error.
+
+    Raises ValueError for arrays that do not fit together or are not finite, a field that is zero throughout,
+    options the network refuses, or a `directory` that holds another training; FloatingPointError if the loss
+    is no longer finite.
+    """
+    train = _pairs(train_state, train_term, "training")
+    valid = _pairs(valid_state, valid_term, "validation")
+    if train[0].shape[1:] != valid[0].shape[1:]:
+        raise ValueError(f"training pairs are {train[0].shape[1:]}, validation pairs {valid[0].shape[1:]}")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with _threads(options.threads):
+        return _Training(train, valid, length, options, directory).run(progress)
+
+
+class _Training:
+    """The state of one training: weights, moments, log and best weights, and its place on disk."""
+
+    def __init__(
+        self,
+        train: tuple[np.ndarray, np.ndarray],
+        valid: tuple[np.ndarray, np.ndarray],
+        length: float | tuple[float, ...],
+        options: TrainingOptions,
+        directory: Path,
+    ) -> None:
+        self.options, self.directory = options, directory
+        dimensions = train[0].ndim - 2
+        normalisation = {"state": _scales(train[0], "state"), "term": _scales(train[1], "term")}
+        state_scale, term_scale = (
+            np.asarray(normalisation[name], np.float32).reshape(-1, *[1] * dimensions)
+            for name in ("state", "term")
+        )
+        self.train = (train[0] / state_scale, train[1] / term_scale)
+        self.valid = (valid[0] / state_scale, valid[1] / term_scale)
+        self.term_scale = term_scale
+        if options.features == "vorticity-velocity":
+            inputs = [features(part, length).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
+            normalisation["features"] = _scales(np.concatenate(inputs), "velocity")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.term = LearnedTerm(
+                options.network, options.network_options, options.features, dimensions, length, normalisation
+            )
+        self.optimizer = torch.optim.AdamW(
+            self.term.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.identity = {
+            "options": options.model_dump(mode="json", exclude={"threads"}),
+            "length": np.broadcast_to(length, dimensions).tolist(),
+            "normalisation": normalisation,
+            "shapes": [list(array.shape) for array in (*train, *valid)],
+            "valid_term": _scales(valid[1], "term"),
+        }
+        self.log: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.directory / "last.safetensors"
+
+    def run(self, progress: Progress | None) -> FitResult:
+        options = self.options
+        if self.checkpoint.exists():
+            self.resume()
+        first = int(self.log[-1]["step"]) if self.log else 0
+        losses: list[float] = []
+        for step in range(first, options.steps):
+            losses.append(self.advance(step))
+            if (step + 1) % options.validate_every == 0 or step + 1 == options.steps:
+                self.validate(step + 1, float(np.mean(losses)))
+                losses.clear()
+            if progress is not None:
+                metrics = {"train_loss": losses[-1] if losses else self.log[-1]["train_loss"]}
+                if self.log:
+                    metrics["valid_error"] = self.log[-1]["valid_error"]
+                progress(step + 1, options.steps, metrics)
+        return self.result()
+
+    def advance(self, step: int) -> float:
+        """One step of Adam on batch number `step`; returns its loss."""
+        options = self.options
+        rate, momentum = one_cycle(step, options.steps, options.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"], group["betas"] = rate, (momentum, 0.999)
+        state, term = draw_batch(*self.train, options, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        prediction = self.term.normalised(state)
+        loss = (prediction - term).square().mean()
+        if options.transfer_weight:
+            error = _transfer(state, prediction) - _transfer(state, term)
+            loss = loss + options.transfer_weight * error.square().mean()
+        loss.backward()
+        self.optimizer.step()
+        return self.finite(loss.item(), step + 1)
+
+    def validate(self, step: int, train_loss: float) -> None:
+        """Log the validation error, keep the weights if they are the best so far, and write it all down."""
+        error = self.finite(relative_error(self.predict(), self.valid[1]), step)
+        if all(error < entry["valid_error"] for entry in self.log):
+            self.best = {name: value.clone() for name, value in self.term.state_dict().items()}
+        self.log.append({"step": step, "train_loss": train_loss, "valid_error": error})
+        self.save()
+
+    def finite(self, value: float, step: int) -> float:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the error is {value} at step {step}: lower learning_rate ({self.options.learning_rate})"
+            )
+        return value
+
+    def predict(self) -> np.ndarray:
+        """The normalised terms of the validation states."""
+        with torch.inference_mode():
+            parts = torch.from_numpy(self.valid[0]).split(self.options.batch)
+            return torch.cat([self.term.normalised(part) for part in parts]).numpy()
+
+    def result(self) -> FitResult:
+        self.term.load_state_dict(self.best)
+        prediction, term = self.predict(), self.valid[1]
+        errors = [entry["valid_error"] for entry in self.log]
+        scores = {
+            "relative_error": relative_error(prediction, term),
+            "correlation": float(np.corrcoef(prediction.ravel(), term.ravel())[0, 1]),
+            "best_step": self.log[int(np.argmin(errors))]["step"],
+        }
+        spectrum = shell_spectrum((term - prediction) * self.term_scale)
+        return FitResult(self.term, scores, spectrum, self.log)
+
+    def save(self) -> None:
+        moments = {
+            f"{key}.{name}": self.optimizer.state[parameter][key]
+            for name, parameter in self.term.named_parameters()
+            for key in ("exp_avg", "exp_avg_sq")
+        }
+        weights = {f"last.{name}": value for name, value in self.term.state_dict().items()}
+        best = {f"best.{name}": value for name, value in self.best.items()}
+        tensors = {name: value.detach().numpy() for name, value in (moments | weights | best).items()}
+        write_tensors(self.checkpoint, tensors, {"identity": self.identity, "log": self.log})
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        (self.directory / "training.jsonl").write_text(lines, encoding="utf-8")
+
+    def resume(self) -> None:
+        remedy = f"train in another directory, or delete {self.checkpoint}"
+        try:
+            arrays, header = read_tensors(self.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"{error}; {remedy}") from error
+        held = header.get("identity", {})
+        differing = [name for name in self.identity if held.get(name) != self.identity[name]]
+        if differing:
+            raise ValueError(
+                f"{self.directory} holds another training ({', '.join(differing)} differ): {remedy}"
+            )
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        for name, value in self.term.state_dict().items():
+            self.best[name] = tensors[f"best.{name}"]
+            value.copy_(tensors[f"last.{name}"])
+        self.log = header["log"]
+        for name, parameter in self.term.named_parameters():
+            state = {
+                key: torch.zeros_like(parameter).copy_(tensors[f"{key}.{name}"])
+                for key in ("exp_avg", "exp_avg_sq")
+            }
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(self.log[-1]["step"])), **state}
+
+
+def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
+    """Learning rate and first Adam decay at a step: cosine from peak/25 to `peak` over 30%, then to zero.
+
+    The decay runs the other way, .95 to .85 and back. Source: Smith & Topin, arXiv 1708.07120.
+    """
+    rise = 0.3 * steps
+    if step < rise:
+        height = 0.5 - 0.5 * math.cos(math.pi * step / rise)
+        return peak * (0.04 + 0.96 * height), 0.95 - 0.1 * height
+    height = 0.5 + 0.5 * math.cos(math.pi * (step - rise) / (steps - rise))
+    return peak * height, 0.95 - 0.1 * height
+
+
+def draw_batch(
+    states: np.ndarray, terms: np.ndarray, options: TrainingOptions, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batch number `step`: distinct samples, each pair rolled by one random number of points per axis."""
+    generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
+    chosen = generator.choice(len(states), min(options.batch, len(states)), replace=False)
+    state, term = states[chosen], terms[chosen]
+    grid = state.shape[2:]
+    axes = {"all": range(len(grid)), "x": [len(grid) - 1], "none": []}[options.shift]
+    for axis in axes:
+        place = np.arange(grid[axis]) + generator.integers(grid[axis], size=(len(chosen), 1))
+        shape = [len(chosen), 1, *[1] * len(grid)]
+        shape[axis + 2] = grid[axis]
+        place = place.reshape(shape) % grid[axis]
+        state, term = (np.take_along_axis(array, place, axis + 2) for array in (state, term))
+    return torch.from_numpy(state), torch.from_numpy(term)
+
+
+def relative_error(prediction: np.ndarray, term: np.ndarray) -> float:
+    """||prediction - term|| / ||term|| over all values."""
+    return float(np.linalg.norm((prediction - term).ravel()) / np.linalg.norm(term.ravel()))
+
+
+def shell_spectrum(field: np.ndarray) -> np.ndarray:
+    """E(s) = mean of |f_hat(k)|^2 over samples and the complex modes with round(|k|) = s, per field.
+
+    `field` is (sample, field, *grid) in 1D or 2D, k the integer wavenumber, f_hat as ``norm="forward"``.
+    Returns (field, shell) float64 for every shell up to the corner of the grid's modes; the sum over shells
+    of E(s) times the modes in the shell is the mean square of the field.
+    """
+    grid = field.shape[2:]
+    wavenumbers = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
+    shell = np.rint(np.sqrt(sum(k**2 for k in wavenumbers))).astype(int).ravel()
+    power = np.zeros((field.shape[1], shell.size))
+    for sample in field:
+        amplitude = np.fft.fftn(sample, axes=range(1, sample.ndim), norm="forward")
+        power += np.abs(amplitude.reshape(len(amplitude), -1)) ** 2
+    total = np.stack([np.bincount(shell, weights=row) for row in power / len(field)])
+    return total / np.maximum(np.bincount(shell), 1)
+
+
+def _transfer(state: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
+    """<u.term> of each sample: the mean over its grid and fields."""
+    return (state * term).flatten(1).mean(1)
+
+
+def _pairs(state: np.ndarray, term: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+    state, term = (np.ascontiguousarray(array, dtype=np.float32) for array in (state, term))
+    if state.shape != term.shape or state.ndim not in (3, 4) or len(state) == 0:
+        raise ValueError(
+            f"{what} states {state.shape} and terms {term.shape} must share one shape (sample, field, "
+            "*grid), with one or more samples in 1D or 2D"
+        )
+    if not (np.isfinite(state).all() and np.isfinite(term).all()):
+        raise ValueError(f"the {what} pairs hold values that are not finite: leave those snapshots out")
+    return state, term
+
+
+def _scales(array: np.ndarray, name: str) -> list[float]:
+    """The root mean square of each field of (sample, field, *grid)."""
+    axes = (0, *range(2, array.ndim))
+    scales = np.sqrt(np.mean(np.square(array, dtype=np.float64), axis=axes))
+    if not scales.all():
+        raise ValueError(f"a field of the {name} is zero in every pair: it has no scale, and is not learned")
+    return scales.tolist()
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

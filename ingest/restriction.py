@@ -1,0 +1,94 @@
+"""Restriction of a fine state to a coarser grid, and the term that the coarse model then lacks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
+from subgrid.solver.spectral import Transforms, resample
+
+Restriction = Literal["subsample", "filter"]
+
+
+class Restrict:
+    """R: fine state (member, field, *fine) -> coarse state (member, field, *coarse).
+
+    subsample: every n-th point, aliases included. filter: a sharp spectral cut at the coarse grid's 2/3 rule; for
+    finite volumes the average over the fine cells of a coarse cell.
+    """
+
+    def __init__(self, equation: Equation, fine: Grid, coarse: Grid, how: Restriction) -> None:
+        self.fine, self.coarse, self.how = fine, coarse, how
+        self.averages = equation.kind == "balance-law"
+        self._ratio = tuple(n // m for n, m in zip(fine.shape, coarse.shape, strict=True))
+
+    def __call__(self, state: NDArray) -> NDArray:
+        if self.averages:
+            blocked = state.reshape(
+                *state.shape[:2], *(v for pair in zip(self.coarse.shape, self._ratio, strict=True) for v in pair)
+            )
+            return blocked.mean(axis=tuple(range(3, blocked.ndim, 2)))
+        if self.how == "subsample":
+            return np.ascontiguousarray(state[(..., *(slice(None, None, r) for r in self._ratio))])
+        spectrum = resample(Transforms(self.fine).to_spectrum(state), self.fine, self.coarse, dealias=True)
+        return Transforms(self.coarse).to_physical(spectrum)
+
+    def onto(self, state: NDArray, other: Grid) -> NDArray:
+        """The fine state on a grid between the two, for the cost-matched run; every mode it resolves is kept.
+
+        "filter" cuts at the other grid's 2/3 rule. Cell averages are interpolated conservatively.
+        """
+        if self.averages:
+            return average_cells(state, self.fine.shape[-1], other.shape[-1])
+        spectrum = Transforms(self.fine).to_spectrum(state)
+        cut = resample(spectrum, self.fine, other, dealias=self.how == "filter")
+        return Transforms(other).to_physical(cut)
+
+
+def average_cells(state: NDArray, fine: int, coarse: int) -> NDArray:
+    """Cell averages on `coarse` cells of a function that is constant on each of `fine` cells, along the last axis."""
+    total = np.concatenate([np.zeros((*state.shape[:-1], 1)), np.cumsum(state, axis=-1)], axis=-1)
+    edges = np.arange(coarse + 1) * fine / coarse
+    low = np.minimum(edges.astype(int), fine)
+    next_cell = np.minimum(low, fine - 1)
+    at_edge = total[..., low] + (edges - low) * state[..., next_cell] * (low < fine)
+    return np.diff(at_edge, axis=-1) * coarse / fine
+
+
+class MissingTerm:
+    """H = R(F(u)) - F_model(R(u)), with F = L u + N(u): what the coarse model lacks, (member, field, *coarse).
+
+    For a model that omits terms and a restriction that commutes with them, H is the omitted terms; for a complete
+    model on a coarse grid it is the subgrid term of large-eddy simulation. Noise is not part of H: it is added by
+    whoever wants it.
+    """
+
+    def __init__(self, model: Equation, restrict: Restrict, members: int) -> None:
+        self._restrict = restrict
+        self._fine = Rate(model.complete(), restrict.fine, members)
+        self._coarse = Rate(model, restrict.coarse, members)
+
+    def __call__(self, state: NDArray) -> NDArray:
+        return self._restrict(self._fine(state)) - self._coarse(self._restrict(state))
+
+
+class Rate:
+    """F(u) = L u + N(u) in physical space, (member, field, *grid)."""
+
+    def __init__(self, equation: Equation, grid: Grid, members: int) -> None:
+        self._rhs = equation.right_hand_side(grid, members * len(equation.fields))
+        self._transforms = Transforms(grid) if equation.kind == "semi-linear" else None
+
+    def __call__(self, state: NDArray) -> NDArray:
+        inner = self._transforms.to_spectrum(state) if self._transforms else np.array(state)
+        u = inner.reshape(-1, inner[0, 0].size // inner.shape[-1], inner.shape[-1])
+        rate = np.zeros_like(u)
+        self._rhs(u, 0.0, rate)
+        if self._rhs.linear is not None:
+            rate += self._rhs.linear * u
+        shaped = rate.reshape(inner.shape)
+        return self._transforms.to_physical(shaped) if self._transforms else shaped

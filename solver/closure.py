@@ -1,0 +1,232 @@
+"""The closure contract: what a plug-in is handed, what it may answer, and how it is found.
+
+    (answer, memory) = closure(view, memory)
+
+A closure is a pydantic model, its fields being its options, with `start` and `__call__`. It may keep what is
+fixed for the run (a network, a plan) on itself; all that changes in time goes through `memory`, which lies in
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from .equations import Equation
+from .grid import Grid
+from .random import SpectralNoise, Stream
+
+if TYPE_CHECKING:
+    import torch
+
+GROUP = "subgrid.closures"
+Memory = dict[str, NDArray]
+Hold = Literal["constant", "linear"]
+
+
+@dataclass(frozen=True)
+class Tendency:
+    """du/dt gains `field` (member, field, *grid), in state units per time, until the next call.
+
+    hold: "constant" keeps the field as it is; "linear" extrapolates it through this answer and the last one.
+    noise: a random part, given as its law per sqrt(time); the solver draws it afresh every step, divided by
+    sqrt(h), from this closure's own stream.
+    """
+
+    field: NDArray
+    hold: Hold = "constant"
+    noise: SpectralNoise | None = None
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The state (member, field, *grid) is replaced by `state` now. Multistep histories start anew."""
+
+    state: NDArray
+
+
+@dataclass(frozen=True)
+class Leap:
+    """The states of coming steps, (time, member, field, *grid), at `times`: the solver goes on from the last.
+
+    Every time must be that of a step after the present one, in increasing order, and every output that is due on
+    the way must be among them.
+    """
+
+    states: NDArray
+    times: NDArray
+
+
+Answer = Tendency | Correction | Leap
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is fixed for a run. members: the members' numbers, which key their random streams."""
+
+    equation: Equation
+    grid: Grid
+    step: float
+    every: int
+    start: float
+    members: tuple[int, ...]
+    seed: int
+    backend: str = "numpy"
+    device: str = "cpu"
+    folder: Path = field(default_factory=Path)
+
+
+class View:
+    """The state as a closure sees it at an accepted step: state, time, step number, random numbers."""
+
+    def __init__(self, state: Callable[[], NDArray], time: float, step: int, random: Stream) -> None:
+        self._read: Callable[[], NDArray] = state
+        self._state: NDArray | None = None
+        self.time, self.step, self.random = time, step, random
+
+    @property
+    def state(self) -> NDArray:
+        """The state in physical space, (member, field, *grid); the closure must not write to it."""
+        if self._state is None:
+            self._state = self._read()
+        return self._state
+
+    def torch(self) -> torch.Tensor:
+        """The state as a tensor that shares its memory (DLPack); not to be written to."""
+        import torch
+
+        return torch.from_dlpack(self.state)
+
+
+class ClosureError(RuntimeError):
+    """A closure refused the problem, or its answer did not pass the guard."""
+
+
+class UnknownClosure(ValueError):
+    """No closure of this name, or its module cannot be imported."""
+
+
+class Closure(BaseModel, ABC):
+    """Base of all closures: its pydantic fields are the options a case may set."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    kind: ClassVar[str] = "other"  # "none", "classical", "oracle", "regression" or "other", for tables
+
+    @abstractmethod
+    def start(self, problem: Problem) -> Memory:
+        """Prepare for a run; refuse with ClosureError a problem this closure was not made for."""
+
+    @abstractmethod
+    def __call__(self, view: View, memory: Memory) -> tuple[Answer, Memory]:
+        """Answer for the present state; called on accepted steps only."""
+
+    def require_equation(self, problem: Problem, *names: str) -> None:
+        """Refuse any equation but the named ones."""
+        if problem.equation.name not in names:
+            raise ClosureError(
+                f"{type(self).__name__} is made for {' or '.join(names)}, not for {problem.equation.name}. "
+                "Remedy: choose another closure (`subgrid list`)"
+            )
+
+
+def names() -> list[str]:
+    """Names of the closures that are installed, whether or not they can be imported."""
+    return sorted({e.name for e in importlib.metadata.entry_points(group=GROUP)})
+
+
+def find(name: str) -> type[Closure]:
+    """The closure class registered as `name` under the entry-point group `subgrid.closures`.
+
+    Raises UnknownClosure, with the nearest name or with the reason why the plug-in cannot be imported.
+    """
+    matches = [e for e in importlib.metadata.entry_points(group=GROUP) if e.name == name]
+    if not matches:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownClosure(f"no closure is named {name!r}{hint} Known: {', '.join(names())}")
+    try:
+        found = matches[0].load()
+    except Exception as error:
+        raise UnknownClosure(
+            f"closure {name!r} cannot be imported from {matches[0].value}: {type(error).__name__}: {error}"
+        ) from error
+    return _checked(found, matches[0].value)
+
+
+def load(path: str, folder: Path) -> type[Closure]:
+    """The class named by "file.py:Class", the file relative to `folder`. Raises UnknownClosure."""
+    file, _, attribute = path.rpartition(":")
+    if not file or not attribute:
+        raise UnknownClosure(f"path {path!r} must read 'file.py:ClassName'")
+    source = (folder / file).resolve()
+    if not source.is_file():
+        raise UnknownClosure(f"path {path!r}: there is no file {source}")
+    spec = importlib.util.spec_from_file_location(f"subgrid_closure_{source.stem}", source)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UnknownClosure(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        raise UnknownClosure(f"{source} defines no {attribute}")
+    return _checked(getattr(module, attribute), path)
+
+
+def _checked(found: object, where: str) -> type[Closure]:
+    if not (isinstance(found, type) and issubclass(found, Closure)):
+        raise UnknownClosure(f"{where} is not a subclass of subgrid.solver.closure.Closure")
+    return found
+
+
+@dataclass
+class Coupled:
+    """A closure as a case couples it: called every `every` steps, its tendency times `weight`, held as `hold` says.
+
+    hold None leaves the choice to the closure's answer.
+    """
+
+    name: str
+    closure: Closure
+    every: int = 1
+    weight: float = 1.0
+    hold: Hold | None = None
+    calls: int = 0
+    skips: int = 0
+    seconds: float = 0.0
+
+
+def inspect(answer: Answer, state: NDArray, equation: Equation, span: float) -> str | None:
+    """What is wrong with an answer, or None: its type, shape, finiteness, and the equation's bounds.
+
+    A tendency is out of bounds if, kept for `span`, it carries the state there.
+    """
+    low, high = equation.bounds()
+    if isinstance(answer, Tendency):
+        value, shape = answer.field, state.shape
+    elif isinstance(answer, Correction):
+        value, shape = answer.state, state.shape
+    elif isinstance(answer, Leap):
+        value, shape = answer.states, (len(answer.times), *state.shape)
+    else:
+        return f"the answer is a {type(answer).__name__}, not a Tendency, Correction or Leap"
+    if value.shape != shape:
+        return f"the answer has shape {value.shape}, expected {shape}"
+    if not np.isfinite(value).all():
+        return f"the answer holds {np.count_nonzero(~np.isfinite(value))} values that are not finite"
+    reached = state + span * value if isinstance(answer, Tendency) else value
+    if reached.min() < low or reached.max() > high:
+        return f"the answer takes the state outside [{low:g}, {high:g}]"
+    return None

@@ -1,0 +1,160 @@
+"""Two-dimensional incompressible flow in vorticity form, doubly periodic."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field as Option
+
+from .. import kernels
+from ..grid import Grid
+from ..spectral import Operators, Transforms, empty
+from ..steppers import RightHandSide
+from .base import Array, Equation, Field
+
+
+class Forcing(BaseModel):
+    """A steady vorticity source f(x, y), per unit of time.
+
+    sine: velocity forcing A sin(k y) along x, that is f = -A k cos(k y), with k = 2 pi wavenumber / L_y.
+    diagonal: f = A [sin 2 pi n (x/L_x + y/L_y) + cos 2 pi n (x/L_x + y/L_y)], n = wavenumber.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["sine", "diagonal"]
+    amplitude: float
+    wavenumber: int = Option(ge=1)
+
+    def field(self, grid: Grid) -> NDArray[np.float64]:
+        """f on the grid, shape (y, x)."""
+        y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
+        ly, lx = grid.length
+        if self.kind == "sine":
+            k = 2 * np.pi * self.wavenumber / ly
+            return -self.amplitude * k * np.cos(k * y)
+        phase = 2 * np.pi * self.wavenumber * (x / lx + y / ly)
+        return self.amplitude * (np.sin(phase) + np.cos(phase))
+
+
+class Kolmogorov(Equation):
+    """w_t + u . grad w = nu lap w - drag w + f + sigma dW/dt, with w = v_x - u_y.
+
+    psi_hat = w_hat / |k|^2 with the mean mode zero, u = psi_y, v = -psi_x. State (member, 1, y, x). The
+    nonlinear term is Basdevant's, u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which takes four transforms
+    (Basdevant, J. Comput. Phys. 50 (1983) 209), dealiased by the 2/3 rule on its input and its output.
+
+    Units are the equation's own. Terms that can be omitted: advection, diffusion, drag, forcing, noise.
+    """
+
+    name: ClassVar[str] = "kolmogorov"
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "drag", "forcing", "noise")
+    invariant_names: ClassVar[tuple[str, ...]] = ("energy", "enstrophy")
+
+    viscosity: float = Option(ge=0)
+    drag: float = Option(default=0.0, ge=0)
+    forcing: Forcing | None = None
+
+    def linear(self, operators: Operators) -> Array:
+        viscosity = self.viscosity if self.has("diffusion") else 0.0
+        drag = self.drag if self.has("drag") else 0.0
+        return -viscosity * operators.k2 - drag
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        ky, kx = operators.k
+        rate = self._forcing(operators.grid)
+        if not self.has("advection"):
+            return 0 * u + operators.xp.asarray(rate)
+        psi = u * (operators.inverse_k2 * operators.mask)
+        velocity_x = operators.inverse(1j * ky * psi)
+        velocity_y = operators.inverse(-1j * kx * psi)
+        cross = operators.forward(velocity_x * velocity_y)
+        difference = operators.forward((velocity_y - velocity_x) * (velocity_y + velocity_x))
+        advection = (kx**2 - ky**2) * cross + kx * ky * difference
+        return operators.mask * advection + operators.xp.asarray(rate)
+
+    def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
+        if self.forcing is None or not self.has("forcing"):
+            return np.zeros(grid.spectral_shape, dtype=np.complex128)
+        rate = np.fft.rfftn(self.forcing.field(grid), norm="forward")
+        rate[np.abs(rate) < 1e-14 * np.abs(rate).max()] = 0.0
+        return rate
+
+    def compiled(self, grid: Grid, batch: int) -> RightHandSide:
+        rate = self._forcing(grid)
+        return BasdevantAdvection(grid, batch, rate) if self.has("advection") else SteadyForcing(grid, rate)
+
+    def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
+        """(u, v) of the vorticity (..., y, x), in length per time."""
+        operators = Operators(grid)
+        ky, kx = operators.k
+        psi = operators.forward(state) * operators.inverse_k2
+        return operators.inverse(1j * ky * psi), operators.inverse(-1j * kx * psi)
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """energy <|u|^2>/2 and enstrophy <w^2>/2, both per unit of area."""
+        operators = Operators(grid)
+        power = np.abs(operators.forward(state[:, 0])) ** 2 * grid.half_plane_weight()
+        axes = (-2, -1)
+        return {
+            "energy": 0.5 * (power * operators.inverse_k2).sum(axes),
+            "enstrophy": 0.5 * power.sum(axes),
+        }
+
+    def spectrum_density(self, grid: Grid) -> NDArray:
+        """Kinetic energy per squared vorticity coefficient, 1 / (2 |k|^2)."""
+        return 0.5 * Operators(grid).inverse_k2
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        u, v = self.velocity(state[:, 0], grid)
+        return float(np.abs(v).max()), float(np.abs(u).max())
+
+
+class SteadyForcing:
+    """N = f: what is left of Kolmogorov flow without its advection."""
+
+    def __init__(self, grid: Grid, forcing: NDArray[np.complex128]) -> None:
+        self.linear: NDArray | None = None
+        self.rows = np.abs(forcing).max(axis=1) > 0
+        present = np.flatnonzero(np.abs(forcing).max(axis=0))
+        self.columns = int(present.max()) + 1 if present.size else 0
+        self._forcing = forcing
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        out[...] = self._forcing
+
+
+class BasdevantAdvection:
+    """N = -u . grad w + f for a batch (batch, row, column) of Fourier coefficients, in four pruned transforms."""
+
+    def __init__(self, grid: Grid, batch: int, forcing: NDArray[np.complex128]) -> None:
+        self.linear: NDArray | None = None
+        operators = Operators(grid)
+        ky, kx = operators.k
+        transforms = Transforms(grid)
+        self.columns = grid.cuts[1] + 1
+        self.rows = np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
+        self._ky, self._kx = ky.ravel().copy(), kx.ravel().copy()
+        self._inverse_k2 = np.ascontiguousarray(operators.inverse_k2)
+        self._cross = np.ascontiguousarray((kx**2 - ky**2) * operators.mask * transforms.scale)
+        self._difference = np.ascontiguousarray(kx * ky * operators.mask * transforms.scale)
+        self._forcing = forcing
+        self._spectral = empty((2, batch, *grid.spectral_shape), "complex128")
+        self._physical = empty((2, batch, *grid.shape))
+        self._flat = self._physical.reshape(2, -1)
+        self._inverse = transforms.inverse(self._spectral, self._physical, pruned=True)
+        self._forward = transforms.forward(self._physical, self._spectral, pruned=True)
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        kernels.kolmogorov_velocity(
+            u, self._inverse_k2, self._ky, self._kx, self.rows, self.columns, self._spectral
+        )
+        self._inverse()
+        kernels.kolmogorov_products(self._flat)
+        self._forward()
+        kernels.kolmogorov_curl(
+            self._spectral, self._cross, self._difference, self._forcing, self.rows, self.columns, out
+        )

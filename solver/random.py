@@ -1,0 +1,145 @@
+"""Counter-based random numbers (Philox), keyed by (seed, purpose, member, step).
+
+Member 7 draws the same numbers alone, in a batch of 64, on another worker and after a restart, because no
+generator has a state: a number is a function of its key and counter. Source: Salmon et al., Parallel random
+numbers: as easy as 1, 2, 3 (SC 2011).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .grid import Grid
+
+
+def key(seed: int, purpose: str, member: int) -> int:
+    """64-bit key of one member's stream for one purpose."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{member}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers of one purpose at one step, for every member of a batch."""
+
+    seed: int
+    purpose: str
+    step: int
+    members: tuple[int, ...]
+
+    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Standard normals, shape (member, *shape)."""
+        return np.stack([self.generator(m).standard_normal(shape) for m in self.members])
+
+    def generator(self, member: int) -> np.random.Generator:
+        """NumPy generator of one member at this step."""
+        bits = np.random.Philox(key=key(self.seed, self.purpose, member), counter=[0, 0, 0, self.step])
+        return np.random.Generator(bits)
+
+
+@numba.njit(inline="always")
+def philox4x32(c0, c1, c2, c3, k0, k1):
+    """Philox4x32-10: four 32-bit words from a 128-bit counter and a 64-bit key (all held in uint64)."""
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        p0 = np.uint64(0xD2511F53) * c0
+        p1 = np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            (p1 >> np.uint64(32)) ^ c1 ^ k0,
+            p1 & low,
+            (p0 >> np.uint64(32)) ^ c3 ^ k1,
+            p0 & low,
+        )
+        k0 = (k0 + np.uint64(0x9E3779B9)) & low
+        k1 = (k1 + np.uint64(0xBB67AE85)) & low
+    return c0, c1, c2, c3
+
+
+@numba.njit(cache=True, nogil=True)
+def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
+    """out[b, index] += factor amplitude (n1 + i n2)/sqrt(2), the same numbers for a mode on every grid.
+
+    out: (batch, modes) complex. index: flat position of each drawn mode; conjugate: flat position of its
+    mirror image, -1 if that is not stored, -2 for the real mean mode. labels: (modes, 2) integer wavenumbers.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    to_unit = 1.0 / 9007199254740992.0
+    for b in range(out.shape[0]):
+        k0 = keys[b] & low
+        k1 = keys[b] >> np.uint64(32)
+        for m in range(index.shape[0]):
+            w0, w1, w2, w3 = philox4x32(
+                np.uint64(labels[m, 0]) & low, np.uint64(labels[m, 1]) & low, step & low, step >> np.uint64(32), k0, k1
+            )
+            u1 = (np.float64((w0 << np.uint64(21)) ^ (w1 >> np.uint64(11))) + 0.5) * to_unit
+            u2 = (np.float64((w2 << np.uint64(21)) ^ (w3 >> np.uint64(11))) + 0.5) * to_unit
+            radius = factor * amplitude[m] * math.sqrt(-math.log(u1))
+            angle = 2.0 * math.pi * u2
+            if conjugate[m] == -2:
+                out[b, index[m]] += math.sqrt(2.0) * radius * math.cos(angle)
+            else:
+                z = complex(radius * math.cos(angle), radius * math.sin(angle))
+                out[b, index[m]] += z
+                if conjugate[m] >= 0:
+                    out[b, conjugate[m]] += complex(z.real, -z.imag)
+
+
+class SpectralNoise:
+    """xi_hat_k with E|xi_hat_k|^2 = amplitude_k^2, independent between modes, real in physical space.
+
+    amplitude: (*spectral_shape) of `grid`, real, >= 0. Modes below `negligible` times the largest amplitude are
+    not drawn. A mode's number depends on its integer wavenumber, not on the grid, so one realisation is the
+    same field on every grid that resolves it.
+    """
+
+    def __init__(self, grid: Grid, amplitude: NDArray[np.float64], negligible: float = 1e-13) -> None:
+        if amplitude.shape != grid.spectral_shape:
+            raise ValueError(f"noise amplitude has shape {amplitude.shape}, expected {grid.spectral_shape}")
+        self.grid, self.amplitude = grid, amplitude
+        numbers = [np.broadcast_to(m, grid.spectral_shape) for m in grid.integer_wavenumbers()]
+        across, along = (numbers[0] * 0, numbers[0]) if grid.dimensions == 1 else (numbers[-2], numbers[-1])
+        nyquist = np.zeros(grid.spectral_shape, dtype=bool)
+        for m, n in zip(numbers, grid.shape, strict=True):
+            nyquist |= 2 * np.abs(m) == n
+        drawn = (amplitude > negligible * amplitude.max(initial=0.0)) & ~nyquist
+        drawn &= (along > 0) | (across >= 0)
+        self._index = np.flatnonzero(drawn)
+        self._labels = np.stack([across[drawn], along[drawn]], axis=1).astype(np.int64)
+        self._amplitude = np.ascontiguousarray(amplitude[drawn])
+        conjugate = np.full(self._index.size, -1, dtype=np.int64)
+        columns = grid.spectral_shape[-1]
+        for i, (a, b) in enumerate(self._labels):
+            if b == 0:
+                conjugate[i] = -2 if a == 0 else (grid.shape[0] - a) * columns
+        self._conjugate = conjugate
+
+    def add_to(self, out: NDArray, keys: NDArray[np.uint64], step: int, factor: float) -> None:
+        """out += factor xi_hat; out is (member, *spectral_shape), contiguous; keys are the members' own."""
+        flat = out.reshape(out.shape[0], -1)
+        add_modes(
+            flat,
+            self._index,
+            self._conjugate,
+            self._labels,
+            self._amplitude,
+            keys,
+            np.uint64(step),
+            factor,
+        )
+
+    def sample(self, seed: int, purpose: str, members: tuple[int, ...], step: int = 0) -> NDArray:
+        """One draw for each member, (member, *spectral_shape)."""
+        out = np.zeros((len(members), *self.grid.spectral_shape), dtype=np.complex128)
+        self.add_to(out, keys(seed, purpose, members), step, 1.0)
+        return out
+
+
+def keys(seed: int, purpose: str, members: tuple[int, ...]) -> NDArray[np.uint64]:
+    """The members' keys, shape (member,)."""
+    return np.array([key(seed, purpose, m) for m in members], dtype=np.uint64)
