@@ -1,0 +1,1 @@
+"""The user's verbs: the command line, comparisons and reports."""

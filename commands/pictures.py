@@ -33,7 +33,6 @@ STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.8,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
-    "lines.linewidth": 1.8,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "image.interpolation": "nearest",
@@ -60,6 +59,7 @@ class Look:
     color: str
     dash: Any = "solid"
     failed: bool = False
+    width: float = 1.8
 
     @property
     def label(self) -> str:
@@ -70,7 +70,7 @@ class Look:
 def looks(rows: list[Row]) -> list[Look]:
     """The reference's look, then one for each row in order."""
     colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
-    return [Look("reference", "black")] + [
+    return [Look("reference", "black", width=3.0)] + [
         Look(
             row.name,
             "#7a7a7a" if row.kind == "none" else next(colours),
@@ -118,8 +118,7 @@ def _series(
         y = _of(comparison, variable, look.name, positive=log)
         if not np.isfinite(y).any():
             continue
-        wide = {"linewidth": 3.0, "alpha": 0.85} if look.name == "reference" else {}
-        axes.plot(time, y, color=look.color, linestyle=look.dash, label=look.label, **wide)
+        axes.plot(time, y, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
         if look.failed:
             last = np.flatnonzero(np.isfinite(y))[-1]
             ends.append((time[last], y[last], look.color))
@@ -191,8 +190,7 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     for look in looks(metrics.rows):
         spectrum = np.where(k > 0, _of(comparison, "spectrum", look.name, positive=True), np.nan)
         if np.isfinite(spectrum).any():
-            wide = {"linewidth": 3.0, "alpha": 0.85} if look.name == "reference" else {}
-            a.plot(k, spectrum, color=look.color, linestyle=look.dash, label=look.label, **wide)
+            a.plot(k, spectrum, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
             top = top if look.failed else max(top, float(np.nanmax(spectrum)))
     if not a.lines:
         return None

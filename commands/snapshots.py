@@ -242,7 +242,9 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
     a.margins(x=0)
     a.set_ylabel(name)
     return [
-        a.plot(x.values, values[0], color=look.color, linestyle=look.dash, label=look.label)[0]
+        a.plot(
+            x.values, values[0], color=look.color, linestyle=look.dash, linewidth=look.width, label=look.label
+        )[0]
         for look, values in group.items()
     ]
 

@@ -29,7 +29,8 @@ class Restrict:
     def __call__(self, state: NDArray) -> NDArray:
         if self.averages:
             blocked = state.reshape(
-                *state.shape[:2], *(v for pair in zip(self.coarse.shape, self._ratio, strict=True) for v in pair)
+                *state.shape[:2],
+                *(v for pair in zip(self.coarse.shape, self._ratio, strict=True) for v in pair),
             )
             return blocked.mean(axis=tuple(range(3, blocked.ndim, 2)))
         if self.how == "subsample":

@@ -29,6 +29,7 @@ class InitialState(BaseModel, ABC):
     """What a run starts from. Members are the numbers that key the random streams."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: str
 
     @abstractmethod
     def state(
@@ -108,6 +109,7 @@ class TaylorGreen(InitialState):
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:
+        assert isinstance(equation, Kolmogorov)
         forced = equation.forcing is not None and equation.has("forcing")
         if forced or equation.noise_law(grid) is not None:
             return None

@@ -75,7 +75,12 @@ def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
         k1 = keys[b] >> np.uint64(32)
         for m in range(index.shape[0]):
             w0, w1, w2, w3 = philox4x32(
-                np.uint64(labels[m, 0]) & low, np.uint64(labels[m, 1]) & low, step & low, step >> np.uint64(32), k0, k1
+                np.uint64(labels[m, 0]) & low,
+                np.uint64(labels[m, 1]) & low,
+                step & low,
+                step >> np.uint64(32),
+                k0,
+                k1,
             )
             u1 = (np.float64((w0 << np.uint64(21)) ^ (w1 >> np.uint64(11))) + 0.5) * to_unit
             u2 = (np.float64((w2 << np.uint64(21)) ^ (w3 >> np.uint64(11))) + 0.5) * to_unit

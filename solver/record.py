@@ -62,7 +62,9 @@ class Record:
     @classmethod
     def create(cls, folder: Path, case: Case, grid: Grid, centres: bool) -> Record:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
+            raise RunFolderError(
+                f"{folder} is not empty; a run has a folder of its own. Remedy: another --out"
+            )
         import tomli_w
 
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,9 @@ class Record:
     @classmethod
     def open(cls, folder: Path) -> Record:
         if not (folder / "case.toml").is_file():
-            raise RunFolderError(f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`")
+            raise RunFolderError(
+                f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
+            )
         return cls(folder)
 
     def _layout(self, case: Case, grid: Grid, centres: bool) -> None:
@@ -147,7 +151,11 @@ def provenance() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "git": _revision()}
+    return {
+        "versions": versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": _revision(),
+    }
 
 
 def _revision() -> str | None:
@@ -155,10 +163,15 @@ def _revision() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5
+            ["git", "-C", str(here), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
         tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, timeout=5
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -39,8 +39,9 @@ class NoiseSource:
 
 @dataclass
 class Frozen:
-    """What closures and noise add to the right-hand side: value + n slope, n steps after the last event, + noise."""
+    """What closures and noise add to the right-hand side at step n: value + (n - origin) slope + noise."""
 
+    origin: int = 0
     value: NDArray | None = None
     slope: NDArray | None = None
     noise: tuple[NoiseSource, ...] = ()
@@ -50,7 +51,12 @@ class Lane:
     """Some members of the ensemble, stepped together by one thread in work arrays of their own."""
 
     def __init__(
-        self, equation: Equation, grid: Grid, scheme: steppers.OneStep | steppers.Multistep, step: float, state: NDArray
+        self,
+        equation: Equation,
+        grid: Grid,
+        scheme: steppers.OneStep | steppers.Multistep,
+        step: float,
+        state: NDArray,
     ) -> None:
         shape = (state.shape[0] * state.shape[1], math.prod(state.shape[2:-1]), state.shape[-1])
         self.u = state.reshape(shape)
@@ -76,7 +82,7 @@ class Lane:
                 elif slope is None:
                     tendency[...] = value
                 else:
-                    kernels.extrapolate(tendency, value, slope, float(n - first))
+                    kernels.extrapolate(tendency, value, slope, float(n - frozen.origin))
                 for source in frozen.noise:
                     self._add_noise(tendency, source, n, members)
             self.stepper.advance(self.u, start + n * h, tendency)
@@ -169,7 +175,11 @@ class Simulation:
     @property
     def state(self) -> NDArray:
         """The state in physical space, (member, field, *grid); a new array."""
-        return self._internal.copy() if self._transforms is None else self._transforms.to_physical(self._internal)
+        return (
+            self._internal.copy()
+            if self._transforms is None
+            else self._transforms.to_physical(self._internal)
+        )
 
     @property
     def internal(self) -> NDArray:
@@ -187,7 +197,9 @@ class Simulation:
         arrays = {"step": np.array(self.step_number), "state": self._internal}
         for i, lane in enumerate(self._lanes):
             arrays |= {f"lane.{i}.{k}": v for k, v in lane.stepper.memory.items()}
-        for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
+        for i, (coupled, memory, held) in enumerate(
+            zip(self.closures, self.memories, self._held, strict=True)
+        ):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             arrays |= {f"closure.{i}.held.{k}": v for k, v in held.items()}
             arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips])
@@ -233,7 +245,10 @@ class Simulation:
         self.seconds["step"] += time.perf_counter() - began
 
     def run(
-        self, steps: int, events: Callable[[int], int] = lambda n: 0, at: Callable[[int], None] = lambda n: None
+        self,
+        steps: int,
+        events: Callable[[int], int] = lambda n: 0,
+        at: Callable[[int], None] = lambda n: None,
     ) -> None:
         """Advance to step number `steps`, stopping where `events` or a closure asks for it.
 
@@ -331,21 +346,19 @@ class Simulation:
         self._held[i] = held
 
     def _freeze(self) -> None:
-        """Add up what the closures hold, as value + n slope from the present step."""
-        frozen = Frozen(noise=(*self._own_noise, *(s for law in self._laws for s in law)))
-        for held in self._held:
-            if not held:
-                continue
+        """Add up what the closures hold, as value + (n - origin) slope with the last call for origin."""
+        held_now = [held for held in self._held if held]
+        origin = max((int(held["step"]) for held in held_now), default=0)
+        frozen = Frozen(origin, noise=(*self._own_noise, *(s for law in self._laws for s in law)))
+        for held in held_now:
             value = held["value"]
             if "slope" in held:
-                value = value + (self.step_number - int(held["step"])) * held["slope"]
+                value = value + (origin - int(held["step"])) * held["slope"]
                 frozen.slope = held["slope"] if frozen.slope is None else frozen.slope + held["slope"]
             frozen.value = value if frozen.value is None else frozen.value + value
         self._frozen = frozen
 
-    def _leap(
-        self, leap: Leap, steps: int, at: Callable[[int], None], events: Callable[[int], int]
-    ) -> None:
+    def _leap(self, leap: Leap, steps: int, at: Callable[[int], None], events: Callable[[int], int]) -> None:
         n = self.step_number
         targets = np.rint((np.asarray(leap.times) - self.start) / self.step).astype(int)
         exact = np.allclose(self.start + targets * self.step, leap.times, rtol=0, atol=1e-6 * self.step)
@@ -358,7 +371,9 @@ class Simulation:
         while (following := events(due)) and due + following < targets[-1]:
             due += following
             if due not in targets:
-                raise ClosureError(f"a leap at step {n} passes the output at step {due} without a state for it")
+                raise ClosureError(
+                    f"a leap at step {n} passes the output at step {due} without a state for it"
+                )
         last = len(targets) - 1
         for i, target in enumerate(targets):
             self.replace(leap.states[i])

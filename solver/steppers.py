@@ -113,7 +113,9 @@ def explicit(
     """An explicit Runge-Kutta scheme from its Butcher tableau."""
     rows = (*a, b)
     stages = tuple(
-        Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows if row is not None
+        Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row))
+        for row in rows
+        if row is not None
     )
     return OneStep(name, order, "explicit", stages, source)
 
@@ -126,7 +128,11 @@ RK4 = explicit(
     "rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)"
 )
 SSP_RK3 = explicit(
-    "ssp-rk3", 3, ((), (1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 2 / 3), "Shu and Osher, J. Comput. Phys. 77 (1988) 439"
+    "ssp-rk3",
+    3,
+    ((), (1.0,), (0.25, 0.25)),
+    (1 / 6, 1 / 6, 2 / 3),
+    "Shu and Osher, J. Comput. Phys. 77 (1988) 439",
 )
 ETDRK2 = OneStep(
     "etdrk2",
@@ -220,7 +226,12 @@ class Stepper:
     """
 
     def __init__(
-        self, scheme: OneStep | Multistep, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float
+        self,
+        scheme: OneStep | Multistep,
+        rhs: RightHandSide,
+        shape: tuple[int, int, int],
+        dtype: str,
+        step: float,
     ) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
         linear = np.zeros(shape[1:]) if rhs.linear is None else np.broadcast_to(rhs.linear, shape[1:])

@@ -312,7 +312,7 @@ class PeriodicCNN(nn.Module):
         channels = [fields_in, *[width] * (layers - 1), fields_out]
         self.layers = nn.ModuleList(convolution(left, right, kernel) for left, right in pairwise(channels))
         if dimensions == 2:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
@@ -401,10 +401,13 @@ def build(
 class LearnedTerm(nn.Module):
     """term = s_term network(features(state / s_state) / s_features): a network in physical units.
 
-    Maps a state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales, one per
-    field, under "state" and "term", and under "features" for (omega, u, v) when these are used. `length` is
-    the domain's, as for `features`. Raises ValueError as `build` does.
+    Maps a float32 state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales,
+    one per field, under "state" and "term", and under "features" for (omega, u, v) when these are used.
+    `length` is the domain's, as for `features`. Raises ValueError as `build` does.
     """
+
+    state_scale: torch.Tensor
+    term_scale: torch.Tensor
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field as Option
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
 
 from .. import kernels
 from ..grid import Grid

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from subgrid.closures.regression.networks import (
     LearnedTerm,
     QuadraticSpectralNetwork,
@@ -97,16 +98,15 @@ def test_products_are_free_of_aliasing():
     model = QuadraticSpectralNetwork(1, 1, 1, modes=8, pairs=1, linear=False, zero_mean=False)
     state = smooth_field(1, 1, (20,), 4)
     factors, products = (
-        torch.view_as_complex(weights.data).squeeze(1 - rows).to(torch.complex128).numpy()
-        for weights, rows in ((model.factors, 0), (model.products, 0))
+        torch.view_as_complex(weights.data).numpy().astype(complex)[:, 0]
+        for weights in (model.factors, model.products)
     )
     spectrum = np.fft.rfft(state.numpy().astype(float), norm="forward")[0, :, :5]
-    left, right = np.fft.irfft(factors[:, :5] * spectrum, 256, norm="forward")
-    expected = products[0, :9] * np.fft.rfft(left * right, norm="forward")[:9]
-    found = np.fft.rfft(model(state).numpy()[0, 0], norm="forward")[:9]
-    found_high = np.fft.rfft(model(state).numpy()[0, 0], norm="forward")[9:]
+    left, right = np.fft.irfft(factors * spectrum, 256, norm="forward")
+    expected = np.zeros(11, dtype=complex)
+    expected[:9] = products[0] * np.fft.rfft(left * right, norm="forward")[:9]
+    found = np.fft.rfft(model(state).numpy()[0, 0], norm="forward")
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
-    assert np.abs(found_high).max() < 1e-5 * np.abs(expected).max()
 
 
 @torch.inference_mode()
@@ -117,7 +117,6 @@ def test_a_quadratic_network_without_its_linear_part_is_quadratic():
     assert largest(network("quadratic", 2)(-state) - network("quadratic", 2)(state)) > 1e-3
 
 
-@torch.inference_mode()
 def test_working_grid_holds_the_products_and_no_more():
     assert network("quadratic", 2, modes=16).working_grid == (36, 36)
     assert network("quadratic", 2, modes=16, output_modes=16).working_grid == (30, 30)

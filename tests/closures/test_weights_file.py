@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
 from subgrid.closures.weights_file import REQUIRED, load, save
 
 HEADER = {

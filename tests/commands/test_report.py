@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from PIL import Image, ImageSequence
 from rich.console import Console
+
 from subgrid.commands import report
 from subgrid.commands.verdict import Metrics, columns, outcome, verdict
 
@@ -265,6 +266,24 @@ def test_null_and_absent_scores_are_a_dash_not_an_error(tmp_path):
         c.heading for c in columns(Metrics.model_validate(metrics))
     )
     report.write(lay(tmp_path / "run", metrics, (32,)))
+
+
+def test_a_blow_up_does_not_set_the_scale(drawn, tmp_path):
+    metrics = measured()
+    directory = lay(tmp_path / "run", metrics, (32,))
+    fields = dataset(metrics, (32,))
+    failed = fields["source"].values.tolist().index(FAILED)
+    for variable in ("relative_l2", "invariant_energy"):
+        fields[variable][failed, 11] = 1e12
+    fields["frames"][failed, -1] = 1e300
+    fields.to_zarr(directory / "comparison.zarr", mode="w", consolidated=False)
+    report.write(directory)
+    for name in ("error", "invariants"):
+        with (
+            Image.open(directory / f"pictures/{name}.png") as blown,
+            Image.open(drawn / f"pictures/{name}.png") as calm,
+        ):
+            assert blown.size == pytest.approx(calm.size, abs=20)
 
 
 def test_drawing_again_removes_a_picture_without_numbers(tmp_path):

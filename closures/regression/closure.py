@@ -1,0 +1,176 @@
+"""The closure `regression`: a trained network in the loop, and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from subgrid.ingest.dataset import Dataset
+from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.grid import Grid
+from subgrid.solver.random import SpectralNoise
+
+from .. import weights_file
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+SPECTRUM = "residual_spectrum"
+
+
+class Regression(Closure):
+    """E[H | u] by a network: the quadratic spectral network, a Fourier neural operator or a periodic CNN.
+
+    weights: a .safetensors file (relative to the case file) or the name of one that ships; without it, the
+    shipped file that was trained for this very equation and grid. noise = "residual" adds white noise with the
+    spectrum of the validation residuals, isotropic, in law per sqrt(time): right where what the network cannot know is
+    white in time, as where the model omits its noise. members are evaluated `batch` at a time.
+
+    Raises ClosureError if the weights are for another equation, omitted terms, field, shape or length. The quadratic
+    network alone runs on other shapes of the same length, its multipliers being functions of the wavenumber.
+    """
+
+    kind: ClassVar[str] = "regression"
+    weights: str | None = None
+    noise: Literal["none", "residual"] = "none"
+    batch: int = 16
+    _term: torch.nn.Module = PrivateAttr()
+    _noise: SpectralNoise | None = PrivateAttr()
+
+    def start(self, problem: Problem) -> Memory:
+        import torch
+
+        from .networks import LearnedTerm
+
+        tensors, header = self._find(problem)
+        network = header["network"]
+        term = LearnedTerm(
+            network["kind"],
+            network["options"],
+            network["features"],
+            len(header["shape"]),
+            tuple(header["length"]),
+            header["normalisation"],
+        )
+        residual = tensors.pop(SPECTRUM)
+        term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+        self._term = term.eval()
+        self._noise = (
+            residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
+        )
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
+        import torch
+
+        state = view.torch().to(torch.float32)
+        with torch.inference_mode():
+            parts = [self._term(part) for part in state.split(self.batch)]
+        field = torch.cat(parts).to(torch.float64).numpy()
+        return Tendency(field, noise=self._noise), memory
+
+    def _find(self, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        if self.weights is not None:
+            candidates = [problem.folder / self.weights, SHIPPED / f"{self.weights}.safetensors"]
+            path = next((p for p in candidates if p.is_file()), None)
+            if path is None:
+                shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+                raise ClosureError(
+                    f"regression: there are no weights {self.weights!r}, neither as a file nor shipped ({shipped})"
+                )
+            tensors, header = self._load(path)
+            if mismatch := _mismatch(header, problem):
+                raise ClosureError(f"regression: {path.name} {mismatch}. Remedy: train for this case")
+            return tensors, header
+        for path in sorted(SHIPPED.glob("*.safetensors")):
+            tensors, header = self._load(path)
+            if header["closure"] == "regression" and not _mismatch(header, problem, strict=True):
+                return tensors, header
+        raise ClosureError(
+            f"regression: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)}. Remedy: "
+            "`subgrid train CASE --closure regression`, then weights = the file it writes"
+        )
+
+    @staticmethod
+    def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        try:
+            return weights_file.load(path)
+        except ValueError as error:
+            raise ClosureError(f"regression: {error}") from None
+
+    @staticmethod
+    def train(
+        options: dict[str, Any],
+        dataset: Dataset,
+        target: Path,
+        work: Path,
+        origin: dict[str, str],
+        progress: Callable[[int, int, dict[str, float]], None],
+    ) -> dict[str, float]:
+        """Fit E[H | u] to the pairs and write the weights; returns the validation scores. See `training.fit`.
+
+        Raises ValueError for options that training does not have.
+        """
+        from pydantic import ValidationError
+
+        from .training import TrainingOptions, fit
+
+        try:
+            chosen = TrainingOptions(**options)
+        except ValidationError as error:
+            lines = [f"train.regression.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ValueError("; ".join(lines)) from None
+        about = dict(dataset.about)
+        result = fit(*dataset.train, *dataset.validation, tuple(about["length"]), chosen, work, progress)
+        about["seeds"] = {**about["seeds"], "training": chosen.seed}
+        header = {
+            "closure": "regression",
+            "version": version("subgrid"),
+            **about,
+            **origin,
+            "normalisation": result.term.normalisation,
+            "network": {
+                "kind": chosen.network,
+                "options": chosen.network_options,
+                "features": chosen.features,
+            },
+            "training_options": chosen.model_dump(mode="json"),
+            "scores": result.scores,
+        }
+        weights_file.save(
+            target, {**result.tensors, SPECTRUM: result.residual_spectrum.astype(np.float64)}, header
+        )
+        return result.scores
+
+
+def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) -> str | None:
+    """How the weights and the problem differ, by name; with `strict` parameters must be equal too."""
+    made, equation = header["equation"], problem.equation
+    if made["name"] != equation.name:
+        return f"is for the equation {made['name']}, the case has {equation.name}"
+    if sorted(made["omit"]) != sorted(equation.omit):
+        return f"is for a model that omits {made['omit']}, the case omits {list(equation.omit)}"
+    fields = [f.name for f in equation.fields]
+    if header["fields"] != fields:
+        return f"is for the fields {header['fields']}, the case has {fields}"
+    if not np.allclose(header["length"], problem.grid.length):
+        return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
+    if header["shape"] != list(problem.grid.shape) and header["network"]["kind"] != "quadratic":
+        return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
+    if strict and made != {"name": equation.name} | equation.model_dump(mode="json"):
+        return "is for other parameters"
+    return None
+
+
+def residual_noise(grid: Grid, power: np.ndarray, step: float) -> SpectralNoise:
+    """The law with E|xi_hat_k|^2 = power[round |k|] at steps of `step`, as amplitude per sqrt(time)."""
+    shells = np.minimum(grid.shells(), len(power) - 1)
+    amplitude = np.sqrt(np.maximum(power[shells], 0.0) * step)
+    amplitude[grid.shells() >= len(power)] = 0.0
+    return SpectralNoise(grid, amplitude, negligible=1e-6)

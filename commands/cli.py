@@ -1,0 +1,302 @@
+"""The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
+
+app = App(
+    name="subgrid",
+    help="Run a PDE on a coarse grid, swap the closure by name, and see whether the correction was worth its cost.",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+common = Group("Common options")
+
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", group=common, negative=(), help="Override a value of the case: table.key=value."),
+]
+Out = Annotated[Path | None, Parameter(name="--out", group=common, help="Where the results go.")]
+Backend = Annotated[
+    str,
+    Parameter(
+        name="--backend", group=common, help="Array backend: numpy (cupy and torch: not in this version)."
+    ),
+]
+Json = Annotated[
+    bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON; draw no bars.")
+]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run a command and exit with 0, 2 (the user's mistake), 3 (the run failed) or 130."""
+    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
+
+
+def execute(arguments: list[str]) -> int:
+    """Run a command; returns the exit code, the message for the user being printed."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _say(f"{error}\nSee: subgrid --help", MISTAKE)
+    except KeyboardInterrupt:
+        return _say(
+            "interrupted; what was finished is kept, and the same command goes on from it", INTERRUPTED
+        )
+    except BrokenPipeError:
+        return DONE
+    except Exception as error:
+        code = _code(error)
+        if code is None:
+            raise
+        return _say(str(error), code)
+    return DONE
+
+
+def _code(error: Exception) -> int | None:
+    """Exit code of an error the user can act on; None for a defect of ours, which keeps its traceback."""
+    from pydantic import ValidationError
+
+    from subgrid.solver.closure import ClosureError
+    from subgrid.solver.simulation import BlowUp
+
+    from .progress import Interrupted
+
+    if isinstance(error, (BlowUp, ClosureError)):
+        return FAILED
+    if isinstance(error, Interrupted):
+        return INTERRUPTED
+    if isinstance(error, (ValueError, FileNotFoundError, PermissionError)) and not isinstance(
+        error, ValidationError
+    ):
+        return MISTAKE
+    return None
+
+
+def _say(message: str, code: int) -> int:
+    print(f"subgrid: {message}", file=sys.stderr)
+    return code
+
+
+def _read(case: Path, overrides: tuple[str, ...], backend: str) -> Any:
+    from subgrid.solver.backend import namespace
+    from subgrid.solver.case import read
+
+    namespace(backend)
+    return read(case, list(overrides))
+
+
+def _target(out: Path | None, case: Path, what: str) -> Path:
+    return out if out is not None else Path("runs") / f"{case.stem}-{what}"
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["subgrid", *sys.argv[1:]])
+
+
+def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        show()
+
+
+@app.command
+def run(
+    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
+) -> None:
+    """Run a case. Results go to runs/CASE-run, or to --out."""
+    from .progress import Bars
+    from .run import run as run_case
+
+    checked = _read(case, set_, backend)
+    target = _target(out, case, "run")
+    with Bars(quiet=json_) as bars:
+        summary = run_case(checked, case.parent, target, bars)
+    _finish(summary, json_, lambda: _summary(summary, target))
+
+
+@app.command
+def resume(folder: Path, *, json_: Json = False) -> None:
+    """Go on with an interrupted run from its last checkpoint."""
+    from .progress import Bars
+    from .run import resume as resume_run
+
+    with Bars(quiet=json_) as bars:
+        summary = resume_run(folder, bars)
+    _finish(summary, json_, lambda: _summary(summary, folder))
+
+
+def _summary(summary: dict[str, Any], folder: Path) -> None:
+    total = summary["seconds"]["total"]
+    print(
+        f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}"
+    )
+
+
+@app.command
+def compare(
+    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
+) -> None:
+    """Compare the reference, the uncorrected model, every closure and the cost-matched finer grid.
+
+    Writes metrics.json, pictures and report.html to runs/CASE-compare, or to --out.
+    """
+    from .compare import compare as compare_case
+    from .progress import Bars
+
+    checked = _read(case, set_, backend)
+    target = _target(out, case, "compare")
+    with Bars(quiet=json_) as bars:
+        metrics = compare_case(checked, case.parent, target, bars, _command())
+    _finish(metrics, json_, lambda: _table(metrics, target))
+
+
+@app.command
+def report(folder: Path, *, json_: Json = False) -> None:
+    """Draw the pictures and the report of a finished comparison again."""
+    from .report import write
+
+    page = write(folder)
+    _finish({"report": str(page)}, json_, lambda: print(page))
+
+
+def _table(metrics: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+
+    from .report import table
+
+    Console().print(table(metrics))
+    print(f"report: {folder / 'report.html'}")
+
+
+@app.command
+def data(
+    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
+) -> None:
+    """Make the training set of a case, and its reference, or find them in the cache; resumes.
+
+    --out gets a text file with the directories.
+    """
+    from subgrid.ingest.trajectories import generate, reference_request, training_request
+
+    from .prepare import prepare
+    from .progress import Bars
+
+    checked = _read(case, set_, backend)
+    if checked.reference is None or checked.reference.exact:
+        raise ValueError(f"{case}: reference.shape is missing; there is no finer grid to make data on")
+    with Bars(quiet=json_) as bars:
+        resolved = prepare(checked, case.parent, with_reference=False, progress=bars).case
+        made = {"reference": generate(resolved, reference_request(resolved), bars)}
+        if resolved.training is not None:
+            made["training"] = generate(resolved, training_request(resolved), bars)
+    where = {name: str(t.directory) for name, t in made.items()}
+    text = "\n".join(f"{name}: {path}" for name, path in where.items())
+    if out is not None:
+        out.write_text(text + "\n")
+    _finish(where, json_, lambda: print(text))
+
+
+@app.command
+def train(
+    case: Path,
+    *,
+    closure: str,
+    set_: Set = (),
+    out: Out = None,
+    backend: Backend = "numpy",
+    json_: Json = False,
+) -> None:
+    """Make the training set if it is not there, train a closure and write its weights; resumes.
+
+    Options come from the case's table [train.CLOSURE]. Weights go to CASE-CLOSURE.safetensors, or to --out.
+    """
+    from .progress import Bars
+    from .train import train as train_closure
+
+    checked = _read(case, set_, backend)
+    target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
+    with Bars(quiet=json_) as bars:
+        scores = train_closure(checked, case, closure, target, bars)
+    result = {"weights": str(target), "scores": scores}
+    _finish(
+        result,
+        json_,
+        lambda: print(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
+    )
+
+
+@app.command
+def check(
+    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
+) -> None:
+    """Validate a case without running it; --out gets the case with every default written out."""
+    checked = _read(case, set_, backend)
+    if out is not None:
+        import tomli_w
+
+        out.write_text(tomli_w.dumps(checked.resolved()))
+    _finish(checked.resolved(), json_, lambda: print(f"{case}: in order"))
+
+
+@app.command(name="list")
+def list_(*, json_: Json = False) -> None:
+    """List equations, steppers and closures, with those that cannot be imported and why."""
+    from subgrid.solver.closure import UnknownClosure, find, names
+    from subgrid.solver.equations import EQUATIONS
+    from subgrid.solver.steppers import STEPPERS
+
+    def first_line(thing: object) -> str:
+        return (getattr(thing, "__doc__", "") or "").strip().split("\n")[0]
+
+    closures = {}
+    for name in names():
+        try:
+            closures[name] = first_line(find(name))
+        except UnknownClosure as error:
+            closures[name] = f"unavailable: {error}"
+    listing = {
+        "equations": {name: first_line(e) for name, e in EQUATIONS.items()},
+        "steppers": {name: f"order {s.order}; {s.source}" for name, s in STEPPERS.items()},
+        "closures": closures,
+    }
+
+    def show() -> None:
+        for heading, entries in listing.items():
+            print(heading)
+            for name, text in entries.items():
+                print(f"  {name:<14}{text}")
+
+    _finish(listing, json_, show)
+
+
+@app.command
+def schema(*, out: Out = None) -> None:
+    """Print the JSON schema of case files, for editors."""
+    from subgrid.solver.case import Case
+
+    text = json.dumps(Case.model_json_schema(), indent=1)
+    if out is not None:
+        out.write_text(text + "\n")
+    else:
+        print(text)
+
+
+@app.command
+def new(what: Literal["closure", "case"], name: str, *, out: Out = None, json_: Json = False) -> None:
+    """Write a working template: a closure with its test, or a case. Files go to the working directory, or to --out."""
+    from .new import write
+
+    files = write(what, name, out or Path())
+    _finish({"files": [str(f) for f in files]}, json_, lambda: print("\n".join(str(f) for f in files)))

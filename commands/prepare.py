@@ -1,0 +1,84 @@
+"""From a case to a simulation that is ready to run: reference, initial state, closures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.ingest.restriction import Restrict
+from subgrid.ingest.trajectories import Progress, Trajectories, generate, reference_request
+from subgrid.solver.case import Case, CaseError, ClosureTable, resolve_step
+from subgrid.solver.closure import Coupled
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import Simulation
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass
+class Prepared:
+    """A case with its step resolved, its equation, grid, initial state and, where it needs one, its reference."""
+
+    case: Case
+    equation: Equation
+    grid: Grid
+    state: NDArray
+    trajectories: Trajectories | None
+    folder: Path
+
+    @property
+    def owner(self) -> NDArray:
+        """Trajectory of the reference that each member belongs to."""
+        reference = self.case.reference
+        count = reference.trajectories if reference else 1
+        return np.repeat(np.arange(count), self.case.ensemble.members // count)
+
+    def simulation(self, tables: tuple[ClosureTable, ...], dump: Path | None = None) -> Simulation:
+        """The case's model with the given closures, at the initial state."""
+        return Simulation(
+            self.equation,
+            self.grid,
+            self.case.time.stepper,
+            self.case.step,
+            self.state,
+            start=self.case.time.start,
+            seed=self.case.ensemble.seed,
+            closures=[self.couple(t) for t in tables],
+            guard=self.case.guard.policy,
+            dump=dump,
+            folder=self.folder,
+        )
+
+    def couple(self, table: ClosureTable) -> Coupled:
+        """The closure of a table; an oracle is shown where the reference lies."""
+        if table.name == "oracle" and "reference" not in table.options and self.trajectories is not None:
+            table = table.model_copy()
+            table.__pydantic_extra__ = {**table.options, "reference": str(self.trajectories.directory)}
+        return table.couple(self.folder)
+
+
+def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
+    """Make what the case starts from; the reference run only if the case or the caller needs it."""
+    equation, grid = case.build_equation(), case.grid.grid()
+    members = tuple(range(case.ensemble.members))
+    oracle = any(c.name == "oracle" for c in case.closure)
+    gridded = case.reference is not None and not case.reference.exact
+    if case.initial.kind != "reference" or case.time.step is None:
+        state = case.initial.state(equation, grid, members, case.ensemble.seed)
+        case = resolve_step(case, equation, state)
+    trajectories = None
+    if gridded and (with_reference or oracle or case.initial.kind == "reference"):
+        trajectories = generate(case, reference_request(case), progress)
+        assert case.reference is not None and case.reference.shape is not None
+        restrict = Restrict(equation, Grid(case.reference.shape, grid.length), grid, case.reference.restrict)
+        share = case.ensemble.members // case.reference.trajectories
+        state = np.repeat(restrict(np.array(trajectories.fine)), share, axis=0)
+    elif oracle:
+        raise CaseError("case", ["closure: oracle needs a [reference] table with a shape"])
+    return Prepared(case, equation, grid, state, trajectories, folder)

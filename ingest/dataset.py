@@ -1,0 +1,48 @@
+"""Training pairs (state, missing term), split by trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.solver.case import Case
+
+from .trajectories import Progress, generate, training_request
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pairs for training and for validation, (sample, field, *grid), and what they were made for.
+
+    about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed.
+    """
+
+    train: tuple[NDArray, NDArray]
+    validation: tuple[NDArray, NDArray]
+    about: dict[str, Any]
+
+
+def dataset(case: Case, progress: Progress) -> Dataset:
+    """The case's training set, made if it is not in the cache. The last [training].validation trajectories validate."""
+    request = training_request(case)
+    trajectories = generate(case, request, progress)
+    assert case.training is not None
+    split = case.training.trajectories - case.training.validation
+    state, term = np.array(trajectories.state, dtype=np.float32), np.array(trajectories.term)
+
+    def pairs(part: slice) -> tuple[NDArray, NDArray]:
+        return state[part].reshape(-1, *state.shape[2:]), term[part].reshape(-1, *term.shape[2:])
+
+    equation = case.build_equation()
+    about = {
+        "equation": {"name": equation.name} | equation.model_dump(mode="json"),
+        "fields": [f.name for f in equation.fields],
+        "shape": list(case.grid.shape),
+        "length": list(case.grid.length),
+        "step": request.step,
+        "seeds": {"trajectories": request.seed},
+    }
+    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about)
