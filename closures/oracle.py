@@ -49,9 +49,7 @@ class Oracle(Closure):
                 f"has {list(problem.grid.shape)} and {list(problem.grid.length)}. Remedy: leave `reference` out"
             )
         if made_for["term_steps"] is None:
-            raise ClosureError(
-                "oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself"
-            )
+            raise ClosureError("oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself")
         self._term, self._times = trajectories.term, trajectories.times("term")
         share = len(problem.members) // self._term.shape[0]
         self._owner = np.repeat(np.arange(self._term.shape[0]), share)

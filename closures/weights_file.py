@@ -52,9 +52,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     return tensors, header
 
 
-def write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
-) -> None:
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header as safetensors, beside `path` and then in its place.
 
     A reader, or a process that is killed half way, sees the old file or the new one. Raises ValueError for a

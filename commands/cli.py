@@ -27,9 +27,7 @@ Set = Annotated[
 Out = Annotated[Path | None, Parameter(name="--out", group=common, help="Where the results go.")]
 Backend = Annotated[
     str,
-    Parameter(
-        name="--backend", group=common, help="Array backend: numpy (cupy and torch: not in this version)."
-    ),
+    Parameter(name="--backend", group=common, help="Array backend: numpy (cupy and torch: not in this version)."),
 ]
 Json = Annotated[
     bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON; draw no bars.")
@@ -48,9 +46,7 @@ def execute(arguments: list[str]) -> int:
     except CycloptsError as error:
         return _say(f"{error}\nSee: subgrid --help", MISTAKE)
     except KeyboardInterrupt:
-        return _say(
-            "interrupted; what was finished is kept, and the same command goes on from it", INTERRUPTED
-        )
+        return _say("interrupted; what was finished is kept, and the same command goes on from it", INTERRUPTED)
     except BrokenPipeError:
         return DONE
     except Exception as error:
@@ -74,9 +70,7 @@ def _code(error: Exception) -> int | None:
         return FAILED
     if isinstance(error, Interrupted):
         return INTERRUPTED
-    if isinstance(error, (ValueError, FileNotFoundError, PermissionError)) and not isinstance(
-        error, ValidationError
-    ):
+    if isinstance(error, (ValueError, FileNotFoundError, PermissionError)) and not isinstance(error, ValidationError):
         return MISTAKE
     return None
 
@@ -112,9 +106,7 @@ def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> 
 
 
 @app.command
-def run(
-    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
-) -> None:
+def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
     """Run a case. Results go to runs/CASE-run, or to --out."""
     from .progress import Bars
     from .run import run as run_case
@@ -139,15 +131,11 @@ def resume(folder: Path, *, json_: Json = False) -> None:
 
 def _summary(summary: dict[str, Any], folder: Path) -> None:
     total = summary["seconds"]["total"]
-    print(
-        f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}"
-    )
+    print(f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}")
 
 
 @app.command
-def compare(
-    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
-) -> None:
+def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
     """Compare the reference, the uncorrected model, every closure and the cost-matched finer grid.
 
     Writes metrics.json, pictures and report.html to runs/CASE-compare, or to --out.
@@ -181,9 +169,7 @@ def _table(metrics: dict[str, Any], folder: Path) -> None:
 
 
 @app.command
-def data(
-    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
-) -> None:
+def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
     """Make the training set of a case, and its reference, or find them in the cache; resumes.
 
     --out gets a text file with the directories.
@@ -238,9 +224,7 @@ def train(
 
 
 @app.command
-def check(
-    case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False
-) -> None:
+def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
     """Validate a case without running it; --out gets the case with every default written out."""
     checked = _read(case, set_, backend)
     if out is not None:

@@ -51,9 +51,7 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
     if case.reference is None:
         raise CaseError("case", ["reference: missing; a comparison needs something to compare with"])
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise RunFolderError(
-            f"{out} is not empty; a comparison has a folder of its own. Remedy: another --out"
-        )
+        raise RunFolderError(f"{out} is not empty; a comparison has a folder of its own. Remedy: another --out")
     prepared = prepare(case, folder, with_reference=True, progress=bars)
     case = prepared.case
     out.mkdir(parents=True, exist_ok=True)
@@ -120,9 +118,7 @@ def _run_row(prepared: Prepared, row: CompareRow, bars: Bars, asked: Any) -> Row
     return _follow(simulation, prepared.case, result, bars, lambda s: s, asked)
 
 
-def _follow(
-    simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any, asked: Any = lambda: False
-) -> Row:
+def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any, asked: Any = lambda: False) -> Row:
     """Run to the end of the case, keeping the states at the output times; failure keeps those before it."""
     every = multiple(case.output.every, simulation.step)
     steps = multiple(case.time.end - case.time.start, simulation.step)
@@ -216,17 +212,11 @@ def _refined(prepared: Prepared, finer: Grid) -> NDArray:
     """The initial state on a finer grid: the reference's, or the initial condition's own."""
     case = prepared.case
     if prepared.trajectories is None:
-        return case.initial.state(
-            prepared.equation, finer, tuple(range(case.ensemble.members)), case.ensemble.seed
-        )
+        return case.initial.state(prepared.equation, finer, tuple(range(case.ensemble.members)), case.ensemble.seed)
     reference = case.reference
     assert reference is not None and reference.shape is not None
-    restrict = Restrict(
-        prepared.equation, Grid(reference.shape, finer.length), prepared.grid, reference.restrict
-    )
-    return np.repeat(
-        restrict.onto(np.array(prepared.trajectories.fine), finer), np.bincount(prepared.owner), axis=0
-    )
+    restrict = Restrict(prepared.equation, Grid(reference.shape, finer.length), prepared.grid, reference.restrict)
+    return np.repeat(restrict.onto(np.array(prepared.trajectories.fine), finer), np.bincount(prepared.owner), axis=0)
 
 
 def _coarsen(prepared: Prepared, state: NDArray, finer: Grid, grid: Grid) -> NDArray:
@@ -329,9 +319,7 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
     ensemble = row.states.reshape(count, trajectories, -1, *row.states.shape[2:])
     mean = ensemble.mean(axis=2)
     errors = metrics.relative_l2(mean, true)
-    single = np.stack(
-        [metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1
-    )
+    single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
     low, high = np.quantile(single.reshape(count, -1), (0.1, 0.9), axis=1)
     correlation = metrics.correlation(mean, true)
     energy = metrics.energy_spectrum(row.states, equation, grid)
@@ -375,9 +363,7 @@ def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArra
         "spectrum_distance": s.get("spectrum_distance"),
         "invariants": drift,
         "crps": s["crps"].tolist() if count else [],
-        "spread_skill": [None if not np.isfinite(v) else float(v) for v in s["spread_skill"]]
-        if count
-        else [],
+        "spread_skill": [None if not np.isfinite(v) else float(v) for v in s["spread_skill"]] if count else [],
         "skill": skill,
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,

@@ -108,9 +108,7 @@ def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _series(
-    axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False
-) -> None:
+def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False) -> None:
     """Curves over time, within the limits of the runs that finished; a failed one ends in a cross."""
     time = comparison["time"].values
     intact, ends = [], []
@@ -174,9 +172,7 @@ def _correlation(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     _series(a, comparison, "correlation", metrics, "Correlation with the reference (dimensionless)")
     threshold = comparison.attrs.get("correlation_threshold")
     if threshold is not None:
-        a.axhline(
-            threshold, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label=f"threshold {threshold:g}"
-        )
+        a.axhline(threshold, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label=f"threshold {threshold:g}")
         a.set_ylim(min(a.get_ylim()[0], threshold - 0.05), 1.02)
     a.set_ylabel("correlation")
     legend(figure, a)

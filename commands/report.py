@@ -98,9 +98,7 @@ def _read_comparison(path: Path, metrics: Metrics) -> xr.Dataset:
         raise ValueError(f"{path} lacks {', '.join(absent)}: {REMEDY}")
     sources = [str(name) for name in comparison["source"].values]
     if absent := [name for name in ("reference", *(row.name for row in metrics.rows)) if name not in sources]:
-        raise ValueError(
-            f"{path} has no source named {', '.join(absent)}, which metrics.json lists: {REMEDY}"
-        )
+        raise ValueError(f"{path} has no source named {', '.join(absent)}, which metrics.json lists: {REMEDY}")
     return comparison
 
 

@@ -106,18 +106,13 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
         if n % every == 0:
             record.write_frame(n // every, simulation.state, names)
         now = time.monotonic()
-        if n > resumed_at and (
-            n % save_every == 0 if save_every else wall is not None and now - saved > wall
-        ):
+        if n > resumed_at and (n % save_every == 0 if save_every else wall is not None and now - saved > wall):
             save()
         if now - drawn > 1.0:
             drawn = now
             values = prepared.equation.invariants(simulation.state, simulation.grid)
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
-            note = (
-                ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items())
-                + f", closure {share:.0%} of the time"
-            )
+            note = ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items()) + f", closure {share:.0%} of the time"
         bars(n, steps, "run", note)
         if asked():
             save()

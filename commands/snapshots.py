@@ -148,18 +148,14 @@ def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure,
     across = -(-count // blocks)
     side = min((width - 1.2) / across, 3.4)
     size = (width, blocks * (lines * side * shape + 0.75) + 0.3)
-    figure = Figure(
-        size, layout=ConstrainedLayoutEngine(compress=True, w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    )
+    figure = Figure(size, layout=ConstrainedLayoutEngine(compress=True, w_pad=0.03, h_pad=0.03, wspace=0, hspace=0))
     axes = figure.subplots(lines * blocks, across, sharex=True, sharey=True, squeeze=False)
     for a in axes.flat:
         a.set_axis_off()
     return figure, axes
 
 
-def _map(
-    a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scale: dict[str, Any]
-) -> AxesImage:
+def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scale: dict[str, Any]) -> AxesImage:
     """One field as an image with its axes drawn."""
     along, up = _plane(comparison)
     a.set_axis_on()
@@ -223,9 +219,7 @@ def _profiles(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     x = _plane(comparison)[0]
     fields = {look: values[-1:] for look, values in _fields(metrics, comparison).items()}
     figure, axes = canvas(2, 1, 6.0, sharex=True)
-    for a, group, name in zip(
-        axes.flat, (fields, _errors(fields)), (_field(comparison), "error"), strict=True
-    ):
+    for a, group, name in zip(axes.flat, (fields, _errors(fields)), (_field(comparison), "error"), strict=True):
         _lines(a, x, group, _labelled(comparison, name))
     axes[0, 0].set_title(f"{_field(comparison)} at t = {float(comparison['frame_time'].values[-1]):.3g}")
     axes[1, 0].set_xlabel(_axis_label(x))
@@ -242,9 +236,7 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
     a.margins(x=0)
     a.set_ylabel(name)
     return [
-        a.plot(
-            x.values, values[0], color=look.color, linestyle=look.dash, linewidth=look.width, label=look.label
-        )[0]
+        a.plot(x.values, values[0], color=look.color, linestyle=look.dash, linewidth=look.width, label=look.label)[0]
         for look, values in group.items()
     ]
 

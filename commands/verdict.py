@@ -131,9 +131,7 @@ class Column:
             for row in rows
             if row.kind != "oracle" and not row.failed and (value := self.value(row)) is not None
         }
-        return (
-            {name for name, rank in ranks.items() if rank == min(ranks.values())} if len(ranks) > 1 else set()
-        )
+        return {name for name, rank in ranks.items() if rank == min(ranks.values())} if len(ranks) > 1 else set()
 
 
 def columns(metrics: Metrics) -> list[Column]:
@@ -152,9 +150,7 @@ def columns(metrics: Metrics) -> list[Column]:
     ]
     rest = [
         Column("mean L2", "relative L2 error, mean over time", Row.error, smaller),
-        Column(
-            "corr. time", "time at which the correlation is lost", lambda row: row.correlation_time, larger
-        ),
+        Column("corr. time", "time at which the correlation is lost", lambda row: row.correlation_time, larger),
         Column("spectrum", "distance of the energy spectra", lambda row: row.spectrum_distance, smaller),
         Column(
             "CRPS",
@@ -198,9 +194,7 @@ def verdict(metrics: Metrics) -> str:
         return " ".join(["No closure finished, so there is no verdict.", *failures])
     learned = metrics.best("regression", "sum", "other")
     hero = learned or best
-    sentences = [
-        f"The best closure is {best.name}, with a time-mean relative L2 error of {best.error():.3g}."
-    ]
+    sentences = [f"The best closure is {best.name}, with a time-mean relative L2 error of {best.error():.3g}."]
     subject = "It" if hero is best else f"The best learned closure, {hero.name} ({hero.error():.3g}),"
     if clauses := [_stands(hero, words, other) for words, other in metrics.opponents(hero).items()]:
         sentences.append(f"{subject} {', '.join(clauses[:-1])}{' and ' if clauses[1:] else ''}{clauses[-1]}.")
@@ -229,10 +223,6 @@ def _losses(row: Row, metrics: Metrics) -> list[str]:
             ours, theirs = column.value(row), column.value(other)
             if ours is None or theirs is None or column.rank is None:
                 continue
-            if column.rank(theirs) < column.rank(ours) and abs(ours - theirs) > TIE * max(
-                abs(ours), abs(theirs)
-            ):
-                behind.append(
-                    f"{column.heading} ({column.text(row)} against {column.text(other)} of {words})"
-                )
+            if column.rank(theirs) < column.rank(ours) and abs(ours - theirs) > TIE * max(abs(ours), abs(theirs)):
+                behind.append(f"{column.heading} ({column.text(row)} against {column.text(other)} of {words})")
     return [f"It is behind on {'; '.join(behind)}."] if behind else []

@@ -166,9 +166,7 @@ class Trajectories:
         return self.start + self.step * np.arange(first, last + 1, every)
 
 
-def generate(
-    case: Case, request: Request, progress: Progress = lambda done, total, what: None
-) -> Trajectories:
+def generate(case: Case, request: Request, progress: Progress = lambda done, total, what: None) -> Trajectories:
     """Make the requested trajectories, or find them in the cache, or go on from where they were left."""
     directory = request.directory()
     if (directory / "done.json").is_file():

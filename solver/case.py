@@ -160,9 +160,7 @@ class ReferenceTable(Table):
     def _consistent(self) -> ReferenceTable:
         mistakes = []
         if self.exact == (self.shape is not None):
-            mistakes.append(
-                "reference needs exactly one of shape (a finer grid) and exact = true (a closed form)"
-            )
+            mistakes.append("reference needs exactly one of shape (a finer grid) and exact = true (a closed form)")
         if self.stepper is not None and self.stepper not in STEPPERS:
             mistakes.append(unknown("reference.stepper", self.stepper, STEPPERS))
         if mistakes:
@@ -187,9 +185,7 @@ class TrainingTable(Table):
     @model_validator(mode="after")
     def _consistent(self) -> TrainingTable:
         if self.end <= self.start:
-            raise ValueError(
-                f"training.end = {self.end:g} must be later than training.start = {self.start:g}"
-            )
+            raise ValueError(f"training.end = {self.end:g} must be later than training.start = {self.start:g}")
         if self.validation >= self.trajectories:
             raise ValueError("training.validation must leave at least one trajectory to train on")
         return self
@@ -276,9 +272,7 @@ def multiple(span: float, step: float) -> int:
     count = round(span / step)
     if count < 1 or abs(count * step - span) > 1e-6 * step * max(1, count) ** 0.5 + 1e-9 * abs(span):
         near = span / max(1, count)
-        raise ValueError(
-            f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})"
-        )
+        raise ValueError(f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})")
     return count
 
 
@@ -475,18 +469,9 @@ def _check_reference(case: Case, reference: ReferenceTable, equation: Equation) 
             except ValueError as error:
                 mistakes.append(f"{key}: {error}")
     if case.initial.kind == "reference" and reference.initial is None:
-        mistakes.append(
-            'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
-        )
-    if (
-        equation.noise
-        and equation.has("noise")
-        and case.time.step
-        and reference.step not in (None, case.time.step)
-    ):
-        mistakes.append(
-            "reference.step must equal time.step when the model contains noise: they share its increments"
-        )
+        mistakes.append('reference.initial: missing; with initial.kind = "reference" the reference needs its own')
+    if equation.noise and equation.has("noise") and case.time.step and reference.step not in (None, case.time.step):
+        mistakes.append("reference.step must equal time.step when the model contains noise: they share its increments")
     return mistakes
 
 
@@ -495,13 +480,10 @@ def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
     if case.time.cfl is None:
         return case
     rate = sum(
-        s / h
-        for s, h in zip(equation.signal_speed(state, case.grid.grid()), case.grid.grid().spacing, strict=True)
+        s / h for s, h in zip(equation.signal_speed(state, case.grid.grid()), case.grid.grid().spacing, strict=True)
     )
     if rate <= 0:
-        raise CaseError(
-            "case", ["time.cfl: the initial state is at rest, so no step follows; give time.step"]
-        )
+        raise CaseError("case", ["time.cfl: the initial state is at rest, so no step follows; give time.step"])
     count = math.ceil(case.output.every * rate / case.time.cfl)
     step = case.output.every / count
     resolved = case.model_copy(update={"time": case.time.model_copy(update={"step": step, "cfl": None})})

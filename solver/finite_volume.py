@@ -59,9 +59,7 @@ def _weno5(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
     weight_0 = 0.1 * (1 + (tau / (smooth_0 + 1e-40)) ** 2)
     weight_1 = 0.6 * (1 + (tau / (smooth_1 + 1e-40)) ** 2)
     weight_2 = 0.3 * (1 + (tau / (smooth_2 + 1e-40)) ** 2)
-    value = (
-        weight_0 * (2 * a - 7 * b + 11 * c) + weight_1 * (5 * c - b + 2 * d) + weight_2 * (2 * c + 5 * d - e)
-    )
+    value = weight_0 * (2 * a - 7 * b + 11 * c) + weight_1 * (5 * c - b + 2 * d) + weight_2 * (2 * c + 5 * d - e)
     return value / (6 * (weight_0 + weight_1 + weight_2))
 
 

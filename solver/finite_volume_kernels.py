@@ -69,9 +69,7 @@ def _weno5(a, b, c, d, e):
     weight_0 = 0.1 * (1 + _square(tau / (smooth_0 + 1e-40)))
     weight_1 = 0.6 * (1 + _square(tau / (smooth_1 + 1e-40)))
     weight_2 = 0.3 * (1 + _square(tau / (smooth_2 + 1e-40)))
-    value = (
-        weight_0 * (2 * a - 7 * b + 11 * c) + weight_1 * (5 * c - b + 2 * d) + weight_2 * (2 * c + 5 * d - e)
-    )
+    value = weight_0 * (2 * a - 7 * b + 11 * c) + weight_1 * (5 * c - b + 2 * d) + weight_2 * (2 * c + 5 * d - e)
     return value / (6 * (weight_0 + weight_1 + weight_2))
 
 

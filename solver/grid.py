@@ -71,8 +71,7 @@ class Grid:
     def wavenumbers(self) -> tuple[NDArray[np.float64], ...]:
         """2 pi m / L per axis, broadcastable over `spectral_shape`."""
         return tuple(
-            2 * math.pi / length * m
-            for m, length in zip(self.integer_wavenumbers(), self.length, strict=True)
+            2 * math.pi / length * m for m, length in zip(self.integer_wavenumbers(), self.length, strict=True)
         )
 
     def mask(self) -> NDArray[np.bool_]:

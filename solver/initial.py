@@ -129,9 +129,7 @@ class Profile(InitialState):
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        self._require(
-            grid.dimensions == 1 and len(equation.fields) == 1, "one field in one dimension", equation
-        )
+        self._require(grid.dimensions == 1 and len(equation.fields) == 1, "one field in one dimension", equation)
         return _repeat(_sample(lambda x: self.at(x, grid.length[0]), equation, grid), members)
 
     def exact(
@@ -202,9 +200,7 @@ class GaussianPulse(Profile):
     def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
         distance = (x - self.centre) % length
         images = np.arange(-np.ceil(9 * self.width / length) - 1, np.ceil(9 * self.width / length) + 1)
-        return self.amplitude * np.exp(
-            -0.5 * ((distance[..., None] + images * length) / self.width) ** 2
-        ).sum(-1)
+        return self.amplitude * np.exp(-0.5 * ((distance[..., None] + images * length) / self.width) ** 2).sum(-1)
 
 
 class Riemann(Profile):
@@ -275,9 +271,7 @@ class File(InitialState):
     ) -> NDArray[np.float64]:
         path = (folder or Path()) / self.path
         if not path.is_file():
-            raise ValueError(
-                f"initial.path: there is no file {path}. Remedy: a path relative to the case file"
-            )
+            raise ValueError(f"initial.path: there is no file {path}. Remedy: a path relative to the case file")
         with np.load(path, allow_pickle=False) as arrays:
             if "state" not in arrays:
                 raise ValueError(f"{path} holds {sorted(arrays)}. Remedy: name the array 'state'")
@@ -285,11 +279,7 @@ class File(InitialState):
         expected = (len(equation.fields), *grid.shape)
         if state.ndim == len(expected):
             state = state[None]
-        if (
-            state.shape[1:2] == expected[:1]
-            and state.ndim == 1 + len(expected)
-            and state.shape[1:] != expected
-        ):
+        if state.shape[1:2] == expected[:1] and state.ndim == 1 + len(expected) and state.shape[1:] != expected:
             raise ValueError(
                 f"{path} is on a grid of shape {state.shape[2:]}, but grid.shape is {grid.shape}. "
                 f"Remedy: grid.shape = {list(state.shape[2:])}, or a file made on the case's grid"

@@ -75,9 +75,7 @@ def kolmogorov_curl(products, first, second, forcing, rows, columns, out):
             if rows[r]:
                 for c in range(columns):
                     out[b, r, c] = (
-                        first[r, c] * products[0, b, r, c]
-                        + second[r, c] * products[1, b, r, c]
-                        + forcing[r, c]
+                        first[r, c] * products[0, b, r, c] + second[r, c] * products[1, b, r, c] + forcing[r, c]
                     )
 
 

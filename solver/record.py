@@ -62,9 +62,7 @@ class Record:
     @classmethod
     def create(cls, folder: Path, case: Case, grid: Grid, centres: bool) -> Record:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(
-                f"{folder} is not empty; a run has a folder of its own. Remedy: another --out"
-            )
+            raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
         import tomli_w
 
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)

@@ -155,9 +155,7 @@ class Simulation:
         self._laws: list[tuple[NoiseSource, ...]] = [() for _ in self.closures]
         self._frozen = Frozen(noise=self._own_noise)
         self.memories: list[Memory] = [
-            c.closure.start(
-                Problem(equation, grid, step, c.every, start, self.members, seed, folder=folder or Path())
-            )
+            c.closure.start(Problem(equation, grid, step, c.every, start, self.members, seed, folder=folder or Path()))
             for c in self.closures
         ]
 
@@ -175,11 +173,7 @@ class Simulation:
     @property
     def state(self) -> NDArray:
         """The state in physical space, (member, field, *grid); a new array."""
-        return (
-            self._internal.copy()
-            if self._transforms is None
-            else self._transforms.to_physical(self._internal)
-        )
+        return self._internal.copy() if self._transforms is None else self._transforms.to_physical(self._internal)
 
     @property
     def internal(self) -> NDArray:
@@ -197,9 +191,7 @@ class Simulation:
         arrays = {"step": np.array(self.step_number), "state": self._internal}
         for i, lane in enumerate(self._lanes):
             arrays |= {f"lane.{i}.{k}": v for k, v in lane.stepper.memory.items()}
-        for i, (coupled, memory, held) in enumerate(
-            zip(self.closures, self.memories, self._held, strict=True)
-        ):
+        for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             arrays |= {f"closure.{i}.held.{k}": v for k, v in held.items()}
             arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips])
@@ -280,9 +272,7 @@ class Simulation:
     def _sources(self, law: SpectralNoise | None, purpose: str, factor: float) -> tuple[NoiseSource, ...]:
         return () if law is None else (NoiseSource(law, keys(self.seed, purpose, self.members), factor),)
 
-    def _call_closures(
-        self, n: int, steps: int, at: Callable[[int], None], events: Callable[[int], int]
-    ) -> bool:
+    def _call_closures(self, n: int, steps: int, at: Callable[[int], None], events: Callable[[int], int]) -> bool:
         """Call the closures that are due at step n; True if one of them leapt."""
         due = [i for i, c in enumerate(self.closures) if n % c.every == 0]
         if not due:
@@ -371,9 +361,7 @@ class Simulation:
         while (following := events(due)) and due + following < targets[-1]:
             due += following
             if due not in targets:
-                raise ClosureError(
-                    f"a leap at step {n} passes the output at step {due} without a state for it"
-                )
+                raise ClosureError(f"a leap at step {n} passes the output at step {due} without a state for it")
         last = len(targets) - 1
         for i, target in enumerate(targets):
             self.replace(leap.states[i])

@@ -33,9 +33,7 @@ def library() -> str:
                 __import__(module)
             except ImportError:
                 if choice:
-                    raise ValueError(
-                        f"SUBGRID_FFT={name} needs {module}: pip install 'subgrid[fast]'"
-                    ) from None
+                    raise ValueError(f"SUBGRID_FFT={name} needs {module}: pip install 'subgrid[fast]'") from None
                 continue
             return name
     raise AssertionError("scipy is a dependency")

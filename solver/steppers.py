@@ -107,15 +107,11 @@ def _constant(value: float) -> Callable[[NDArray], Coefficient]:
     return lambda z: np.full_like(z, value)
 
 
-def explicit(
-    name: str, order: int, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], source: str
-) -> OneStep:
+def explicit(name: str, order: int, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], source: str) -> OneStep:
     """An explicit Runge-Kutta scheme from its Butcher tableau."""
     rows = (*a, b)
     stages = tuple(
-        Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row))
-        for row in rows
-        if row is not None
+        Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows if row is not None
     )
     return OneStep(name, order, "explicit", stages, source)
 
@@ -124,9 +120,7 @@ def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray]
     return lambda z: factor * phi(order, at * z)
 
 
-RK4 = explicit(
-    "rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)"
-)
+RK4 = explicit("rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)")
 SSP_RK3 = explicit(
     "ssp-rk3",
     3,
@@ -197,9 +191,7 @@ SBDF2 = Multistep(
     start=CN_EULER,
 )
 
-STEPPERS: dict[str, OneStep | Multistep] = {
-    s.name: s for s in (RK4, SSP_RK3, ETDRK2, ETDRK4, CN_EULER, CNAB2, SBDF2)
-}
+STEPPERS: dict[str, OneStep | Multistep] = {s.name: s for s in (RK4, SSP_RK3, ETDRK2, ETDRK4, CN_EULER, CNAB2, SBDF2)}
 
 
 def needs_linear(scheme: OneStep | Multistep) -> bool:
@@ -305,11 +297,7 @@ class Stepper:
                 u += table.before * self.memory["state"]
             self.memory["state"][...] = now
 
-    def _combine(
-        self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None
-    ) -> None:
+    def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
         use = frozen is not None
         force = self._no_frozen if frozen is None else frozen
-        kernels.combine(
-            out, table.base, u, table.weights, rates, table.total, force, use, self._rows, self._columns
-        )
+        kernels.combine(out, table.base, u, table.weights, rates, table.total, force, use, self._rows, self._columns)

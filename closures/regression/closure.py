@@ -61,9 +61,7 @@ class Regression(Closure):
         residual = tensors.pop(SPECTRUM)
         term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
         self._term = term.eval()
-        self._noise = (
-            residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
-        )
+        self._noise = residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
@@ -143,9 +141,7 @@ class Regression(Closure):
             "training_options": chosen.model_dump(mode="json"),
             "scores": result.scores,
         }
-        weights_file.save(
-            target, {**result.tensors, SPECTRUM: result.residual_spectrum.astype(np.float64)}, header
-        )
+        weights_file.save(target, {**result.tensors, SPECTRUM: result.residual_spectrum.astype(np.float64)}, header)
         return result.scores
 
 

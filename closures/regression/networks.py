@@ -227,9 +227,7 @@ class QuadraticSpectralNetwork(nn.Module):
             held = self.linear.shape[-2] - 1
             linear = _apply(self.linear, _resize(spectrum, held, self.dimensions))
             term = term + _resize(linear, self.output_highest, self.dimensions)
-        return sharp_cut(
-            from_low_modes(term, state.shape[-self.dimensions :]), self.dimensions, None, self.zero_mean
-        )
+        return sharp_cut(from_low_modes(term, state.shape[-self.dimensions :]), self.dimensions, None, self.zero_mean)
 
 
 class FourierNeuralOperator(nn.Module):
@@ -264,9 +262,7 @@ class FourierNeuralOperator(nn.Module):
             _multipliers(width, width, self.highest, dimensions, width**-0.5) for _ in range(layers)
         )
         self.pointwise = nn.ModuleList(pointwise(width, width, 1) for _ in range(layers))
-        self.project = nn.Sequential(
-            pointwise(width, 2 * width, 1), nn.GELU(), pointwise(2 * width, fields_out, 1)
-        )
+        self.project = nn.Sequential(pointwise(width, 2 * width, 1), nn.GELU(), pointwise(2 * width, fields_out, 1))
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""

@@ -114,8 +114,7 @@ class _Training:
         dimensions = train[0].ndim - 2
         normalisation = {"state": _scales(train[0], "state"), "term": _scales(train[1], "term")}
         state_scale, term_scale = (
-            np.asarray(normalisation[name], np.float32).reshape(-1, *[1] * dimensions)
-            for name in ("state", "term")
+            np.asarray(normalisation[name], np.float32).reshape(-1, *[1] * dimensions) for name in ("state", "term")
         )
         self.train = (train[0] / state_scale, train[1] / term_scale)
         self.valid = (valid[0] / state_scale, valid[1] / term_scale)
@@ -235,9 +234,7 @@ class _Training:
         held = header.get("identity", {})
         differing = [name for name in self.identity if held.get(name) != self.identity[name]]
         if differing:
-            raise ValueError(
-                f"{self.directory} holds another training ({', '.join(differing)} differ): {remedy}"
-            )
+            raise ValueError(f"{self.directory} holds another training ({', '.join(differing)} differ): {remedy}")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for name, value in self.term.state_dict().items():
             self.best[name] = tensors[f"best.{name}"]
@@ -245,8 +242,7 @@ class _Training:
         self.log = header["log"]
         for name, parameter in self.term.named_parameters():
             state = {
-                key: torch.zeros_like(parameter).copy_(tensors[f"{key}.{name}"])
-                for key in ("exp_avg", "exp_avg_sq")
+                key: torch.zeros_like(parameter).copy_(tensors[f"{key}.{name}"]) for key in ("exp_avg", "exp_avg_sq")
             }
             self.optimizer.state[parameter] = {"step": torch.tensor(float(self.log[-1]["step"])), **state}
 

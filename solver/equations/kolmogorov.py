@@ -150,9 +150,7 @@ class BasdevantAdvection:
         self._forward = transforms.forward(self._physical, self._spectral, pruned=True)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        kernels.kolmogorov_velocity(
-            u, self._inverse_k2, self._ky, self._kx, self.rows, self.columns, self._spectral
-        )
+        kernels.kolmogorov_velocity(u, self._inverse_k2, self._ky, self._kx, self.rows, self.columns, self._spectral)
         self._inverse()
         kernels.kolmogorov_products(self._flat)
         self._forward()

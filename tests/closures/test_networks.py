@@ -98,8 +98,7 @@ def test_products_are_free_of_aliasing():
     model = QuadraticSpectralNetwork(1, 1, 1, modes=8, pairs=1, linear=False, zero_mean=False)
     state = smooth_field(1, 1, (20,), 4)
     factors, products = (
-        torch.view_as_complex(weights.data).numpy().astype(complex)[:, 0]
-        for weights in (model.factors, model.products)
+        torch.view_as_complex(weights.data).numpy().astype(complex)[:, 0] for weights in (model.factors, model.products)
     )
     spectrum = np.fft.rfft(state.numpy().astype(float), norm="forward")[0, :, :5]
     left, right = np.fft.irfft(factors * spectrum, 256, norm="forward")

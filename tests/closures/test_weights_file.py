@@ -82,9 +82,7 @@ def header_not_an_object(path):
     save_file({"a": np.zeros(2)}, path, metadata={"subgrid": "3"})
 
 
-@pytest.mark.parametrize(
-    "damage", [cut_short, overwritten, foreign, header_of_another_kind, header_not_an_object]
-)
+@pytest.mark.parametrize("damage", [cut_short, overwritten, foreign, header_of_another_kind, header_not_an_object])
 def test_a_file_that_is_not_ours_is_refused_with_path_and_remedy(tmp_path, tensors, damage):
     path = tmp_path / "w.safetensors"
     save(path, tensors, HEADER)

@@ -262,9 +262,7 @@ def test_null_and_absent_scores_are_a_dash_not_an_error(tmp_path):
     metrics = measured()
     for row in metrics["rows"]:
         row |= {"spread_skill": [None] * len(row["times"]), "correlation_time": None}
-    assert {"spread/skill", "corr. time"}.isdisjoint(
-        c.heading for c in columns(Metrics.model_validate(metrics))
-    )
+    assert {"spread/skill", "corr. time"}.isdisjoint(c.heading for c in columns(Metrics.model_validate(metrics)))
     report.write(lay(tmp_path / "run", metrics, (32,)))
 
 
@@ -355,9 +353,7 @@ def browse(profile: Path, *options: str) -> str:
 
 def test_a_browser_shows_the_page_with_all_its_pictures(drawn, tmp_path):
     page = (drawn / "report.html").read_text(encoding="utf-8")
-    probe = (
-        "<script>for (const i of document.images) i.dataset.loaded = i.complete && i.naturalWidth</script>"
-    )
+    probe = "<script>for (const i of document.images) i.dataset.loaded = i.complete && i.naturalWidth</script>"
     probed = tmp_path / "probed.html"
     probed.write_text(page.replace("</body>", f"{probe}</body>"), encoding="utf-8")
     dom = browse(tmp_path / "profile", "--virtual-time-budget=10000", "--dump-dom", probed.as_uri())

@@ -45,11 +45,7 @@ def test_cole_hopf_equals_its_fourier_series():
 
 def residual(solution, x: np.ndarray, t: float, viscosity: float, h: float) -> np.ndarray:
     """u_t + u u_x - nu u_xx by central differences of fourth order."""
-    u_t = (
-        (8 * (solution(x, t + h) - solution(x, t - h)) - solution(x, t + 2 * h) + solution(x, t - 2 * h))
-        / 12
-        / h
-    )
+    u_t = (8 * (solution(x, t + h) - solution(x, t - h)) - solution(x, t + 2 * h) + solution(x, t - 2 * h)) / 12 / h
     values = [solution(x + i * h, t) for i in (-2, -1, 0, 1, 2)]
     u_x = (values[0] - 8 * values[1] + 8 * values[3] - values[4]) / (12 * h)
     u_xx = (-values[0] + 16 * values[1] - 30 * values[2] + 16 * values[3] - values[4]) / (12 * h**2)
@@ -84,10 +80,7 @@ def test_the_dirichlet_solution_does_not_overflow(reynolds):
 def test_fourier_converges_to_cole_hopf_faster_than_any_order():
     """Doubling the points squares the error of an analytic solution, down to rounding."""
     equation, initial = Burgers(viscosity=0.1), Sine(offset=0.4, phase=0.3)
-    errors = [
-        np.abs(error(equation, initial, Grid((n,), (CIRCLE,)), "etdrk4", 1000, 1.0)).max()
-        for n in (32, 64, 128)
-    ]
+    errors = [np.abs(error(equation, initial, Grid((n,), (CIRCLE,)), "etdrk4", 1000, 1.0)).max() for n in (32, 64, 128)]
     assert errors[0] < 0.1
     assert errors[1] < 3 * errors[0] ** 2 or errors[1] < 1e-2 * errors[0]
     assert errors[2] < 1e-10
@@ -122,15 +115,11 @@ def test_energy_falls_by_viscosity():
 # -- finite volumes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("reconstruction", "viscosity", "order"), [("muscl", 0.05, 1.8), ("weno5", 0.05, 3.8)]
-)
+@pytest.mark.parametrize(("reconstruction", "viscosity", "order"), [("muscl", 0.05, 1.8), ("weno5", 0.05, 3.8)])
 def test_order_on_viscous_data(reconstruction, viscosity, order):
     """Cole-Hopf in L1; the viscous flux limits weno5 to fourth order."""
     equation, initial = volumes(viscosity, reconstruction=reconstruction), Sine(offset=0.3)
-    errors = [
-        np.abs(error(equation, initial, Grid((n,), (CIRCLE,)), "rk4", 4 * n, 0.8)).mean() for n in (80, 160)
-    ]
+    errors = [np.abs(error(equation, initial, Grid((n,), (CIRCLE,)), "rk4", 4 * n, 0.8)).mean() for n in (80, 160)]
     assert np.log2(errors[0] / errors[1]) >= order
 
 
@@ -162,9 +151,7 @@ def test_dirichlet_closed_form(reynolds, cells, reconstruction):
     """Second order over a front of width 8 / Re that spans two cells or more: the error stays a fraction of it."""
     equation = volumes(1 / reynolds, reconstruction=reconstruction, boundary="dirichlet")
     end = 0.4
-    wrong = error(
-        equation, BurgersDirichlet(reynolds=reynolds), Grid((cells,), (1.0,)), "ssp-rk3", 2 * cells, end
-    )
+    wrong = error(equation, BurgersDirichlet(reynolds=reynolds), Grid((cells,), (1.0,)), "ssp-rk3", 2 * cells, end)
     resolution = reynolds / 8 / cells
     assert np.abs(wrong).max() < 0.25 * resolution**2
     assert np.abs(wrong[: cells // 4]).max() < 1e-3
@@ -173,9 +160,7 @@ def test_dirichlet_closed_form(reynolds, cells, reconstruction):
 def test_odd_sine_between_walls_is_cole_hopf():
     """Half a wave on [0, L] with u = 0 at both ends is half of a periodic solution, to the order of the scheme."""
     equation, initial = volumes(0.02, reconstruction="weno5", boundary="dirichlet"), Sine(wavenumber=0.5)
-    errors = [
-        np.abs(error(equation, initial, Grid((n,), (1.0,)), "rk4", 4 * n, 0.4)).mean() for n in (50, 100)
-    ]
+    errors = [np.abs(error(equation, initial, Grid((n,), (1.0,)), "rk4", 4 * n, 0.4)).mean() for n in (50, 100)]
     assert np.log2(errors[0] / errors[1]) >= 3.5
     assert errors[1] < 1e-4
 
@@ -313,6 +298,4 @@ def test_finite_volumes_have_no_fourier_operator():
 def test_riemann_solution_at_the_start_is_the_jump():
     x = np.array([0.1, 0.3])
     np.testing.assert_array_equal(riemann_solution(x, 0.0, 0.0, 1.0, 0.2), [0.0, 1.0])
-    np.testing.assert_allclose(
-        riemann_solution(np.array([0.25, 0.45, 0.9]), 0.5, 0.0, 1.0, 0.2), [0.1, 0.5, 1.0]
-    )
+    np.testing.assert_allclose(riemann_solution(np.array([0.25, 0.45, 0.9]), 0.5, 0.0, 1.0, 0.2), [0.1, 0.5, 1.0])

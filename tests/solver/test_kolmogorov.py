@@ -96,9 +96,7 @@ def test_growth_rates_of_kolmogorovs_instability(reynolds, alpha, unstable):
     m = np.arange(-12, 13)[:, None, None]
     perturbation = 1e-6 * (wave[:, None, None] * np.exp(1j * (m * y + alpha * x))).sum(0).real
     laminar = -np.cos(y)
-    equation = Kolmogorov(
-        viscosity=1 / reynolds, forcing=Forcing(kind="sine", amplitude=1 / reynolds, wavenumber=1)
-    )
+    equation = Kolmogorov(viscosity=1 / reynolds, forcing=Forcing(kind="sine", amplitude=1 / reynolds, wavenumber=1))
     simulation = Simulation(equation, grid, "etdrk4", 0.05, (laminar + perturbation)[None, None])
     simulation.advance(80)
     final = Transforms(grid).to_spectrum(simulation.state - laminar)[0, 0, :, 1]
@@ -172,9 +170,7 @@ def check_symmetry(equation: Kolmogorov, change) -> None:
     """The right-hand side and 20 steps commute with the change, to round-off that the flow may amplify a little."""
     w = noise(OBLONG)
     expected = change(rate(equation, OBLONG, w))
-    np.testing.assert_allclose(
-        rate(equation, OBLONG, change(w)), expected, atol=1e-13 * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(rate(equation, OBLONG, change(w)), expected, atol=1e-13 * np.abs(expected).max())
     runs = [Simulation(equation, OBLONG, "cnab2", 0.01, state) for state in (w, change(w))]
     for run in runs:
         run.advance(20)

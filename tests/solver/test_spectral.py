@@ -53,9 +53,7 @@ def test_pruned_transforms_equal_full_ones_on_dealiased_modes(library, grid):
     inverse()
     np.testing.assert_allclose(physical, transforms.to_physical(kept), atol=1e-14)
     forward()
-    np.testing.assert_allclose(
-        (work * transforms.scale)[..., grid.mask()], kept[..., grid.mask()], atol=1e-15
-    )
+    np.testing.assert_allclose((work * transforms.scale)[..., grid.mask()], kept[..., grid.mask()], atol=1e-15)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -81,16 +79,12 @@ def test_the_shell_spectrum_sums_to_the_energy(grid):
     np.testing.assert_allclose(shells.sum(-1), energy, rtol=1e-13)
 
 
-@pytest.mark.parametrize(
-    ("source", "target"), [((24, 32), (36, 20)), ((24, 32), (48, 64)), ((36, 20), (24, 32))]
-)
+@pytest.mark.parametrize(("source", "target"), [((24, 32), (36, 20)), ((24, 32), (48, 64)), ((36, 20), (24, 32))])
 def test_resampling_is_exact_for_waves_that_both_grids_hold(source, target):
     length = (2.0, 5.0)
 
     def field(grid: Grid) -> np.ndarray:
-        y, x = np.meshgrid(
-            *(2 * np.pi * c / p for c, p in zip(grid.coordinates(), length, strict=True)), indexing="ij"
-        )
+        y, x = np.meshgrid(*(2 * np.pi * c / p for c, p in zip(grid.coordinates(), length, strict=True)), indexing="ij")
         return 1 + np.cos(9 * x - 7 * y) + np.sin(3 * x + 11 * y) + np.sin(2 * y)
 
     a, b = Grid(source, length), Grid(target, length)
