@@ -111,11 +111,17 @@ def _run_row(prepared: Prepared, row: CompareRow, bars: Bars, asked: Any) -> Row
     tables = tuple(c for c in row.closures if c.name != "none")
     result = Row(row.name, _kind(prepared, row), np.empty((0, *prepared.state.shape)))
     try:
+        _warm(prepared.simulation(tables))
         simulation = prepared.simulation(tables)
-    except ClosureError as error:
+    except (ClosureError, BlowUp) as error:
         result.failed = str(error)
         return result
     return _follow(simulation, prepared.case, result, bars, lambda s: s, asked)
+
+
+def _warm(simulation: Simulation) -> None:
+    """Compile and plan, so that the row is charged for its work alone."""
+    simulation.run(max((c.every for c in simulation.closures), default=1))
 
 
 def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any, asked: Any = lambda: False) -> Row:
@@ -123,7 +129,6 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
     every = multiple(case.output.every, simulation.step)
     steps = multiple(case.time.end - case.time.start, simulation.step)
     states: list[NDArray] = []
-    simulation.advance(0)
 
     def at(n: int) -> None:
         bars(n, steps, row.name)

@@ -30,8 +30,8 @@ class Burgers(Equation):
 
     finite-volume: averages over cells centred at (j + 1/2) dx; Godunov's flux of reconstructed states;
     central viscous flux, of second order with "muscl", of fourth with "weno5". Explicit steps need
-    max|u| h / dx <= 1/2 (for "muscl" to make no new extrema) and nu h / dx^2 below about 1/2. boundary "dirichlet" holds
-    u = left at x = 0 and u = right at x = L.
+    max|u| h / dx <= 1/2 (for "muscl" to make no new extrema) and nu h / dx^2 below about 1/2. boundary
+    "dirichlet" holds u = left at x = 0 and u = right at x = L.
 
     Terms that can be omitted: advection, diffusion, noise.
     """
@@ -184,8 +184,8 @@ def cole_hopf(
 def dirichlet_solution(x: NDArray, t: float, reynolds: float) -> NDArray:
     """u = (x / (t+1)) / (1 + sqrt((t+1) / t_0) exp(Re x^2 / (4t+4))), t_0 = exp(Re / 8), for nu = 1 / Re.
 
-    On 0 <= x <= 1. u(0, t) = 0, and u(1, t) < 1e-8 while (1/(t+1) - 1/4) Re > 80: as long as that holds, u = 0
-    may be imposed at both ends. Evaluated in logarithms, so that t_0 does not overflow. Maulik, Lusch and
+    On 0 <= x <= 1. u(0, t) = 0, and u(1, t) < 1e-8 while (1/(t+1) - 1/4) Re > 80: as long as that holds, u =
+    0 may be imposed at both ends. Evaluated in logarithms, so that t_0 does not overflow. Maulik, Lusch and
     Balaprakash, Phys. Fluids 33 (2021) 037106.
     """
     exponent = 0.5 * math.log(t + 1) - reynolds / 16 + reynolds * x**2 / (4 * (t + 1))

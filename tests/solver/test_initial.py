@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.equations.base import QWiener
 from subgrid.solver.equations.kolmogorov import Forcing
@@ -94,7 +95,7 @@ def test_cells_hold_averages_of_the_same_field():
 
 
 def test_periodic_fields_are_refused_between_walls():
-    with pytest.raises(ValueError, match="'gaussian-random-field' is for one periodic field.*Remedy"):
+    with pytest.raises(ValueError, match=r"'gaussian-random-field' is for one periodic field.*Remedy"):
         FIELD.state(WALLS, LINE, (0,), 0)
 
 
@@ -126,9 +127,9 @@ def test_the_pulse_is_periodic_however_wide():
 
 
 def test_profiles_are_refused_in_two_dimensions_and_vortices_in_one():
-    with pytest.raises(ValueError, match="'sine' is for one field in one dimension, not for kolmogorov.*Remedy"):
+    with pytest.raises(ValueError, match=r"'sine' is for one field in one dimension, not for kolmogorov.*Remedy"):
         Sine().state(FLOW, PLANE, (0,), 0)
-    with pytest.raises(ValueError, match="'taylor-green' is for the equation kolmogorov, not for burgers.*Remedy"):
+    with pytest.raises(ValueError, match=r"'taylor-green' is for the equation kolmogorov, not for burgers.*Remedy"):
         TaylorGreen().state(BURGERS, LINE, (0,), 0)
 
 
@@ -148,14 +149,14 @@ JUMP_UP, JUMP_DOWN = Riemann(left=0.0, right=1.0, position=1.0), Riemann(left=1.
         (Sine(wavenumber=1.5), WALLS, LINE),
         (JUMP_UP, INVISCID, LINE),
         (JUMP_DOWN, INVISCID, LINE),
-        (BurgersDirichlet(reynolds=100.0), WALLS.model_copy(update={"viscosity": 0.01}), Grid((50,), (1.0,))),
+        (BurgersDirichlet(reynolds=1000.0), WALLS.model_copy(update={"viscosity": 0.001}), Grid((50,), (1.0,))),
         (TaylorGreen(), FLOW, PLANE),
     ],
 )
 def test_the_exact_solution_starts_at_the_state(initial, equation, grid):
     start = initial.state(equation, grid, (0, 1), 0)
     np.testing.assert_allclose(initial.exact(equation, grid, 0.0, (0, 1), 0), start, atol=1e-12)
-    moved = initial.exact(equation, grid, 0.02, (0, 1), 0)
+    moved = initial.exact(equation, grid, 0.05, (0, 1), 0)
     assert moved.shape == start.shape
     assert not np.allclose(moved, start, atol=1e-6)
 
@@ -173,9 +174,9 @@ def test_the_exact_solution_starts_at_the_state(initial, equation, grid):
         (JUMP_DOWN, VOLUMES, LINE, 0.1),
         (JUMP_DOWN, INVISCID, LINE, 2.1),
         (JUMP_DOWN, WALLS.model_copy(update={"viscosity": 0.0}), LINE, 0.1),
-        (BurgersDirichlet(reynolds=200.0), WALLS, Grid((50,), (1.0,)), 0.1),
+        (BurgersDirichlet(reynolds=200.0), WALLS, Grid((50,), (1.0,)), 0.0),
         (BurgersDirichlet(reynolds=100.0), WALLS, Grid((50,), (1.0,)), 2.0),
-        (BurgersDirichlet(reynolds=100.0), WALLS, LINE, 0.1),
+        (BurgersDirichlet(reynolds=100.0), WALLS, LINE, 0.0),
         (
             TaylorGreen(),
             FLOW.model_copy(update={"forcing": Forcing(kind="sine", amplitude=1.0, wavenumber=1)}),
@@ -241,5 +242,5 @@ def test_a_missing_file_is_named():
 
 
 def test_the_reference_is_set_up_elsewhere():
-    with pytest.raises(ValueError, match="`subgrid compare` set up. Remedy"):
+    with pytest.raises(ValueError, match=r"`subgrid compare` set up. Remedy"):
         Reference().state(BURGERS, LINE, (0,), 0)

@@ -1,0 +1,43 @@
+# Every target does its own set-up: Python 3.11 or newer and make are all it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := pyproject.toml constraints.txt $(shell find solver closures ingest commands -name '*.py' -o -name '*.j2' -o -name '*.tmpl' -o -name '*.safetensors')
+
+.PHONY: demo test bench format clean
+
+demo: $(VENV)/.demo
+	rm -rf runs/demo
+	$(BIN)/subgrid compare cases/kolmogorov-demo.toml --out runs/demo
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p subgrid.solver -p subgrid.closures -p subgrid.ingest -p subgrid.commands
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.bench
+	$(BIN)/python tests/benchmarks/bench.py
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python $(SOURCES)
+	$(INSTALL) '.[fast]'
+	touch $@
+
+$(VENV)/.test: $(BIN)/python $(SOURCES)
+	$(INSTALL) '.[fast,test]'
+	touch $@
+
+$(VENV)/.bench: $(BIN)/python $(SOURCES)
+	$(INSTALL) '.[fast,bench]'
+	touch $@
