@@ -138,7 +138,7 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
             raise KeyboardInterrupt
 
     try:
-        simulation.run(steps, lambda n: min(every - n % every, 50), at)
+        simulation.run(steps, lambda n: min(every - n % every, 50), at, output_every=every)
     except (BlowUp, ClosureError) as error:
         row.failed = str(error)
     row.states = np.stack(states)
@@ -150,7 +150,7 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
 
 
 def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
-    """The uncorrected model on the largest grid that costs no more than the corrected run.
+    """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
 
     The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
     proportion to the spacing, down to a divisor of output.every.
@@ -158,22 +158,18 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
     case, grid = prepared.case, prepared.grid
     learned = [r for r in rows if r.kind not in ("none", "classical", "oracle", "sum") and not r.failed]
     corrected = learned[0] if learned else max(rows, key=lambda r: r.seconds_per_time)
-    chosen: tuple[Grid, Simulation] | None = None
-    for finer in _finer_grids(prepared):
-        simulation = _finer_simulation(prepared, finer)
-        if _cost(simulation) > corrected.seconds_per_time:
+    row = Row(FINER_GRID, "finer-grid", np.empty((0, *prepared.state.shape)))
+    row.note = f"matched to the cost of {corrected.name!r}"
+    finer = None
+    for candidate in _finer_grids(prepared):
+        if finer is not None and _cost(_finer_simulation(prepared, candidate)) > corrected.seconds_per_time:
             break
-        chosen = finer, _finer_simulation(prepared, finer)
-    if chosen is None:
-        return Row(
-            FINER_GRID,
-            "finer-grid",
-            np.empty((0, *prepared.state.shape)),
-            failed=f"no finer grid costs as little as {corrected.name!r}",
-        )
-    finer, simulation = chosen
-    name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
-    row = Row(name, "finer-grid", np.empty(0), note=f"matched to the cost of {corrected.name!r}")
+        finer = candidate
+    if finer is None:
+        row.failed = "the reference is no finer than the case's grid"
+        return row
+    row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
+    simulation = _finer_simulation(prepared, finer)
     return _follow(simulation, case, row, bars, lambda s: _coarsen(prepared, s, finer, grid))
 
 

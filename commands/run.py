@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from subgrid.solver.case import Case, multiple, read
 from subgrid.solver.closure import ClosureError
-from subgrid.solver.record import Record
+from subgrid.solver.record import Record, require_vacant
 from subgrid.solver.simulation import BlowUp, Simulation
 
 from .prepare import Prepared, prepare
@@ -22,35 +23,31 @@ STRIDE_SECONDS = 0.2  # the loop comes up for air this often, to draw, to save a
 def run(case: Case, folder: Path, out: Path, bars: Bars) -> dict[str, Any]:
     """Run a case into the new folder `out`; returns the summary.
 
-    Raises RunFolderError if `out` is taken, BlowUp or ClosureError if the run fails (everything up to the failure is
-    kept), Interrupted after a checkpoint.
+    Raises RunFolderError if `out` is taken, ClosureError if a closure refuses the case (nothing is written), BlowUp or
+    ClosureError if the run fails (everything up to the failure is kept), Interrupted after a checkpoint.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        Record.create(out, case, case.grid.grid(), False)  # refuses
+    require_vacant(out)
     prepared = prepare(case, folder, with_reference=False, progress=bars)
+    simulation = prepared.simulation(prepared.case.closure, dump=out / "guard.npz")
     record = Record.create(out, prepared.case, prepared.grid, prepared.equation.kind == "balance-law")
-    record.log("start", case=prepared.case.title)
-    return _execute(prepared, record, bars)
+    with closing(record):
+        record.log("start", case=prepared.case.title)
+        return _execute(prepared, simulation, record, bars)
 
 
 def resume(out: Path, bars: Bars) -> dict[str, Any]:
     """Continue the run in `out` from its last checkpoint; the result has the bytes of an uninterrupted run."""
     record = Record.open(out)
-    prepared = prepare(read(out / "case.toml"), out, with_reference=False, progress=bars)
-    record.log("resume")
-    return _execute(prepared, record, bars)
+    with closing(record):
+        prepared = prepare(read(out / "case.toml"), out, with_reference=False, progress=bars)
+        simulation = prepared.simulation(prepared.case.closure, dump=out / "guard.npz")
+        if (arrays := record.checkpoint()) is not None:
+            simulation.restore(arrays)
+        record.log("resume", step=simulation.step_number)
+        return _execute(prepared, simulation, record, bars)
 
 
-def _execute(prepared: Prepared, record: Record, bars: Bars) -> dict[str, Any]:
-    case = prepared.case
-    try:
-        simulation = prepared.simulation(case.closure, dump=record.folder / "guard.npz")
-    except ClosureError as error:
-        record.log("refused", error=str(error))
-        record.summarise("failed", error=str(error))
-        raise
-    if (arrays := record.checkpoint()) is not None:
-        simulation.restore(arrays)
+def _execute(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars) -> dict[str, Any]:
     began = time.perf_counter()
     status, error = "done", None
     try:
@@ -106,7 +103,8 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
         if n % every == 0:
             record.write_frame(n // every, simulation.state, names)
         now = time.monotonic()
-        if n > resumed_at and (n % save_every == 0 if save_every else wall is not None and now - saved > wall):
+        due = n % save_every == 0 if save_every else wall is not None and now - saved > wall
+        if due and n > resumed_at and not simulation.leaping:
             save()
         if now - drawn > 1.0:
             drawn = now
@@ -114,7 +112,7 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
             note = ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items()) + f", closure {share:.0%} of the time"
         bars(n, steps, "run", note)
-        if asked():
+        if asked() and not simulation.leaping:
             save()
             raise Interrupted(f"interrupted at step {n}; go on with: subgrid resume {record.folder}")
 
@@ -124,5 +122,5 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
             ahead.append(save_every - n % save_every)
         return min(ahead)
 
-    simulation.run(steps, events, at)
+    simulation.run(steps, events, at, output_every=every)
     save()

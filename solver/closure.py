@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import importlib.util
+import inspect as python
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -157,7 +158,7 @@ def find(name: str) -> type[Closure]:
         raise UnknownClosure(f"no closure is named {name!r}{hint} Known: {', '.join(names())}")
     try:
         found = matches[0].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnknownClosure(
             f"closure {name!r} cannot be imported from {matches[0].value}: {type(error).__name__}: {error}"
         ) from error
@@ -178,7 +179,8 @@ def load(path: str, folder: Path) -> type[Closure]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise UnknownClosure(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         raise UnknownClosure(f"{source} defines no {attribute}")
@@ -188,6 +190,8 @@ def load(path: str, folder: Path) -> type[Closure]:
 def _checked(found: object, where: str) -> type[Closure]:
     if not (isinstance(found, type) and issubclass(found, Closure)):
         raise UnknownClosure(f"{where} is not a subclass of subgrid.solver.closure.Closure")
+    if python.isabstract(found):
+        raise UnknownClosure(f"{where} does not define {' and '.join(sorted(found.__abstractmethods__))}")
     return found
 
 
@@ -222,6 +226,9 @@ def inspect(answer: Answer, state: NDArray, equation: Equation, span: float) -> 
         value, shape = answer.states, (len(answer.times), *state.shape)
     else:
         return f"the answer is a {type(answer).__name__}, not a Tendency, Correction or Leap"
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        return f"the answer is given as {kind}, expected a NumPy array of real numbers"
     if value.shape != shape:
         return f"the answer has shape {value.shape}, expected {shape}"
     if not np.isfinite(value).all():

@@ -99,20 +99,21 @@ class SpectralNoise:
     """xi_hat_k with E|xi_hat_k|^2 = amplitude_k^2, independent between modes, real in physical space.
 
     amplitude: (*spectral_shape) of `grid`, real, >= 0. Modes below `negligible` times the largest amplitude are
-    not drawn. A mode's number depends on its integer wavenumber, not on the grid, so one realisation is the
-    same field on every grid that resolves it.
+    set to zero and not drawn. A mode's number depends on its integer wavenumber, not on the grid, so one
+    realisation is the same field on every grid that resolves it.
     """
 
     def __init__(self, grid: Grid, amplitude: NDArray[np.float64], negligible: float = 1e-13) -> None:
         if amplitude.shape != grid.spectral_shape:
             raise ValueError(f"noise amplitude has shape {amplitude.shape}, expected {grid.spectral_shape}")
+        amplitude = np.where(amplitude > negligible * amplitude.max(initial=0.0), amplitude, 0.0)
         self.grid, self.amplitude = grid, amplitude
         numbers = [np.broadcast_to(m, grid.spectral_shape) for m in grid.integer_wavenumbers()]
         across, along = (numbers[0] * 0, numbers[0]) if grid.dimensions == 1 else (numbers[-2], numbers[-1])
         nyquist = np.zeros(grid.spectral_shape, dtype=bool)
         for m, n in zip(numbers, grid.shape, strict=True):
             nyquist |= 2 * np.abs(m) == n
-        drawn = (amplitude > negligible * amplitude.max(initial=0.0)) & ~nyquist
+        drawn = (amplitude > 0) & ~nyquist
         drawn &= (along > 0) | (across >= 0)
         self._index = np.flatnonzero(drawn)
         self._labels = np.stack([across[drawn], along[drawn]], axis=1).astype(np.int64)

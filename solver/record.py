@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,9 +18,25 @@ from numpy.typing import NDArray
 from .case import Case
 from .grid import Grid
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two processes in one folder go unnoticed there
+    fcntl = None  # type: ignore[assignment]
+
+STARTING = ".starting"  # lies in a folder until its run is laid out; without case.toml such a folder counts as empty
+
 
 class RunFolderError(ValueError):
     """The folder is taken by another run, or holds none."""
+
+
+def require_vacant(folder: Path) -> None:
+    """Refuse a folder that holds anything but what a run left that was killed before it began."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if (folder / STARTING).is_file() and not (folder / "case.toml").exists():
+        return
+    raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -52,32 +69,55 @@ class Record:
     """The folder of one run.
 
     Fields are laid out for all output times when the run begins and filled as it goes, so a resumed run rewrites the
-    frames after its checkpoint with the same bytes. `create` refuses a folder that holds anything.
+    frames after its checkpoint with the same bytes. `create` refuses a folder that holds anything, and a folder belongs
+    to one process at a time: it is locked until the process ends or calls `close`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._checkpoint = folder / "checkpoint" / "state.npz"
+        self._lock = os.open(folder, os.O_RDONLY) if fcntl else -1
+        if fcntl:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.close()
+                raise RunFolderError(f"{folder} is in use by another process. Remedy: wait for it") from None
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     @classmethod
     def create(cls, folder: Path, case: Case, grid: Grid, centres: bool) -> Record:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
+        require_vacant(folder)
         import tomli_w
 
-        (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         record = cls(folder)
+        require_vacant(folder)
+        (folder / STARTING).touch()
+        for left in ("checkpoint", "fields.zarr"):
+            shutil.rmtree(folder / left, ignore_errors=True)
+        (folder / "checkpoint").mkdir()
         record._layout(case, grid, centres)
         _replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
+        (folder / STARTING).unlink()
         return record
 
     @classmethod
     def open(cls, folder: Path) -> Record:
+        """The record of a run that has begun, cleared of what a write that was cut short left behind."""
         if not (folder / "case.toml").is_file():
             raise RunFolderError(
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
             )
-        return cls(folder)
+        record = cls(folder)
+        for left in (folder / STARTING, *folder.rglob("*.partial"), *folder.rglob("*.part")):
+            left.unlink(missing_ok=True)
+        return record
 
     def _layout(self, case: Case, grid: Grid, centres: bool) -> None:
         import xarray as xr

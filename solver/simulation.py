@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,6 +143,7 @@ class Simulation:
         self.members = members or tuple(range(state.shape[0]))
         self.closures = closures or []
         self.guard, self.dump, self.step_number = guard, dump, 0
+        self.leaping = False
         self.seconds = {"step": 0.0, "closure": 0.0}
         self._transforms = Transforms(grid) if spectral else None
         self._internal = self._inward(state)
@@ -154,10 +157,11 @@ class Simulation:
         self._held: list[dict[str, NDArray]] = [{} for _ in self.closures]
         self._laws: list[tuple[NoiseSource, ...]] = [() for _ in self.closures]
         self._frozen = Frozen(noise=self._own_noise)
-        self.memories: list[Memory] = [
-            c.closure.start(Problem(equation, grid, step, c.every, start, self.members, seed, folder=folder or Path()))
-            for c in self.closures
-        ]
+        self.memories: list[Memory] = []
+        for c in self.closures:
+            problem = Problem(equation, grid, step, c.every, start, self.members, seed, folder=folder or Path())
+            with _blaming(c, "at its start"):
+                self.memories.append(_checked(c, c.closure.start(problem)))
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -187,7 +191,7 @@ class Simulation:
             lane.stepper.restart()
 
     def checkpoint(self) -> dict[str, NDArray]:
-        """All that a restart needs, as a flat dict of arrays."""
+        """All that a restart needs, as a flat dict of arrays; not to be taken while `leaping`."""
         arrays = {"step": np.array(self.step_number), "state": self._internal}
         for i, lane in enumerate(self._lanes):
             arrays |= {f"lane.{i}.{k}": v for k, v in lane.stepper.memory.items()}
@@ -209,7 +213,7 @@ class Simulation:
             self._held[i] = _below(arrays, f"closure.{i}.held.")
             coupled.calls, coupled.skips = (int(v) for v in arrays[f"closure.{i}.counts"])
             if "noise" in self._held[i]:
-                law = SpectralNoise(self.grid, self._held[i]["noise"])
+                law = SpectralNoise(self.grid, self._held[i]["noise"], negligible=0.0)
                 self._laws[i] = self._sources(law, self._purpose(i), coupled.weight)
         self._freeze()
 
@@ -241,18 +245,20 @@ class Simulation:
         steps: int,
         events: Callable[[int], int] = lambda n: 0,
         at: Callable[[int], None] = lambda n: None,
+        output_every: int = 0,
     ) -> None:
         """Advance to step number `steps`, stopping where `events` or a closure asks for it.
 
         events(n) is the number of steps from n to the next event after n, 0 for none. `at(n)` is called at every
-        stop, before the closures that are due there; none is called at the last step.
+        stop, before the closures that are due there; none is called at the last step. A leap stops at each of its
+        states, `leaping` being set at all but the last, and must hold one for every multiple of `output_every`.
         """
         while True:
             n = self.step_number
             at(n)
             if n >= steps:
                 return
-            if self._call_closures(n, steps, at, events):
+            if self._call_closures(n, steps, at, output_every):
                 continue
             ahead = [steps - n, *(c.every - n % c.every for c in self.closures)]
             if following := events(n):
@@ -272,7 +278,7 @@ class Simulation:
     def _sources(self, law: SpectralNoise | None, purpose: str, factor: float) -> tuple[NoiseSource, ...]:
         return () if law is None else (NoiseSource(law, keys(self.seed, purpose, self.members), factor),)
 
-    def _call_closures(self, n: int, steps: int, at: Callable[[int], None], events: Callable[[int], int]) -> bool:
+    def _call_closures(self, n: int, steps: int, at: Callable[[int], None], output_every: int) -> bool:
         """Call the closures that are due at step n; True if one of them leapt."""
         due = [i for i, c in enumerate(self.closures) if n % c.every == 0]
         if not due:
@@ -283,7 +289,9 @@ class Simulation:
             called = time.perf_counter()
             stream = Stream(self.seed, self._purpose(i), n, self.members)
             view = View(lambda: self.state, self.time, n, stream)
-            answer, self.memories[i] = coupled.closure(view, self.memories[i])
+            with _blaming(coupled, f"at step {n}, t = {self.time:g}"):
+                answer, memory = coupled.closure(view, self.memories[i])
+            self.memories[i] = _checked(coupled, memory)
             coupled.calls += 1
             coupled.seconds += time.perf_counter() - called
             fault = None
@@ -295,8 +303,9 @@ class Simulation:
             if isinstance(answer, Correction):
                 self.replace(answer.state)
             elif isinstance(answer, Leap):
+                self._freeze()
                 self.seconds["closure"] += time.perf_counter() - began
-                self._leap(answer, steps, at, events)
+                self._leap(answer, steps, at, output_every)
                 return True
             else:
                 self._hold(i, answer, n)
@@ -348,26 +357,54 @@ class Simulation:
             frozen.value = value if frozen.value is None else frozen.value + value
         self._frozen = frozen
 
-    def _leap(self, leap: Leap, steps: int, at: Callable[[int], None], events: Callable[[int], int]) -> None:
+    def _leap(self, leap: Leap, steps: int, at: Callable[[int], None], output_every: int) -> None:
+        """Take the states of a leap one by one; those beyond the end of the run are left out."""
         n = self.step_number
         targets = np.rint((np.asarray(leap.times) - self.start) / self.step).astype(int)
         exact = np.allclose(self.start + targets * self.step, leap.times, rtol=0, atol=1e-6 * self.step)
-        if not (len(targets) and exact and (np.diff([n, *targets]) > 0).all() and targets[-1] <= steps):
+        targets = targets[targets <= steps]
+        if not (len(targets) and exact and (np.diff([n, *targets]) > 0).all()):
             raise ClosureError(
                 f"a leap at step {n} names times {np.asarray(leap.times)[:4]}..., which are not increasing times "
                 f"of steps up to the end. Remedy: answer at start + n * {self.step:g}"
             )
-        due = n
-        while (following := events(due)) and due + following < targets[-1]:
-            due += following
-            if due not in targets:
-                raise ClosureError(f"a leap at step {n} passes the output at step {due} without a state for it")
-        last = len(targets) - 1
-        for i, target in enumerate(targets):
-            self.replace(leap.states[i])
-            self.step_number = int(target)
-            if i < last:
-                at(int(target))
+        due = range(n - n % output_every + output_every, targets[-1], output_every) if output_every else ()
+        if passed := set(due) - set(targets.tolist()):
+            raise ClosureError(
+                f"a leap at step {n} passes the output at step {min(passed)} without a state for it. "
+                f"Remedy: answer with a state for every {output_every} steps"
+            )
+        for state, target in zip(leap.states, targets.tolist(), strict=False):
+            self.replace(state)
+            self.step_number = target
+            if target < targets[-1]:
+                self.leaping = True
+                at(target)
+                self.leaping = False
+
+
+@contextmanager
+def _blaming(coupled: Coupled, when: str) -> Iterator[None]:
+    """Whatever a closure raises becomes a ClosureError that names it and the line."""
+    try:
+        yield
+    except ClosureError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ClosureError(
+            f"closure {coupled.name!r} {when} raised {type(error).__name__}: {error} "
+            f"({where.filename}, line {where.lineno})"
+        ) from error
+
+
+def _checked(coupled: Coupled, memory: Memory) -> Memory:
+    """The memory, if it can lie in a checkpoint."""
+    if isinstance(memory, dict) and all(isinstance(v, np.ndarray) and v.dtype != object for v in memory.values()):
+        return memory
+    raise ClosureError(
+        f"closure {coupled.name!r} gives a memory that no checkpoint can hold. Remedy: a flat dict of NumPy arrays"
+    )
 
 
 def _below(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
