@@ -176,14 +176,14 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "num
     """
     from subgrid.ingest.trajectories import generate, reference_request, training_request
 
-    from .prepare import prepare
+    from .prepare import with_step
     from .progress import Bars
 
     checked = _read(case, set_, backend)
     if checked.reference is None or checked.reference.exact:
         raise ValueError(f"{case}: reference.shape is missing; there is no finer grid to make data on")
     with Bars(quiet=json_) as bars:
-        resolved = prepare(checked, case.parent, with_reference=False, progress=bars).case
+        resolved = with_step(checked)
         made = {"reference": generate(resolved, reference_request(resolved), bars)}
         if resolved.training is not None:
             made["training"] = generate(resolved, training_request(resolved), bars)

@@ -63,15 +63,22 @@ class Prepared:
         return table.couple(self.folder)
 
 
+def with_step(case: Case) -> Case:
+    """The case with time.cfl turned into a step."""
+    if case.time.step is not None:
+        return case
+    if case.initial.kind == "reference":
+        raise CaseError("case", ['time.cfl: with initial.kind = "reference" give time.step instead'])
+    equation, members = case.build_equation(), tuple(range(case.ensemble.members))
+    return resolve_step(case, equation, case.initial.state(equation, case.grid.grid(), members, case.ensemble.seed))
+
+
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
     """Make what the case starts from; the reference run only if the case or the caller needs it."""
+    case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()
-    members = tuple(range(case.ensemble.members))
     oracle = any(c.name == "oracle" for c in case.closure)
     gridded = case.reference is not None and not case.reference.exact
-    if case.initial.kind != "reference" or case.time.step is None:
-        state = case.initial.state(equation, grid, members, case.ensemble.seed)
-        case = resolve_step(case, equation, state)
     trajectories = None
     if gridded and (with_reference or oracle or case.initial.kind == "reference"):
         trajectories = generate(case, reference_request(case), progress)
@@ -81,4 +88,6 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
         state = np.repeat(restrict(np.array(trajectories.fine)), share, axis=0)
     elif oracle:
         raise CaseError("case", ["closure: oracle needs a [reference] table with a shape"])
+    else:
+        state = case.initial.state(equation, grid, tuple(range(case.ensemble.members)), case.ensemble.seed)
     return Prepared(case, equation, grid, state, trajectories, folder)

@@ -10,7 +10,7 @@ from subgrid.ingest.trajectories import cache, training_request
 from subgrid.solver.case import Case
 from subgrid.solver.closure import find
 
-from .prepare import prepare
+from .prepare import with_step
 from .progress import Bars
 
 
@@ -25,7 +25,7 @@ def train(case: Case, path: Path, closure: str, target: Path, bars: Bars) -> dic
         raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
     if case.training is None or case.reference is None:
         raise ValueError(f"{path}: training needs the tables [training] and [reference]")
-    case = prepare(case, path.parent, with_reference=False, progress=bars).case
+    case = with_step(case)
     pairs = dataset(case, bars)
     options = case.train.get(closure, {})
     work = cache() / f"training-{training_request(case).directory().name}-{target.stem}"

@@ -399,9 +399,11 @@ def _blaming(coupled: Coupled, when: str) -> Iterator[None]:
 
 
 def _checked(coupled: Coupled, memory: Memory) -> Memory:
-    """The memory, if it can lie in a checkpoint."""
-    if isinstance(memory, dict) and all(isinstance(v, np.ndarray) and v.dtype != object for v in memory.values()):
-        return memory
+    """The memory as arrays, numbers included, so that a closure is handed the same after a restart."""
+    if isinstance(memory, dict):
+        arrays = {str(k): np.asarray(v) for k, v in memory.items()}
+        if all(v.dtype != object for v in arrays.values()):
+            return arrays
     raise ClosureError(
         f"closure {coupled.name!r} gives a memory that no checkpoint can hold. Remedy: a flat dict of NumPy arrays"
     )

@@ -41,6 +41,10 @@ class TrainingOptions(BaseModel):
     shift: Literal["all", "x", "none"] = Field(
         "all", description="axes along which every sample is rolled by a random number of points"
     )
+    reflections: bool = Field(
+        False,
+        description="reverse each axis at random, state and term changing sign with each reversal, as a vorticity does",
+    )
     validate_every: int = Field(100, ge=1, description="steps between validations, from which it resumes")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="of torch; by default as many as it is set to")
@@ -263,7 +267,7 @@ def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
 def draw_batch(
     states: np.ndarray, terms: np.ndarray, options: TrainingOptions, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch number `step`: distinct samples, each pair rolled by one random number of points per axis."""
+    """Batch number `step`: distinct samples, each pair rolled, and if asked reversed, at random along each axis."""
     generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
     chosen = generator.choice(len(states), min(options.batch, len(states)), replace=False)
     state, term = states[chosen], terms[chosen]
@@ -275,6 +279,10 @@ def draw_batch(
         shape[axis + 2] = grid[axis]
         place = place.reshape(shape) % grid[axis]
         state, term = (np.take_along_axis(array, place, axis + 2) for array in (state, term))
+    if options.reflections:
+        for axis in range(2, state.ndim):
+            odd = generator.integers(2, size=len(chosen)).astype(bool)
+            state[odd], term[odd] = (-np.flip(array[odd], axis) for array in (state, term))
     return torch.from_numpy(state), torch.from_numpy(term)
 
 

@@ -188,7 +188,7 @@ def test_weights_made_in_inference_mode_can_still_be_trained():
     ("call", "message"),
     [
         (lambda: build("transformer", {}, 1, 2), "quadratic, fno, cnn"),
-        (lambda: build("cnn", {"modes": 4}, 1, 2), "width, layers, kernel, cut, zero_mean"),
+        (lambda: build("cnn", {"modes": 4}, 1, 2), "width, layers, kernel, cut, zero_mean, points, precision"),
         (lambda: build("cnn", {}, 1, 2, "velocity"), "state, vorticity-velocity"),
         (lambda: build("cnn", {}, 2, 2, "vorticity-velocity"), 'features = "state"'),
         (lambda: build("cnn", {"kernel": 4}, 1, 2), "odd"),
