@@ -22,7 +22,7 @@ Number = Annotated[float | None, AfterValidator(lambda v: v if v is not None and
 
 
 class Invariant(BaseModel):
-    """A conserved quantity at the end of a run, and how far it has drifted."""
+    """A conserved quantity at the end of a run, and its relative deviation from the reference."""
 
     final: Number
     drift: Number

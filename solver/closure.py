@@ -13,6 +13,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import inspect as python
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -170,8 +171,8 @@ def load(path: str, folder: Path) -> type[Closure]:
     file, _, attribute = path.rpartition(":")
     if not file or not attribute:
         raise UnknownClosure(f"path {path!r} must read 'file.py:ClassName'")
-    source = (folder / file).resolve()
-    if not source.is_file():
+    source = Path(os.path.abspath(folder / file))
+    if not os.path.isfile(source):
         raise UnknownClosure(f"path {path!r}: there is no file {source}")
     spec = importlib.util.spec_from_file_location(f"subgrid_closure_{source.stem}", source)
     assert spec and spec.loader

@@ -1,0 +1,235 @@
+"""Mistakes that only show when the tables of a case are read together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .equations import Equation
+from .initial import InitialState
+from .steppers import STEPPERS, needs_linear
+from .tables import (
+    ClosureTable,
+    EnsembleTable,
+    GridTable,
+    OutputTable,
+    ReferenceTable,
+    TimeTable,
+    TrainingTable,
+    multiple,
+    unknown,
+)
+
+LARGEST_STATE = 4 * 2**30  # bytes one state may take; beyond it a case is taken for a slip of the pen
+MOST_OUTPUTS = 10**6
+TRIED_POINTS = 2**18  # up to this size the initial state is made once to see whether it fits
+
+
+@dataclass
+class Parts:
+    """The tables of a case that could be read; None for one that is missing or wrong."""
+
+    equation: Equation | None = None
+    grid: GridTable | None = None
+    time: TimeTable | None = None
+    initial: InitialState | None = None
+    ensemble: EnsembleTable | None = None
+    output: OutputTable | None = None
+    reference: ReferenceTable | None = None
+    training: TrainingTable | None = None
+    given: frozenset[str] = frozenset()  # names of the tables in the file, right or wrong
+    oracles: tuple[str, ...] = ()  # keys of the closures that are oracles
+    tables: tuple[ClosureTable, ...] = ()
+
+
+def contradictions(parts: Parts) -> list[str]:
+    """Every contradiction between tables; a check whose tables could not be read is left out."""
+    found: list[str] = []
+    for check in (_dimensions, _sizes, _steppers, _steps, _fields, _initial, _reference, _training, _oracles):
+        found += check(parts)
+    return found
+
+
+def _dimensions(p: Parts) -> Iterator[str]:
+    if not (p.equation and p.grid):
+        return
+    axes, wanted = len(p.grid.shape), p.equation.dimensions
+    if axes not in wanted:
+        yield f"grid.shape: {p.equation.name} needs {' or '.join(map(str, wanted))} axes, found {axes}"
+    elif p.reference and p.reference.shape and len(p.reference.shape) != axes:
+        yield f"reference.shape: needs {axes} axes as grid.shape has, found {len(p.reference.shape)}"
+
+
+def _sizes(p: Parts) -> Iterator[str]:
+    sizes: list[tuple[str, tuple[int, ...], int, str]] = []
+    if p.grid and p.ensemble:
+        sizes.append(("grid.shape", p.grid.shape, p.ensemble.members, "members"))
+    if p.reference and p.reference.shape:
+        sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
+        if p.training:
+            sizes.append(("training.trajectories", p.reference.shape, p.training.trajectories, "trajectories"))
+    for key, shape, count, what in sizes:
+        size = 8 * math.prod(shape) * count * len(p.equation.fields if p.equation else (1,))
+        if size > LARGEST_STATE:
+            amount = f"{size / 2**30:.3g} GiB" if size < 2**1000 else "no machine's memory"
+            yield (
+                f"{key}: a state of {'x'.join(_digits(n) for n in shape)} points and {_digits(count)} {what} takes "
+                f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: fewer points or {what}"
+            )
+
+
+def _digits(n: int) -> str:
+    return str(n) if n < 10**12 else "very many"
+
+
+def _steppers(p: Parts) -> Iterator[str]:
+    if not p.equation or p.equation.kind == "semi-linear":
+        return
+    names = {"time.stepper": p.time and p.time.stepper, "reference.stepper": p.reference and p.reference.stepper}
+    for key, name in names.items():
+        if name and needs_linear(STEPPERS[name]):
+            yield f"{key}: {name} fits semi-linear equations; on finite volumes use rk4 or ssp-rk3"
+
+
+def _whole(spans: dict[str, float], step: float) -> Iterator[str]:
+    for key, span in spans.items():
+        try:
+            multiple(span, step)
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
+def _steps(p: Parts) -> Iterator[str]:
+    if not (p.time and p.output):
+        return
+    span = p.time.end - p.time.start
+    if p.output.every > span * (1 + 1e-9):
+        yield f"output.every: must not exceed time.end - time.start = {span:g}, found {p.output.every:g}"
+    elif span / p.output.every > MOST_OUTPUTS:
+        yield f"output.every: makes {span / p.output.every:.2g} outputs; at most {MOST_OUTPUTS}"
+    elif p.time.step is not None:
+        yield from whole_steps(p.time, p.output)
+
+
+def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
+    """Spans of the case that are not whole numbers of its step."""
+    assert time.step is not None
+    spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
+    if not isinstance(output.checkpoint_every, str):
+        spans["output.checkpoint_every"] = output.checkpoint_every
+    yield from _whole(spans, time.step)
+
+
+def _fields(p: Parts) -> Iterator[str]:
+    if p.equation and p.output:
+        names = [f.name for f in p.equation.fields]
+        yield from (unknown("output.fields", f, names) for f in p.output.fields or () if f not in names)
+
+
+def _initial(p: Parts) -> Iterator[str]:
+    reference = p.reference
+    if p.initial and p.initial.kind == "reference":
+        if "reference" not in p.given or (reference and reference.shape is None):
+            yield 'initial.kind: "reference" needs a [reference] table with a shape'
+        elif reference and reference.initial is None:
+            yield 'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
+        if p.time and p.time.cfl is not None:
+            yield 'time.cfl: contradicts initial.kind = "reference", whose speed is not known yet. Remedy: time.step'
+    if reference and reference.initial and reference.initial.kind in ("reference", "file"):
+        yield f"reference.initial.kind: {reference.initial.kind!r} is not on the reference's grid. Remedy: another kind"
+    if not (p.equation and p.grid and p.ensemble) or len(p.grid.shape) not in p.equation.dimensions:
+        return
+    if math.prod(p.grid.shape) > TRIED_POINTS:
+        return
+    last = p.ensemble.members - 1
+    tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
+    for key, initial in tried.items():
+        if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
+            yield from _trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0))  # type: ignore
+    if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
+        span = p.time.end - p.time.start
+        exact = p.initial.exact
+        yield from _trial("reference.exact", lambda: exact(p.equation, p.grid.grid(), span, (0,), 0), p)  # type: ignore
+
+
+def _trial(key: str, make: Callable[[], Any], exact: Parts | None = None) -> Iterator[str]:
+    try:
+        with np.errstate(all="ignore"):
+            made = make()
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        message = str(error)
+        yield message if message.startswith(f"{key}.") else f"{key}: {message}"
+        return
+    if made is None and exact and exact.initial and exact.equation:
+        yield (
+            f"reference.exact: {exact.initial.kind} has no closed form under {exact.equation.name} as set up here. "
+            "Remedy: reference.shape"
+        )
+    elif made is not None and not np.isfinite(made).all():
+        yield f"{key}: the state is not finite. Remedy: smaller numbers"
+
+
+def _reference(p: Parts) -> Iterator[str]:
+    reference = p.reference
+    if reference is None:
+        return
+    if p.ensemble and p.ensemble.members % reference.trajectories:
+        yield (
+            f"ensemble.members: must be a multiple of reference.trajectories = {_digits(reference.trajectories)}, "
+            f"found {_digits(p.ensemble.members)}"
+        )
+    if reference.shape is None:
+        return
+    if p.grid and p.equation and len(p.grid.shape) == len(reference.shape):
+        pairs = list(zip(reference.shape, p.grid.shape, strict=True))
+        if any(n < m for n, m in pairs):
+            yield f"reference.shape: must be at least as fine as grid.shape = {list(p.grid.shape)}"
+        elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or p.equation.kind == "balance-law"):
+            yield "reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged"
+    if not p.time:
+        return
+    start = p.time.start if reference.start is None else reference.start
+    if start > p.time.start:
+        yield f"reference.start: must not be later than time.start = {p.time.start:g}, found {start:g}"
+    step = reference.step or p.time.step
+    if step is not None:
+        spans = {"reference.start: the span to time.start": p.time.start - start} if start < p.time.start else {}
+        if reference.step is not None and p.output:
+            spans["reference.step: output.every"] = p.output.every
+        yield from _whole(spans, step)
+        if reference.step is not None and p.time.step is not None:
+            every = {t.every for t in p.tables if t.name == "oracle"}
+            yield from _whole({"reference.step: the oracle's interval": e * p.time.step for e in every}, step)
+    if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
+        yield "reference.step: must equal time.step when the model contains noise: they share its increments"
+
+
+def _training(p: Parts) -> Iterator[str]:
+    training, reference = p.training, p.reference
+    if training is None:
+        return
+    if "reference" not in p.given or (reference and reference.shape is None):
+        yield "training: needs a [reference] table with a shape; its data are made there"
+        return
+    if reference is None or p.time is None:
+        return
+    if training.seed == reference.seed:
+        yield f"training.seed: must differ from reference.seed = {reference.seed}: they would share trajectories"
+    start = p.time.start if reference.start is None else reference.start
+    if training.start < start:
+        yield f"training.start: must not be earlier than the reference's start = {start:g}, found {training.start:g}"
+    if step := reference.step or p.time.step:
+        spans = {"training.every": training.every, "training.end - training.start": training.end - training.start}
+        if training.start > start:
+            spans["training.start: the span from the reference's start"] = training.start - start
+        yield from _whole(spans, step)
+
+
+def _oracles(p: Parts) -> Iterator[str]:
+    if "reference" not in p.given or (p.reference and p.reference.shape is None):
+        for key in p.oracles:
+            yield f"{key}: oracle needs a [reference] table with a shape. Remedy: reference.shape, or another closure"

@@ -1,0 +1,123 @@
+"""From plain data to models: every mistake found at once, each with its key, what was expected and what was found."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import reprlib
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+Loc = tuple[str | int, ...]
+SCALARS = {"int_type", "float_type", "bool_type", "string_type"}
+
+
+def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) -> tuple[Any, list[str]]:
+    """The model read from a table, None if it cannot be; and its mistakes.
+
+    TOML has types, so "1" is no number and true no integer, whatever the model would convert. Unknown keys are reported
+    and left out of the reading, so that they hide no other mistake; `also` are keys to suggest in their place.
+    """
+    if not isinstance(raw, dict):
+        return None, [f"{key}: expected a table, found {_short(raw)}"]
+    mistakes: dict[str, str] = {}
+    general: list[str] = []
+    strict, lax = _errors(model, _tuples(raw), True), _errors(model, raw, False)
+    for error in [e for e in strict if e["type"] in SCALARS and _scalar(e["input"])] + lax:
+        where = _key(key, error["loc"], raw, error["type"])
+        if error["type"] == "extra_forbidden":
+            mistakes.setdefault(where, f"{where}: {_unknown_key(model, error['loc'], also)}")
+        elif error["type"] == "value_error":
+            for line in str(error["ctx"]["error"]).split("\n"):
+                general.append(line if line.startswith(f"{key}.") else f"{where}: {line}")
+        else:
+            mistakes.setdefault(where, f"{where}: {_message(error)}")
+    known = [e for e in lax if e["type"] != "extra_forbidden"]
+    if not known and len(mistakes) == len(lax):
+        for error in lax:
+            raw = _without(raw, error["loc"])
+        try:
+            return model.model_validate(raw), list(mistakes.values()) + general
+        except ValidationError as hidden:
+            general += [m for e in hidden.errors() for m in str(e.get("ctx", {}).get("error", e["msg"])).split("\n")]
+    return None, list(mistakes.values()) + general
+
+
+def not_finite(raw: Any, key: str = "") -> Iterator[str]:
+    """Mistakes for every nan and inf in the data."""
+    if isinstance(raw, float) and not math.isfinite(raw):
+        yield f"{key}: expected a finite number, found {raw}"
+    for k, v in raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ():
+        yield from not_finite(v, f"{key}.{k}" if key else str(k))
+
+
+def _errors(model: type[BaseModel], raw: Any, strict: bool) -> list[Any]:
+    try:
+        model.model_validate(raw, strict=strict)
+    except ValidationError as error:
+        return [e for e in error.errors() if e["type"] != "finite_number"]
+    return []
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _tuples(raw: Any) -> Any:
+    """The data with tuples for lists, which strict models ask for."""
+    if isinstance(raw, dict):
+        return {k: _tuples(v) for k, v in raw.items()}
+    return tuple(_tuples(v) for v in raw) if isinstance(raw, list) else raw
+
+
+def _without(raw: dict[str, Any], loc: Loc) -> dict[str, Any]:
+    first, *rest = loc
+    if not rest:
+        return {k: v for k, v in raw.items() if k != first}
+    return {k: _without(v, tuple(rest)) if k == first and isinstance(v, dict) else v for k, v in raw.items()}
+
+
+def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
+    """The key as the user wrote it: the tags of pydantic's unions, which the data do not contain, are left out."""
+    parts = [key]
+    for i, part in enumerate(loc):
+        inside = (isinstance(raw, dict) and part in raw) or (
+            isinstance(raw, (list, tuple)) and isinstance(part, int) and part < len(raw)
+        )
+        if inside:
+            raw = raw[part]  # type: ignore[index]
+        if inside or (kind == "missing" and i == len(loc) - 1):
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "missing":
+        return "missing; it is required"
+    text = error["msg"].replace("Input should be ", "expected ").replace("Input should", "should")
+    return f"{text}, found {_short(error['input'])}"
+
+
+def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str]) -> str:
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not inner:
+            return "unknown key"
+        model = inner[0]
+    return unknown_key(str(loc[-1]), [*model.model_fields, *(also if len(loc) == 1 else ())])
+
+
+def unknown_key(name: str, known: list[str]) -> str:
+    """The message for a key that is not known, with the nearest one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown key; {hint}expected one of: {', '.join(known)}" if known else "unknown key; none is expected"
+
+
+def _short(value: Any) -> str:
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    return short.repr(value)

@@ -1,0 +1,289 @@
+"""What a case file holds: one pydantic model per table, unknown keys refused."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from . import closure as contract
+from .equations import EQUATIONS, Equation
+from .grid import Grid
+from .initial import Initial
+from .steppers import STEPPERS
+
+MOST_STEPS = 1e12
+
+
+class Table(BaseModel):
+    """Base of all tables: no unknown keys, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class GridTable(Table):
+    shape: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1, max_length=2)]
+    length: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
+
+    @model_validator(mode="after")
+    def _same_axes(self) -> GridTable:
+        if len(self.shape) != len(self.length):
+            raise ValueError(
+                f"grid.length: has {len(self.length)} axes and grid.shape {len(self.shape)}; give one length per axis"
+            )
+        return self
+
+    def grid(self) -> Grid:
+        return Grid(self.shape, self.length)
+
+
+class TimeTable(Table):
+    """start, end and either step or cfl; cfl fixes the step from the initial state's largest signal speed."""
+
+    start: float = 0.0
+    end: float
+    step: Positive | None = None
+    cfl: Positive | None = None
+    stepper: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TimeTable:
+        mistakes = []
+        if self.end <= self.start:
+            mistakes.append(f"time.end: must be later than time.start = {self.start:g}, found {self.end:g}")
+        if (self.step is None) == (self.cfl is None):
+            found = "neither" if self.step is None else "both"
+            mistakes.append(f"time.step: needs exactly one of time.step and time.cfl, found {found}")
+        if self.stepper not in STEPPERS:
+            mistakes.append(unknown("time.stepper", self.stepper, STEPPERS))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+class EnsembleTable(Table):
+    members: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ClosureTable(BaseModel):
+    """name or path, every, weight, hold; all other keys are the closure's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: str | None = None
+    path: str | None = None
+    every: Count = 1
+    weight: float = 1.0
+    hold: contract.Hold | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ClosureTable:
+        if (self.name is None) == (self.path is None):
+            raise ValueError(f"needs exactly one of name and path, found {'both' if self.name else 'neither'}")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.path).rpartition(":")[2]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def find(self, folder: Path) -> type[contract.Closure]:
+        """The closure's class. Raises UnknownClosure."""
+        return contract.find(self.name) if self.name else contract.load(str(self.path), folder)
+
+    def couple(self, folder: Path) -> contract.Coupled:
+        """Find the closure, check its options and couple it. Raises UnknownClosure or pydantic's ValidationError."""
+        closure = self.find(folder)(**self.options)
+        return contract.Coupled(self.label, closure, self.every, self.weight, self.hold)
+
+
+class GuardTable(Table):
+    policy: Literal["stop", "skip", "off"] = "stop"
+
+
+def _wall(value: Any) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    wall = isinstance(value, str) and re.fullmatch(r"\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*s\s*", value)
+    if not wall and not (number and 0 < value < math.inf):
+        raise ValueError(f'expected simulated time as a number > 0, or wall time as in "60 s", found {value!r}')
+    return value
+
+
+class OutputTable(Table):
+    """every and checkpoint_every in simulated time; checkpoint_every may be wall time, as in "60 s"."""
+
+    every: Positive
+    fields: tuple[str, ...] | None = None
+    checkpoint_every: Annotated[float | str, BeforeValidator(_wall)] = "60 s"
+
+    def checkpoint_seconds(self) -> float | None:
+        """Wall seconds between checkpoints, or None if they are set in simulated time."""
+        return float(self.checkpoint_every.strip(" s")) if isinstance(self.checkpoint_every, str) else None
+
+
+class ReferenceTable(Table):
+    """What counts as true: a finer grid started at `start` with its own step, or `exact`, a closed form.
+
+    trajectories: independent truths; the case's members are shared out among them in equal blocks. restrict:
+    "subsample" takes every n-th point, "filter" cuts sharply in Fourier space at the case grid's 2/3 rule (cell
+    averages on finite volumes).
+    """
+
+    exact: bool = False
+    shape: tuple[Annotated[int, Field(ge=4)], ...] | None = None
+    step: Positive | None = None
+    stepper: str | None = None
+    start: float | None = None
+    initial: Initial | None = None
+    trajectories: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    restrict: Literal["subsample", "filter"] = "filter"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReferenceTable:
+        mistakes = []
+        if self.exact == (self.shape is not None):
+            mistakes.append(
+                "reference.shape: needs exactly one of reference.shape (a finer grid) and reference.exact = true "
+                f"(a closed form), found {'both' if self.exact else 'neither'}"
+            )
+        if self.stepper is not None and self.stepper not in STEPPERS:
+            mistakes.append(unknown("reference.stepper", self.stepper, STEPPERS))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+class TrainingTable(Table):
+    """The training set: trajectories of the reference, sampled every `every` in [start, end).
+
+    They are drawn with seeds of their own, so none is shared with [reference]; the last `validation` trajectories
+    are kept for validation.
+    """
+
+    trajectories: Annotated[int, Field(ge=2)]
+    validation: Count = 1
+    start: float
+    end: float
+    every: Positive
+    seed: Annotated[int, Field(ge=0)] = 100000
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingTable:
+        mistakes = []
+        if self.end <= self.start:
+            mistakes.append(f"training.end: must be later than training.start = {self.start:g}, found {self.end:g}")
+        if self.validation >= self.trajectories:
+            mistakes.append(
+                f"training.validation: must be less than training.trajectories = {self.trajectories}, "
+                f"found {self.validation}"
+            )
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+METRICS = ("relative_l2", "correlation", "spectrum", "invariants", "crps", "spread_skill")
+
+
+class CompareRow(Table):
+    """One row of the comparison: a label and the closures that are added up."""
+
+    label: str | None = None
+    closures: tuple[ClosureTable, ...]
+
+    @property
+    def name(self) -> str:
+        return self.label or " + ".join(c.label for c in self.closures)
+
+
+def row_of(value: Any) -> Any:
+    """A row may be written as a name, as a closure's table, as a list of them (a sum), or in full."""
+    if isinstance(value, str):
+        return {"closures": [{"name": value}]}
+    if isinstance(value, list):
+        return {"closures": [{"name": v} if isinstance(v, str) else v for v in value]}
+    if isinstance(value, dict) and "closures" not in value:
+        inner = {k: v for k, v in value.items() if k != "label"}
+        return {"closures": [inner], **({"label": value["label"]} if "label" in value else {})}
+    return value
+
+
+class CompareTable(Table):
+    """closures: the rows beside "none" and the cost-matched finer grid, which are always there."""
+
+    closures: tuple[Annotated[CompareRow, BeforeValidator(row_of)], ...] = ()
+    correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    finer_grid: bool = True
+    metrics: tuple[Literal[METRICS], ...] = METRICS  # type: ignore[valid-type]
+
+
+class Case(Table):
+    """A case, complete: every default written out, every table checked against the others."""
+
+    title: str
+    equation: dict[str, Any]
+    grid: GridTable
+    time: TimeTable
+    initial: Initial
+    ensemble: EnsembleTable = EnsembleTable()
+    closure: tuple[ClosureTable, ...] = ()
+    guard: GuardTable = GuardTable()
+    output: OutputTable
+    reference: ReferenceTable | None = None
+    training: TrainingTable | None = None
+    train: dict[str, dict[str, Any]] = {}
+    compare: CompareTable = CompareTable()
+    expected: dict[str, Any] = {}
+
+    def build_equation(self) -> Equation:
+        """The equation with its parameters; validated when the case was."""
+        return EQUATIONS[self.equation["name"]](**{k: v for k, v in self.equation.items() if k != "name"})
+
+    def steps(self) -> int:
+        """Number of steps from start to end."""
+        return multiple(self.time.end - self.time.start, self.step)
+
+    @property
+    def step(self) -> float:
+        if self.time.step is None:
+            raise ValueError("time.cfl is not resolved into a step yet")
+        return self.time.step
+
+    def resolved(self) -> dict[str, Any]:
+        """The case as plain data with every default written out, ready for TOML (which has no null)."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        data["equation"] = {"name": self.equation["name"]} | self.build_equation().model_dump(
+            mode="json", exclude_none=True
+        )
+        return data
+
+
+def multiple(span: float, step: float) -> int:
+    """span / step as a whole number; raises ValueError, with the nearest step that fits, if it is none."""
+    ratio = span / step
+    if abs(ratio) > MOST_STEPS:
+        raise ValueError(f"{span:g} is {ratio:.2g} steps of {step:g}; at most {MOST_STEPS:.0e}")
+    count = round(ratio)
+    if count < 1 or abs(count * step - span) > 1e-6 * step * max(1, count) ** 0.5 + 1e-9 * abs(span):
+        near = span / max(1, count)
+        raise ValueError(f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})")
+    return count
+
+
+def unknown(key: str, value: str, known: Any) -> str:
+    """The message for a name that is not known, with the nearest one."""
+    near = difflib.get_close_matches(value, list(known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{key}: {value!r} is not known; {hint}expected one of: {', '.join(known)}"
