@@ -18,9 +18,9 @@ class EddyViscosity(Closure):
     """The divergence of 2 nu_e S, with nu_e a pointwise function of the resolved field.
 
     Kolmogorov flow: dw/dt += curl div (2 nu_e S) = (d_xx - d_yy)(2 nu_e S_xy) - 2 d_xy (2 nu_e S_xx), the exact curl,
-    not div(nu_e grad w). Burgers' equation (Fourier): du/dt += d_x (nu_e u_x). The filter width is
-    the distance between modes the 2/3 rule keeps, Delta = pi / k_cut, or the grid spacing on finite volumes; products
-    are dealiased on output by the 2/3 rule.
+    not div(nu_e grad w). Burgers' equation: du/dt += d_x (nu_e u_x). Fourier grids alone. The filter width is
+    Delta = pi / k_cut, with k_cut the largest wavenumber the 2/3 rule keeps on the coarser axis; the state is cut by
+    that rule on input, and the term on output.
     """
 
     kind: ClassVar[str] = "classical"

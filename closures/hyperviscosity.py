@@ -17,7 +17,8 @@ class Hyperviscosity(Closure):
 
     k_cut is the largest wavenumber along an axis that the 2/3 rule keeps, `rate` (1/time) the damping there. What is
     answered is (exp(-r T) - 1)/T u_hat, T the time to the next call: held for T it takes off exactly the decay of
-    that time, so no rate is unstable. Any equation on a Fourier grid; ClosureError for finite volumes.
+    that time, so no rate is unstable (sbdf2, which remembers the last state, follows with a lag). Any equation on a
+    Fourier grid; ClosureError for finite volumes.
     """
 
     kind: ClassVar[str] = "classical"

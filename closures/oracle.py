@@ -37,10 +37,12 @@ class Oracle(Closure):
         except ValueError as error:
             raise ClosureError(f"oracle: {error}") from None
         made_for = trajectories.request
-        if made_for["equation"]["name"] != problem.equation.name:
+        model = {"name": problem.equation.name} | problem.equation.model_dump(mode="json")
+        if differing := [k for k, v in model.items() if made_for["equation"].get(k) != v]:
+            key = differing[0]
             raise ClosureError(
-                f"oracle: the reference is of {made_for['equation']['name']}, the case of {problem.equation.name}. "
-                "Remedy: leave `reference` out of the closure's options"
+                f"oracle: the reference's term is for equation.{key} = {made_for['equation'].get(key)!r}, the case has "
+                f"{model[key]!r}. Remedy: leave `reference` out of the closure's options"
             )
         grid = made_for["grid"]
         if tuple(grid["shape"]) != problem.grid.shape or not np.allclose(grid["length"], problem.grid.length):
@@ -51,8 +53,13 @@ class Oracle(Closure):
         if made_for["term_steps"] is None:
             raise ClosureError("oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself")
         self._term, self._times = trajectories.term, trajectories.times("term")
-        share = len(problem.members) // self._term.shape[0]
-        self._owner = np.repeat(np.arange(self._term.shape[0]), share)
+        share, left = divmod(len(problem.members), len(self._term))
+        if left:
+            raise ClosureError(
+                f"oracle: {len(problem.members)} members cannot be shared out among the reference's {len(self._term)} "
+                "trajectories. Remedy: leave `reference` out"
+            )
+        self._owner = np.repeat(np.arange(len(self._term)), share)
         omitted = problem.equation.noise if not problem.equation.has("noise") else None
         self._noise = omitted.law(problem.grid) if omitted else None
         return {}

@@ -93,8 +93,8 @@ def _truth(prepared: Prepared) -> NDArray:
         raise CaseError(
             "case",
             [
-                f"reference.exact: {case.initial.kind} has no closed form under {prepared.equation.name} as set up here; "
-                "give reference.shape"
+                f"reference.exact: {case.initial.kind} has no closed form under {prepared.equation.name} "
+                "as set up here; give reference.shape"
             ],
         )
     assert case.reference is not None
@@ -343,10 +343,9 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
 
 def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArray, i: int) -> dict[str, Any]:
     count, s = len(row.states), row.scores
-    baseline = rows[0].scores.get("relative_l2")
     skill = None
-    if count and baseline is not None and not row.failed and baseline[1:].mean() > 0:
-        skill = float(1 - s["relative_l2"][1:].mean() / baseline[1:].mean())
+    if not row.failed and not rows[0].failed and (baseline := rows[0].scores["relative_l2"][1:].mean()) > 0:
+        skill = float(1 - s["relative_l2"][1:].mean() / baseline)
     drift = {}
     for name, values in dataset.items():
         if name.startswith("invariant_") and count:
@@ -359,12 +358,12 @@ def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArra
         "name": row.name,
         "kind": row.kind,
         "times": times[:count].tolist(),
-        "relative_l2": s["relative_l2"].tolist() if count else [],
+        "relative_l2": _numbers(s["relative_l2"]) if count else [],
         "correlation_time": s.get("correlation_time"),
         "spectrum_distance": s.get("spectrum_distance"),
         "invariants": drift,
-        "crps": s["crps"].tolist() if count else [],
-        "spread_skill": [None if not np.isfinite(v) else float(v) for v in s["spread_skill"]] if count else [],
+        "crps": _numbers(s["crps"]) if count else [],
+        "spread_skill": _numbers(s["spread_skill"]) if count else [],
         "skill": skill,
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,
@@ -372,6 +371,11 @@ def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArra
         "failed": row.failed,
         "note": row.note,
     }
+
+
+def _numbers(values: NDArray) -> list[float | None]:
+    """A series as JSON has it, which knows no nan and no infinity."""
+    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def _describe_reference(case: Case) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Scores of an ensemble against the truth. Shapes: truth (time, trajectory, *), ensemble (time, trajectory, member, *)."""
+"""Scores of an ensemble (time, trajectory, member, *) against the truth (time, trajectory, *)."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class _Checking:
         elif tag not in raw:
             self.mistakes.append(f"{key}.{tag}: missing; it is required. Expected one of: {', '.join(models)}")
         elif not isinstance(raw[tag], str) or raw[tag] not in models:
-            self.mistakes.append(unknown(f"{key}.{tag}", str(raw[tag]), models))
+            self.mistakes.append(f"{key}.{tag}: {unknown(str(raw[tag]), models)}")
         else:
             model = models[raw[tag]]
             fields = raw if tag in model.model_fields else {k: v for k, v in raw.items() if k != tag}
@@ -188,11 +188,10 @@ class _Checking:
         if not isinstance(row, dict) or not isinstance(row.get("closures"), list):
             self.mistakes.append(f"{key}: expected a name, a table, or a list of them, found {raw!r}")
             return raw
-        several = isinstance(raw, list) or row is raw
-        keys = [
-            f"{key}{'.closures' if row is raw else ''}.{i}" if several else key for i in range(len(row["closures"]))
-        ]
-        if not row["closures"]:
+        closures = row["closures"]
+        inner = f"{key}.closures" if row is raw else key
+        keys = [f"{inner}.{i}" for i in range(len(closures))] if row is raw or isinstance(raw, list) else [key]
+        if not closures:
             self.mistakes.append(f"{key}: names no closure")
         if not isinstance(row.get("label", ""), str):
             self.mistakes.append(f"{key}.label: expected a string, found {row['label']!r}")
@@ -202,8 +201,7 @@ class _Checking:
                 for k in raw
                 if k not in CompareRow.model_fields
             ]
-        closures = [self._closure(c, k) for c, k in zip(row["closures"], keys, strict=True)]
-        return row | {"closures": closures}
+        return row | {"closures": [self._closure(c, k) for c, k in zip(closures, keys, strict=True)]}
 
     def _closure(self, raw: Any, key: str) -> Any:
         raw = {"name": raw} if isinstance(raw, str) else self._absolute(raw)
@@ -227,7 +225,7 @@ class _Checking:
         elif key == "train":
             for name, options in raw.items():
                 if name not in contract.names():
-                    self.mistakes.append(unknown("train", name, contract.names()))
+                    self.mistakes.append(f"train: {unknown(name, contract.names())}")
                 elif not isinstance(options, dict):
                     self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
 

@@ -127,7 +127,7 @@ def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
 def _fields(p: Parts) -> Iterator[str]:
     if p.equation and p.output:
         names = [f.name for f in p.equation.fields]
-        yield from (unknown("output.fields", f, names) for f in p.output.fields or () if f not in names)
+        yield from (f"output.fields: {unknown(f, names)}" for f in p.output.fields or () if f not in names)
 
 
 def _initial(p: Parts) -> Iterator[str]:
@@ -139,8 +139,8 @@ def _initial(p: Parts) -> Iterator[str]:
             yield 'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
         if p.time and p.time.cfl is not None:
             yield 'time.cfl: contradicts initial.kind = "reference", whose speed is not known yet. Remedy: time.step'
-    if reference and reference.initial and reference.initial.kind in ("reference", "file"):
-        yield f"reference.initial.kind: {reference.initial.kind!r} is not on the reference's grid. Remedy: another kind"
+    if reference and reference.initial and reference.initial.kind == "reference":
+        yield "reference.initial.kind: a reference cannot start from itself. Remedy: another kind"
     if not (p.equation and p.grid and p.ensemble) or len(p.grid.shape) not in p.equation.dimensions:
         return
     if math.prod(p.grid.shape) > TRIED_POINTS:
@@ -149,7 +149,10 @@ def _initial(p: Parts) -> Iterator[str]:
     tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
     for key, initial in tried.items():
         if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
-            yield from _trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0))  # type: ignore
+            faults = list(_trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0)))  # type: ignore
+            yield from faults
+            if faults:
+                return
     if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
         span = p.time.end - p.time.start
         exact = p.initial.exact
@@ -187,7 +190,7 @@ def _reference(p: Parts) -> Iterator[str]:
     if p.grid and p.equation and len(p.grid.shape) == len(reference.shape):
         pairs = list(zip(reference.shape, p.grid.shape, strict=True))
         if any(n < m for n, m in pairs):
-            yield f"reference.shape: must be at least as fine as grid.shape = {list(p.grid.shape)}"
+            yield "reference.shape: must be at least as fine as grid.shape"
         elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or p.equation.kind == "balance-law"):
             yield "reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged"
     if not p.time:
@@ -202,8 +205,8 @@ def _reference(p: Parts) -> Iterator[str]:
             spans["reference.step: output.every"] = p.output.every
         yield from _whole(spans, step)
         if reference.step is not None and p.time.step is not None:
-            every = {t.every for t in p.tables if t.name == "oracle"}
-            yield from _whole({"reference.step: the oracle's interval": e * p.time.step for e in every}, step)
+            for table in {t.every: t for t in p.tables if t.name == "oracle"}.values():
+                yield from _whole({"reference.step: the oracle's interval": table.every * p.time.step}, step)
     if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
         yield "reference.step: must equal time.step when the model contains noise: they share its increments"
 

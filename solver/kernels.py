@@ -36,46 +36,48 @@ def add_linear(out, linear, u):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def kolmogorov_velocity(w, inverse_k2, ky, kx, rows, columns, velocity):
-    """velocity[0] = i k_y w / k^2, velocity[1] = -i k_x w / k^2 on the modes the 2/3 rule keeps, else 0."""
-    for b in range(w.shape[0]):
-        for r in range(w.shape[1]):
+def kolmogorov_velocity(w, factor, rows, velocity):
+    """velocity = (u + i v)^ = factor w, factor = (k_x + i k_y) / k^2, on the modes the 2/3 rule keeps, else 0.
+
+    w: (batch, row, column), columns for k_x >= 0, of which w(-k) = conj w(k) gives those of velocity for k_x < 0;
+    factor: (row, kept column).
+    """
+    height, width = velocity.shape[1:]
+    columns = factor.shape[1]
+    for b in range(velocity.shape[0]):
+        for r in range(height):
             if rows[r]:
-                k = ky[r]
+                mirror = (height - r) % height
                 for c in range(columns):
-                    z = w[b, r, c]
-                    psi = inverse_k2[r, c]
-                    velocity[0, b, r, c] = complex(-k * psi * z.imag, k * psi * z.real)
-                    h = kx[c] * psi
-                    velocity[1, b, r, c] = complex(h * z.imag, -h * z.real)
-                for c in range(columns, w.shape[2]):
-                    velocity[0, b, r, c] = 0.0
-                    velocity[1, b, r, c] = 0.0
+                    velocity[b, r, c] = factor[r, c] * w[b, r, c]
+                for c in range(columns, width - columns + 1):
+                    velocity[b, r, c] = 0.0
+                for c in range(1, columns):
+                    velocity[b, r, width - c] = -(factor[r, c] * w[b, mirror, c]).conjugate()
             else:
-                for c in range(w.shape[2]):
-                    velocity[0, b, r, c] = 0.0
-                    velocity[1, b, r, c] = 0.0
+                for c in range(width):
+                    velocity[b, r, c] = 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def kolmogorov_products(velocity):
-    """In place: (u, v) -> (u v, v^2 - u^2); velocity: (2, points)."""
-    for i in range(velocity.shape[1]):
-        u = velocity[0, i]
-        v = velocity[1, i]
-        velocity[0, i] = u * v
-        velocity[1, i] = (v - u) * (v + u)
+def kolmogorov_curl(squared, factor, forcing, rows, out):
+    """out = a(k) + conj a(-k) + f^, a(k) = factor(k) squared(k), on the kept modes; zeros elsewhere are the caller's.
 
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def kolmogorov_curl(products, first, second, forcing, rows, columns, out):
-    """out = first (uv)^ + second (v^2 - u^2)^ + f^ on the kept modes; zeros elsewhere are the caller's."""
+    squared: (batch, row, column), columns for k_x of both signs; factor, forcing: (row, kept column); factor is even.
+    """
+    height, width = squared.shape[1:]
     for b in range(out.shape[0]):
-        for r in range(out.shape[1]):
+        for r in range(height):
             if rows[r]:
-                for c in range(columns):
+                mirror = (height - r) % height
+                out[b, r, 0] = (
+                    factor[r, 0] * squared[b, r, 0] + (factor[r, 0] * squared[b, mirror, 0]).conjugate() + forcing[r, 0]
+                )
+                for c in range(1, factor.shape[1]):
                     out[b, r, c] = (
-                        first[r, c] * products[0, b, r, c] + second[r, c] * products[1, b, r, c] + forcing[r, c]
+                        factor[r, c] * squared[b, r, c]
+                        + (factor[r, c] * squared[b, mirror, width - c]).conjugate()
+                        + forcing[r, c]
                     )
 
 

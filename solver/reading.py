@@ -118,6 +118,8 @@ def unknown_key(name: str, known: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     return short.repr(value)

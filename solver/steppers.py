@@ -244,10 +244,11 @@ class Stepper:
             if scheme.start:
                 self._start = self._multistep(scheme.start, z)
                 self.memory["age"] = np.zeros(1, dtype=np.int64)
-                self.memory["rate"] = np.zeros(shape, dtype)
             if scheme.before:
                 self.memory["state"] = np.zeros(shape, dtype)
         self._rates = np.zeros((count, *shape), dtype)
+        if "age" in self.memory:
+            self.memory["rate"] = self._rates[1]
         self._no_frozen = np.zeros((1, 1, 1), dtype)
 
     def _stage(self, stage: Stage, z: NDArray) -> _Table:
@@ -286,12 +287,12 @@ class Stepper:
         if "age" in self.memory:
             if self.memory["age"][0] == 0:
                 table = self._start
-            rates[1] = self.memory["rate"]
-            self.memory["rate"][...] = rates[0]
-            self.memory["age"][0] = 1
         if "state" in self.memory:
             now = u.copy()
         self._combine(u, table, u, rates[: len(table.weights)], frozen)
+        if "age" in self.memory:
+            rates[1] = rates[0]
+            self.memory["age"][0] = 1
         if "state" in self.memory:
             if table.before is not None:
                 u += table.before * self.memory["state"]

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from . import closure as contract
 from .equations import EQUATIONS, Equation
@@ -17,6 +17,22 @@ from .initial import Initial
 from .steppers import STEPPERS
 
 MOST_STEPS = 1e12
+
+
+def unknown(value: str, known: Any) -> str:
+    """The message for a name that is not known, with the nearest one."""
+    near = difflib.get_close_matches(value, list(known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{value!r} is not known; {hint}expected one of: {', '.join(known)}"
+
+
+def _known_stepper(name: str) -> str:
+    if name not in STEPPERS:
+        raise ValueError(unknown(name, STEPPERS))
+    return name
+
+
+StepperName = Annotated[str, AfterValidator(_known_stepper), Field(json_schema_extra={"enum": list(STEPPERS)})]
 
 
 class Table(BaseModel):
@@ -52,7 +68,7 @@ class TimeTable(Table):
     end: float
     step: Positive | None = None
     cfl: Positive | None = None
-    stepper: str
+    stepper: StepperName
 
     @model_validator(mode="after")
     def _consistent(self) -> TimeTable:
@@ -62,8 +78,6 @@ class TimeTable(Table):
         if (self.step is None) == (self.cfl is None):
             found = "neither" if self.step is None else "both"
             mistakes.append(f"time.step: needs exactly one of time.step and time.cfl, found {found}")
-        if self.stepper not in STEPPERS:
-            mistakes.append(unknown("time.stepper", self.stepper, STEPPERS))
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -143,7 +157,7 @@ class ReferenceTable(Table):
     exact: bool = False
     shape: tuple[Annotated[int, Field(ge=4)], ...] | None = None
     step: Positive | None = None
-    stepper: str | None = None
+    stepper: StepperName | None = None
     start: float | None = None
     initial: Initial | None = None
     trajectories: Count = 1
@@ -152,16 +166,11 @@ class ReferenceTable(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> ReferenceTable:
-        mistakes = []
         if self.exact == (self.shape is not None):
-            mistakes.append(
+            raise ValueError(
                 "reference.shape: needs exactly one of reference.shape (a finer grid) and reference.exact = true "
                 f"(a closed form), found {'both' if self.exact else 'neither'}"
             )
-        if self.stepper is not None and self.stepper not in STEPPERS:
-            mistakes.append(unknown("reference.stepper", self.stepper, STEPPERS))
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
         return self
 
 
@@ -280,10 +289,3 @@ def multiple(span: float, step: float) -> int:
         near = span / max(1, count)
         raise ValueError(f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})")
     return count
-
-
-def unknown(key: str, value: str, known: Any) -> str:
-    """The message for a name that is not known, with the nearest one."""
-    near = difflib.get_close_matches(value, list(known), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{key}: {value!r} is not known; {hint}expected one of: {', '.join(known)}"

@@ -32,8 +32,9 @@ class Regression(Closure):
     spectrum of the validation residuals, isotropic, in law per sqrt(time): right where what the network cannot know is
     white in time, as where the model omits its noise. members are evaluated `batch` at a time.
 
-    Raises ClosureError if the weights are for another equation, omitted terms, field, shape or length. The quadratic
-    network alone runs on other shapes of the same length, its multipliers being functions of the wavenumber.
+    Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
+    fields, shape or length. The quadratic network alone runs on other shapes of the same length, its multipliers being
+    functions of the wavenumber.
     """
 
     kind: ClassVar[str] = "regression"
@@ -88,7 +89,7 @@ class Regression(Closure):
             return tensors, header
         for path in sorted(SHIPPED.glob("*.safetensors")):
             tensors, header = self._load(path)
-            if header["closure"] == "regression" and not _mismatch(header, problem, strict=True):
+            if not _mismatch(header, problem, strict=True):
                 return tensors, header
         raise ClosureError(
             f"regression: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)}. Remedy: "
@@ -148,8 +149,13 @@ class Regression(Closure):
 def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) -> str | None:
     """How the weights and the problem differ, by name; with `strict` parameters must be equal too."""
     made, equation = header["equation"], problem.equation
+    if header["closure"] != "regression":
+        return f"is for the closure {header['closure']}"
     if made["name"] != equation.name:
         return f"is for the equation {made['name']}, the case has {equation.name}"
+    for option in ("discretisation", "boundary"):
+        if made.get(option) != getattr(equation, option, None):
+            return f"is for {option} = {made.get(option)!r}, the case has {getattr(equation, option, None)!r}"
     if sorted(made["omit"]) != sorted(equation.omit):
         return f"is for a model that omits {made['omit']}, the case omits {list(equation.omit)}"
     fields = [f.name for f in equation.fields]

@@ -282,8 +282,8 @@ class PeriodicCNN(nn.Module):
     the spacing they were trained on, unless `points` is set: then the state is cut to |k_i| <= `cut`, the
     convolutions run on a grid of `points` per axis, and the same weights serve every grid that holds the cut.
     With `precision` "bfloat16" the convolutions run in half precision, transforms and sums in single: several
-    times faster where the processor has it, and slower where it has not. In two dimensions weights and states are kept channels-last, the layout
-    in which the convolutions need no reordering.
+    times faster where the processor has it, and slower where it has not. In two dimensions weights and states are
+    kept channels-last, the layout in which the convolutions need no reordering.
 
     Source: the architecture of Guillaumin & Zanna (2021) and Ross et al. (2023), with periodic padding.
     Raises ValueError for an even kernel, fewer than two layers, or a grid narrower than half the kernel.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..grid import Grid
 from ..random import SpectralNoise
@@ -66,12 +66,13 @@ class Equation(BaseModel, ABC):
     omit: tuple[str, ...] = ()
     noise: QWiener | None = None
 
-    @model_validator(mode="after")
-    def _omitted_terms_exist(self) -> Equation:
-        unknown = [t for t in self.omit if t not in self.terms]
+    @field_validator("omit")
+    @classmethod
+    def _omitted_terms_exist(cls, omit: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [t for t in omit if t not in cls.terms]
         if unknown:
-            raise ValueError(f"omit names {unknown}, but the terms of {self.name} are {list(self.terms)}")
-        return self
+            raise ValueError(f"omit names {unknown}, but the terms of {cls.name} are {list(cls.terms)}")
+        return omit
 
     def has(self, term: str) -> bool:
         """Whether the model contains the term."""

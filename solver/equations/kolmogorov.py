@@ -11,7 +11,7 @@ from pydantic import Field as Option
 
 from .. import kernels
 from ..grid import Grid
-from ..spectral import Operators, Transforms, empty
+from ..spectral import Operators, Transforms
 from ..steppers import RightHandSide
 from .base import Array, Equation, Field
 
@@ -129,31 +129,25 @@ class SteadyForcing:
 
 
 class BasdevantAdvection:
-    """N = -u . grad w + f for a batch (batch, row, column) of Fourier coefficients, in four pruned transforms."""
+    """N = -u . grad w + f for a batch (batch, row, column) of Fourier coefficients, in four transforms.
+
+    They are carried out as two complex ones: with q = u + i v, q^ = (k_x + i k_y) w^ / k^2, and the real and the
+    imaginary part of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
+    """
 
     def __init__(self, grid: Grid, batch: int, forcing: NDArray[np.complex128]) -> None:
         self.linear: NDArray | None = None
-        operators = Operators(grid)
-        ky, kx = operators.k
+        ky, kx = grid.wavenumbers()
         transforms = Transforms(grid)
         self.columns = grid.cuts[1] + 1
         self.rows = np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
-        self._ky, self._kx = ky.ravel().copy(), kx.ravel().copy()
-        self._inverse_k2 = np.ascontiguousarray(operators.inverse_k2)
-        self._cross = np.ascontiguousarray((kx**2 - ky**2) * operators.mask * transforms.scale)
-        self._difference = np.ascontiguousarray(kx * ky * operators.mask * transforms.scale)
-        self._forcing = forcing
-        self._spectral = empty((2, batch, *grid.spectral_shape), "complex128")
-        self._physical = empty((2, batch, *grid.shape))
-        self._flat = self._physical.reshape(2, -1)
-        self._inverse = transforms.inverse(self._spectral, self._physical, pruned=True)
-        self._forward = transforms.forward(self._physical, self._spectral, pruned=True)
+        kept = slice(0, self.columns)
+        self._velocity = np.ascontiguousarray(((kx + 1j * ky) * Operators(grid).inverse_k2)[:, kept])
+        self._curl = np.ascontiguousarray((-0.25j * transforms.scale * (kx - 1j * ky) ** 2)[:, kept])
+        self._forcing = np.ascontiguousarray(forcing[:, kept])
+        self._spectral, self._square = transforms.through(batch, kernels.square)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        kernels.kolmogorov_velocity(u, self._inverse_k2, self._ky, self._kx, self.rows, self.columns, self._spectral)
-        self._inverse()
-        kernels.kolmogorov_products(self._flat)
-        self._forward()
-        kernels.kolmogorov_curl(
-            self._spectral, self._cross, self._difference, self._forcing, self.rows, self.columns, out
-        )
+        kernels.kolmogorov_velocity(u, self._velocity, self.rows, self._spectral)
+        self._square()
+        kernels.kolmogorov_curl(self._spectral, self._curl, self._forcing, self.rows, out)

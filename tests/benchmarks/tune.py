@@ -48,9 +48,7 @@ def main(path: Path, name: str, values: list[str]) -> None:
             print(f"{name} {value}: {error}")
             continue
         run = np.stack(states)
-        distance = metrics.spectrum_distance(
-            metrics.energy_spectrum(run, equation, grid), energy, min(grid.cuts) - 1
-        )
+        distance = metrics.spectrum_distance(metrics.energy_spectrum(run, equation, grid), energy, min(grid.cuts) - 1)
         horizon = metrics.correlation_time(metrics.correlation(run, truth), times, case.compare.correlation_threshold)
         print(f"{name} {value}: spectrum distance {distance:.4f}, correlation time {horizon:.2f}", flush=True)
 

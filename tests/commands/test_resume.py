@@ -23,13 +23,13 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-import xarray  # noqa: F401 (warms the children)
+import xarray  # noqa: F401
 import zarr  # noqa: F401
 
 import subgrid.closures.eddy_viscosity
 import subgrid.closures.hyperviscosity
 import subgrid.closures.oracle
-import subgrid.closures.regression.networks
+import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
 from subgrid.closures import weights_file
 from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
@@ -339,9 +339,7 @@ def chains(folder, request) -> dict[str, Chain]:
     """The chains of the chosen tests, played together."""
     chosen = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     made = {
-        name: Chain(name, folder / f"{i}.toml", folder / f"chain-{i}")
-        for i, name in enumerate(CASES)
-        if name in chosen
+        name: Chain(name, folder / f"{i}.toml", folder / f"chain-{i}") for i, name in enumerate(CASES) if name in chosen
     }
     play(list(made.values()))
     return made

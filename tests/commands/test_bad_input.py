@@ -1,0 +1,511 @@
+"""Whatever is wrong with a case file: exit code 2, one message that names every mistake by its key, nothing written."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from subgrid.commands import cli
+from subgrid.solver.case import CaseError, check, read
+from subgrid.solver.equations import EQUATIONS
+from subgrid.solver.simulation import Simulation
+
+CASES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "cases").glob("*.toml"))}
+VERBS = (["check"], ["run"], ["compare"], ["data"], ["train", "--closure", "regression"])
+Path_ = tuple[str | int, ...]
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """A shipped case, its paths made absolute."""
+    data = tomllib.loads(CASES[name].read_text())
+    initial = data.get("reference", {}).get("initial", {})
+    if "path" in initial:
+        initial["path"] = str(CASES[name].parent / initial["path"])
+    return data
+
+
+def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Every value that is not a table or a list of tables, with its path; free-form tables are left out."""
+    if path in (("train",), ("expected",)):
+        return
+    tables = isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value)
+    if isinstance(value, dict) or tables:
+        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(v, (*path, k))
+    else:
+        yield path, value
+
+
+def at(data: Any, path: Path_) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def put(data: Any, path: Path_, value: Any) -> None:
+    at(data, path[:-1])[path[-1]] = value
+
+
+def dotted(path: Path_) -> str:
+    return ".".join(map(str, path))
+
+
+# Each mutation spoils a case in place and returns the key that the message must name, or None if it does not apply.
+
+
+def missing(data: dict, draw: Callable) -> str | None:
+    required = ["title", "equation", "equation.name", "grid", "grid.shape", "grid.length", "time", "time.end"]
+    required += ["time.stepper", "initial", "initial.kind", "output", "output.every"]
+    path = tuple(draw(st.sampled_from(required)).split("."))
+    del at(data, path[:-1])[path[-1]]
+    return f"{dotted(path)}: missing"
+
+
+def misspelt(data: dict, draw: Callable) -> str | None:
+    path, value = draw(st.sampled_from([(p, v) for p, v in leaves(data) if isinstance(p[-1], str)]))
+    wrong = draw(st.sampled_from([path[-1] + "s", path[-1] + "_", path[-1].upper(), "x" + path[-1]]))
+    del at(data, path[:-1])[path[-1]]
+    put(data, (*path[:-1], wrong), value)
+    if path[-1] in ("name", "kind", "path"):
+        inner = path[:-1] if path[0] in ("closure", "compare") else path
+        return f"{dotted(inner)}: " if path[-1] != "kind" or path[-2] != "forcing" else dotted((*path[:-1], wrong))
+    return f"{dotted((*path[:-1], wrong))}: unknown key"
+
+
+def mistyped(data: dict, draw: Callable) -> str | None:
+    path, value = draw(st.sampled_from(list(leaves(data))))
+    if isinstance(value, list):
+        wrong: Any = draw(st.sampled_from(["text", 3, True]))
+    elif isinstance(value, str):
+        wrong = draw(st.sampled_from([3, 0.5, False, [1]]))
+    else:
+        wrong = draw(st.sampled_from([str(value), "text", [value], {"value": value}] + [True] * (value is not True)))
+    put(data, path, wrong)
+    if path[:2] == ("compare", "closures") and isinstance(value, str):
+        return dotted(path[:3])
+    return f"{dotted(path)}: "
+
+
+def out_of_range(data: dict, draw: Callable) -> str | None:
+    positive = {"shape", "length", "step", "cfl", "every", "members", "trajectories", "validation", "tau", "exponent"}
+    positive |= {"width", "wavenumber", "checkpoint_every", "correlation_threshold"}
+    numbers = [(*p, i) for p, v in leaves(data) if isinstance(v, list) for i in range(len(v)) if p[-1] in positive]
+    numbers += [p for p, v in leaves(data) if p[-1] in positive and isinstance(v, (int, float))]
+    path = draw(st.sampled_from(numbers))
+    put(data, path, draw(st.sampled_from([0, -1])))
+    return f"{dotted(path)}: "
+
+
+def not_finite(data: dict, draw: Callable) -> str | None:
+    path, _ = draw(st.sampled_from([(p, v) for p, v in leaves(data) if type(v) in (int, float)]))
+    put(data, path, draw(st.sampled_from([float("nan"), float("inf"), -float("inf")])))
+    return f"{dotted(path)}: "
+
+
+def huge(data: dict, draw: Callable) -> str | None:
+    if draw(st.booleans()):
+        data["grid"]["shape"] = [draw(st.sampled_from([10**10, 10**15, 10**400]))] * len(data["grid"]["shape"])
+        return "grid.shape: "
+    data.setdefault("ensemble", {})["members"] = draw(st.sampled_from([10**9, 10**15, 10**400]))
+    return "grid.shape: a state"
+
+
+def unknown_name(data: dict, draw: Callable) -> str | None:
+    path = draw(st.sampled_from([("equation", "name"), ("time", "stepper"), ("initial", "kind")]))
+    put(data, path, at(data, path) + draw(st.sampled_from(["x", "-2", " "])))
+    return f"{dotted(path)}: "
+
+
+def bad_closure(data: dict, draw: Callable) -> str | None:
+    name = {"name": draw(st.sampled_from(["leith", "smagorinsky", "hyperviscosity"]))}
+    wrong, key = draw(
+        st.sampled_from(
+            [
+                (name | {"nonsense": 1}, ".nonsense"),
+                (name | {"every": 0}, ".every"),
+                (name | {"hold": "quadratic"}, ".hold"),
+                (name | {"weight": "half"}, ".weight"),
+                ({"name": "smagorinsky", "coefficient": -0.1}, ".coefficient"),
+                ({"name": "smagorinsky", "coefficient": "0.1"}, ".coefficient"),
+                ({"name": "hyperviscosity", "order": 1.5}, ".order"),
+                ({"name": "smagorinsk"}, ""),
+                ({"every": 2}, ""),
+                ({"name": "leith", "path": "a.py:A"}, ""),
+                ({"path": "absent.py:A"}, ""),
+                ({"path": "without-a-class.py"}, ""),
+                ("leith!", ""),
+                (7, ""),
+            ]
+        )
+    )
+    if draw(st.booleans()):
+        data["compare"] = data.get("compare", {}) | {"closures": [wrong]}
+        return f"compare.closures.0{key}: "
+    data["closure"] = [{"name": "none"}, wrong]
+    return f"closure.1{key}: " if isinstance(wrong, dict) or wrong == "leith!" else "closure.1: "
+
+
+def contradictory(data: dict, draw: Callable) -> str | None:
+    def end_first(d: dict) -> str:
+        d["time"]["end"] = d["time"].get("start", 0.0) - 1.0
+        return "time.end: "
+
+    def both_steps(d: dict) -> str:
+        d["time"] |= {"step": 0.01, "cfl": 0.5}
+        return "time.step: "
+
+    def no_step(d: dict) -> str:
+        d["time"].pop("step", None)
+        d["time"].pop("cfl", None)
+        return "time.step: "
+
+    def odd_outputs(d: dict) -> str | None:
+        if "step" not in d["time"]:
+            return None
+        d["output"]["every"] = d["time"]["step"] * 1.5
+        return "output.every: "
+
+    def too_many_axes(d: dict) -> str:
+        shape = d["grid"]["shape"]
+        d["grid"] = {"shape": [16] * (3 - len(shape)), "length": [1.0] * (3 - len(shape))}
+        return "grid.shape: "
+
+    def one_length(d: dict) -> str:
+        d["grid"]["length"] = [1.0] * (3 - len(d["grid"]["shape"]))
+        return "grid.length: "
+
+    def other_field(d: dict) -> str:
+        d["output"]["fields"] = ["temperature"]
+        return "output.fields: "
+
+    def two_references(d: dict) -> str:
+        d["reference"] = {"exact": True, "shape": [4 * n for n in d["grid"]["shape"]]}
+        return "reference.shape: "
+
+    def coarse_reference(d: dict) -> str | None:
+        if "shape" not in d.get("reference", {}):
+            return None
+        d["reference"]["shape"] = [n // 2 for n in d["grid"]["shape"]]
+        return "reference.shape: "
+
+    def uneven_members(d: dict) -> str | None:
+        if "shape" not in d.get("reference", {}):
+            return None
+        d["reference"]["trajectories"] = 3
+        d["ensemble"] = {"members": 4}
+        return "ensemble.members: "
+
+    def shared_seed(d: dict) -> str | None:
+        if "training" not in d:
+            return None
+        d["training"]["seed"] = d["reference"].get("seed", 0)
+        return "training.seed: "
+
+    def training_alone(d: dict) -> str:
+        d.pop("reference", None)
+        d["training"] = {"trajectories": 2, "start": 0.0, "end": 1.0, "every": 0.5}
+        return "training: "
+
+    def no_reference(d: dict) -> str:
+        d.pop("reference", None)
+        d.pop("training", None)
+        d["initial"] = {"kind": "reference"}
+        return "initial.kind: "
+
+    def oracle_alone(d: dict) -> str | None:
+        if d["initial"]["kind"] == "reference":
+            return None
+        d.pop("reference", None)
+        d.pop("training", None)
+        d["closure"] = [{"name": "oracle"}]
+        return "closure.0: "
+
+    def unfit_initial(d: dict) -> str:
+        one = len(d["grid"]["shape"]) == 1
+        d["initial"] = {"kind": "taylor-green"} if one else {"kind": "sine"}
+        return "initial: "
+
+    def no_closed_form(d: dict) -> str | None:
+        if d["equation"].get("boundary") == "dirichlet":
+            return None
+        d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
+        d["reference"] = {"exact": True}
+        d.pop("training", None)
+        return "reference.exact: "
+
+    def too_late(d: dict) -> str | None:
+        if "shape" not in d.get("reference", {}):
+            return None
+        d["reference"]["start"] = d["time"].get("start", 0.0) + 1.0
+        return "reference.start: "
+
+    def absent_file(d: dict) -> str:
+        d["initial"] = {"kind": "file", "path": "absent.npz"}
+        return "initial.path: "
+
+    def endless(d: dict) -> str:
+        d["time"] |= {"end": 1e300}
+        return "output.every: "
+
+    choices = [v for k, v in locals().items() if callable(v) and k != "draw"]
+    return draw(st.sampled_from(choices))(data)
+
+
+SIMPLE = (missing, misspelt, mistyped, out_of_range, not_finite, unknown_name, bad_closure)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch, tmp_path):
+    """A faulty case that is accepted fails the test at once; the working directory and the cache are empty folders."""
+
+    def accepted(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a faulty case was accepted")
+
+    monkeypatch.setattr(Simulation, "__init__", accepted)
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def refused(text: str | bytes, verb: list[str], tmp_path: Path, capsys: Any, *more: str) -> str:
+    """Run a command on a case file of this content; the message, after the checks that hold for any bad input."""
+    file = tmp_path / "case.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    code = cli.execute([verb[0], str(file), *verb[1:], "--out", str(tmp_path / "out"), *more])
+    out, err = capsys.readouterr()
+    assert code == cli.MISTAKE, f"exit {code}: {out}{err}"
+    assert out == ""
+    assert err.startswith("subgrid: ") and err.count("subgrid: ") == 1
+    assert "Traceback" not in err and "pydantic" not in err and "function-" not in err
+    assert all(len(line) < 500 for line in err.splitlines())
+    assert sorted(tmp_path.rglob("*")) == before
+    return err
+
+
+def named(key: str, message: str) -> bool:
+    """Whether a line of the message begins with the key."""
+    return any(line.strip().startswith(key) for line in message.splitlines())
+
+
+relaxed = settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@relaxed
+@given(data=st.data())
+def test_any_mistake_is_named_by_its_key(data, tmp_path, capsys):
+    case = shipped(data.draw(st.sampled_from(sorted(CASES))))
+    mutation = data.draw(st.sampled_from((*SIMPLE, huge)))
+    key = mutation(case, data.draw)
+    verb = data.draw(st.sampled_from(VERBS))
+    if key is not None:
+        message = refused(tomli_w.dumps(case), verb, tmp_path, capsys)
+        assert named(key, message), f"{key!r} is not named in {message}"
+
+
+@relaxed
+@given(data=st.data())
+def test_any_contradiction_is_named_by_its_key(data, tmp_path, capsys):
+    case = shipped(data.draw(st.sampled_from(sorted(CASES))))
+    key = contradictory(case, data.draw)
+    if key is not None:
+        message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+        assert named(key, message), f"{key!r} is not named in {message}"
+
+
+@relaxed
+@given(data=st.data())
+def test_mistakes_in_several_tables_are_all_named(data, tmp_path, capsys):
+    case = shipped(data.draw(st.sampled_from(sorted(CASES))))
+    keys: dict[str, str] = {}
+    for mutation in data.draw(st.lists(st.sampled_from(SIMPLE), min_size=2, max_size=5)):
+        spoiled = copy.deepcopy(case)
+        try:
+            key = mutation(spoiled, data.draw)
+        except KeyError:  # what it would spoil is gone already
+            continue
+        head = key.partition(".")[0].partition(":")[0]
+        if head not in keys:
+            keys[head], case = key, spoiled
+    message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+    for key in keys.values():
+        assert named(key, message), f"{key!r} is not named in {message}"
+
+
+@relaxed
+@given(data=st.data())
+def test_a_file_that_is_not_toml_is_refused_with_its_line(data, tmp_path, capsys):
+    name = data.draw(st.sampled_from(sorted(CASES)))
+    lines = CASES[name].read_text().splitlines()
+    whole = [i for i, line in enumerate(lines) if line.startswith("[") or " = " in line]
+    place = data.draw(st.sampled_from(whole))
+    lines.insert(
+        place, data.draw(st.sampled_from(["= 3", "key", "[grid", "a = ", "b = 1 2", 's = "open', "]", "é = 1"]))
+    )
+    assert "not TOML" in refused("\n".join(lines), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"title = '\x00'", b"a = " + b"[" * 5000, b"[a]\n[a]\n"])
+def test_bytes_that_no_editor_writes_are_refused(content, tmp_path, capsys):
+    assert "not TOML" in refused(content, ["check"], tmp_path, capsys)
+
+
+@settings(relaxed, max_examples=100)
+@given(
+    data=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+        max_leaves=8,
+    ),
+    table=st.sampled_from(["title", "equation", "grid", "time", "initial", "ensemble", "closure", "guard", "output"])
+    | st.sampled_from(["reference", "training", "train", "compare"]),
+)
+def test_a_table_of_anything_is_refused_or_read(data, table, tmp_path):
+    """No value whatever in place of a table raises anything but CaseError."""
+    case = shipped("taylor-green") | {table: data}
+    try:
+        check(case, "case", tmp_path)
+    except CaseError as error:
+        assert error.mistakes
+
+
+SPOILT = """
+titel = "spoilt"
+[equation]
+name = "kolmogorov"
+viscosity = "0.1"
+forcing = { kind = "sine", amplitde = 1.0, wavenumber = 4 }
+omit = ["advektion"]
+[grid]
+shape = [64, true]
+length = [6.28]
+[time]
+end = "late"
+stepper = "etd4"
+[initial]
+kind = "gaussian-random-field"
+exponent = -2
+[ensemble]
+members = 1.5
+[[closure]]
+name = "smagorinski"
+[[closure]]
+name = "smagorinsky"
+evry = 2
+coefficient = -1
+[output]
+every = nan
+checkpoint_every = "soon"
+[reference]
+trajectories = 0
+initial = { kind = "sin" }
+[train.regresion]
+[compare]
+closures = [
+    "leit",
+    [{ name = "none", speed = 2 }, 3],
+    { closures = [{ name = "leith", coefficient = "a" }], lbel = "x" },
+]
+metrics = ["crsp"]
+"""
+EVERY_MISTAKE = {
+    "titel", "title", "equation.viscosity", "equation.forcing.amplitde", "equation.forcing.amplitude", "equation.omit",
+    "grid.shape.1", "time.end", "time.stepper", "initial.exponent", "initial.tau", "ensemble.members", "closure.0",
+    "closure.1.evry", "closure.1.coefficient", "output.every", "output.checkpoint_every", "reference.trajectories",
+    "reference.initial.kind", "train", "compare.closures.0", "compare.closures.1.0.speed", "compare.closures.1.1",
+    "compare.closures.2.lbel", "compare.closures.2.closures.0.coefficient", "compare.metrics.0",
+}  # fmt: skip
+
+
+def test_every_mistake_of_a_spoilt_file_is_reported_once_with_the_nearest_name(tmp_path, capsys):
+    message = refused(SPOILT, ["run"], tmp_path, capsys)
+    first, *lines = message.splitlines()
+    assert first.endswith(f"{len(lines)} mistakes")
+    keys = [line.strip().partition(": ")[0] for line in lines]
+    assert sorted(keys) == sorted(EVERY_MISTAKE)
+    for wrong, right in [("titel", "title"), ("evry", "every"), ("smagorinski", "smagorinsky"), ("etd4", "etdrk4")]:
+        assert any(wrong in line and f"did you mean {right!r}" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("grid.shape", "must read table.key=value"),
+        ("=3", "must read table.key=value"),
+        ("title.length=3", "is not in a table"),
+        ("closure.7.every=2", "is not in a table"),
+        ("time.stepper=euler", "time.stepper: 'euler' is not known; did you mean 'cn-euler'?"),
+        ("time.sept=0.1", "time.sept: unknown key; did you mean 'step'?"),
+        ("grid.shape=[64", "grid.shape: "),
+    ],
+)
+def test_a_bad_override_is_refused(override, expected, tmp_path, capsys):
+    data = tomli_w.dumps(shipped("kolmogorov-les"))
+    assert expected in refused(data, ["run"], tmp_path, capsys, "--set", override)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("class A:\n    pass\n", "is not a subclass of subgrid.solver.closure.Closure"),
+        (
+            "from subgrid.solver.closure import Closure\nclass A(Closure):\n    pass\n",
+            "does not define __call__ and start",
+        ),
+        ("import no_such_module_anywhere\n", "ModuleNotFoundError"),
+        ("def broken(:\n", "SyntaxError"),
+        ("raise SystemExit(0)\n", "SystemExit"),
+        ("B = 1\n", "defines no A"),
+    ],
+)
+def test_a_plugin_file_that_cannot_be_used_is_refused_with_the_reason(source, expected, tmp_path, capsys):
+    case = shipped("taylor-green") | {"closure": [{"path": "plugin.py:A"}]}
+    (tmp_path / "plugin.py").write_text(source)
+    (tmp_path / "__pycache__").mkdir()
+    file = tmp_path / "case.toml"
+    file.write_text(tomli_w.dumps(case))
+    assert cli.execute(["check", str(file)]) == cli.MISTAKE
+    message = capsys.readouterr().err
+    assert expected in message and str(tmp_path / "plugin.py") in message and named("closure.0: ", message)
+
+
+def test_paths_of_a_case_are_relative_to_its_folder_and_absolute_once_read(tmp_path):
+    (tmp_path / "plugin.py").write_text(
+        "from subgrid.closures.none import NoClosure\nclass A(NoClosure):\n    table: str | None = None\n"
+    )
+    (tmp_path / "table.npz").touch()
+    case = shipped("taylor-green") | {
+        "closure": [{"path": "plugin.py:A", "table": "table.npz"}],
+        "compare": {"closures": [{"path": "plugin.py:A", "table": "elsewhere.npz"}]},
+    }
+    (tmp_path / "case.toml").write_text(tomli_w.dumps(case))
+    resolved = read(tmp_path / "case.toml").resolved()
+    assert resolved["closure"][0]["path"] == f"{tmp_path / 'plugin.py'}:A"
+    assert resolved["closure"][0]["table"] == str(tmp_path / "table.npz")
+    assert resolved["compare"]["closures"][0]["closures"][0]["table"] == "elsewhere.npz"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resolved_case_reads_as_itself(name, tmp_path):
+    """case.toml of a run holds every default, and reading it changes nothing: that is what a resume relies on."""
+    case = read(CASES[name])
+    (tmp_path / "case.toml").write_text(tomli_w.dumps(case.resolved()))
+    again = read(tmp_path / "case.toml")
+    assert again.resolved() == case.resolved()
+    assert again.build_equation() == case.build_equation()
+    assert set(case.resolved()["equation"]) >= {"name", "omit"}
+    assert case.equation["name"] in EQUATIONS

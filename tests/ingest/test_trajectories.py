@@ -1,0 +1,283 @@
+"""Reference runs and training sets: cached by content, and continued to the same bytes."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from subgrid.ingest import trajectories
+from subgrid.ingest.dataset import dataset
+from subgrid.ingest.restriction import Restrict
+from subgrid.ingest.trajectories import Trajectories, due, generate, reference_request, training_request
+from subgrid.solver.case import check
+from subgrid.solver.grid import Grid
+from subgrid.solver.spectral import Transforms
+
+STEP = 0.01
+SINE = {"kind": "sine", "amplitude": 1.0, "wavenumber": 2}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+
+
+def case_of(tmp_path, equation=None, time=None, reference=None, training=None, **tables):
+    """Kolmogorov flow on 16 x 16 from 32 x 32, t = 0.2 ... 0.6, with training data from 0.1 to 0.5."""
+    data = {
+        "title": "trajectories",
+        "equation": {
+            "name": "kolmogorov",
+            "viscosity": 0.02,
+            "forcing": SINE,
+            "noise": {"amplitude": 0.2, "correlation": 0.1, "draws": 2},
+        }
+        | (equation or {}),
+        "grid": {"shape": [16, 16], "length": [6.25, 6.25]},
+        "time": {"start": 0.2, "end": 0.6, "step": STEP, "stepper": "cnab2"} | (time or {}),
+        "initial": {"kind": "reference"},
+        "ensemble": {"members": 2, "seed": 1},
+        "closure": [{"name": "oracle", "every": 5}],
+        "output": {"every": 0.1},
+        "reference": {
+            "shape": [32, 32],
+            "start": 0.0,
+            "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0},
+            "trajectories": 2,
+            "seed": 1,
+        }
+        | (reference or {}),
+        "training": {"trajectories": 3, "validation": 1, "start": 0.1, "end": 0.5, "every": 0.1, "seed": 2}
+        | (training or {}),
+    }
+    return check(data | tables, "case", tmp_path)
+
+
+class Killed(Exception):
+    pass
+
+
+def killing(step):
+    """A progress that ends the generation at its first stop at or after a step."""
+
+    def progress(done, total, what):
+        if done >= step:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("request_of", [reference_request, training_request])
+@pytest.mark.parametrize("stepper", ["cnab2", "etdrk4"])
+def test_an_interrupted_generation_goes_on_to_the_same_bytes(request_of, stepper, tmp_path, monkeypatch):
+    """Cut off three times, each time after a checkpoint, and once before any: states, terms and noise are the same."""
+    case = case_of(tmp_path, equation={"omit": ["noise"]}, time={"stepper": stepper})
+    whole = generate(case, request_of(case))
+    names = sorted(p.name for p in whole.directory.glob("*.npy"))
+    expected = {n: (whole.directory / n).read_bytes() for n in names}
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "other"))
+    with pytest.raises(Killed):
+        generate(case, request_of(case), killing(15))
+    directory = request_of(case).directory()
+    assert not (directory / "checkpoint.npz").exists()
+    monkeypatch.setattr(trajectories, "CHECKPOINT_SECONDS", 0.0)
+    seen = []
+    for step in (12, 25, 37):
+        with pytest.raises(Killed):
+            generate(case, request_of(case), killing(step))
+        with pytest.raises(ValueError, match="no finished trajectories"):
+            Trajectories(directory)
+        with np.load(directory / "checkpoint.npz") as arrays:
+            seen.append(int(arrays["step"]))
+    stops = []
+    again = generate(case, request_of(case), lambda done, total, what: stops.append(done))
+    assert seen == sorted(set(seen)) and stops[0] == seen[-1] > 0
+    assert {n: (again.directory / n).read_bytes() for n in names} == expected
+    assert not (directory / "checkpoint.npz").exists()
+
+
+def test_what_is_in_the_cache_is_not_made_again(tmp_path, monkeypatch):
+    case = case_of(tmp_path)
+    first = generate(case, reference_request(case))
+
+    def refuse(*arguments, **options):
+        raise AssertionError("it was made again")
+
+    monkeypatch.setattr(trajectories, "Simulation", refuse)
+    again = generate(case, reference_request(case), killing(0))
+    assert again.directory == first.directory
+    np.testing.assert_array_equal(again.state, first.state)
+    with pytest.raises(AssertionError, match="made again"):
+        generate(case, training_request(case))
+
+
+def test_the_directory_is_named_by_all_the_data_depend_on(tmp_path):
+    """Any change of what is asked for is another directory; what the data do not depend on is none."""
+    base = case_of(tmp_path)
+    changed = {
+        "equation": case_of(tmp_path, equation={"viscosity": 0.03}),
+        "omit": case_of(tmp_path, equation={"omit": ["noise"]}),
+        "noise": case_of(tmp_path, equation={"noise": {"amplitude": 0.3, "correlation": 0.1, "draws": 2}}),
+        "stepper": case_of(tmp_path, reference={"stepper": "etdrk4"}),
+        "start": case_of(tmp_path, reference={"start": 0.1}),
+        "shape": case_of(tmp_path, reference={"shape": [48, 48]}),
+        "initial": case_of(
+            tmp_path, reference={"initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 4.0}}
+        ),
+        "restrict": case_of(tmp_path, reference={"restrict": "subsample"}),
+        "grid": case_of(tmp_path, grid={"shape": [16, 16], "length": [6.25, 6.0]}),
+        "seed": case_of(tmp_path, reference={"seed": 3}, training={"seed": 4}),
+    }
+    for request_of in (reference_request, training_request):
+        directories = {name: request_of(case).directory() for name, case in changed.items()}
+        assert len({request_of(base).directory(), *directories.values()}) == 1 + len(changed)
+        for same in (
+            {"title": "another"},
+            {"ensemble": {"members": 4, "seed": 9}},
+            {"compare": {"closures": ["smagorinsky"]}},
+        ):
+            assert request_of(case_of(tmp_path, **same)).directory() == request_of(base).directory()
+
+
+def test_a_file_counts_by_its_content(tmp_path):
+    """The initial state's file is part of the request: written anew, the data are made anew."""
+    directories = []
+    for seed in (0, 1, 0):
+        state = np.random.default_rng(seed).standard_normal((1, 32, 32))
+        np.savez(tmp_path / "start.npz", state=state)
+        case = case_of(tmp_path, reference={"initial": {"kind": "file", "path": "start.npz"}})
+        directories.append(reference_request(case).directory())
+        made = generate(case, reference_request(case))
+    assert directories[0] == directories[2] != directories[1]
+    assert made.state.shape == (2, 5, 1, 16, 16)
+
+
+def test_times_are_those_of_the_case(tmp_path):
+    """States at the output times, terms wherever an oracle is called, samples in [start, end)."""
+    case = case_of(tmp_path)
+    reference = generate(case, reference_request(case))
+    np.testing.assert_allclose(reference.times(), [0.2, 0.3, 0.4, 0.5, 0.6], atol=1e-12)
+    np.testing.assert_allclose(reference.times("term"), 0.2 + 0.05 * np.arange(9), atol=1e-12)
+    assert reference.state.shape == (2, 5, 1, 16, 16) and reference.state.dtype == np.float64
+    assert reference.term.shape == (2, 9, 1, 16, 16) and reference.term.dtype == np.float32
+    assert reference.fine.shape == (2, 1, 32, 32)
+    training = generate(case, training_request(case))
+    np.testing.assert_allclose(training.times(), [0.1, 0.2, 0.3, 0.4], atol=1e-12)
+    np.testing.assert_array_equal(training.times("term"), training.times())
+    assert training.state.shape == training.term.shape == (3, 4, 1, 16, 16)
+    assert np.isfinite(training.state).all() and np.isfinite(training.term).all()
+    restrict = Restrict(case.build_equation(), Grid((32, 32), (6.25, 6.25)), case.grid.grid(), "filter")
+    np.testing.assert_array_equal(restrict(np.array(reference.fine)), reference.state[:, 0])
+    assert [due((4, 10, 3), n) for n in range(3, 14)] == [n in (4, 7, 10) for n in range(3, 14)]
+
+
+def test_oracles_of_several_intervals_share_their_greatest_common_divisor(tmp_path):
+    rows = {"closures": [{"name": "oracle", "every": 4}, [{"name": "oracle", "every": 6}, "smagorinsky"]]}
+    case = case_of(tmp_path, closure=[], compare=rows)
+    assert reference_request(case).term_steps == (20, 60, 2)
+    assert reference_request(case_of(tmp_path, closure=[])).term_steps is None
+
+
+def test_a_smaller_step_of_the_reference_is_counted_in_its_own_steps(tmp_path):
+    case = case_of(tmp_path, equation={"omit": ["noise"]}, reference={"step": STEP / 2})
+    request = reference_request(case)
+    assert request.state_steps == (40, 120, 20) and request.term_steps == (40, 120, 10)
+    np.testing.assert_allclose(generate(case, request).times(), [0.2, 0.3, 0.4, 0.5, 0.6], atol=1e-12)
+
+
+def test_training_and_reference_share_no_trajectory(tmp_path):
+    """Every trajectory of either starts from, and is stirred by, numbers of its own; equal seeds are refused."""
+    case = case_of(tmp_path)
+    reference, training = generate(case, reference_request(case)), generate(case, training_request(case))
+    fields = [np.array(s).ravel() for s in (*reference.state[:, 0], *training.state[:, 1])]  # all at t = 0.2
+    correlation = np.corrcoef(fields) - np.eye(5)
+    assert np.abs(correlation).max() < 0.9
+    same = case.model_copy(update={"training": case.training.model_copy(update={"seed": case.reference.seed})})
+    with pytest.raises(ValueError, match=r"training\.seed must differ"):
+        training_request(same)
+
+
+def without_noise(case):
+    """The training request, its terms without noise."""
+    return replace(training_request(case), term_noise=False)
+
+
+def test_the_training_term_holds_the_noise_of_its_step(tmp_path):
+    """term - H = xi / sqrt(h): the very numbers that stir the reference in that step, of the law's variance."""
+    case = case_of(tmp_path, equation={"omit": ["advection", "noise"]}, training={"every": STEP, "trajectories": 8})
+    model, coarse = case.build_equation(), case.grid.grid()
+    law, transforms = model.noise.law(coarse), Transforms(coarse)
+    made, missing = generate(case, training_request(case)), generate(case, without_noise(case))
+    noise = np.array(made.term[:, :, 0], dtype=float) - np.array(missing.term[:, :, 0])
+    for i, step in ((0, 10), (7, 17)):
+        drawn = transforms.to_physical(law.sample(2, "equation", tuple(range(8)), step)) / math.sqrt(STEP)
+        np.testing.assert_allclose(noise[:, i], drawn, atol=1e-6 * np.abs(made.term).max())
+    power = (np.abs(transforms.to_spectrum(noise)) ** 2).mean(axis=(0, 1))
+    inside = (coarse.shells() > 0) & (coarse.shells() < 7)
+    ratio = power[inside] / (law.amplitude[inside] ** 2 / STEP)
+    samples = noise.shape[0] * noise.shape[1]
+    assert np.abs(ratio - 1).max() < 5 / math.sqrt(samples)
+    assert abs(ratio.mean() - 1) < 5 / math.sqrt(samples * inside.sum())
+
+
+def test_the_pairs_step_into_each_other(tmp_path):
+    """An explicit Euler step of the restricted reference is h times its term, noise included: u_{n+1} = u_n + h term_n.
+
+    Exact for a model that has no other term, and to the rounding of float32, on the modes that the restriction keeps.
+    """
+    bare = {"omit": ["advection", "noise"], "viscosity": 0.0, "forcing": SINE | {"amplitude": 0.0}}
+    case = case_of(tmp_path, equation=bare, time={"stepper": "cn-euler"}, training={"every": STEP})
+    made = generate(case, training_request(case))
+    step = np.diff(made.state, axis=1)
+    grid = case.grid.grid()
+    term = Transforms(grid).to_spectrum(np.array(made.term[:, :-1], dtype=float)) * grid.mask()
+    expected = STEP * Transforms(grid).to_physical(term)
+    np.testing.assert_allclose(step, expected, atol=1e-5 * np.abs(step).max())
+
+
+def test_noise_that_the_model_draws_itself_is_not_in_the_term(tmp_path):
+    case = case_of(tmp_path)
+    made, without = generate(case, training_request(case)), generate(case, without_noise(case))
+    assert made.directory != without.directory
+    np.testing.assert_array_equal(made.term, without.term)
+
+
+def test_the_dataset_is_split_by_trajectory(tmp_path):
+    """The last trajectories validate; states are single precision, and the case is described."""
+    case = case_of(tmp_path, equation={"omit": ["advection", "noise"]})
+    made = generate(case, training_request(case))
+    pairs = dataset(case, lambda done, total, what: None)
+    flat = np.array(made.state, dtype=np.float32)
+    np.testing.assert_array_equal(pairs.train[0], flat[:2].reshape(8, 1, 16, 16))
+    np.testing.assert_array_equal(pairs.validation[0], flat[2])
+    np.testing.assert_array_equal(pairs.validation[1], made.term[2])
+    assert pairs.train[1].dtype == np.float32
+    about = json.loads(json.dumps(pairs.about))
+    assert about["equation"]["name"] == "kolmogorov" and about["equation"]["omit"] == ["advection", "noise"]
+    assert (about["fields"], about["shape"], about["length"]) == (["vorticity"], [16, 16], [6.25, 6.25])
+    assert (about["step"], about["seeds"]) == (STEP, {"trajectories": 2})
+
+
+def test_finite_volumes(tmp_path):
+    """Cell averages of Burgers' equation: the mean of every restricted state is that of the reference's own."""
+    case = check(
+        {
+            "title": "cells",
+            "equation": {"name": "burgers", "viscosity": 0.01, "discretisation": "finite-volume"},
+            "grid": {"shape": [16], "length": [6.25]},
+            "time": {"end": 0.4, "step": STEP, "stepper": "ssp-rk3"},
+            "initial": {"kind": "gaussian-random-field", "exponent": 2.0, "tau": 3.0},
+            "ensemble": {"members": 2},
+            "output": {"every": 0.1},
+            "reference": {"shape": [64], "trajectories": 2},
+        },
+        "case",
+        tmp_path,
+    )
+    made = generate(case, reference_request(case))
+    assert made.state.shape == (2, 5, 1, 16) and made.fine.shape == (2, 1, 64)
+    means = np.array(made.state).mean(axis=-1)
+    np.testing.assert_allclose(means, np.broadcast_to(means[:, :1], means.shape), atol=1e-14)
+    np.testing.assert_allclose(np.array(made.fine).mean(-1), means[:, 0], atol=1e-14)
