@@ -36,5 +36,7 @@ def write(what: Literal["closure", "case"], name: str, folder: Path) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     words = {"name": name, "Name": "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Closure"}
     for source, target in targets.items():
-        target.write_text(Template((TEMPLATES / source).read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+        target.write_text(
+            Template((TEMPLATES / source).read_text(encoding="utf-8")).substitute(words), encoding="utf-8"
+        )
     return list(targets.values())

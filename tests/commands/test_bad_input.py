@@ -76,7 +76,8 @@ def misspelt(data: dict, draw: Callable) -> str | None:
     put(data, (*path[:-1], wrong), value)
     if path[-1] in ("name", "kind", "path"):
         inner = path[:-1] if path[0] in ("closure", "compare") else path
-        return f"{dotted(inner)}: " if path[-1] != "kind" or path[-2] != "forcing" else dotted((*path[:-1], wrong))
+        if path[-2] == "initial" or path[-1] != "kind":
+            return f"{dotted(inner)}: "
     return f"{dotted((*path[:-1], wrong))}: unknown key"
 
 
@@ -336,7 +337,7 @@ def test_mistakes_in_several_tables_are_all_named(data, tmp_path, capsys):
         spoiled = copy.deepcopy(case)
         try:
             key = mutation(spoiled, data.draw)
-        except KeyError:  # what it would spoil is gone already
+        except (KeyError, TypeError):  # what it would spoil is gone already
             continue
         head = key.partition(".")[0].partition(":")[0]
         if head not in keys:

@@ -1,0 +1,208 @@
+"""The distribution: what it holds, what it imports, which way, and how soon."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from subgrid.solver import closure as contract
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+HOMES = {"solver", "closures", "ingest", "commands"}
+BELOW = {"solver": set(), "ingest": {"solver"}, "closures": {"solver", "ingest"}, "commands": HOMES}
+HEAVY = ("numpy", "scipy", "numba", "torch", "xarray", "zarr", "matplotlib", "pandas", "pydantic", "jinja2")
+
+
+def sources(home: str) -> list[Path]:
+    return [p for p in sorted((ROOT / home).rglob("*.py")) if "__pycache__" not in p.parts]
+
+
+def imported(file: Path) -> list[tuple[str, ast.AST]]:
+    """Full names of the modules that a file imports anywhere, relative ones resolved."""
+    package = ["subgrid", *file.relative_to(ROOT).parts[:-1]]
+    found: list[tuple[str, ast.AST]] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((module, node))
+            found += [(f"{module}.{alias.name}", node) for alias in node.names]
+    return found
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | environment, cwd="/"
+    )
+
+
+def test_every_folder_with_python_files_is_a_package():
+    folders = {p.parent for home in HOMES for p in sources(home)}
+    names = {"subgrid." + ".".join(f.relative_to(ROOT).parts) for f in folders}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
+    assert set(PROJECT["tool"]["setuptools"]["package-dir"]) == {f"subgrid.{home}" for home in HOMES}
+
+
+@pytest.mark.parametrize("home", sorted(HOMES))
+def test_imports_point_downwards(home):
+    """solver <- ingest <- closures <- commands; inside a package imports are relative, across packages in full."""
+    for file in sources(home):
+        for name, node in imported(file):
+            parts = name.split(".")
+            where = f"{file.relative_to(ROOT)}:{node.lineno} imports {name}"
+            assert parts[0] not in HOMES, f"{where} by its bare name"
+            if parts[0] == "subgrid" and len(parts) > 1:
+                absolute = isinstance(node, ast.Import) or node.level == 0
+                assert parts[1] in BELOW[home] | {home}, where
+                assert absolute == (parts[1] != home), f"{where}: relative inside a package, in full across"
+
+
+def test_the_solver_does_not_import_torch():
+    """Neither at the top of a module nor when it is imported; View.torch alone may, when it is called."""
+    modules = [".".join(["subgrid", *p.relative_to(ROOT).with_suffix("").parts]) for p in sources("solver")]
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    code += "print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'solver', 'closures', 'ingest')\n"
+    code += "    or m.startswith(('subgrid.closures', 'subgrid.ingest', 'subgrid.commands'))))"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom subgrid.commands.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert exit.code == 0\n"
+        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = python(code, COLUMNS="100")
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "compare", "train", "data", "resume", "check", "list", "new", "report", "schema"):
+        assert any(line.strip(" │").split()[:1] == [command] for line in done.stdout.splitlines()), command
+    assert "HEAVY []" in done.stdout
+
+
+def test_help_answers_at_once():
+    """Processor time of `subgrid --help`, best of five, below 0.3 s beyond what Python itself takes to start."""
+    assert min(cost("from subgrid.commands.cli import main; main(['--help'])") for _ in range(5)) < 0.3 + min(
+        cost("pass") for _ in range(5)
+    )
+
+
+def cost(code: str) -> float:
+    """User and system time of a Python process, in seconds."""
+    before = os.times()
+    python(code)
+    after = os.times()
+    return after.children_user - before.children_user + after.children_system - before.children_system
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from a copy of the tracked folders with the setuptools at hand, offline."""
+    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in (*HOMES, "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    code = "import sys\nfrom setuptools import build_meta\nprint(build_meta.build_wheel(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_all_it_needs_and_nothing_generic(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    top = {name.split("/")[0] for name in names}
+    version = PROJECT["project"]["version"]
+    assert top == {"subgrid", f"subgrid-{version}.dist-info"}
+    expected = {f"subgrid/{p.relative_to(ROOT)}" for home in HOMES for p in sources(home)}
+    expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "commands" / "templates").iterdir()}
+    expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "closures" / "weights").glob("*.safetensors")}
+    expected |= {f"subgrid/{home}/py.typed" for home in HOMES}
+    code = {name for name in names if name.startswith("subgrid/")}
+    assert code == expected
+    assert any(name.endswith("LICENSE") for name in names)
+    assert "subgrid/__init__.py" not in names
+
+
+def test_the_wheel_declares_the_command_and_the_closures(wheel):
+    archive = zipfile.ZipFile(wheel)
+    text = archive.read(next(n for n in archive.namelist() if n.endswith("entry_points.txt"))).decode()
+    groups = {"console_scripts": PROJECT["project"]["scripts"], **PROJECT["project"]["entry-points"]}
+    for group, entries in groups.items():
+        assert f"[{group}]" in text
+        for name, value in entries.items():
+            assert f"{name} = {value}" in text
+
+
+def test_the_wheel_works_where_it_is_unpacked(wheel, tmp_path):
+    """From another folder, ahead of this checkout: the command line, the closures and the templates are its own."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "from subgrid.commands import cli, new\n"
+        f"assert new.__file__.startswith({str(tmp_path / 'site')!r}), new.__file__\n"
+        f"assert cli.execute(['new', 'case', 'one', '--out', {str(tmp_path)!r}]) == 0\n"
+        f"assert cli.execute(['check', {str(tmp_path / 'one.toml')!r}]) == 0\n"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_entry_point_loads():
+    installed = {e.name: e for e in entry_points(group="subgrid.closures") if e.value.startswith("subgrid.")}
+    assert set(installed) == set(PROJECT["project"]["entry-points"]["subgrid.closures"])
+    for name in installed:
+        assert issubclass(contract.find(name), contract.Closure)
+    (command,) = entry_points(group="console_scripts", name="subgrid")
+    assert callable(command.load())
+
+
+def test_a_plugin_that_fails_to_import_is_reported_by_name_and_breaks_nothing_else(tmp_path):
+    """A distribution beside ours, found by its metadata: `list` says why it cannot be used, the rest goes on."""
+    info = tmp_path / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[subgrid.closures]\nbroken = broken_plugin:Broken\nfine = fine_plugin:Fine\nwrong = fine_plugin:np\n"
+    )
+    (tmp_path / "broken_plugin.py").write_text("import a_library_that_is_not_there\n")
+    (tmp_path / "fine_plugin.py").write_text(
+        "import numpy as np\nfrom subgrid.closures.none import NoClosure\n\n"
+        'class Fine(NoClosure):\n    """A plug-in that is in order."""\n'
+    )
+    case = (ROOT / "cases" / "taylor-green.toml").read_text()
+    (tmp_path / "fine.toml").write_text(case + '\n[[closure]]\nname = "fine"\n')
+    (tmp_path / "broken.toml").write_text(case + '\n[[closure]]\nname = "broken"\n')
+    code = "import sys\nfrom subgrid.commands.cli import execute\nsys.exit(execute(sys.argv[1:]))"
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    listed = python(code, "list", PYTHONPATH=path)
+    assert listed.returncode == 0, listed.stderr
+    lines = {line.split()[0]: line for line in listed.stdout.splitlines() if line.startswith("  ")}
+    assert "unavailable" in lines["broken"] and "a_library_that_is_not_there" in lines["broken"]
+    assert "unavailable" in lines["wrong"] and "not a subclass" in lines["wrong"]
+    assert "A plug-in that is in order" in lines["fine"]
+    assert "unavailable" not in lines["smagorinsky"]
+
+    assert python(code, "check", str(tmp_path / "fine.toml"), PYTHONPATH=path).returncode == 0
+    refused = python(code, "check", str(tmp_path / "broken.toml"), PYTHONPATH=path)
+    assert refused.returncode == 2
+    assert "closure.0: closure 'broken' cannot be imported" in refused.stderr
+    assert "ModuleNotFoundError" in refused.stderr and "Traceback" not in refused.stderr
