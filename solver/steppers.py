@@ -284,9 +284,8 @@ class Stepper:
             return
         table, rates = self._tables[0], self._rates
         self.rhs(u, t, rates[0])
-        if "age" in self.memory:
-            if self.memory["age"][0] == 0:
-                table = self._start
+        if "age" in self.memory and self.memory["age"][0] == 0:
+            table = self._start
         if "state" in self.memory:
             now = u.copy()
         self._combine(u, table, u, rates[: len(table.weights)], frozen)

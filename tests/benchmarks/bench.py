@@ -1,12 +1,10 @@
 """Speed, as ratios of times taken side by side: python tests/benchmarks/bench.py [--json FILE]
 
-Double precision; Kolmogorov flow from a random field with step 0.256 / n, Burgers from a sine.
+On Linux, in double precision; Kolmogorov flow from a random field with step 0.256 / n, Burgers from a sine.
 
 step       exponax's ETDRK2 step of one member over ours: same parameters, forcing and kept modes, checked by comparing
-           the states after ten steps. Exponax steps in Fourier space under jit, in the fastest of a Python loop with
-           donated arrays, one fori_loop and one scan.
-ensemble   the same for 32 members of 64 x 64 on two cores: Simulation.advance with two threads against exponax under
-           vmap, in the fastest of one device with two threads, two devices, and two Python threads with half each.
+           the states after ten steps. Exponax steps in Fourier space under jit, the fastest of three ways counts.
+ensemble   the same for 32 members of 64 x 64 on two cores: Simulation.advance with two threads.
 N / FFTs   the nonlinear term over the four real transforms it would take (it carries them out as two complex ones,
            with the modes above the 2/3 cut left out; the ratio to those alone stands behind).
 run        `subgrid run` without closures, with its first and last output and its checkpoint, over bare steps.
@@ -26,10 +24,8 @@ import sys
 ENSEMBLE = "--ensemble" in sys.argv
 CORES = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, CORES[-2:] if ENSEMBLE else CORES[-1:])  # before XLA counts them
-os.environ["XLA_FLAGS"] = (
-    f"--xla_{'force_host_platform_device_count=2' if ENSEMBLE else 'cpu_multi_thread_eigen=false'}"
-)
-os.environ |= {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+FLAGS = "--xla_force_host_platform_device_count=2" if ENSEMBLE else "--xla_cpu_multi_thread_eigen=false"
+os.environ |= {"XLA_FLAGS": FLAGS, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 
 import argparse
 import datetime
@@ -39,12 +35,11 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from exponax_peer import Peer
+from exponax_peer import Peer, Work
 from numpy.typing import NDArray
 
 from subgrid.commands.progress import Bars
@@ -64,9 +59,6 @@ MEMBERS = 32
 AGREEMENT = 1e-10  # of the largest vorticity: difference from exponax allowed after ten steps
 FLOW = Kolmogorov(viscosity=1e-3, drag=0.1, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=4))
 FIELD = GaussianRandomField(exponent=2.5, tau=5.0)
-
-
-Work = Callable[[], object]
 
 
 class Row(NamedTuple):
@@ -126,14 +118,10 @@ def bare_step(n: int) -> Work:
     return lambda: stepper.advance(u, 0.0, None)
 
 
-def peer(n: int) -> Peer:
-    return Peer(FLOW, square(n), 0.256 / n)
-
-
 def disagreement(n: int, members: int) -> float:
     """Largest difference between ours and exponax after ten steps, over the largest vorticity."""
     simulation = Simulation(FLOW, square(n), "etdrk2", 0.256 / n, vorticity(n, members))
-    theirs = peer(n).after(10, simulation.state)
+    theirs = Peer(FLOW, square(n), 0.256 / n).after(10, simulation.state)
     simulation.advance(10)
     difference = float(np.abs(simulation.state - theirs).max() / np.abs(theirs).max())
     print(f"{members} of {n} x {n}: {difference:.1e} from exponax after ten steps", file=sys.stderr)
@@ -149,14 +137,14 @@ def against(what: str, required: float, steps: int, ours: Work, theirs: dict[str
 
 def one_member(n: int) -> Row:
     steps = max(2, 2**18 // n**2)
-    theirs = peer(n).one_member(steps, vorticity(n))
+    theirs = Peer(FLOW, square(n), 0.256 / n).one_member(steps, vorticity(n))
     return against(f"step {n}", 1.7 if n <= 256 else 1.4, steps, repeat(steps, bare_step(n)), theirs)
 
 
 def ensemble() -> Row:
     n, steps = 64, 16
     simulation = Simulation(FLOW, square(n), "etdrk2", 0.256 / n, vorticity(n, MEMBERS), threads=2)
-    theirs = peer(n).ensemble(steps, vorticity(n, MEMBERS))
+    theirs = Peer(FLOW, square(n), 0.256 / n).ensemble(steps, vorticity(n, MEMBERS))
     return against(f"ensemble {MEMBERS}", 3.0, steps, lambda: simulation.advance(steps), theirs)
 
 
@@ -176,10 +164,10 @@ def nonlinear(n: int) -> Row:
 
 
 def whole_run(n: int) -> Row:
-    steps, step = 2**26 // n**2, 0.256 / n
+    steps, step, flow = 2**26 // n**2, 0.256 / n, FLOW.model_dump(include={"viscosity", "drag", "forcing"})
     tables = {
         "title": "benchmark",
-        "equation": {"name": "kolmogorov", **FLOW.model_dump(include={"viscosity", "drag", "forcing"})},
+        "equation": {"name": "kolmogorov", **flow},
         "grid": {"shape": (n, n), "length": square(n).length},
         "time": {"end": steps * step, "step": step, "stepper": "etdrk2"},
         "initial": FIELD.model_dump(exclude_none=True),

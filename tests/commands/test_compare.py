@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from subgrid.commands import report
 from subgrid.commands.compare import compare
 from subgrid.commands.progress import Bars
 from subgrid.solver.case import CaseError, check
@@ -31,7 +32,7 @@ KEYS = {
 CLOSURES = '''
 import numpy as np
 
-from subgrid.solver.closure import Closure, ClosureError, Tendency
+from subgrid.solver.closure import Closure, ClosureError, Correction, Tendency
 
 
 class Failing(Closure):
@@ -44,6 +45,16 @@ class Failing(Closure):
         return Tendency(np.full_like(view.state, np.nan if view.time >= 0.5 else 0.0)), memory
 
 
+class Resting(Closure):
+    """Stops the flow, so that nothing grows."""
+
+    def start(self, problem):
+        return {}
+
+    def __call__(self, view, memory):
+        return Correction(np.zeros_like(view.state)), memory
+
+
 class Refusing(Closure):
     """Is made for nothing."""
 
@@ -54,6 +65,15 @@ class Refusing(Closure):
         raise AssertionError
 '''
 STEPS = 50
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reports():
+    """Folders that were reported on: pictures have tests of their own."""
+    folders = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write", folders.append)
+        yield folders
 
 
 def case_of(folder, **changes):
@@ -93,7 +113,7 @@ def case_of(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
+def comparison(tmp_path_factory, reports):
     """(folder, metrics as returned, metrics as written, rows by name)."""
     folder = tmp_path_factory.mktemp("comparison")
     with pytest.MonkeyPatch.context() as patch:
@@ -182,8 +202,9 @@ def test_a_row_that_fails_is_kept_up_to_its_failure_and_marked(comparison):
     assert refusing["correlation_time"] is None and refusing["invariants"] == {}
 
 
-def test_what_is_drawn_is_on_disk(comparison):
+def test_what_is_drawn_is_on_disk(comparison, reports):
     folder, _, written, rows = comparison
+    assert folder / "out" in reports
     with xr.open_zarr(folder / "out" / "comparison.zarr", consolidated=False) as dataset:
         assert dataset.source.values.tolist() == ["reference", *(row["name"] for row in written["rows"])]
         np.testing.assert_allclose(dataset.relative_l2.sel(source="none"), rows["none"]["relative_l2"], rtol=1e-12)
@@ -193,7 +214,6 @@ def test_what_is_drawn_is_on_disk(comparison):
             -1
         ]
         assert rows["none"]["invariants"]["energy"]["drift"] == pytest.approx(float(drift), rel=1e-9)
-    assert (folder / "out" / "report.html").stat().st_size > 1000
 
 
 def test_a_folder_is_used_once(comparison):
@@ -214,7 +234,8 @@ def test_nothing_to_compare_with_is_refused_before_anything_is_written(tmp_path)
 def test_an_exact_reference(tmp_path, monkeypatch):
     """Taylor-Green's closed form: the uncorrected model follows it to round-off, and damping it is an error.
 
-    rate (k / k_cut)^2 t in the exponent, k^2 = 2: the relative error is 1 - exp(-0.5 * 2 / 100 * 0.4).
+    rate (k / k_cut)^2 t in the exponent, k^2 = 2: the relative error is 1 - exp(-0.5 * 2 / 100 * 0.4), and as the
+    damping is held while viscosity acts, it is nu k^2 h / 2 = 1e-3 of that too strong.
     """
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     case = case_of(
@@ -228,7 +249,7 @@ def test_an_exact_reference(tmp_path, monkeypatch):
     metrics = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")
     none, damped = metrics["rows"]
     assert max(none["relative_l2"]) < 1e-13
-    assert damped["relative_l2"][-1] == pytest.approx(1 - np.exp(-0.5 * 2 / 100 * 0.4), rel=1e-6)
+    assert damped["relative_l2"][-1] == pytest.approx(1.001 * (1 - np.exp(-0.5 * 2 / 100 * 0.4)), rel=1e-5)
     assert metrics["reference"] == {"shape": [32, 32], "description": "closed form"}
 
 
@@ -250,6 +271,7 @@ def test_the_finer_grid_of_a_closed_form_starts_from_the_closed_form(tmp_path, m
     )
     none, row = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")["rows"]
     assert row["kind"] == "finer-grid" and row["failed"] is None
+    assert row["relative_l2"][0] < 1e-3
     assert row["relative_l2"][-1] < 0.9 * none["relative_l2"][-1]
     assert none["invariants"]["mass"]["drift"] == pytest.approx(0, abs=1e-12)
 
@@ -260,11 +282,11 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
     case = case_of(
         tmp_path,
         equation={"name": "kolmogorov", "viscosity": 2.0},
-        time={"end": 2.0, "step": 0.02, "stepper": "rk4"},
+        time={"end": 1.0, "step": 0.02, "stepper": "rk4"},
         initial={"kind": "gaussian-random-field", "exponent": 2.0, "tau": 3.0},
         reference={"shape": [32, 32], "stepper": "etdrk4", "trajectories": 2},
-        compare={"closures": ["smagorinsky"], "finer_grid": False},
+        compare={"closures": [{"path": "closures.py:Resting"}], "finer_grid": False},
     )
     rows = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")["rows"]
-    assert "not finite" in rows[0]["failed"]
+    assert "not finite" in rows[0]["failed"] and rows[1]["failed"] is None
     assert [row["skill"] for row in rows] == [None, None]

@@ -67,20 +67,32 @@ def test_cells_are_averaged_whatever_the_restriction_is_called():
         np.testing.assert_allclose(found.mean(-1), state.mean(-1), atol=1e-15)
 
 
-@pytest.mark.parametrize(("fine", "coarse"), [(60, 20), (60, 24), (64, 25), (7, 5), (20, 36), (12, 12)])
+def polynomial_averages(cells: int, degree: int) -> np.ndarray:
+    """Averages of (degree + 1) x^degree over the cells of [0, 1]."""
+    return cells * np.diff((np.arange(cells + 1) / cells) ** (degree + 1))[None]
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [(60, 20), (60, 24), (64, 25), (7, 5), (20, 36), (12, 12), (45, 40)])
 def test_cell_averages_on_any_number_of_cells(fine, coarse):
-    """The mean is kept, constants and linear functions of the overlap are exact, and no value leaves the range."""
+    """The mean is kept, polynomials up to the fourth degree are exact, and whole ratios are plain means."""
     state = np.random.default_rng(1).standard_normal((2, 1, fine))
     found = average_cells(state, fine, coarse)
     np.testing.assert_allclose(found.mean(-1), state.mean(-1), atol=1e-14)
-    np.testing.assert_allclose(average_cells(np.ones((1, fine)), fine, coarse), 1, atol=1e-13)
-    overlap = np.zeros((coarse, fine))
-    for c in range(coarse):
-        for f in range(fine):
-            shared = min((c + 1) * fine, (f + 1) * coarse) - max(c * fine, f * coarse)
-            overlap[c, f] = max(0, shared) / fine
-    np.testing.assert_allclose(found, state @ overlap.T, atol=1e-13)
-    assert found.max() <= state.max() + 1e-13 and found.min() >= state.min() - 1e-13
+    for degree in range(5):
+        expected = polynomial_averages(coarse, degree)
+        np.testing.assert_allclose(average_cells(polynomial_averages(fine, degree), fine, coarse), expected, atol=1e-12)
+    if fine % coarse == 0:
+        whole = state.reshape(2, 1, coarse, -1).mean(-1)
+        np.testing.assert_allclose(found, whole, atol=1e-15)
+
+
+def test_cell_averages_are_of_fifth_order():
+    def error(fine: int) -> float:
+        coarse = fine * 8 // 9
+        exact = [n * np.diff(-np.cos(2 * np.pi * np.arange(n + 1) / n + 0.3)) for n in (fine, coarse)]
+        return float(np.abs(average_cells(exact[0], fine, coarse) - exact[1]).max())
+
+    assert np.log2(error(36) / error(72)) > 4.7
 
 
 @pytest.mark.parametrize("how", ["filter", "subsample"])
