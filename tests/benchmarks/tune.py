@@ -1,12 +1,15 @@
-"""Tune a classical closure's coefficient on the validation trajectories of a case, never on its test trajectories.
+"""Score closures on the validation trajectories of a case, to choose options without a look at its test trajectories.
 
-    python tests/benchmarks/tune.py cases/kolmogorov-les.toml smagorinsky 0.1 0.13 0.17
+    python tests/benchmarks/tune.py CASE ROW...
 
-For every coefficient: the spectrum distance over the sampled window and the mean correlation time. What the case files
-carry is the coefficient with the least spectrum distance.
+    python tests/benchmarks/tune.py cases/kolmogorov-les.toml '{name="leith", every=5, coefficient=0.2}'
+
+A row is written as in compare.closures: a name, a table, or a list of tables (a sum). Printed for each: the spectrum
+distance over the window of [training], and the mean correlation time.
 """
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,12 @@ import numpy as np
 from subgrid.commands import metrics
 from subgrid.commands.prepare import with_step
 from subgrid.ingest.trajectories import generate, training_request
-from subgrid.solver.case import ClosureTable, multiple, read
+from subgrid.solver.case import CompareTable, multiple, read
 from subgrid.solver.simulation import BlowUp, Simulation
 
 
-def main(path: Path, name: str, values: list[str]) -> None:
-    """Print one line for each coefficient."""
+def main(path: Path, rows: list[str]) -> None:
+    """Print one line for each row."""
     case = with_step(read(path))
     assert case.training is not None
     trajectories = generate(case, training_request(case))
@@ -28,8 +31,8 @@ def main(path: Path, name: str, values: list[str]) -> None:
     equation, grid = case.build_equation(), case.grid.grid()
     every = multiple(case.training.every, case.step)
     energy = metrics.energy_spectrum(truth, equation, grid)
-    for value in values:
-        table = ClosureTable(name=name, every=5, coefficient=float(value))
+    for text in rows:
+        (row,) = CompareTable.model_validate(tomllib.loads(f"closures = [{text}]")).closures
         simulation = Simulation(
             equation,
             grid,
@@ -37,7 +40,8 @@ def main(path: Path, name: str, values: list[str]) -> None:
             case.step,
             truth[0],
             start=case.training.start,
-            closures=[table.couple(path.parent)],
+            closures=[table.couple(path.parent) for table in row.closures if table.name != "none"],
+            folder=path.parent,
         )
         states = [truth[0]]
         try:
@@ -45,13 +49,13 @@ def main(path: Path, name: str, values: list[str]) -> None:
                 simulation.run(i * every)
                 states.append(simulation.state)
         except BlowUp as error:
-            print(f"{name} {value}: {error}")
+            print(f"{text}: {error}")
             continue
         run = np.stack(states)
         distance = metrics.spectrum_distance(metrics.energy_spectrum(run, equation, grid), energy, min(grid.cuts) - 1)
         horizon = metrics.correlation_time(metrics.correlation(run, truth), times, case.compare.correlation_threshold)
-        print(f"{name} {value}: spectrum distance {distance:.4f}, correlation time {horizon:.2f}", flush=True)
+        print(f"{text}: spectrum distance {distance:.4f}, correlation time {horizon:.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -145,7 +145,7 @@ def test_schema_is_a_json_schema_of_the_tables(place, capsys):
     assert set(data["time"]) <= set(time["properties"])
     kinds = schema["$defs"]["GridTable"]["properties"]["shape"]
     assert kinds["type"] == "array"
-    references = [value for value in _values(schema, "$ref")]
+    references = list(_values(schema, "$ref"))
     assert references and all(r.removeprefix("#/$defs/") in schema["$defs"] for r in references)
 
 
@@ -243,9 +243,9 @@ def test_trained_weights_run_where_they_were_trained_for(place, capsys):
 def test_a_mistake_on_the_command_line_is_one_message_that_names_it(command, expected, place, capsys):
     import re
 
-    before = {p for p in place.iterdir()}
+    before = set(place.iterdir())
     assert re.search(expected, refusal(capsys, *command), re.DOTALL | re.IGNORECASE)
-    assert {p for p in place.iterdir()} == before
+    assert set(place.iterdir()) == before
 
 
 def test_a_case_at_rest_has_no_step(place, capsys):
@@ -260,7 +260,7 @@ def test_a_defect_of_ours_keeps_its_traceback(place, monkeypatch):
     """Only what the user can act on becomes a message."""
     from subgrid.commands import run
 
-    def broken(*args):
+    def broken(*args, **options):
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(run, "prepare", broken)
