@@ -82,6 +82,7 @@ class Kolmogorov(Equation):
             return np.zeros(grid.spectral_shape, dtype=np.complex128)
         rate = np.fft.rfftn(self.forcing.field(grid), norm="forward")
         rate[np.abs(rate) < 1e-14 * np.abs(rate).max()] = 0.0
+        rate[~grid.mask()] = 0.0
         return rate
 
     def compiled(self, grid: Grid, batch: int) -> RightHandSide:
