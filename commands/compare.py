@@ -153,7 +153,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
     """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
 
     The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
-    proportion to the spacing, down to a divisor of output.every.
+    proportion to the spacing, down to a divisor of output.every, unless the model contains noise.
     """
     case, grid = prepared.case, prepared.grid
     learned = [r for r in rows if r.kind not in ("none", "classical", "oracle", "sum") and not r.failed]
@@ -196,8 +196,10 @@ def _smooth(n: int) -> bool:
 
 def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
     case = prepared.case
-    ratio = finer.shape[-1] / prepared.grid.shape[-1]
-    step = case.output.every / math.ceil(case.output.every / case.step * ratio - 1e-9)
+    step = case.step
+    if prepared.equation.noise_law(prepared.grid) is None:  # a noisy model keeps the step, whose increments it shares
+        ratio = finer.shape[-1] / prepared.grid.shape[-1]
+        step = case.output.every / math.ceil(case.output.every / case.step * ratio - 1e-9)
     return Simulation(
         prepared.equation,
         finer,
@@ -269,7 +271,8 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
                 row.scores = _score(row, truth, prepared)
             for name in series:
                 dataset[name][i, :count] = row.scores[name]
-            frames[i, : len(kept)] = row.states[kept, 0, 0]
+            with np.errstate(over="ignore"):
+                frames[i, : len(kept)] = row.states[kept, 0, 0]
             _put_invariants(dataset, i, row.states, prepared)
             energy.append(row.scores["energy"])
         else:
@@ -299,7 +302,7 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
     result = {
         "case": case.title,
         "reference": _describe_reference(case),
-        "rows": [_entry(row, rows, dataset, times, i) for i, row in enumerate(rows, start=1)],
+        "rows": [_entry(row, rows, dataset, times, i, case) for i, row in enumerate(rows, start=1)],
         "command": command,
         **provenance(),
     }
@@ -341,7 +344,9 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArray, i: int) -> dict[str, Any]:
+def _entry(
+    row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArray, i: int, case: Case
+) -> dict[str, Any]:
     count, s = len(row.states), row.scores
     skill = None
     if not row.failed and not rows[0].failed and (baseline := rows[0].scores["relative_l2"][1:].mean()) > 0:
@@ -354,16 +359,17 @@ def _entry(row: Row, rows: list[Row], dataset: dict[str, NDArray], times: NDArra
                 "final": float(last),
                 "drift": float((last - true) / abs(true)) if true else float(last - true),
             }
+    wanted = case.compare.metrics
     return {
         "name": row.name,
         "kind": row.kind,
         "times": times[:count].tolist(),
         "relative_l2": _numbers(s["relative_l2"]) if count else [],
-        "correlation_time": s.get("correlation_time"),
-        "spectrum_distance": s.get("spectrum_distance"),
-        "invariants": drift,
-        "crps": _numbers(s["crps"]) if count else [],
-        "spread_skill": _numbers(s["spread_skill"]) if count else [],
+        "correlation_time": s.get("correlation_time") if "correlation" in wanted else None,
+        "spectrum_distance": s.get("spectrum_distance") if "spectrum" in wanted else None,
+        "invariants": drift if "invariants" in wanted else {},
+        "crps": _numbers(s["crps"]) if count and "crps" in wanted else [],
+        "spread_skill": _numbers(s["spread_skill"]) if count and "spread_skill" in wanted else [],
         "skill": skill,
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,

@@ -212,7 +212,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
             if request.term_steps and due(request.term_steps, n):
                 term = missing(state)
                 if law is not None:
-                    drawn = law.sample(request.seed, "equation", ids, n)
+                    drawn = law.sample(request.seed, "equation", ids, n + round(request.start / request.step))
                     term[:, 0] += Transforms(coarse).to_physical(drawn) / math.sqrt(request.step)
                 files["term"][:, _index(request.term_steps, n)] = term
             if n == request.fine_at:

@@ -135,7 +135,7 @@ class SpectralNoise:
             self._labels,
             self._amplitude,
             keys,
-            np.uint64(step),
+            np.uint64(step % 2**64),
             factor,
         )
 

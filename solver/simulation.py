@@ -32,11 +32,16 @@ class BlowUp(RuntimeError):
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """A noise law with the members' keys and a factor, drawn afresh every step."""
+    """A noise law with the members' keys and a factor, drawn afresh every step.
+
+    origin: the step number, counted from time 0, of the run's first step. Runs of one seed and step that begin at
+    different times draw the same increments where they overlap.
+    """
 
     law: SpectralNoise
     keys: NDArray[np.uint64]
     factor: float
+    origin: int
 
 
 @dataclass
@@ -92,14 +97,14 @@ class Lane:
     def _add_noise(self, tendency: NDArray, source: NoiseSource, n: int, members: slice) -> None:
         factor = source.factor / math.sqrt(self._step)
         if np.iscomplexobj(tendency):
-            source.law.add_to(tendency, source.keys[members], n, factor)
+            source.law.add_to(tendency, source.keys[members], n + source.origin, factor)
             return
         if self._draw is None:
             self._draw = empty((self.u.shape[0], *self._grid.spectral_shape), "complex128")
             self._physical = empty((self.u.shape[0], *self._grid.shape))
             self._inverse = Transforms(self._grid).inverse(self._draw, self._physical)
         self._draw[...] = 0.0
-        source.law.add_to(self._draw, source.keys[members], n, factor)
+        source.law.add_to(self._draw, source.keys[members], n + source.origin, factor)
         self._inverse()
         tendency += self._physical.reshape(tendency.shape)
 
@@ -276,7 +281,10 @@ class Simulation:
         return f"closure/{index}/{self.closures[index].name}"
 
     def _sources(self, law: SpectralNoise | None, purpose: str, factor: float) -> tuple[NoiseSource, ...]:
-        return () if law is None else (NoiseSource(law, keys(self.seed, purpose, self.members), factor),)
+        if law is None:
+            return ()
+        origin = round(self.start / self.step)
+        return (NoiseSource(law, keys(self.seed, purpose, self.members), factor, origin),)
 
     def _call_closures(self, n: int, steps: int, at: Callable[[int], None], output_every: int) -> bool:
         """Call the closures that are due at step n; True if one of them leapt."""

@@ -203,7 +203,7 @@ class TrainingTable(Table):
         return self
 
 
-METRICS = ("relative_l2", "correlation", "spectrum", "invariants", "crps", "spread_skill")
+METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill")
 
 
 class CompareRow(Table):

@@ -33,8 +33,8 @@ class Regression(Closure):
     white in time, as where the model omits its noise. members are evaluated `batch` at a time.
 
     Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
-    fields, shape or length. The quadratic network alone runs on other shapes of the same length, its multipliers being
-    functions of the wavenumber.
+    fields, shape or length. The quadratic network, and a CNN with `points`, run on other shapes of the same length: their weights do not
+    depend on the grid.
     """
 
     kind: ClassVar[str] = "regression"
@@ -163,7 +163,8 @@ def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) ->
         return f"is for the fields {header['fields']}, the case has {fields}"
     if not np.allclose(header["length"], problem.grid.length):
         return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
-    if header["shape"] != list(problem.grid.shape) and header["network"]["kind"] != "quadratic":
+    free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
+    if header["shape"] != list(problem.grid.shape) and not free:
         return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
     if strict and made != {"name": equation.name} | equation.model_dump(mode="json"):
         return "is for other parameters"
