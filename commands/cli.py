@@ -46,7 +46,7 @@ def execute(arguments: list[str]) -> int:
     except CycloptsError as error:
         return _say(f"{error}\nSee: subgrid --help", MISTAKE)
     except KeyboardInterrupt:
-        return _say("interrupted; data and training go on when called again, a comparison keeps the rows it finished", INTERRUPTED)
+        return _say("interrupted; data and training go on when called again, a comparison keeps its rows", INTERRUPTED)
     except BrokenPipeError:
         return DONE
     except Exception as error:

@@ -23,6 +23,7 @@ try:
 except ImportError:  # not a POSIX system: two processes in one folder go unnoticed there
     fcntl = None  # type: ignore[assignment]
 
+PATIENCE = 1.0  # seconds: a process that was killed may leave its lock, for a moment, with one it was about to start
 STARTING = ".starting"  # lies in a folder until its run is laid out; without case.toml such a folder counts as empty
 
 
@@ -77,12 +78,16 @@ class Record:
         self.folder = folder
         self._checkpoint = folder / "checkpoint" / "state.npz"
         self._lock = os.open(folder, os.O_RDONLY) if fcntl else -1
-        if fcntl:
+        deadline = time.monotonic() + PATIENCE
+        while fcntl:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except OSError:
-                self.close()
-                raise RunFolderError(f"{folder} is in use by another process. Remedy: wait for it") from None
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise RunFolderError(f"{folder} is in use by another process. Remedy: wait for it") from None
+                time.sleep(0.01)
 
     def close(self) -> None:
         """Let another process have the folder."""

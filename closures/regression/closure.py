@@ -33,8 +33,8 @@ class Regression(Closure):
     white in time, as where the model omits its noise. members are evaluated `batch` at a time.
 
     Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
-    fields, shape or length. The quadratic network, and a CNN with `points`, run on other shapes of the same length: their weights do not
-    depend on the grid.
+    fields, shape or length. The quadratic network, and a CNN with `points`, run on other shapes of the same length:
+    their weights do not depend on the grid.
     """
 
     kind: ClassVar[str] = "regression"
