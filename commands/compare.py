@@ -76,7 +76,7 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
 
 def _times(case: Case) -> NDArray[np.float64]:
     every = multiple(case.output.every, case.step)
-    return case.time.start + case.step * np.arange(0, case.steps() + 1, every)
+    return case.time.start + case.step * np.arange(0, case.steps() + 1, every, dtype=np.float64)
 
 
 def _truth(prepared: Prepared) -> NDArray:

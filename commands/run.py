@@ -49,7 +49,8 @@ def resume(out: Path, bars: Bars) -> dict[str, Any]:
 
 def _execute(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars) -> dict[str, Any]:
     began = time.perf_counter()
-    status, error = "done", None
+    status = "done"
+    error: Exception | None = None
     try:
         with interruptible() as asked:
             _loop(prepared, simulation, record, bars, asked.is_set)

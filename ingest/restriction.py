@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ class Restrict:
             )
             return blocked.mean(axis=tuple(range(3, blocked.ndim, 2)))
         if self.how == "subsample":
-            return np.ascontiguousarray(state[(..., *(slice(None, None, r) for r in self._ratio))])
+            every: Any = (..., *(slice(None, None, r) for r in self._ratio))
+            return np.ascontiguousarray(state[every])
         spectrum = resample(Transforms(self.fine).to_spectrum(state), self.fine, self.coarse, dealias=True)
         return Transforms(self.coarse).to_physical(spectrum)
 

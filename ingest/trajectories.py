@@ -26,7 +26,7 @@ from subgrid.solver.record import read_arrays, write_arrays, write_json
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Transforms
 
-from .restriction import MissingTerm, Restrict
+from .restriction import MissingTerm, Restrict, Restriction
 
 FORMAT = 1
 CHECKPOINT_SECONDS = 60.0
@@ -55,7 +55,7 @@ class Request:
     initial: dict[str, Any]
     trajectories: int
     seed: int
-    restrict: str
+    restrict: Restriction
     state_steps: tuple[int, int, int]
     term_steps: tuple[int, int, int] | None
     term_noise: bool
@@ -262,7 +262,7 @@ def _next(span: tuple[int, int, int], n: int) -> int:
     return following if following <= last else n
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray:
+def _array(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     if path.is_file():
         return np.lib.format.open_memmap(path, mode="r+")
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

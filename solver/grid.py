@@ -57,7 +57,9 @@ class Grid:
     def coordinates(self, centres: bool = False) -> tuple[NDArray[np.float64], ...]:
         """Coordinates per axis: the points j L / n, or the cell centres (j + 1/2) L / n."""
         offset = 0.5 if centres else 0.0
-        return tuple((np.arange(n) + offset) * h for n, h in zip(self.shape, self.spacing, strict=True))
+        return tuple(
+            (np.arange(n, dtype=np.float64) + offset) * h for n, h in zip(self.shape, self.spacing, strict=True)
+        )
 
     def integer_wavenumbers(self) -> tuple[NDArray[np.int64], ...]:
         """Integer wavenumbers per axis, shaped to broadcast over `spectral_shape`."""
@@ -70,9 +72,8 @@ class Grid:
 
     def wavenumbers(self) -> tuple[NDArray[np.float64], ...]:
         """2 pi m / L per axis, broadcastable over `spectral_shape`."""
-        return tuple(
-            2 * math.pi / length * m for m, length in zip(self.integer_wavenumbers(), self.length, strict=True)
-        )
+        pairs = zip(self.integer_wavenumbers(), self.length, strict=True)
+        return tuple(2 * math.pi / length * m.astype(np.float64) for m, length in pairs)
 
     def mask(self) -> NDArray[np.bool_]:
         """True on the modes that the 2/3 rule keeps, shape `spectral_shape`."""

@@ -100,21 +100,21 @@ class Transforms:
                 spectrum, spectrum, axes=across, direction="FFTW_BACKWARD", flags=flags[:1], threads=1
             ).execute
 
-            def run() -> None:
+            def in_two_passes() -> None:
                 first()
                 last()
 
-            return run
+            return in_two_passes
         n = self.grid.shape[-1]
         if library() == "ducc":
             import ducc0
 
-            def run() -> None:
+            def by_ducc() -> None:
                 if across:
                     ducc0.fft.c2c(spectrum, axes=across, forward=False, out=spectrum, nthreads=1)
                 ducc0.fft.c2r(spectrum, axes=(-1,), lastsize=n, forward=False, out=physical, nthreads=1)
 
-            return run
+            return by_ducc
         import scipy.fft
 
         def run() -> None:
@@ -133,20 +133,20 @@ class Transforms:
                 return last
             first = pyfftw.FFTW(spectrum, spectrum, axes=across, flags=("FFTW_ESTIMATE",), threads=1).execute
 
-            def run() -> None:
+            def in_two_passes() -> None:
                 last()
                 first()
 
-            return run
+            return in_two_passes
         if library() == "ducc":
             import ducc0
 
-            def run() -> None:
+            def by_ducc() -> None:
                 ducc0.fft.r2c(physical, axes=(-1,), out=spectrum, nthreads=1)
                 if across:
                     ducc0.fft.c2c(spectrum, axes=across, out=spectrum, nthreads=1)
 
-            return run
+            return by_ducc
         import scipy.fft
 
         def run() -> None:
@@ -257,5 +257,6 @@ def resample(spectrum: NDArray, source: Grid, target: Grid, dealias: bool = Fals
         halves = (slice(0, largest + 1), slice(-largest, None)) if largest else (slice(0, 1),)
         corners = [(*corner, half) for corner in corners for half in halves]
     for corner in corners:
-        out[(..., *corner, last)] = spectrum[(..., *corner, last)]
+        kept: Any = (..., *corner, last)
+        out[kept] = spectrum[kept]
     return out

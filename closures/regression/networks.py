@@ -329,7 +329,7 @@ class PeriodicCNN(nn.Module):
                 f"{self.halo} points: use a smaller kernel"
             )
         grid = state.shape[-self.dimensions :]
-        if self.working_grid is not None:
+        if self.working_grid is not None and self.cut is not None:
             state = from_low_modes(low_modes(state, self.cut, self.dimensions), self.working_grid)
         value = state.contiguous(memory_format=torch.channels_last) if self.dimensions == 2 else state
         with torch.autocast(state.device.type, torch.bfloat16, enabled=self.low_precision):
@@ -337,9 +337,10 @@ class PeriodicCNN(nn.Module):
                 value = functional.gelu(layer(self._wrap(value)))
             value = self.layers[-1](self._wrap(value))
         value = value.to(state.dtype)
-        if self.working_grid is not None:
+        if self.working_grid is not None and self.cut is not None:
             value = from_low_modes(low_modes(value, self.cut, self.dimensions), grid)
-        return sharp_cut(value, self.dimensions, self.cut if self.working_grid is None else None, self.zero_mean)
+            return sharp_cut(value, self.dimensions, None, self.zero_mean)
+        return sharp_cut(value, self.dimensions, self.cut, self.zero_mean)
 
     def _wrap(self, value: torch.Tensor) -> torch.Tensor:
         """The field with a periodic halo. ``functional.pad`` would lose the channels-last layout."""
