@@ -153,7 +153,8 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
     """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
 
     The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
-    proportion to the spacing, down to a divisor of output.every, unless the model contains noise.
+    proportion to the spacing, down to a divisor of output.every, unless the model contains noise. Without noise one
+    member of each trajectory is run, and stands for the others.
     """
     case, grid = prepared.case, prepared.grid
     learned = [r for r in rows if r.kind not in ("none", "classical", "oracle", "sum") and not r.failed]
@@ -170,7 +171,12 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
         return row
     row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
     simulation = _finer_simulation(prepared, finer)
-    return _follow(simulation, case, row, bars, lambda s: _coarsen(prepared, s, finer, grid))
+
+    def onto(state: NDArray) -> NDArray:
+        coarse = _coarsen(prepared, state, finer, grid)
+        return np.repeat(coarse, case.ensemble.members // len(coarse), axis=0)
+
+    return _follow(simulation, case, row, bars, onto)
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
@@ -212,14 +218,19 @@ def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
 
 
 def _refined(prepared: Prepared, finer: Grid) -> NDArray:
-    """The initial state on a finer grid: the reference's, or the initial condition's own."""
+    """The initial state on a finer grid: the reference's, or the initial condition's own.
+
+    One member per trajectory if the model has no noise: the others would be copies, and cost for nothing.
+    """
     case = prepared.case
     if prepared.trajectories is None:
         return case.initial.state(prepared.equation, finer, tuple(range(case.ensemble.members)), case.ensemble.seed)
     reference = case.reference
     assert reference is not None and reference.shape is not None
     restrict = Restrict(prepared.equation, Grid(reference.shape, finer.length), prepared.grid, reference.restrict)
-    return np.repeat(restrict.onto(np.array(prepared.trajectories.fine), finer), np.bincount(prepared.owner), axis=0)
+    noisy = prepared.equation.noise_law(prepared.grid) is not None
+    copies = np.bincount(prepared.owner) if noisy else 1
+    return np.repeat(restrict.onto(np.array(prepared.trajectories.fine), finer), copies, axis=0)
 
 
 def _coarsen(prepared: Prepared, state: NDArray, finer: Grid, grid: Grid) -> NDArray:

@@ -194,7 +194,7 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     a.set(xlabel=with_units("wavenumber k", comparison["wavenumber"]))
     a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
     if top > 0:
-        a.set_ylim(max(a.get_ylim()[0], top * 1e-12), top * 3)
+        a.set_ylim(max(a.get_ylim()[0], top * 1e-10), top * 3)
     legend(figure, a)
     return figure
 
