@@ -66,7 +66,7 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
             if asked.is_set():
                 raise KeyboardInterrupt
         if case.compare.finer_grid:
-            rows.append(_finer_row(prepared, rows, bars))
+            rows.append(_finer_row(prepared, rows, bars, asked.is_set))
     result = _write(prepared, rows, truth, out, command)
     from . import report
 
@@ -149,7 +149,7 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
     return row
 
 
-def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
+def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> Row:
     """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
 
     The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
@@ -176,7 +176,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars) -> Row:
         coarse = _coarsen(prepared, state, finer, grid)
         return np.repeat(coarse, case.ensemble.members // len(coarse), axis=0)
 
-    return _follow(simulation, case, row, bars, onto)
+    return _follow(simulation, case, row, bars, onto, asked)
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
