@@ -73,6 +73,7 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
     initial = reference.initial or case.initial
     data = initial.model_dump(mode="json", exclude_none=True)
     if initial.kind == "file":
+        data["path"] = Path(initial.path).name  # wherever the file lies, its content counts
         data["sha256"] = hashlib.sha256(Path(initial.path).read_bytes()).hexdigest()
     return {
         "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
