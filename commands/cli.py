@@ -81,10 +81,10 @@ def _say(message: str, code: int) -> int:
 
 
 def _read(case: Path, overrides: tuple[str, ...], backend: str) -> Any:
-    from subgrid.solver.backend import namespace
+    from subgrid.solver import backend as backends
     from subgrid.solver.case import read
 
-    namespace(backend)
+    backends.require(backend)
     return read(case, list(overrides))
 
 
@@ -214,7 +214,7 @@ def train(
     checked = _read(case, set_, backend)
     target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
     with Bars(quiet=json_) as bars:
-        scores = train_closure(checked, case, closure, target, bars)
+        scores = train_closure(checked, case, closure, target, bars, _command())
     result = {"weights": str(target), "scores": scores}
     _finish(
         result,

@@ -102,9 +102,10 @@ def _truth(prepared: Prepared) -> NDArray:
 
 
 def _kind(prepared: Prepared, row: CompareRow) -> str:
-    if len(row.closures) > 1:
-        return "sum"
-    return prepared.couple(row.closures[0]).closure.kind
+    kinds = {prepared.couple(table).closure.kind for table in row.closures}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "classical" if kinds == {"none", "classical"} else "sum"
 
 
 def _run_row(prepared: Prepared, row: CompareRow, bars: Bars, asked: Any) -> Row:
@@ -153,11 +154,12 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
     """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
 
     The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
-    proportion to the spacing, down to a divisor of output.every, unless the model contains noise. Without noise one
-    member of each trajectory is run, and stands for the others.
+    proportion to the spacing, down to a divisor of output.every, unless the model contains noise. Without noise, and
+    with a reference on a grid, one member of each trajectory is run, and stands for the others.
     """
     case, grid = prepared.case, prepared.grid
-    learned = [r for r in rows if r.kind not in ("none", "classical", "oracle", "sum") and not r.failed]
+    learned = [r for r in rows if r.kind not in ("none", "classical", "oracle") and not r.failed]
+    learned.sort(key=lambda r: r.kind == "sum")
     corrected = learned[0] if learned else max(rows, key=lambda r: r.seconds_per_time)
     row = Row(FINER_GRID, "finer-grid", np.empty((0, *prepared.state.shape)))
     row.note = f"matched to the cost of {corrected.name!r}"
@@ -220,7 +222,8 @@ def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
 def _refined(prepared: Prepared, finer: Grid) -> NDArray:
     """The initial state on a finer grid: the reference's, or the initial condition's own.
 
-    One member per trajectory if the model has no noise: the others would be copies, and cost for nothing.
+    One member per trajectory of a reference on a grid if the model has no noise: the others would be copies, and cost
+    for nothing.
     """
     case = prepared.case
     if prepared.trajectories is None:

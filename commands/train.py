@@ -14,7 +14,7 @@ from .prepare import with_step
 from .progress import Bars
 
 
-def train(case: Case, path: Path, closure: str, target: Path, bars: Bars) -> dict[str, float]:
+def train(case: Case, path: Path, closure: str, target: Path, bars: Bars, command: str) -> dict[str, float]:
     """Train the closure named `closure` on the case's training set and write its weights to `target`.
 
     Interrupted, it goes on where it was when called again. Raises ValueError if the closure has nothing to train or the
@@ -31,7 +31,7 @@ def train(case: Case, path: Path, closure: str, target: Path, bars: Bars) -> dic
     work = cache() / f"training-{training_request(case).directory().name}-{target.stem}"
     origin = {
         "training_case": path.name,
-        "training_command": f"subgrid train cases/{path.name} --closure {closure}",
+        "training_command": command,
     }
 
     def progress(done: int, total: int, metrics: dict[str, Any]) -> None:

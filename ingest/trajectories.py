@@ -43,7 +43,7 @@ class Request:
     """Everything the data depend on. Times are counted in steps of the reference from its start.
 
     state_steps, term_steps: (first, last, every), or None where nothing is kept. term_noise: whether the term
-    contains the omitted noise of its step, as a training set of the published benchmark does.
+    contains the omitted noise of its step, as a training set of the benchmark of arXiv 2506.20771 does.
     """
 
     equation: dict[str, Any]

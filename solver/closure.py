@@ -155,7 +155,7 @@ def find(name: str) -> type[Closure]:
     matches = [e for e in importlib.metadata.entry_points(group=GROUP) if e.name == name]
     if not matches:
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UnknownClosure(f"no closure is named {name!r}{hint} Known: {', '.join(names())}")
     try:
         found = matches[0].load()

@@ -1,4 +1,4 @@
-"""Numba kernels. Each carries out, on the CPU, array code of the same name elsewhere; tests hold the two together."""
+"""Numba kernels. Each carries out, on the CPU, what is array code elsewhere; tests hold the two together."""
 
 from __future__ import annotations
 

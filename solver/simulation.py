@@ -23,7 +23,7 @@ from .grid import Grid
 from .random import SpectralNoise, Stream, keys
 from .spectral import Transforms, empty
 
-LANE_POINTS = 32768  # points per lane: its work arrays stay in the second-level cache
+LANE_POINTS = 65536  # points per lane: few enough for its work arrays to stay in cache, enough to keep threads apart
 
 
 class BlowUp(RuntimeError):
@@ -333,7 +333,7 @@ class Simulation:
             where = f" The state before the call is in {self.dump}."
         raise ClosureError(
             f"closure {coupled.name!r} at step {view.step}, t = {view.time:g}: {fault}.{where} "
-            "Remedy: guard = 'skip' goes on without it"
+            'Remedy: guard.policy = "skip" goes on without it'
         )
 
     def _hold(self, i: int, answer: Tendency, n: int) -> None:

@@ -1,4 +1,4 @@
-"""Fourier transforms: planned, preallocated, and the only place in the solver that calls an FFT.
+"""Fourier transforms: planned and preallocated; every FFT of a step goes through here.
 
 Convention: u(x) = sum_k u_hat_k exp(i k x), that is the forward transform carries 1/N ("forward"
 normalisation). Coefficients do not depend on the grid, and mode 0 is the mean. The last axis is real-to-complex.

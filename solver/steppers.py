@@ -61,7 +61,7 @@ def phi(order: int, z: NDArray) -> NDArray:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of a table: the time c_i at which N_i is evaluated, and functions of (h, z)."""
+    """One row of a table: the time c_i of the state it gives, and functions of z = h L; weights in units of h."""
 
     time: float
     base: Callable[[NDArray], Coefficient]
@@ -110,9 +110,7 @@ def _constant(value: float) -> Callable[[NDArray], Coefficient]:
 def explicit(name: str, order: int, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], source: str) -> OneStep:
     """An explicit Runge-Kutta scheme from its Butcher tableau."""
     rows = (*a, b)
-    stages = tuple(
-        Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows if row is not None
-    )
+    stages = tuple(Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows)
     return OneStep(name, order, "explicit", stages, source)
 
 

@@ -28,7 +28,7 @@ class Regression(Closure):
     """E[H | u] by a network: the quadratic spectral network, a Fourier neural operator or a periodic CNN.
 
     weights: a .safetensors file (relative to the case file) or the name of one that ships; without it, the
-    shipped file that was trained for this very equation and grid. noise = "residual" adds white noise with the
+    first shipped file that fits, the equation's parameters included. noise = "residual" adds white noise with the
     spectrum of the validation residuals, isotropic, in law per sqrt(time): right where what the network cannot know is
     white in time, as where the model omits its noise. members are evaluated `batch` at a time.
 
@@ -81,7 +81,8 @@ class Regression(Closure):
             if path is None:
                 shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
                 raise ClosureError(
-                    f"regression: there are no weights {self.weights!r}, neither as a file nor shipped ({shipped})"
+                    f"regression: there are no weights {self.weights!r}, neither as a file nor shipped. "
+                    f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
                 )
             tensors, header = self._load(path)
             if mismatch := _mismatch(header, problem):

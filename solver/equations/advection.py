@@ -29,7 +29,6 @@ class LinearAdvection(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "what is carried along"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "noise")
-    invariant_names: ClassVar[tuple[str, ...]] = ("mass", "energy")
 
     speed: float
     discretisation: Literal["fourier", "finite-volume"] = "fourier"

@@ -31,8 +31,8 @@ class QWiener(BaseModel):
     """sigma dW/dt with E|W_hat_k|^2 = draws exp(-correlation |k|^2) t / |domain|.
 
     A Q-Wiener process: Lord, Powell and Shardlow, An Introduction to Computational Stochastic PDEs (2014),
-    algorithm 10.6. `draws` independent increments are summed per step, as the published benchmark does; the mean
-    mode is included. The increment over a step h has variance proportional to h, whatever h is.
+    algorithm 10.6. `draws` independent increments are summed per step, as the benchmark of arXiv 2506.20771
+    does; the mean mode is included. The increment over a step h has variance proportional to h, whatever h is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,7 +61,6 @@ class Equation(BaseModel, ABC):
     dimensions: ClassVar[tuple[int, ...]]
     fields: ClassVar[tuple[Field, ...]]
     terms: ClassVar[tuple[str, ...]]
-    invariant_names: ClassVar[tuple[str, ...]]
 
     omit: tuple[str, ...] = ()
     noise: QWiener | None = None

@@ -40,7 +40,6 @@ class Burgers(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "noise")
-    invariant_names: ClassVar[tuple[str, ...]] = ("momentum", "energy")
 
     viscosity: float = Option(ge=0)
     discretisation: Literal["fourier", "finite-volume"] = "fourier"

@@ -53,7 +53,6 @@ class Kolmogorov(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (2,)
     fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "drag", "forcing", "noise")
-    invariant_names: ClassVar[tuple[str, ...]] = ("energy", "enstrophy")
 
     viscosity: float = Option(ge=0)
     drag: float = Option(default=0.0, ge=0)
