@@ -140,7 +140,7 @@ def test_every_row_is_there_in_order_with_exactly_these_keys(comparison):
     assert kinds[:-1] == [
         ("none", "none"),
         ("Smagorinsky, held", "classical"),
-        ("smagorinsky + hyperviscosity", "sum"),
+        ("smagorinsky + hyperviscosity", "classical"),
         ("Failing", "other"),
         ("Refusing", "other"),
         ("oracle", "oracle"),
