@@ -114,3 +114,11 @@ def extrapolate(out, value, slope, steps):
         for r in range(out.shape[1]):
             for c in range(out.shape[2]):
                 out[b, r, c] = value[b, r, c] + steps * slope[b, r, c]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def flush(values, smallest):
+    """In place: 0 for |value| < smallest; (points,) real."""
+    for i in range(values.shape[0]):
+        if abs(values[i]) < smallest:
+            values[i] = 0.0

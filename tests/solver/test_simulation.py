@@ -133,3 +133,19 @@ def test_replacing_the_state_sets_it():
     run.replace(state)
     np.testing.assert_allclose(run.state, state, atol=1e-13)
     assert all(lane.stepper.memory["age"][0] == 0 for lane in run._lanes)
+
+
+def test_damped_modes_end_as_zero_and_not_as_subnormal_numbers():
+    """exp(-nu k^2 t) falls below the normal numbers within the run; what is left of those modes is 0."""
+    grid = Grid((16, 16), (1.0, 1.0))
+    equation = Kolmogorov(viscosity=1.0, omit=("advection",))
+    state = np.random.default_rng(0).standard_normal((1, 1, 16, 16))
+    simulation = Simulation(equation, grid, "etdrk2", 1e-2, state)
+    subnormal = 0
+    for _ in range(12):
+        simulation.run(simulation.step_number + 64)
+        simulation.advance(1)
+        parts = np.abs(simulation.internal.view(np.float64))
+        subnormal += np.count_nonzero((parts > 0) & (parts < np.finfo(np.float64).tiny))
+    assert (parts == 0).any()
+    assert subnormal == 0
