@@ -203,6 +203,8 @@ def train(
     case: Path,
     *,
     closure: str,
+    objective: Literal["one-step", "rollout"] = "one-step",
+    unroll: int | None = None,
     set_: Set = (),
     out: Out = None,
     backend: Backend = None,
@@ -210,7 +212,8 @@ def train(
 ) -> None:
     """Make the training set if it is not there, train a closure and write its weights; resumes.
 
-    Options come from the case's table [train.CLOSURE]. Weights go to CASE-CLOSURE.safetensors, or to --out.
+    Options come from the case's table [train.CLOSURE]; the objective "rollout" trains on through the solver, UNROLL
+    calls of the closure at a time. Weights go to CASE-CLOSURE.safetensors, or to --out.
     """
     from .progress import Bars
     from .train import train as train_closure
@@ -218,7 +221,7 @@ def train(
     checked = _read(case, set_, backend)
     target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
     with Bars(quiet=json_) as bars:
-        scores = train_closure(checked, case, closure, target, bars, _command())
+        scores = train_closure(checked, case, closure, target, bars, _command(), objective, unroll)
     result = {"weights": str(target), "scores": scores}
     _finish(
         result,
