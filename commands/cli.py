@@ -17,6 +17,7 @@ app = App(
     help="Run a PDE on a coarse grid, swap the closure by name, and see whether the correction was worth its cost.",
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # ours says what can be gone on with
 )
 common = Group("Common options")
 
