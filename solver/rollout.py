@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .array_stepping import ArrayStepper
-from .backend import Backend
+from .backend import Backend, keep_freed_memory
 from .equations import Equation
 from .grid import Grid
 from .spectral import Operators
@@ -52,6 +52,7 @@ def rollout(
     span = segment or every * max(1, round(math.sqrt(steps) / every))
     if tendency is not None and span % every:
         raise ValueError(f"segment = {span} is not a multiple of every = {every}, the interval of the tendency")
+    keep_freed_memory()
     operators = Operators(grid, backend=Backend("torch", str(state.device)))
     carried = ArrayStepper(STEPPERS[stepper], equation, operators, step)
     inward = operators.forward if equation.spectral else _same
