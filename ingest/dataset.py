@@ -59,6 +59,7 @@ def dataset(case: Case, progress: Progress) -> Dataset:
         "fields": [f.name for f in equation.fields],
         "shape": list(grid.shape),
         "length": list(grid.length),
+        "origin": list(grid.origin),
         "step": request.step,
         "seeds": {"trajectories": request.seed},
     }

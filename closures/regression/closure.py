@@ -47,7 +47,7 @@ class Regression(Closure):
     def start(self, problem: Problem) -> Memory:
         import torch
 
-        from .networks import LearnedTerm
+        from .term import LearnedTerm
 
         tensors, header = self._find(problem)
         network = header["network"]
@@ -58,6 +58,7 @@ class Regression(Closure):
             len(header["shape"]),
             tuple(header["length"]),
             header["normalisation"],
+            tuple(header.get("origin", problem.grid.origin)),
         )
         residual = tensors.pop(SPECTRUM)
         term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
@@ -137,7 +138,8 @@ class Regression(Closure):
             begin.pop(SPECTRUM)
             result = fit_through_solver(dataset, begin, chosen, work, progress)
         else:
-            result = fit(*dataset.train, *dataset.validation, tuple(about["length"]), chosen, work, progress)
+            places = tuple(about["length"]), tuple(about["origin"])
+            result = fit(*dataset.train, *dataset.validation, places[0], chosen, work, progress, places[1])
         about["seeds"] = {**about["seeds"], "training": chosen.seed}
         header = {
             "closure": "regression",
@@ -186,6 +188,8 @@ def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) ->
         return f"is for the fields {header['fields']}, the case has {fields}"
     if not np.allclose(header["length"], problem.grid.length):
         return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
+    if not np.allclose(header.get("origin", problem.grid.origin), problem.grid.origin):
+        return f"is for the origin {header['origin']}, the case has {list(problem.grid.origin)}"
     free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
     if header["shape"] != list(problem.grid.shape) and not free:
         return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"

@@ -62,7 +62,8 @@ class RolloutTraining(Training):
         train = checked_pairs(*dataset.train, "training")
         valid = checked_pairs(*dataset.validation, "validation")
         shared = {k: getattr(chosen, k) for k in ("steps", "batch", "learning_rate", "validate_every")}
-        super().__init__(train, valid, dataset.model.grid.length, options.model_copy(update=shared), directory)
+        grid = dataset.model.grid
+        super().__init__(train, valid, grid.length, options.model_copy(update=shared), directory, grid.origin)
         self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
         samples = chosen.unroll * chosen.every // dataset.model.sampling

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..weights_file import read_tensors, write_tensors
-from .networks import Features, LearnedTerm, features
+from .term import FEATURES, Features, LearnedTerm, Lengths
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -97,10 +97,11 @@ def fit(
     train_term: np.ndarray,
     valid_state: np.ndarray,
     valid_term: np.ndarray,
-    length: float | tuple[float, ...],
+    length: Lengths,
     options: TrainingOptions,
     directory: str | Path,
     progress: Progress | None = None,
+    origin: Lengths = 0.0,
 ) -> FitResult:
     """Minimise the loss of `TrainingOptions` over pairs of arrays (sample, field, *grid), in 1D or 2D.
 
@@ -121,7 +122,7 @@ def fit(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with torch_threads(options.threads):
-        return Training(train, valid, length, options, directory).run(progress)
+        return Training(train, valid, length, options, directory, origin).run(progress)
 
 
 class Training:
@@ -131,9 +132,10 @@ class Training:
         self,
         train: tuple[np.ndarray, np.ndarray],
         valid: tuple[np.ndarray, np.ndarray],
-        length: float | tuple[float, ...],
+        length: Lengths,
         options: TrainingOptions,
         directory: Path,
+        origin: Lengths = 0.0,
     ) -> None:
         self.options, self.directory = options, directory
         dimensions = train[0].ndim - 2
@@ -144,13 +146,14 @@ class Training:
         self.train = (train[0] / state_scale, train[1] / term_scale)
         self.valid = (valid[0] / state_scale, valid[1] / term_scale)
         self.term_scale = term_scale
-        if options.features == "vorticity-velocity":
-            inputs = [features(part, length).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
-            normalisation["features"] = _scales(np.concatenate(inputs), "velocity")
+        if options.features != "state":
+            make = FEATURES[options.features]
+            inputs = [make(part, length, origin).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
+            normalisation["features"] = _scales(np.concatenate(inputs), "features")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.term = LearnedTerm(
-                options.network, options.network_options, options.features, dimensions, length, normalisation
+                options.network, options.network_options, options.features, dimensions, length, normalisation, origin
             )
         self.optimizer = torch.optim.AdamW(
             self.term.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay

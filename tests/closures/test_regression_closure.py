@@ -10,7 +10,7 @@ import torch
 from subgrid.closures import weights_file
 from subgrid.closures.regression import Regression
 from subgrid.closures.regression.closure import SPECTRUM, residual_noise
-from subgrid.closures.regression.networks import LearnedTerm
+from subgrid.closures.regression.term import LearnedTerm
 from subgrid.ingest.dataset import dataset
 from subgrid.solver.case import check
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View

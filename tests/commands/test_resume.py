@@ -297,7 +297,7 @@ def small_weights(path: Path) -> None:
 
 
 def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> torch.nn.Module:
-    from subgrid.closures.regression.networks import LearnedTerm
+    from subgrid.closures.regression.term import LearnedTerm
 
     return LearnedTerm(
         network["kind"], network["options"], network["features"], 2, tuple(FLOW["grid"]["length"]), normalisation
