@@ -65,7 +65,8 @@ def rollout(
             u, memory = carried.advance(u, start + n * step, held, memory)
         return u, memory, held
 
-    u, memory, held = inward(state), {}, None
+    memory: dict[str, Any] = {}
+    u, held = inward(state), None
     kept, n = [], 0
     while n < steps:
         count = min(span - n % span, steps - n, *([keep - n % keep] if keep else []))

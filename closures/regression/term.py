@@ -52,7 +52,7 @@ def phase_space(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.
     k = torch.fft.rfftfreq(nx, 1 / nx, device=state.device) * (2 * np.pi / length_x)
     k[0] = math.inf
     density = torch.fft.rfft(state.sum(-2, keepdim=True) * (length_v / nv))
-    field = torch.fft.irfft(density / (1j * k), n=nx)
+    field = torch.fft.irfft(-1j * density / k, n=nx)
     return torch.cat([state, v.to(state.dtype)[:, None] * state, field * state], dim=1)
 
 

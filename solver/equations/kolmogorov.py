@@ -68,9 +68,11 @@ class Kolmogorov(Equation):
         rate = operators.constant("forcing", lambda: self._forcing(operators.grid))
         if not self.has("advection"):
             return 0 * u + rate
-        u_factor, v_factor, cross_factor, square_factor = (
-            operators.constant(f"factor {i}", lambda i=i: _factors(operators.grid)[i]) for i in range(4)
-        )
+        grid = operators.grid
+        u_factor = operators.constant("u", lambda: _factors(grid)[0])
+        v_factor = operators.constant("v", lambda: _factors(grid)[1])
+        cross_factor = operators.constant("u v", lambda: _factors(grid)[2])
+        square_factor = operators.constant("v^2 - u^2", lambda: _factors(grid)[3])
         velocity_x, velocity_y = operators.inverse(u * u_factor), operators.inverse(u * v_factor)
         cross = operators.forward(velocity_x * velocity_y) * cross_factor
         squares = operators.forward(velocity_y * velocity_y - velocity_x * velocity_x) * square_factor
