@@ -26,8 +26,8 @@ Set = Annotated[
 ]
 Out = Annotated[Path | None, Parameter(name="--out", group=common, help="Where the results go.")]
 Backend = Annotated[
-    str,
-    Parameter(name="--backend", group=common, help="Array backend: numpy (cupy and torch: not in this version)."),
+    str | None,
+    Parameter(name="--backend", group=common, help="Array backend: numpy, cupy or torch[:device]; the case's if none."),
 ]
 Json = Annotated[
     bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON; draw no bars.")
@@ -80,12 +80,16 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _read(case: Path, overrides: tuple[str, ...], backend: str) -> Any:
-    from subgrid.solver import backend as backends
+def _read(case: Path, overrides: tuple[str, ...], backend: str | None) -> Any:
+    from subgrid.solver.backend import select
     from subgrid.solver.case import read
 
-    backends.require(backend)
-    return read(case, list(overrides))
+    chosen = [f"backend={backend}"] if backend is not None else []
+    if backend is not None:
+        select(backend)
+    checked = read(case, [*overrides, *chosen])
+    select(checked.backend)
+    return checked
 
 
 def _target(out: Path | None, case: Path, what: str) -> Path:
@@ -106,7 +110,7 @@ def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> 
 
 
 @app.command
-def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
+def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
     """Run a case. Results go to runs/CASE-run, or to --out."""
     from .progress import Bars
     from .run import run as run_case
@@ -135,7 +139,7 @@ def _summary(summary: dict[str, Any], folder: Path) -> None:
 
 
 @app.command
-def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
+def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
     """Compare the reference, the uncorrected model, every closure and the cost-matched finer grid.
 
     Writes metrics.json, pictures and report.html to runs/CASE-compare, or to --out.
@@ -169,7 +173,7 @@ def _table(metrics: dict[str, Any], folder: Path) -> None:
 
 
 @app.command
-def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
+def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
     """Make the training set of a case, and its reference, or find them in the cache; resumes.
 
     --out gets a text file with the directories.
@@ -201,7 +205,7 @@ def train(
     closure: str,
     set_: Set = (),
     out: Out = None,
-    backend: Backend = "numpy",
+    backend: Backend = None,
     json_: Json = False,
 ) -> None:
     """Make the training set if it is not there, train a closure and write its weights; resumes.
@@ -224,7 +228,7 @@ def train(
 
 
 @app.command
-def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = "numpy", json_: Json = False) -> None:
+def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
     """Validate a case without running it; --out gets the case with every default written out."""
     checked = _read(case, set_, backend)
     if out is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict, average_cells
+from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, CompareRow, multiple
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.grid import Grid
@@ -65,7 +66,7 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
             _write(prepared, rows, truth, out, command)
             if asked.is_set():
                 raise KeyboardInterrupt
-        if case.compare.finer_grid:
+        if case.compare.finer_grid and prepared.equation.kind != "particles":
             rows.append(_finer_row(prepared, rows, bars, asked.is_set))
     result = _write(prepared, rows, truth, out, command)
     from . import report
@@ -183,7 +184,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
     """Grids from 9/8 of the case's up to the reference's, each axis a product of 2, 3 and 5."""
-    shape = prepared.case.grid.shape
+    shape = prepared.grid.shape
     reference = prepared.case.reference.shape if prepared.case.reference else None
     largest = max(a / b for a, b in zip(reference, shape, strict=True)) if reference else 16.0
     grids = []
@@ -191,7 +192,7 @@ def _finer_grids(prepared: Prepared) -> list[Grid]:
         ratio = n / shape[-1]
         points = tuple(round(s * ratio) for s in shape)
         if ratio >= 9 / 8 and _smooth(n) and all(_smooth(p) for p in points):
-            grids.append(Grid(points, prepared.grid.length))
+            grids.append(prepared.grid.refined(points))
     return grids
 
 
@@ -205,7 +206,8 @@ def _smooth(n: int) -> bool:
 def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
     case = prepared.case
     step = case.step
-    if prepared.equation.noise_law(prepared.grid) is None:  # a noisy model keeps the step, whose increments it shares
+    # a noisy model keeps the step, whose increments it shares, and adaptive steps see to themselves
+    if prepared.equation.noise_law(prepared.grid) is None and case.time.cfl is None:
         ratio = finer.shape[-1] / prepared.grid.shape[-1]
         step = case.output.every / math.ceil(case.output.every / case.step * ratio - 1e-9)
     return Simulation(
@@ -216,6 +218,8 @@ def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
         _refined(prepared, finer),
         start=case.time.start,
         seed=case.ensemble.seed,
+        cfl=case.time.cfl,
+        backend=select(case.backend),
     )
 
 
@@ -230,15 +234,15 @@ def _refined(prepared: Prepared, finer: Grid) -> NDArray:
         return case.initial.state(prepared.equation, finer, tuple(range(case.ensemble.members)), case.ensemble.seed)
     reference = case.reference
     assert reference is not None and reference.shape is not None
-    restrict = Restrict(prepared.equation, Grid(reference.shape, finer.length), prepared.grid, reference.restrict)
+    restrict = Restrict(prepared.equation, finer.refined(reference.shape), prepared.grid, reference.restrict)
     noisy = prepared.equation.noise_law(prepared.grid) is not None
     copies = np.bincount(prepared.owner) if noisy else 1
     return np.repeat(restrict.onto(np.array(prepared.trajectories.fine), finer), copies, axis=0)
 
 
 def _coarsen(prepared: Prepared, state: NDArray, finer: Grid, grid: Grid) -> NDArray:
-    if prepared.equation.kind == "balance-law":
-        return average_cells(state, finer.shape[-1], grid.shape[-1])
+    if not prepared.equation.spectral:
+        return average_cells(state, grid.shape)
     dealias = prepared.case.reference is not None and prepared.case.reference.restrict == "filter"
     dealias = dealias and prepared.trajectories is not None
     cut = resample(Transforms(finer).to_spectrum(state), finer, grid, dealias=dealias)
@@ -291,12 +295,12 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
             energy.append(row.scores["energy"])
         else:
             energy.append(np.full_like(energy[0], np.nan))
-    axes = dict(zip(grid.axes, grid.coordinates(equation.kind == "balance-law"), strict=True))
+    axes = equation.coordinates(grid)
     xr.Dataset(
         {
             **{k: (("source", "time"), v) for k, v in dataset.items()},
             "spectrum": (("source", "wavenumber"), np.stack(energy)),
-            "frames": (("source", "frame", *grid.axes), frames),
+            "frames": (("source", "frame", *axes), frames),
         },
         coords={
             "source": np.array(sources, dtype=object),
@@ -402,11 +406,11 @@ def _describe_reference(case: Case) -> dict[str, Any]:
     reference = case.reference
     assert reference is not None
     if reference.shape is None:
-        return {"shape": list(case.grid.shape), "description": "closed form"}
+        return {"shape": list(case.grid.points), "description": "closed form"}
     how = {"filter": "filtered", "subsample": "subsampled"}[reference.restrict]
     shape = " x ".join(map(str, reference.shape))
     return {
         "shape": list(reference.shape),
-        "description": f"{shape}, {how} to {' x '.join(map(str, case.grid.shape))}, "
+        "description": f"{shape}, {how} to {' x '.join(map(str, case.grid.points))}, "
         f"{reference.trajectories} trajectories",
     }

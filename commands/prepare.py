@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict
 from subgrid.ingest.trajectories import Progress, Trajectories, generate, reference_request
+from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, ClosureTable, resolve_step
 from subgrid.solver.closure import Coupled
 from subgrid.solver.equations import Equation
@@ -53,6 +54,8 @@ class Prepared:
             guard=self.case.guard.policy,
             dump=dump,
             folder=self.folder,
+            cfl=self.case.time.cfl,
+            backend=select(self.case.backend),
         )
 
     def couple(self, table: ClosureTable) -> Coupled:
@@ -83,7 +86,7 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     if gridded and (with_reference or oracle or case.initial.kind == "reference"):
         trajectories = generate(case, reference_request(case), progress)
         assert case.reference is not None and case.reference.shape is not None
-        restrict = Restrict(equation, Grid(case.reference.shape, grid.length), grid, case.reference.restrict)
+        restrict = Restrict(equation, grid.refined(case.reference.shape), grid, case.reference.restrict)
         share = case.ensemble.members // case.reference.trajectories
         state = np.repeat(restrict(np.array(trajectories.fine)), share, axis=0)
     elif oracle:

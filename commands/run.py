@@ -29,7 +29,7 @@ def run(case: Case, folder: Path, out: Path, bars: Bars) -> dict[str, Any]:
     require_vacant(out)
     prepared = prepare(case, folder, with_reference=False, progress=bars)
     simulation = prepared.simulation(prepared.case.closure, dump=out / "guard.npz")
-    record = Record.create(out, prepared.case, prepared.grid, prepared.equation.kind == "balance-law")
+    record = Record.create(out, prepared.case, prepared.grid)
     with closing(record):
         record.log("start", case=prepared.case.title)
         return _execute(prepared, simulation, record, bars)

@@ -36,12 +36,12 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     def pairs(part: slice) -> tuple[NDArray, NDArray]:
         return state[part].reshape(-1, *state.shape[2:]), term[part].reshape(-1, *term.shape[2:])
 
-    equation = case.build_equation()
+    equation, grid = case.build_equation(), case.grid.grid()
     about = {
         "equation": {"name": equation.name} | equation.model_dump(mode="json"),
         "fields": [f.name for f in equation.fields],
-        "shape": list(case.grid.shape),
-        "length": list(case.grid.length),
+        "shape": list(grid.shape),
+        "length": list(grid.length),
         "step": request.step,
         "seeds": {"trajectories": request.seed},
     }

@@ -23,7 +23,7 @@ class Restrict:
 
     def __init__(self, equation: Equation, fine: Grid, coarse: Grid, how: Restriction) -> None:
         self.fine, self.coarse, self.how = fine, coarse, how
-        self.averages = equation.kind == "balance-law"
+        self.averages = not equation.spectral
         self._ratio = tuple(n // m for n, m in zip(fine.shape, coarse.shape, strict=True))
 
     def __call__(self, state: NDArray) -> NDArray:
@@ -45,19 +45,27 @@ class Restrict:
         "filter" cuts at the other grid's 2/3 rule. Cell averages are interpolated conservatively.
         """
         if self.averages:
-            return average_cells(state, self.fine.shape[-1], other.shape[-1])
+            return average_cells(state, other.shape)
         spectrum = Transforms(self.fine).to_spectrum(state)
         cut = resample(spectrum, self.fine, other, dealias=self.how == "filter")
         return Transforms(other).to_physical(cut)
 
 
-def average_cells(state: NDArray, fine: int, coarse: int) -> NDArray:
-    """Averages over `coarse` cells from averages over `fine` ones, along the last axis; the mean is kept.
+def average_cells(state: NDArray, coarse: tuple[int, ...]) -> NDArray:
+    """Averages over `coarse` cells from averages over the finer ones of `state` (..., *fine); the mean is kept."""
+    for axis, n in zip(range(-len(coarse), 0), coarse, strict=True):
+        state = np.moveaxis(_average_along(np.moveaxis(state, axis, -1), n), -1, axis)
+    return np.ascontiguousarray(state)
 
-    The plain mean where `coarse` divides `fine`. Else the integral up to each face is interpolated through the six
+
+def _average_along(state: NDArray, coarse: int) -> NDArray:
+    """The same along the last axis.
+
+    The plain mean where `coarse` divides the cells. Else the integral up to each face is interpolated through the six
     nearest of the fine faces, one-sided at the ends: of fifth order, so that the finer grid of a comparison is not
     charged for an interpolation coarser than its scheme.
     """
+    fine = state.shape[-1]
     if fine % coarse == 0:
         return state.reshape(*state.shape[:-1], coarse, fine // coarse).mean(axis=-1)
     integral = np.concatenate([np.zeros((*state.shape[:-1], 1)), np.cumsum(state, axis=-1)], axis=-1)
@@ -92,12 +100,12 @@ class Rate:
     """F(u) = L u + N(u) in physical space, (member, field, *grid)."""
 
     def __init__(self, equation: Equation, grid: Grid, members: int) -> None:
-        self._rhs = equation.right_hand_side(grid, members * len(equation.fields))
-        self._transforms = Transforms(grid) if equation.kind == "semi-linear" else None
+        self._rhs = equation.right_hand_side(grid, members)
+        self._transforms = Transforms(grid) if equation.spectral else None
 
     def __call__(self, state: NDArray) -> NDArray:
         inner = self._transforms.to_spectrum(state) if self._transforms else np.array(state)
-        u = inner.reshape(-1, inner[0, 0].size // inner.shape[-1], inner.shape[-1])
+        u = inner.reshape(inner.shape[0] * inner.shape[1], -1, inner.shape[-1])
         rate = np.zeros_like(u)
         self._rhs(u, 0.0, rate)
         if self._rhs.linear is not None:

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.case import Case, ReferenceTable, multiple
-from subgrid.solver.grid import Grid
 from subgrid.solver.record import read_arrays, write_arrays, write_json
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Transforms
@@ -60,10 +59,14 @@ class Request:
     term_steps: tuple[int, int, int] | None
     term_noise: bool
     fine_at: int | None
+    cfl: float | None = None
 
     def directory(self) -> Path:
         """The directory named by the content of the request."""
-        text = json.dumps(asdict(self) | {"format": FORMAT}, sort_keys=True)
+        content = asdict(self) | {"format": FORMAT}
+        if self.cfl is None:
+            del content["cfl"]
+        text = json.dumps(content, sort_keys=True)
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -77,10 +80,11 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
         data["sha256"] = hashlib.sha256(Path(initial.path).read_bytes()).hexdigest()
     return {
         "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
-        "grid": case.grid.model_dump(mode="json"),
+        "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
         "reference_shape": reference.shape,
         "stepper": reference.stepper or case.time.stepper,
         "step": reference.step or case.step,
+        "cfl": reference.cfl or case.time.cfl,
         "start": case.time.start if reference.start is None else reference.start,
         "initial": data,
         "restrict": reference.restrict,
@@ -175,7 +179,8 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     write_json(directory / "request.json", asdict(request))
     model = case.build_equation()
     equation = model.complete()
-    coarse, fine = case.grid.grid(), Grid(request.reference_shape, case.grid.length)
+    coarse = case.grid.grid()
+    fine = coarse.refined(request.reference_shape)
     ids = tuple(range(request.trajectories))
     assert case.reference is not None
     initial = case.reference.initial or case.initial
@@ -188,6 +193,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         start=request.start,
         seed=request.seed,
         members=ids,
+        cfl=request.cfl,
     )
     checkpoint = directory / "checkpoint.npz"
     if checkpoint.is_file():

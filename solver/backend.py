@@ -1,22 +1,101 @@
-"""Array backends that a case can be run on."""
+"""Array backends: where a run's arrays live, and how they get there and back without copies where that is possible."""
 
 from __future__ import annotations
 
-AVAILABLE = ("numpy",)
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+NAMES = ("numpy", "cupy", "torch")
 
 
 class BackendError(ValueError):
-    """A backend that is unknown or not in this version."""
+    """A backend that is unknown, or that this machine does not have."""
 
 
-def require(name: str) -> None:
-    """Raise BackendError for anything but "numpy".
+@dataclass(frozen=True)
+class Backend:
+    """One array library on one device.
 
-    Every right-hand side is written against the array API and runs in other namespaces, but the steppers and the
-    coupling of this version run on NumPy with Numba alone.
+    "numpy" steps with Numba kernels, lane by lane; the others with the equations' array code, all members at once.
+    Arrays of other libraries are taken over by DLPack: without a copy if they lie on the same device.
     """
-    if name not in AVAILABLE:
-        raise BackendError(
-            f"backend {name!r} is not available in this version; available: {', '.join(AVAILABLE)}. "
-            "Remedy: --backend numpy"
-        )
+
+    name: str = "numpy"
+    device: str = "cpu"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether Numba kernels do the work."""
+        return self.name == "numpy"
+
+    @cached_property
+    def xp(self) -> Any:
+        """The namespace, in the terms of the Python array API."""
+        return importlib.import_module(f"array_api_compat.{self.name}")
+
+    def asarray(self, values: Any) -> Array:
+        """The values as an array of this backend, floats in double precision; shares memory where it can."""
+        if self.name == "torch":
+            import torch
+
+            if isinstance(values, np.ndarray):
+                if not values.flags.writeable:
+                    values = values.copy()
+                tensor = torch.from_numpy(values)
+            else:
+                tensor = torch.from_dlpack(values)
+            narrow = tensor.is_floating_point() or tensor.is_complex()
+            wide = (torch.complex128 if tensor.is_complex() else torch.float64) if narrow else tensor.dtype
+            return tensor.to(self.device, wide)
+        if self.name == "cupy":
+            found = self.xp.asarray(values) if isinstance(values, np.ndarray) else self.xp.from_dlpack(values)
+        else:
+            found = values if isinstance(values, np.ndarray) else np.from_dlpack(values)
+        return found.astype({"c": "complex128", "f": "float64"}.get(found.dtype.kind, found.dtype), copy=False)
+
+    def to_numpy(self, array: Array) -> NDArray:
+        """The array in the host's memory, shared where it lies there."""
+        if self.name == "torch":
+            return array.detach().cpu().numpy()
+        return self.xp.asnumpy(array) if self.name == "cupy" else array
+
+    def copy(self, array: Array) -> Array:
+        return array.clone() if self.name == "torch" else array.copy()
+
+
+NUMPY = Backend()
+
+
+def select(text: str) -> Backend:
+    """The backend named "numpy", "cupy" or "torch[:device]". Raises BackendError, with the remedy."""
+    name, _, device = text.partition(":")
+    if name not in NAMES or (device and name != "torch"):
+        raise BackendError(f"backend {text!r} is not known; expected one of: numpy, cupy, torch, torch:DEVICE")
+    if name == "numpy":
+        return NUMPY
+    if name == "cupy":
+        try:
+            cupy = importlib.import_module("cupy")
+            devices = cupy.cuda.runtime.getDeviceCount()
+        except ImportError:
+            raise BackendError("backend 'cupy' needs CuPy. Remedy: pip install 'subgrid[cuda]'") from None
+        except Exception as error:
+            raise BackendError(f"backend 'cupy' finds no CUDA device ({error}). Remedy: --backend numpy") from None
+        if not devices:
+            raise BackendError("backend 'cupy' finds no CUDA device. Remedy: --backend numpy")
+        return Backend("cupy", "cuda")
+    import torch
+
+    try:
+        chosen = torch.device(device or "cpu")
+        torch.zeros(1, device=chosen, dtype=torch.float64)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise BackendError(f"backend {text!r} is not available here ({reason}). Remedy: --backend torch:cpu") from None
+    return Backend("torch", str(chosen))

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from . import closure as contract
+from .backend import NAMES
 from .consistency import Parts, contradictions, whole_steps
 from .equations import EQUATIONS, Equation
 from .initial import Initial
@@ -119,6 +120,9 @@ class _Checking:
         data = {k: v for k, v in data.items() if k in fields}
         if not isinstance(data.get("title", ""), str):
             self.mistakes.append(f"title: expected a string, found {data['title']!r}")
+        backend = data.get("backend", "numpy")
+        if not isinstance(backend, str) or backend.partition(":")[0] not in NAMES:
+            self.mistakes.append(f"backend: expected numpy, cupy or torch[:device], found {backend!r}")
         for name in ("grid", "time", "ensemble", "guard", "output", "training"):
             if name in data or not fields[name].is_required():
                 raw = data.get(name, None if name == "training" else {})
@@ -249,16 +253,21 @@ def _model(field: Any) -> type[Table]:
 
 
 def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
-    """Turn time.cfl into a step: cfl / sum(speed / spacing), shortened to divide output.every and the whole span."""
-    if case.time.cfl is None:
+    """Turn time.cfl alone into a step, cfl / sum(speed / spacing), that divides output.every and the whole span.
+
+    Where the equation's speeds may grow, steps are chosen anew as the run goes on, and the step of the case, on which
+    outputs lie, is output.every.
+    """
+    if case.time.step is not None or case.time.cfl is None:
         return case
-    rate = sum(
-        s / h for s, h in zip(equation.signal_speed(state, case.grid.grid()), case.grid.grid().spacing, strict=True)
-    )
-    if rate <= 0:
-        raise CaseError("case", ["time.cfl: the initial state is at rest, so no step follows. Remedy: time.step"])
-    count = math.ceil(case.output.every * rate / case.time.cfl)
-    time = case.time.model_copy(update={"step": case.output.every / count, "cfl": None})
+    if equation.adaptive:
+        time = case.time.model_copy(update={"step": case.output.every})
+    else:
+        rate = equation.largest_rate(state, case.grid.grid())
+        if rate <= 0:
+            raise CaseError("case", ["time.cfl: the initial state is at rest, so no step follows. Remedy: time.step"])
+        count = math.ceil(case.output.every * rate / case.time.cfl)
+        time = case.time.model_copy(update={"step": case.output.every / count, "cfl": None})
     if mistakes := list(whole_steps(time, case.output)):
         raise CaseError("case", mistakes)
     return case.model_copy(update={"time": time})

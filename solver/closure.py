@@ -2,6 +2,9 @@
 
     (answer, memory) = closure(view, memory)
 
+Arrays in an answer may be NumPy's or any other library's that speaks DLPack: on the device of the run they are taken
+over without a copy.
+
 A closure is a pydantic model, its fields being its options, with `start` and `__call__`. It may keep what is
 fixed for the run (a network, a plan) on itself; all that changes in time goes through `memory`, which lies in
 the checkpoint.
@@ -17,14 +20,16 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from .backend import NUMPY, Backend
 from .equations import Equation
 from .grid import Grid
 from .random import SpectralNoise, Stream
@@ -46,7 +51,7 @@ class Tendency:
     sqrt(h), from this closure's own stream.
     """
 
-    field: NDArray
+    field: Any
     hold: Hold = "constant"
     noise: SpectralNoise | None = None
 
@@ -55,7 +60,7 @@ class Tendency:
 class Correction:
     """The state (member, field, *grid) is replaced by `state` now. Multistep histories start anew."""
 
-    state: NDArray
+    state: Any
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Leap:
     the way must be among them.
     """
 
-    states: NDArray
+    states: Any
     times: NDArray
 
 
@@ -92,23 +97,31 @@ class Problem:
 class View:
     """The state as a closure sees it at an accepted step: state, time, step number, random numbers."""
 
-    def __init__(self, state: Callable[[], NDArray], time: float, step: int, random: Stream) -> None:
-        self._read: Callable[[], NDArray] = state
-        self._state: NDArray | None = None
+    def __init__(
+        self, state: Callable[[], Any], time: float, step: int, random: Stream, backend: Backend = NUMPY
+    ) -> None:
+        self._read, self._backend = state, backend
+        self._array: Any = None
         self.time, self.step, self.random = time, step, random
 
     @property
+    def array(self) -> Any:
+        """The state in physical space, (member, field, *grid), as the backend has it; not to be written to."""
+        if self._array is None:
+            self._array = self._read()
+        return self._array
+
+    @property
     def state(self) -> NDArray:
-        """The state in physical space, (member, field, *grid); the closure must not write to it."""
-        if self._state is None:
-            self._state = self._read()
-        return self._state
+        """The state as a NumPy array, sharing memory where the backend's is the host's; not to be written to."""
+        return self._backend.to_numpy(self.array)
 
     def torch(self) -> torch.Tensor:
-        """The state as a tensor that shares its memory (DLPack); not to be written to."""
+        """The state as a tensor on the run's device that shares its memory (DLPack); not to be written to."""
         import torch
 
-        return torch.from_dlpack(self.state)
+        array = self.array
+        return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
 
 
 class ClosureError(RuntimeError):
@@ -213,28 +226,48 @@ class Coupled:
     seconds: float = 0.0
 
 
-def inspect(answer: Answer, state: NDArray, equation: Equation, span: float) -> str | None:
-    """What is wrong with an answer, or None: its type, shape, finiteness, and the equation's bounds.
+def received(answer: Any, backend: Backend) -> tuple[Answer, str | None]:
+    """The answer with its arrays as the backend's own, and what is wrong with it if it has none."""
+    names = {Tendency: "field", Correction: "state", Leap: "states"}
+    if type(answer) not in names:
+        return answer, f"the answer is a {type(answer).__name__}, not a Tendency, Correction or Leap"
+    name = names[type(answer)]
+    value = getattr(answer, name)
+    kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    try:
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "fiu":
+            raise TypeError
+        array = backend.asarray(value)
+        if backend.xp.isdtype(array.dtype, "complex floating"):
+            raise TypeError
+    except (TypeError, AttributeError, BufferError, RuntimeError):
+        return answer, f"the answer is given as {kind}, expected an array of real numbers, of NumPy or by DLPack"
+    return replace(answer, **{name: array}), None
+
+
+def inspect(answer: Answer, state: Any, equation: Equation, span: float) -> str | None:
+    """What is wrong with an answer, or None: its shape, finiteness, and the equation's bounds.
 
     A tendency is out of bounds if, kept for `span`, it carries the state there.
     """
     low, high = equation.bounds()
+    xp = array_namespace(state)
+    shape = tuple(state.shape)
     if isinstance(answer, Tendency):
-        value, shape = answer.field, state.shape
+        value = answer.field
     elif isinstance(answer, Correction):
-        value, shape = answer.state, state.shape
-    elif isinstance(answer, Leap):
-        value, shape = answer.states, (len(answer.times), *state.shape)
+        value = answer.state
     else:
-        return f"the answer is a {type(answer).__name__}, not a Tendency, Correction or Leap"
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-        return f"the answer is given as {kind}, expected a NumPy array of real numbers"
-    if value.shape != shape:
-        return f"the answer has shape {value.shape}, expected {shape}"
-    if not np.isfinite(value).all():
-        return f"the answer holds {np.count_nonzero(~np.isfinite(value))} values that are not finite"
+        value, shape = answer.states, (len(answer.times), *shape)
+    if tuple(value.shape) != shape:
+        return f"the answer has shape {tuple(value.shape)}, expected {shape}"
+    finite = xp.isfinite(value)
+    if not xp.all(finite):
+        return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
     reached = state + span * value if isinstance(answer, Tendency) else value
-    if reached.min() < low or reached.max() > high:
+    if xp.min(reached) < low or xp.max(reached) > high:
         return f"the answer takes the state outside [{low:g}, {high:g}]"
+    moments = reached if isinstance(answer, Leap) else reached[None, ...]
+    if not all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
+        return f"the answer takes the state where {equation.name} does not hold"
     return None

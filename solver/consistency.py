@@ -11,7 +11,7 @@ import numpy as np
 
 from .equations import Equation
 from .initial import InitialState
-from .steppers import STEPPERS, needs_linear
+from .steppers import STEPPERS, Split, fits, fitting, needs_linear
 from .tables import (
     ClosureTable,
     EnsembleTable,
@@ -57,8 +57,12 @@ def contradictions(parts: Parts) -> list[str]:
 def _dimensions(p: Parts) -> Iterator[str]:
     if not (p.equation and p.grid):
         return
-    axes, wanted = len(p.grid.shape), p.equation.dimensions
-    if axes not in wanted:
+    axes, wanted = len(p.grid.points), p.equation.dimensions
+    particles = p.equation.kind == "particles"
+    if particles != (p.grid.entities is not None):
+        wrong = "needs grid.entities, and no shape" if particles else "needs grid.shape and grid.length, not entities"
+        yield f"grid.{'shape' if particles else 'entities'}: {p.equation.name} {wrong}"
+    elif axes not in wanted:
         yield f"grid.shape: {p.equation.name} needs {' or '.join(map(str, wanted))} axes, found {axes}"
     elif p.reference and p.reference.shape and len(p.reference.shape) != axes:
         yield f"reference.shape: needs {axes} axes as grid.shape has, found {len(p.reference.shape)}"
@@ -67,7 +71,7 @@ def _dimensions(p: Parts) -> Iterator[str]:
 def _sizes(p: Parts) -> Iterator[str]:
     sizes: list[tuple[str, tuple[int, ...], int, str]] = []
     if p.grid and p.ensemble:
-        sizes.append(("grid.shape", p.grid.shape, p.ensemble.members, "members"))
+        sizes.append(("grid.shape", p.grid.points, p.ensemble.members, "members"))
     if p.reference and p.reference.shape:
         sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
         if p.training:
@@ -87,12 +91,30 @@ def _digits(n: int) -> str:
 
 
 def _steppers(p: Parts) -> Iterator[str]:
-    if not p.equation or p.equation.kind == "semi-linear":
+    if not p.equation:
         return
+    equation = p.equation
     names = {"time.stepper": p.time and p.time.stepper, "reference.stepper": p.reference and p.reference.stepper}
     for key, name in names.items():
-        if name and needs_linear(STEPPERS[name]):
-            yield f"{key}: {name} fits semi-linear equations; on finite volumes use rk4 or ssp-rk3"
+        if name and not fits(STEPPERS[name], equation.kind, equation.split):
+            known = ", ".join(fitting(equation.kind, equation.split))
+            yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
+    if not p.time or p.time.cfl is None:
+        return
+    if equation.kind == "particles":
+        yield "time.cfl: there is no grid for a Courant number. Remedy: time.step"
+    elif p.time.step is not None or equation.adaptive:
+        scheme = STEPPERS[p.time.stepper]
+        if equation.spectral or isinstance(scheme, Split) or needs_linear(scheme):
+            yield (
+                f"time.cfl: beside time.step it asks for adaptive steps, which {p.time.stepper} for {equation.name} "
+                "does not take. Remedy: leave one of the two out"
+            )
+        elif p.time.step is None and p.tables:
+            yield (
+                "time.step: missing; with adaptive steps, closures are called every so many intervals of time.step. "
+                "Remedy: give it beside time.cfl"
+            )
 
 
 def _whole(spans: dict[str, float], step: float) -> Iterator[str]:
@@ -137,13 +159,13 @@ def _initial(p: Parts) -> Iterator[str]:
             yield 'initial.kind: "reference" needs a [reference] table with a shape'
         elif reference and reference.initial is None:
             yield 'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
-        if p.time and p.time.cfl is not None:
+        if p.time and p.time.cfl is not None and p.time.step is None:
             yield 'time.cfl: contradicts initial.kind = "reference", whose speed is not known yet. Remedy: time.step'
     if reference and reference.initial and reference.initial.kind == "reference":
         yield "reference.initial.kind: a reference cannot start from itself. Remedy: another kind"
-    if not (p.equation and p.grid and p.ensemble) or len(p.grid.shape) not in p.equation.dimensions:
+    if not (p.equation and p.grid and p.ensemble) or len(p.grid.points) not in p.equation.dimensions:
         return
-    if math.prod(p.grid.shape) > TRIED_POINTS:
+    if math.prod(p.grid.points) > TRIED_POINTS:
         return
     last = p.ensemble.members - 1
     tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
@@ -187,11 +209,13 @@ def _reference(p: Parts) -> Iterator[str]:
         )
     if reference.shape is None:
         return
-    if p.grid and p.equation and len(p.grid.shape) == len(reference.shape):
-        pairs = list(zip(reference.shape, p.grid.shape, strict=True))
+    if p.grid and p.equation and len(p.grid.points) == len(reference.shape):
+        pairs = list(zip(reference.shape, p.grid.points, strict=True))
         if any(n < m for n, m in pairs):
             yield "reference.shape: must be at least as fine as grid.shape"
-        elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or p.equation.kind == "balance-law"):
+        elif p.equation.kind == "particles" and reference.shape != p.grid.points:
+            yield f"reference.shape: must be the number of entities, {list(p.grid.points)}"
+        elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or not p.equation.spectral):
             yield "reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged"
     if not p.time:
         return

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-AXES = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
-
 
 @dataclass(frozen=True)
 class Grid:
-    """x_j = j L / n, j = 0..n-1, along every axis.
+    """x_j = origin + j L / n, j = 0..n-1, along every axis.
 
-    `shape` and `length` are in array order, (y, x) in two dimensions. A length is the period: the point at
-    x = L is the point at x = 0 and is not stored. Finite volumes read the same grid as cells of width L / n
-    with centres at (j + 1/2) L / n.
+    `shape`, `length` and `origin` are in array order, (y, x) in two dimensions. A length is the period: the point at
+    origin + L is the point at the origin and is not stored. Finite volumes read the same grid as cells of width L / n
+    with centres at origin + (j + 1/2) L / n. The entities of a particle system are counted along one axis, whose
+    length means nothing.
     """
 
     shape: tuple[int, ...]
     length: tuple[float, ...]
+    origin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.shape) != len(self.length):
-            raise ValueError(f"shape {self.shape} and length {self.length} differ in their number of axes")
+        if not self.origin:
+            object.__setattr__(self, "origin", (0.0,) * len(self.shape))
+        for name in ("length", "origin"):
+            if len(self.shape) != len(getattr(self, name)):
+                raise ValueError(f"shape {self.shape} and {name} {getattr(self, name)} differ in their number of axes")
+
+    def refined(self, shape: tuple[int, ...]) -> Grid:
+        """The same domain with another number of points."""
+        return replace(self, shape=shape)
 
     @property
     def dimensions(self) -> int:
         return len(self.shape)
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes, in array order."""
-        return AXES[self.dimensions]
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -55,10 +57,11 @@ class Grid:
         return tuple((n - 1) // 3 for n in self.shape)
 
     def coordinates(self, centres: bool = False) -> tuple[NDArray[np.float64], ...]:
-        """Coordinates per axis: the points j L / n, or the cell centres (j + 1/2) L / n."""
+        """Coordinates per axis: the points origin + j L / n, or the cell centres origin + (j + 1/2) L / n."""
         offset = 0.5 if centres else 0.0
         return tuple(
-            (np.arange(n, dtype=np.float64) + offset) * h for n, h in zip(self.shape, self.spacing, strict=True)
+            start + (np.arange(n, dtype=np.float64) + offset) * h
+            for n, h, start in zip(self.shape, self.spacing, self.origin, strict=True)
         )
 
     def integer_wavenumbers(self) -> tuple[NDArray[np.int64], ...]:

@@ -26,6 +26,34 @@ def combine(out, base, u, weights, rates, total, frozen, use_frozen, rows, colum
                     out[b, r, c] += total[r, c] * frozen[b, r, c]
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def combine_stages(out, u, rates, weights, total, frozen, use_frozen):
+    """out = u + sum_s weights_s rates_s + total frozen; (points,), rates (stage, points). `out` may be `u`.
+
+    In blocks that stay in the first-level cache, so that every array is read once.
+    """
+    block = 1024
+    for start in range(0, u.shape[0], block):
+        stop = min(start + block, u.shape[0])
+        for i in range(start, stop):
+            out[i] = u[i]
+        for s in range(weights.shape[0]):
+            w = weights[s]
+            if w != 0.0:
+                for i in range(start, stop):
+                    out[i] += w * rates[s, i]
+        if use_frozen:
+            for i in range(start, stop):
+                out[i] += total * frozen[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def add(u, factor, frozen):
+    """u += factor frozen; (points,)."""
+    for i in range(u.shape[0]):
+        u[i] += factor * frozen[i]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def add_linear(out, linear, u):
     """out += L u, mode by mode; (batch, row, column)."""

@@ -96,7 +96,7 @@ class Record:
             self._lock = -1
 
     @classmethod
-    def create(cls, folder: Path, case: Case, grid: Grid, centres: bool) -> Record:
+    def create(cls, folder: Path, case: Case, grid: Grid) -> Record:
         require_vacant(folder)
         import tomli_w
 
@@ -107,7 +107,7 @@ class Record:
         for left in ("checkpoint", "fields.zarr"):
             shutil.rmtree(folder / left, ignore_errors=True)
         (folder / "checkpoint").mkdir()
-        record._layout(case, grid, centres)
+        record._layout(case, grid)
         _replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
         (folder / STARTING).unlink()
         return record
@@ -124,21 +124,21 @@ class Record:
             left.unlink(missing_ok=True)
         return record
 
-    def _layout(self, case: Case, grid: Grid, centres: bool) -> None:
+    def _layout(self, case: Case, grid: Grid) -> None:
         import xarray as xr
         import zarr
 
         equation = case.build_equation()
         every = round(case.output.every / case.step)
         times = case.time.start + case.step * np.arange(0, case.steps() + 1, every)
-        dims = ("time", "member", *grid.axes)
+        dims = ("time", "member", *equation.axes(grid))
         shape = (len(times), case.ensemble.members, *grid.shape)
         coords: dict[str, Any] = {
             "time": ("time", times, {"units": "equation's own", "long_name": "time"}),
             "member": ("member", np.arange(case.ensemble.members)),
         }
-        for axis, values in zip(grid.axes, grid.coordinates(centres), strict=True):
-            where = "cell centres" if centres else "points"
+        where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")
+        for axis, values in equation.coordinates(grid).items():
             coords[axis] = (axis, values, {"units": "equation's own", "long_name": f"{axis}, {where}"})
         dataset = xr.Dataset(coords=coords, attrs={"title": case.title, "equation": equation.name})
         dataset.to_zarr(self.folder / "fields.zarr", mode="w", consolidated=False)

@@ -1,116 +1,26 @@
-"""The loop: lanes of members are stepped to the next event (closure call, output, checkpoint, end)."""
+"""The loop: an ensemble is stepped to the next event (closure call, output, checkpoint, end)."""
 
 from __future__ import annotations
 
-import math
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels, steppers
-from .closure import ClosureError, Correction, Coupled, Leap, Memory, Problem, Tendency, View, inspect
+from . import steppers
+from .backend import NUMPY, Backend
+from .closure import ClosureError, Correction, Coupled, Leap, Memory, Problem, Tendency, View, inspect, received
+from .ensemble import BlowUp, Frozen, NoiseSource, ensemble
 from .equations import Equation
 from .grid import Grid
 from .random import SpectralNoise, Stream, keys
-from .spectral import Transforms, empty
 
-LANE_POINTS = 65536  # points per lane: few enough for its work arrays to stay in cache, enough to keep threads apart
-# Damped modes sink into subnormal numbers, whose arithmetic is ten times slower; counted in steps, so a restart agrees.
-FLUSH_EVERY, FLUSH_BELOW = 64, 1e-280
-
-
-class BlowUp(RuntimeError):
-    """The state is no longer finite."""
-
-
-@dataclass(frozen=True)
-class NoiseSource:
-    """A noise law with the members' keys and a factor, drawn afresh every step.
-
-    origin: the step number, counted from time 0, of the run's first step. Runs of one seed and step that begin at
-    different times draw the same increments where they overlap.
-    """
-
-    law: SpectralNoise
-    keys: NDArray[np.uint64]
-    factor: float
-    origin: int
-
-
-@dataclass
-class Frozen:
-    """What closures and noise add to the right-hand side at step n: value + (n - origin) slope + noise."""
-
-    origin: int = 0
-    value: NDArray | None = None
-    slope: NDArray | None = None
-    noise: tuple[NoiseSource, ...] = ()
-
-
-class Lane:
-    """Some members of the ensemble, stepped together by one thread in work arrays of their own."""
-
-    def __init__(
-        self,
-        equation: Equation,
-        grid: Grid,
-        scheme: steppers.OneStep | steppers.Multistep,
-        step: float,
-        state: NDArray,
-    ) -> None:
-        shape = (state.shape[0] * state.shape[1], math.prod(state.shape[2:-1]), state.shape[-1])
-        self.u = state.reshape(shape)
-        rhs = equation.right_hand_side(grid, shape[0])
-        self.stepper = steppers.Stepper(scheme, rhs, shape, str(state.dtype), step)
-        self._frozen = np.zeros(shape, state.dtype)
-        self._step = step
-        self._grid = grid
-        self._draw: NDArray | None = None
-
-    def advance(self, start: float, first: int, count: int, frozen: Frozen, members: slice) -> None:
-        """Step `count` times from step number `first`; the run began at time `start`."""
-        h = self._step
-        value = None if frozen.value is None else frozen.value[members].reshape(self.u.shape)
-        slope = None if frozen.slope is None else frozen.slope[members].reshape(self.u.shape)
-        changing = slope is not None or frozen.noise
-        for n in range(first, first + count):
-            if n % FLUSH_EVERY == 0:
-                kernels.flush(self.u.view(np.float64).reshape(-1), FLUSH_BELOW)
-            tendency = value
-            if changing:
-                tendency = self._frozen
-                if value is None:
-                    tendency[...] = 0.0
-                elif slope is None:
-                    tendency[...] = value
-                else:
-                    kernels.extrapolate(tendency, value, slope, float(n - frozen.origin))
-                for source in frozen.noise:
-                    self._add_noise(tendency, source, n, members)
-            self.stepper.advance(self.u, start + n * h, tendency)
-
-    def _add_noise(self, tendency: NDArray, source: NoiseSource, n: int, members: slice) -> None:
-        factor = source.factor / math.sqrt(self._step)
-        if np.iscomplexobj(tendency):
-            source.law.add_to(tendency, source.keys[members], n + source.origin, factor)
-            return
-        if self._draw is None:
-            self._draw = empty((self.u.shape[0], *self._grid.spectral_shape), "complex128")
-            self._physical = empty((self.u.shape[0], *self._grid.shape))
-            self._inverse = Transforms(self._grid).inverse(self._draw, self._physical)
-        self._draw[...] = 0.0
-        source.law.add_to(self._draw, source.keys[members], n + source.origin, factor)
-        self._inverse()
-        tendency += self._physical.reshape(tendency.shape)
+__all__ = ["BlowUp", "Simulation"]
 
 
 class Simulation:
@@ -119,6 +29,9 @@ class Simulation:
     state: initial state (member, field, *grid). Step n is at time start + n h, computed so and never summed up.
     members: numbers that key the random streams (default 0, 1, ...). Closure c is called at the steps that
     `every` divides. The result does not depend on the number of threads.
+
+    cfl: with it, h is the interval of closures and outputs, and is covered by steps of at most this Courant number,
+    chosen anew before each (explicit steppers, no Fourier modes).
 
     guard: "stop" raises ClosureError on an answer that `inspect` rejects, after writing the state to `dump`;
     "skip" drops the answer, counts it, and goes on without the closure's tendency until its next call.
@@ -140,13 +53,19 @@ class Simulation:
         dump: Path | None = None,
         folder: Path | None = None,
         threads: int | None = None,
+        cfl: float | None = None,
+        backend: Backend = NUMPY,
     ) -> None:
         scheme = steppers.STEPPERS[stepper]
-        spectral = equation.kind == "semi-linear"
-        if steppers.needs_linear(scheme) and not spectral:
+        if not steppers.fits(scheme, equation.kind, equation.split):
             raise ValueError(
-                f"stepper {stepper} treats a Fourier operator apart, which {equation.name} on finite volumes "
-                "does not have. Remedy: rk4 or ssp-rk3"
+                f"stepper {stepper} does not fit {equation.name}, which is {equation.kind}. "
+                f"Remedy: {', '.join(steppers.fitting(equation.kind, equation.split))}"
+            )
+        if cfl is not None and (equation.spectral or isinstance(scheme, steppers.Split)):
+            raise ValueError(
+                f"steps by CFL need an explicit stepper on cells, not {stepper} for {equation.name}. "
+                "Remedy: leave time.cfl out"
             )
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
         self.members = members or tuple(range(state.shape[0]))
@@ -154,30 +73,30 @@ class Simulation:
         self.guard, self.dump, self.step_number = guard, dump, 0
         self.leaping = False
         self.seconds = {"step": 0.0, "closure": 0.0}
-        self._transforms = Transforms(grid) if spectral else None
-        self._internal = self._inward(state)
-        count = state.shape[0]
-        size = max(1, min(LANE_POINTS // grid.points, math.ceil(count / 2)))
-        self._slices = [slice(a, min(a + size, count)) for a in range(0, count, size)]
-        self._lanes = [Lane(equation, grid, scheme, step, self._internal[s]) for s in self._slices]
-        self._threads = min(threads or available_threads(), len(self._lanes))
-        self._pool: ThreadPoolExecutor | None = None
+        self.backend = backend
+        self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads)
         self._own_noise = self._sources(equation.noise_law(grid), "equation", 1.0)
         self._held: list[dict[str, NDArray]] = [{} for _ in self.closures]
         self._laws: list[tuple[NoiseSource, ...]] = [() for _ in self.closures]
         self._frozen = Frozen(noise=self._own_noise)
         self.memories: list[Memory] = []
         for c in self.closures:
-            problem = Problem(equation, grid, step, c.every, start, self.members, seed, folder=folder or Path())
+            problem = Problem(
+                equation,
+                grid,
+                step,
+                c.every,
+                start,
+                self.members,
+                seed,
+                backend.name,
+                backend.device,
+                folder or Path(),
+            )
             with _blaming(c, "at its start"):
                 self.memories.append(_checked(c, c.closure.start(problem)))
 
     # -- state ---------------------------------------------------------------------------------------------
-
-    def _inward(self, state: NDArray) -> NDArray:
-        if self._transforms is None:
-            return np.array(state, dtype=np.float64, order="C")
-        return self._transforms.to_spectrum(state)
 
     @property
     def time(self) -> float:
@@ -185,41 +104,35 @@ class Simulation:
 
     @property
     def state(self) -> NDArray:
-        """The state in physical space, (member, field, *grid); a new array."""
-        return self._internal.copy() if self._transforms is None else self._transforms.to_physical(self._internal)
+        """The state in physical space, (member, field, *grid); a new array in the host's memory."""
+        return self.backend.to_numpy(self._ensemble.physical())
 
     @property
-    def internal(self) -> NDArray:
-        """The state as it is stepped: Fourier coefficients of a semi-linear equation, else cell averages."""
-        return self._internal
+    def internal(self) -> Any:
+        """The state as it is stepped: Fourier coefficients of a semi-linear equation, else the state itself."""
+        return self._ensemble.internal
 
-    def replace(self, state: NDArray) -> None:
+    def replace(self, state: Any) -> None:
         """Set the state; multistep histories start anew."""
-        self._internal[...] = self._inward(state)
-        for lane in self._lanes:
-            lane.stepper.restart()
+        self._ensemble.replace(state)
 
     def checkpoint(self) -> dict[str, NDArray]:
         """All that a restart needs, as a flat dict of arrays; not to be taken while `leaping`."""
-        arrays = {"step": np.array(self.step_number), "state": self._internal}
-        for i, lane in enumerate(self._lanes):
-            arrays |= {f"lane.{i}.{k}": v for k, v in lane.stepper.memory.items()}
+        arrays = {"step": np.array(self.step_number), **self._ensemble.checkpoint()}
         for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
-            arrays |= {f"closure.{i}.held.{k}": v for k, v in held.items()}
+            arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.items()}
             arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips])
         return arrays
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
         """Continue from a checkpoint of a run that was set up in the same way."""
         self.step_number = int(arrays["step"])
-        self._internal[...] = arrays["state"]
-        for i, lane in enumerate(self._lanes):
-            for k, v in lane.stepper.memory.items():
-                v[...] = arrays[f"lane.{i}.{k}"]
+        self._ensemble.restore(arrays)
         for i, coupled in enumerate(self.closures):
             self.memories[i] = _below(arrays, f"closure.{i}.memory.")
-            self._held[i] = _below(arrays, f"closure.{i}.held.")
+            held = _below(arrays, f"closure.{i}.held.")
+            self._held[i] = {k: self.backend.asarray(v) if k in ("value", "slope") else v for k, v in held.items()}
             coupled.calls, coupled.skips = (int(v) for v in arrays[f"closure.{i}.counts"])
             if "noise" in self._held[i]:
                 law = SpectralNoise(self.grid, self._held[i]["noise"], negligible=0.0)
@@ -229,23 +142,9 @@ class Simulation:
     # -- stepping ------------------------------------------------------------------------------------------
 
     def advance(self, count: int) -> None:
-        """Take `count` steps with the present frozen tendency, lanes spread over the threads."""
+        """Take `count` steps with the present frozen tendency."""
         began = time.perf_counter()
-        todo = list(zip(self._lanes, self._slices, strict=True))
-
-        def work(thread: int) -> None:
-            for lane, members in todo[thread :: self._threads]:
-                lane.advance(self.start, self.step_number, count, self._frozen, members)
-
-        if self._threads == 1:
-            work(0)
-        else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads - 1)
-            futures = [self._pool.submit(work, i) for i in range(1, self._threads)]
-            work(0)
-            for f in futures:
-                f.result()
+        self._ensemble.advance(self.start, self.step_number, count, self._frozen)
         self.step_number += count
         self.seconds["step"] += time.perf_counter() - began
 
@@ -273,13 +172,20 @@ class Simulation:
             if following := events(n):
                 ahead.append(following)
             self.advance(min(ahead))
-            if not np.isfinite(self._internal.sum()):
+            internal, xp = self._ensemble.internal, self.backend.xp
+            fault = None if xp.isfinite(xp.sum(internal)) else "is not finite"
+            if fault is None and not self.equation.admissible(internal):
+                fault = "is out of its bounds"
+            if fault:
                 raise BlowUp(
-                    f"the state is not finite at step {self.step_number}, t = {self.time:g}. "
+                    f"the state {fault} at step {self.step_number}, t = {self.time:g}. "
                     "Remedy: a smaller time.step, or another closure"
                 )
 
     # -- closures ------------------------------------------------------------------------------------------
+
+    def _to_host(self, value: Any) -> NDArray:
+        return value if isinstance(value, np.ndarray) else self.backend.to_numpy(value)
 
     def _purpose(self, index: int) -> str:
         return f"closure/{index}/{self.closures[index].name}"
@@ -300,15 +206,15 @@ class Simulation:
             coupled = self.closures[i]
             called = time.perf_counter()
             stream = Stream(self.seed, self._purpose(i), n, self.members)
-            view = View(lambda: self.state, self.time, n, stream)
+            view = View(self._ensemble.physical, self.time, n, stream, self.backend)
             with _blaming(coupled, f"at step {n}, t = {self.time:g}"):
                 answer, memory = coupled.closure(view, self.memories[i])
             self.memories[i] = _checked(coupled, memory)
             coupled.calls += 1
             coupled.seconds += time.perf_counter() - called
-            fault = None
-            if self.guard != "off":
-                fault = inspect(answer, view.state, self.equation, coupled.every * self.step)
+            answer, fault = received(answer, self.backend)
+            if fault is None and self.guard != "off":
+                fault = inspect(answer, view.array, self.equation, coupled.every * self.step)
             if fault:
                 self._reject(i, fault, view)
                 continue
@@ -342,11 +248,11 @@ class Simulation:
 
     def _hold(self, i: int, answer: Tendency, n: int) -> None:
         coupled, last = self.closures[i], self._held[i]
-        value = coupled.weight * self._inward(answer.field)
+        value = coupled.weight * self._ensemble.inward(answer.field)
         held = {"value": value, "step": np.array(n)}
         if (coupled.hold or answer.hold) == "linear":
             span = n - int(last["step"]) if last else 0
-            held["slope"] = (value - last["value"]) / span if span else np.zeros_like(value)
+            held["slope"] = (value - last["value"]) / span if span else 0 * value
         if answer.noise is not None:
             same = "noise" in last and np.array_equal(last["noise"], answer.noise.amplitude)
             if not (same and self._laws[i]):
@@ -423,11 +329,3 @@ def _checked(coupled: Coupled, memory: Memory) -> Memory:
 
 def _below(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def available_threads() -> int:
-    """Cores this process may use, or SUBGRID_THREADS."""
-    chosen = os.environ.get("SUBGRID_THREADS")
-    if chosen:
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,12 +10,12 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import NUMPY, Backend
 from .grid import Grid
 
 Array = Any
@@ -213,22 +213,42 @@ class Transforms:
 
 
 class Operators:
-    """What array code needs of Fourier space, in any array namespace `xp` (NumPy, CuPy, torch).
+    """What array code needs of a grid and of Fourier space, in any array namespace `xp` (NumPy, CuPy, torch).
 
     k: wavenumbers per axis (array order); k2 = |k|^2; inverse_k2 with the mean mode set to zero; mask: the
-    2/3 rule; forward and inverse transforms over the grid's axes.
+    2/3 rule; forward and inverse transforms over the grid's axes; `constant` for everything else that is fixed.
+    `xp` alone, without a backend, is a namespace on the CPU.
     """
 
-    def __init__(self, grid: Grid, xp: ModuleType | Any = np) -> None:
-        self.grid, self.xp = grid, xp
-        axes = tuple(range(-grid.dimensions, 0))
-        self.k = tuple(xp.asarray(k) for k in grid.wavenumbers())
-        k2 = sum(k**2 for k in grid.wavenumbers())
-        self.k2 = xp.asarray(k2)
-        with np.errstate(divide="ignore"):
-            self.inverse_k2 = xp.asarray(np.where(k2 > 0, 1 / k2, 0.0))
-        self.mask = xp.asarray(grid.mask().astype(np.float64))
-        self._axes = axes
+    def __init__(self, grid: Grid, xp: Any = None, backend: Backend = NUMPY) -> None:
+        self.grid, self.backend = grid, backend
+        self.xp = backend.xp if xp is None else xp
+        self._convert = backend.asarray if xp is None else xp.asarray
+        self._constants: dict[str, Array] = {}
+        self._axes = tuple(range(-grid.dimensions, 0))
+
+    def constant(self, name: str, make: Callable[[], NDArray]) -> Array:
+        """The NumPy array that `make` gives, brought to the namespace and device once and kept under `name`."""
+        if name not in self._constants:
+            self._constants[name] = self._convert(np.asarray(make()))
+        return self._constants[name]
+
+    @functools.cached_property
+    def k(self) -> tuple[Array, ...]:
+        return tuple(self._convert(k) for k in self.grid.wavenumbers())
+
+    @functools.cached_property
+    def k2(self) -> Array:
+        return self._convert(sum(k**2 for k in self.grid.wavenumbers()))
+
+    @functools.cached_property
+    def inverse_k2(self) -> Array:
+        k2 = np.asarray(sum(k**2 for k in self.grid.wavenumbers()))
+        return self._convert(np.divide(1.0, k2, out=np.zeros_like(k2), where=k2 > 0))
+
+    @functools.cached_property
+    def mask(self) -> Array:
+        return self._convert(self.grid.mask().astype(np.float64))
 
     def forward(self, physical: Array) -> Array:
         return self.xp.fft.rfftn(physical, axes=self._axes, norm="forward")

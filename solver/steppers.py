@@ -1,40 +1,24 @@
 """Time integrators, as tables.
 
-Every scheme here advances du/dt = L u + N(u, t) + F, with L diagonal (or absent) and F frozen over the step
-(what closures and noise contribute). Every stage of every scheme is one linear combination
+Runge-Kutta and multistep schemes advance du/dt = L u + N(u, t) + F, with L diagonal (or absent) and F frozen over the
+step (what closures and noise contribute). Every stage of every scheme is one linear combination
 
     u_i = base_i u_n + sum_j weight_ij N_j + total_i F ,
 
-whose coefficients are functions of z = h L. A scheme is the table of these functions and nothing else. F is
-carried by all stages with the weight a constant N would have, and never enters a multistep history.
+whose coefficients are functions of z = h L. F is carried by all stages with the weight a constant N would have, and
+never enters a multistep history. Split schemes compose the exact flows of an equation's parts, and take F by halves
+before and after the step. A scheme is its table and nothing else: `stepping` carries it out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels
-
 Coefficient = NDArray  # a function of z, evaluated: shape of z
-
-
-class RightHandSide(Protocol):
-    """N of one batch of members, and L where the equation has one.
-
-    linear: L, broadcast to (row, column), or None. rows, columns: where N may differ from zero. `__call__`
-    writes N(u, t) into `out`; u and out are (batch, row, column), and out is zero outside rows and columns.
-    """
-
-    linear: NDArray | None
-    rows: NDArray[np.bool_]
-    columns: int
-
-    def __call__(self, u: NDArray, t: float, out: NDArray) -> None: ...
 
 
 def phi(order: int, z: NDArray) -> NDArray:
@@ -99,6 +83,19 @@ class Multistep:
     start: Multistep | None = None
 
 
+@dataclass(frozen=True)
+class Split:
+    """u_{n+1} = flow_1(c_1 h) ... flow_m(c_m h) u_n, the first of `parts` (part, c) being carried out first."""
+
+    name: str
+    order: int
+    parts: tuple[tuple[str, float], ...]
+    source: str
+
+
+Scheme = OneStep | Multistep | Split
+
+
 def _one(z: NDArray) -> NDArray:
     return np.ones_like(z)
 
@@ -119,6 +116,9 @@ def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray]
 
 
 RK4 = explicit("rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)")
+SSP_RK2 = explicit(
+    "ssp-rk2", 2, ((), (1.0,)), (0.5, 0.5), "Heun; Shu and Osher, J. Comput. Phys. 77 (1988) 439, eq. 2.15"
+)
 SSP_RK3 = explicit(
     "ssp-rk3",
     3,
@@ -189,113 +189,60 @@ SBDF2 = Multistep(
     start=CN_EULER,
 )
 
-STEPPERS: dict[str, OneStep | Multistep] = {s.name: s for s in (RK4, SSP_RK3, ETDRK2, ETDRK4, CN_EULER, CNAB2, SBDF2)}
+
+def _alternating(first: str, second: str, coefficients: tuple[float, ...]) -> tuple[tuple[str, float], ...]:
+    return tuple(((first, second)[i % 2], c) for i, c in enumerate(coefficients))
 
 
-def needs_linear(scheme: OneStep | Multistep) -> bool:
+_THETA = 1 / (2 - 2 ** (1 / 3))
+STRANG = Split("strang", 2, _alternating("drift", "kick", (0.5, 1.0, 0.5)), "Strang, SIAM J. Numer. Anal. 5 (1968) 506")
+VELOCITY_VERLET = Split(
+    "velocity-verlet",
+    2,
+    _alternating("kick", "drift", (0.5, 1.0, 0.5)),
+    "Swope, Andersen, Berens and Wilson, J. Chem. Phys. 76 (1982) 637",
+)
+FOREST_RUTH = Split(
+    "forest-ruth",
+    4,
+    _alternating(
+        "drift",
+        "kick",
+        (_THETA / 2, _THETA, (1 - _THETA) / 2, 1 - 2 * _THETA, (1 - _THETA) / 2, _THETA, _THETA / 2),
+    ),
+    "Forest and Ruth, Physica D 43 (1990) 105",
+)
+
+STEPPERS: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        RK4,
+        SSP_RK2,
+        SSP_RK3,
+        ETDRK2,
+        ETDRK4,
+        CN_EULER,
+        CNAB2,
+        SBDF2,
+        STRANG,
+        VELOCITY_VERLET,
+        FOREST_RUTH,
+    )
+}
+
+
+def needs_linear(scheme: Scheme) -> bool:
     """Whether the scheme treats L apart from N, and so fits semi-linear equations only."""
-    return isinstance(scheme, Multistep) or scheme.linear == "exponential"
+    return isinstance(scheme, Multistep) or (isinstance(scheme, OneStep) and scheme.linear == "exponential")
 
 
-@dataclass
-class _Table:
-    """A stage's coefficients, evaluated: base, total and before (row, column), weights (stage, row, column)."""
-
-    time: float
-    base: NDArray
-    weights: NDArray
-    total: NDArray
-    before: NDArray | None = None
+def fits(scheme: Scheme, kind: str, parts: tuple[str, ...]) -> bool:
+    """Whether the scheme can step an equation of this kind that is split into these parts (none: ())."""
+    if isinstance(scheme, Split):
+        return {part for part, _ in scheme.parts} <= set(parts)
+    return kind == "semi-linear" or not needs_linear(scheme)
 
 
-class Stepper:
-    """A scheme bound to a right-hand side, a step h and the shape (batch, row, column) of a batch of members.
-
-    `advance` moves u in place by one step. `memory` holds what a restart needs besides u: nothing for one-step
-    schemes; N_{n-1}, and u_{n-1} where the scheme uses it, for multistep ones.
-    """
-
-    def __init__(
-        self,
-        scheme: OneStep | Multistep,
-        rhs: RightHandSide,
-        shape: tuple[int, int, int],
-        dtype: str,
-        step: float,
-    ) -> None:
-        self.scheme, self.rhs, self.h = scheme, rhs, step
-        linear = np.zeros(shape[1:]) if rhs.linear is None else np.broadcast_to(rhs.linear, shape[1:])
-        z = np.ascontiguousarray(step * linear)
-        self._rows, self._columns = rhs.rows, rhs.columns
-        self._linear: NDArray | None = None
-        self.memory: dict[str, NDArray] = {}
-        if isinstance(scheme, OneStep):
-            self._tables = [self._stage(stage, z) for stage in scheme.stages[1:]]
-            count = len(self._tables)
-            self._work = np.zeros(shape, dtype)
-            if scheme.linear == "explicit" and rhs.linear is not None:
-                self._linear = np.ascontiguousarray(linear)
-                self._rows, self._columns = np.ones(shape[1], dtype=bool), shape[2]
-        else:
-            count = len(scheme.rates)
-            self._tables = [self._multistep(scheme, z)]
-            if scheme.start:
-                self._start = self._multistep(scheme.start, z)
-                self.memory["age"] = np.zeros(1, dtype=np.int64)
-            if scheme.before:
-                self.memory["state"] = np.zeros(shape, dtype)
-        self._rates = np.zeros((count, *shape), dtype)
-        if "age" in self.memory:
-            self.memory["rate"] = self._rates[1]
-        self._no_frozen = np.zeros((1, 1, 1), dtype)
-
-    def _stage(self, stage: Stage, z: NDArray) -> _Table:
-        zero = np.zeros_like(z)
-        weights = np.stack([zero if w is None else self.h * w(z) for w in stage.weights])
-        return _Table(stage.time, np.ascontiguousarray(stage.base(z)), weights, weights.sum(axis=0))
-
-    def _multistep(self, scheme: Multistep, z: NDArray) -> _Table:
-        d = scheme.denominator(z)
-        weights = np.stack([self.h * q / d for q in scheme.rates])
-        before = scheme.before / d if scheme.before else None
-        return _Table(0.0, scheme.now(z) / d, weights, self.h / d, before)
-
-    def restart(self) -> None:
-        """Forget the history: the state was replaced, so the next step is the scheme's first."""
-        if "age" in self.memory:
-            self.memory["age"][0] = 0
-
-    def advance(self, u: NDArray, t: float, frozen: NDArray | None) -> None:
-        """One step of u, in place, from time t, with the frozen tendency (batch, row, column) if there is one."""
-        if isinstance(self.scheme, OneStep):
-            state, offset = u, 0.0
-            last = len(self._tables) - 1
-            for i, table in enumerate(self._tables):
-                if self._linear is not None:
-                    self._rates[i] = 0.0  # L u of the last step lies where N does not write
-                self.rhs(state, t + offset * self.h, self._rates[i])
-                if self._linear is not None:
-                    kernels.add_linear(self._rates[i], self._linear, state)
-                out = u if i == last else self._work
-                self._combine(out, table, u, self._rates, frozen)
-                state, offset = out, table.time
-            return
-        table, rates = self._tables[0], self._rates
-        self.rhs(u, t, rates[0])
-        if "age" in self.memory and self.memory["age"][0] == 0:
-            table = self._start
-        if "state" in self.memory:
-            now = u.copy()
-        self._combine(u, table, u, rates[: len(table.weights)], frozen)
-        if "age" in self.memory:
-            rates[1] = rates[0]
-            self.memory["age"][0] = 1
-        if "state" in self.memory:
-            if table.before is not None:
-                u += table.before * self.memory["state"]
-            self.memory["state"][...] = now
-
-    def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
-        use = frozen is not None
-        force = self._no_frozen if frozen is None else frozen
-        kernels.combine(out, table.base, u, table.weights, rates, table.total, force, use, self._rows, self._columns)
+def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:
+    """Names of the schemes that fit."""
+    return [name for name, scheme in STEPPERS.items() if fits(scheme, kind, parts)]

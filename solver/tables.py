@@ -46,23 +46,47 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class GridTable(Table):
-    shape: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1, max_length=2)]
-    length: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
+    """shape and length, with the domain's lower corner as origin; or the number of entities of a particle system."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1, max_length=2)] | None = None
+    length: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] | None = None
+    origin: Annotated[tuple[float, ...], Field(max_length=2)] = ()
+    entities: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
-    def _same_axes(self) -> GridTable:
+    def _consistent(self) -> GridTable:
+        if self.entities is not None:
+            if self.shape or self.length or self.origin:
+                raise ValueError("grid.entities: stands in place of grid.shape, grid.length and grid.origin")
+            return self
+        missing = [f"grid.{k}: missing; it is required" for k in ("shape", "length") if getattr(self, k) is None]
+        if missing:
+            raise ValueError("\n".join(missing))
+        assert self.shape and self.length
         if len(self.shape) != len(self.length):
             raise ValueError(
                 f"grid.length: has {len(self.length)} axes and grid.shape {len(self.shape)}; give one length per axis"
             )
+        if self.origin and len(self.shape) != len(self.origin):
+            raise ValueError(f"grid.origin: has {len(self.origin)} axes and grid.shape {len(self.shape)}")
         return self
 
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The shape, that of entities being their number."""
+        return self.shape or (self.entities or 0,)
+
     def grid(self) -> Grid:
-        return Grid(self.shape, self.length)
+        return Grid(self.points, self.length or (float(self.points[0]),), self.origin)
 
 
 class TimeTable(Table):
-    """start, end and either step or cfl; cfl fixes the step from the initial state's largest signal speed."""
+    """start, end, and step or cfl or both.
+
+    step alone: every step is that long. cfl alone: the step follows from the initial state's largest signal speed, and
+    then stays. Both, on cells: closures and outputs keep to multiples of `step`, and each such interval is covered by
+    steps of at most the Courant number cfl, chosen anew before each.
+    """
 
     start: float = 0.0
     end: float
@@ -75,9 +99,8 @@ class TimeTable(Table):
         mistakes = []
         if self.end <= self.start:
             mistakes.append(f"time.end: must be later than time.start = {self.start:g}, found {self.end:g}")
-        if (self.step is None) == (self.cfl is None):
-            found = "neither" if self.step is None else "both"
-            mistakes.append(f"time.step: needs exactly one of time.step and time.cfl, found {found}")
+        if self.step is None and self.cfl is None:
+            mistakes.append("time.step: needs one of time.step and time.cfl, found neither")
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -150,13 +173,15 @@ class ReferenceTable(Table):
     """What counts as true: a finer grid started at `start` with its own step, or `exact`, a closed form.
 
     trajectories: independent truths; the case's members are shared out among them in equal blocks. restrict:
-    "subsample" takes every n-th point, "filter" cuts sharply in Fourier space at the case grid's 2/3 rule (cell
-    averages on finite volumes).
+    "subsample" takes every n-th point, "filter" cuts sharply in Fourier space at the case grid's 2/3 rule (on cells it
+    averages). cfl: adaptive steps within each `step`, by default if the case has them. The reference of a particle
+    system has its entities, and a shorter step: there `shape` is their number.
     """
 
     exact: bool = False
-    shape: tuple[Annotated[int, Field(ge=4)], ...] | None = None
+    shape: tuple[Annotated[int, Field(ge=2)], ...] | None = None
     step: Positive | None = None
+    cfl: Positive | None = None
     stepper: StepperName | None = None
     start: float | None = None
     initial: Initial | None = None
@@ -242,6 +267,7 @@ class Case(Table):
     """A case, complete: every default written out, every table checked against the others."""
 
     title: str
+    backend: Annotated[str, Field(pattern=r"^(numpy|cupy|torch(:.+)?)$")] = "numpy"
     equation: dict[str, Any]
     grid: GridTable
     time: TimeTable

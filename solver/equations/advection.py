@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .. import finite_volume, finite_volume_kernels
 from ..grid import Grid
 from ..spectral import Operators
-from ..steppers import RightHandSide
-from .base import Array, Equation, Field
+from ..stepping import RightHandSide
+from .base import Array, Equation, Field, Kind
 
 
 class LinearAdvection(Equation):
@@ -35,7 +35,7 @@ class LinearAdvection(Equation):
     reconstruction: Literal["muscl", "weno5"] = "weno5"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return "semi-linear" if self.discretisation == "fourier" else "balance-law"
 
     @property
@@ -48,7 +48,7 @@ class LinearAdvection(Equation):
             return super().linear(operators)
         (k,), (n,) = operators.grid.wavenumbers(), operators.grid.shape
         below_nyquist = 2 * operators.grid.integer_wavenumbers()[0] != n
-        return operators.xp.asarray(-1j * self.signal_velocity * k * below_nyquist)
+        return operators.constant("linear", lambda: -1j * self.signal_velocity * k * below_nyquist)
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         if self.discretisation == "fourier":
@@ -63,13 +63,13 @@ class LinearAdvection(Equation):
             operators.xp,
         )
 
-    def compiled(self, grid: Grid, batch: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
         if self.discretisation == "fourier":
             return NoNonlinearTerm()
         speed = self.signal_velocity
         return finite_volume_kernels.FluxBalance(
             grid,
-            batch,
+            members,
             self.reconstruction,
             None,
             lambda cells, left, right, out: finite_volume_kernels.upwind(left, right, speed, out),

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from ..grid import Grid
 from ..random import SpectralNoise
 from ..spectral import Operators
-from ..steppers import RightHandSide
+from ..stepping import RightHandSide
 
 Array = Any
+Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
+AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Equation(BaseModel, ABC):
     dimensions: ClassVar[tuple[int, ...]]
     fields: ClassVar[tuple[Field, ...]]
     terms: ClassVar[tuple[str, ...]]
+    split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` can carry out one by one
+    adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that a step by CFL must be chosen anew
+    axis_names: ClassVar[tuple[str, ...]] = AXES
 
     omit: tuple[str, ...] = ()
     noise: QWiener | None = None
@@ -102,50 +107,102 @@ class Equation(BaseModel, ABC):
         return self.noise.law(grid) if self.noise and self.has("noise") else None
 
     @property
-    def kind(self) -> str:
-        """ "semi-linear" (du/dt = L u + N(u), L diagonal in Fourier space) or "balance-law" (finite volumes)."""
+    def kind(self) -> Kind:
+        """Which steppers fit, and what a state is.
+
+        "semi-linear": du/dt = L u + N(u), L diagonal in Fourier space; values at the points of the grid. "balance-law":
+        averages over cells. "kinetic": values at the centres of the cells of phase space. "particles": entities.
+        """
         return "semi-linear"
+
+    @property
+    def spectral(self) -> bool:
+        """Whether the state is stepped as Fourier coefficients."""
+        return self.kind == "semi-linear"
+
+    def axes(self, grid: Grid) -> tuple[str, ...]:
+        """Names of the axes, in array order."""
+        return self.axis_names[-grid.dimensions :]
+
+    def coordinates(self, grid: Grid) -> dict[str, NDArray]:
+        """What the axes count: the points of a Fourier grid, the centres of cells, the numbers of entities."""
+        if self.kind == "particles":
+            return dict(zip(self.axes(grid), (np.arange(n) for n in grid.shape), strict=True))
+        return dict(zip(self.axes(grid), grid.coordinates(centres=not self.spectral), strict=True))
 
     def linear(self, operators: Operators) -> Array:
         """L_k, broadcastable over the spectral shape; units 1/time. Semi-linear equations only."""
-        raise TypeError(f"{self.name} on finite volumes has no Fourier operator")
+        raise TypeError(f"{self.name} on cells has no Fourier operator")
 
     @abstractmethod
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
-        """N(u, t) as array code in the namespace operators.xp, for u of shape (..., *).
+        """N(u, t) as array code in the namespace operators.xp, for u (member, field, *).
 
-        Semi-linear: u and N are Fourier coefficients (..., *spectral_shape), dealiased by the 2/3 rule.
-        Balance law: u and N are cell averages (..., *grid) and N is the whole right-hand side.
+        Semi-linear: u and N are Fourier coefficients (..., *spectral_shape), dealiased by the 2/3 rule. Else they are
+        states (..., *grid), and N is the whole right-hand side.
         """
 
-    def compiled(self, grid: Grid, batch: int) -> RightHandSide | None:
-        """The same N for a batch (batch, row, column), in Numba and planned transforms, or None."""
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        """u carried along for a time h by one of the parts named in `split` alone, as array code."""
+        raise TypeError(f"{self.name} is not split into parts")
+
+    def relax(self, operators: Operators, u: Array, h: float) -> Array:
+        """u after a time h under its stiff local sources alone, exactly, as array code. By default there are none."""
+        return u
+
+    def admissible(self, state: Array) -> bool:
+        """Whether the state (an array of any namespace) makes sense, beyond being finite."""
+        return True
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide | None:
+        """The same for a batch (member * field, row, column), in Numba and planned transforms, or None."""
         return None
 
-    def right_hand_side(self, grid: Grid, batch: int, compiled: bool = True) -> RightHandSide:
+    def right_hand_side(self, grid: Grid, members: int, compiled: bool = True) -> RightHandSide:
         """N and L for a batch of members: the compiled one where there is one, else the array code."""
-        rhs = self.compiled(grid, batch) if compiled else None
+        rhs = self.compiled(grid, members) if compiled else None
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid)
-        if self.kind == "semi-linear":
+        if self.spectral:
             rhs.linear = np.asarray(self.linear(Operators(grid))).reshape(-1, grid.spectral_shape[-1])
+            return rhs
+        for name in ("rate", "admissible"):
+            if not hasattr(rhs, name):
+                setattr(rhs, name, getattr(ArrayRightHandSide(self, grid), name))
         return rhs
+
+    def largest_rate(self, state: NDArray, grid: Grid) -> float:
+        """sum over the axes of signal speed / spacing, in 1/time: what a step by CFL is divided by."""
+        return float(sum(s / h for s, h in zip(self.signal_speed(state, grid), grid.spacing, strict=True)))
 
 
 class ArrayRightHandSide:
-    """N(u, t) by the equation's array code, for NumPy batches (batch, row, column)."""
+    """The equation's array code for NumPy batches (member * field, row, column), in the place of a compiled one."""
 
     def __init__(self, equation: Equation, grid: Grid) -> None:
         self.linear: NDArray | None = None
         self._equation, self._operators = equation, Operators(grid)
-        spectral = equation.kind == "semi-linear"
-        self._shape = grid.spectral_shape if spectral else grid.shape
+        self._shape = (len(equation.fields), *(grid.spectral_shape if equation.spectral else grid.shape))
         self.columns = self._shape[-1]
         self.rows = np.ones(grid.points // grid.shape[-1], dtype=bool)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        rate = self._equation.nonlinear(self._operators, u.reshape(-1, *self._shape), t)
-        out[...] = rate.reshape(out.shape)
+        out[...] = self._equation.nonlinear(self._operators, self._state(u), t).reshape(out.shape)
+
+    def _state(self, u: NDArray) -> NDArray:
+        return u.reshape(-1, *self._shape)
+
+    def rate(self, u: NDArray) -> float:
+        return self._equation.largest_rate(self._state(u), self._operators.grid)
+
+    def admissible(self, u: NDArray) -> bool:
+        return self._equation.admissible(self._state(u))
+
+    def relax(self, u: NDArray, h: float) -> None:
+        u[...] = self._equation.relax(self._operators, self._state(u), h).reshape(u.shape)
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        u[...] = self._equation.flow(part, self._operators, self._state(u), h).reshape(u.shape)
 
 
 def spectrum(state_hat: NDArray, grid: Grid, density: NDArray) -> NDArray:

@@ -15,9 +15,9 @@ from scipy.special import expit
 from .. import finite_volume, finite_volume_kernels, kernels
 from ..grid import Grid
 from ..spectral import Operators, Transforms, empty
-from ..steppers import RightHandSide
+from ..stepping import RightHandSide
 from .advection import NoNonlinearTerm
-from .base import Array, Equation, Field
+from .base import Array, Equation, Field, Kind
 
 
 class Burgers(Equation):
@@ -71,7 +71,7 @@ class Burgers(Equation):
         return self
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return "semi-linear" if self.discretisation == "fourier" else "balance-law"
 
     @property
@@ -105,9 +105,9 @@ class Burgers(Equation):
 
         return finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
 
-    def compiled(self, grid: Grid, batch: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
         if self.discretisation == "fourier":
-            return SpectralAdvection(grid, batch) if self.has("advection") else NoNonlinearTerm()
+            return SpectralAdvection(grid, members) if self.has("advection") else NoNonlinearTerm()
         width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
         advects, viscosity, spacing = self.has("advection"), self.effective_viscosity, grid.spacing[-1]
 
@@ -119,7 +119,7 @@ class Burgers(Equation):
             if viscosity:
                 finite_volume_kernels.add_diffusive_flux(cells, width, viscosity, spacing, out)
 
-        return finite_volume_kernels.FluxBalance(grid, batch, self.reconstruction, self._ends, flux)
+        return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """momentum <u> and energy <u^2>/2, per unit of length."""

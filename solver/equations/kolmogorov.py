@@ -12,7 +12,7 @@ from pydantic import Field as Option
 from .. import kernels
 from ..grid import Grid
 from ..spectral import Operators, Transforms
-from ..steppers import RightHandSide
+from ..stepping import RightHandSide
 from .base import Array, Equation, Field
 
 
@@ -64,17 +64,15 @@ class Kolmogorov(Equation):
         return -viscosity * operators.k2 - drag
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
-        ky, kx = operators.k
-        rate = self._forcing(operators.grid)
+        rate = operators.constant("forcing", lambda: self._forcing(operators.grid))
         if not self.has("advection"):
-            return 0 * u + operators.xp.asarray(rate)
-        psi = u * (operators.inverse_k2 * operators.mask)
-        velocity_x = operators.inverse(1j * ky * psi)
-        velocity_y = operators.inverse(-1j * kx * psi)
-        cross = operators.forward(velocity_x * velocity_y)
-        difference = operators.forward((velocity_y - velocity_x) * (velocity_y + velocity_x))
-        advection = (kx**2 - ky**2) * cross + kx * ky * difference
-        return operators.mask * advection + operators.xp.asarray(rate)
+            return 0 * u + rate
+        velocity = operators.inverse(u * operators.constant("velocity", lambda: velocity_factors(operators.grid)))
+        velocity_x, velocity_y = velocity[:, :1, ...], velocity[:, 1:, ...]
+        squares = [velocity_x * velocity_y, (velocity_y - velocity_x) * (velocity_y + velocity_x)]
+        products = operators.forward(operators.xp.concat(squares, axis=1))
+        advection = products * operators.constant("curl", lambda: curl_factors(operators.grid))
+        return advection[:, :1, ...] + advection[:, 1:, ...] + rate
 
     def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
         if self.forcing is None or not self.has("forcing"):
@@ -84,9 +82,9 @@ class Kolmogorov(Equation):
         rate[~grid.mask()] = 0.0
         return rate
 
-    def compiled(self, grid: Grid, batch: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
         rate = self._forcing(grid)
-        return BasdevantAdvection(grid, batch, rate) if self.has("advection") else SteadyForcing(grid, rate)
+        return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
     def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
         """(u, v) of the vorticity (..., y, x), in length per time."""
@@ -112,6 +110,20 @@ class Kolmogorov(Equation):
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         u, v = self.velocity(state[:, 0], grid)
         return float(np.abs(v).max()), float(np.abs(u).max())
+
+
+def velocity_factors(grid: Grid) -> NDArray[np.complex128]:
+    """(i k_y, -i k_x) / |k|^2 on the modes that the 2/3 rule keeps, (2, *spectral_shape): (u, v)^ per w^."""
+    ky, kx = grid.wavenumbers()
+    psi = Operators(grid).inverse_k2 * grid.mask()
+    return np.stack([1j * ky * psi, -1j * kx * psi])
+
+
+def curl_factors(grid: Grid) -> NDArray[np.float64]:
+    """(k_x^2 - k_y^2, k_x k_y) on the modes that the 2/3 rule keeps, (2, *spectral_shape): what Basdevant's form needs
+    of (u v)^ and (v^2 - u^2)^."""
+    ky, kx = grid.wavenumbers()
+    return np.stack([kx**2 - ky**2, kx * ky]) * grid.mask()
 
 
 class SteadyForcing:

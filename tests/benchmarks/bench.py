@@ -51,7 +51,8 @@ from subgrid.solver.equations.kolmogorov import Forcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField, Sine
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.steppers import ETDRK2, Stepper
+from subgrid.solver.steppers import ETDRK2
+from subgrid.solver.stepping import bind
 
 TURNS = 21
 SIZES = (64, 128, 256, 512)
@@ -114,7 +115,7 @@ def vorticity(n: int, members: int = 1) -> NDArray:
 def bare_step(n: int) -> Work:
     """One step of one member, by the stepper alone."""
     u = spectral.Transforms(square(n)).to_spectrum(vorticity(n))[0]
-    stepper = Stepper(ETDRK2, FLOW.right_hand_side(square(n), 1), u.shape, "complex128", 0.256 / n)
+    stepper = bind(ETDRK2, FLOW.right_hand_side(square(n), 1), u.shape, "complex128", 0.256 / n)
     return lambda: stepper.advance(u, 0.0, None)
 
 
@@ -189,7 +190,7 @@ def whole_run(n: int) -> Row:
 def burgers() -> Row:
     grid, equation, count = Grid((256,), (2 * np.pi,)), Burgers(viscosity=0.01), 500
     u = spectral.Transforms(grid).to_spectrum(Sine().state(equation, grid, (0,), 0))
-    stepper = Stepper(ETDRK2, equation.right_hand_side(grid, 1), u.shape, "complex128", 1e-3)
+    stepper = bind(ETDRK2, equation.right_hand_side(grid, 1), u.shape, "complex128", 1e-3)
     times = take_turns(count, turns=3 * TURNS, ours=repeat(count, lambda: stepper.advance(u, 0.0, None)))["ours"]
     return ratio("burgers 256", times, np.ones_like(times), 15.0, False, "microseconds a step")
 

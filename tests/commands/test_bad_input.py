@@ -159,10 +159,6 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         d["time"]["end"] = d["time"].get("start", 0.0) - 1.0
         return "time.end: "
 
-    def both_steps(d: dict) -> str:
-        d["time"] |= {"step": 0.01, "cfl": 0.5}
-        return "time.step: "
-
     def no_step(d: dict) -> str:
         d["time"].pop("step", None)
         d["time"].pop("cfl", None)

@@ -14,7 +14,7 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField
 from subgrid.solver.random import SpectralNoise
 from subgrid.solver.simulation import BlowUp, Simulation
-from subgrid.solver.steppers import STEPPERS, needs_linear
+from subgrid.solver.steppers import fitting
 
 PLANE = Grid((16, 16), (6.0, 6.0))
 LINE = Grid((32,), (6.0,))
@@ -72,7 +72,7 @@ def test_the_number_of_threads_changes_no_byte(problem):
     one, two = simulation(problem, (0, 1, 2, 3, 4), threads=1), simulation(problem, (0, 1, 2, 3, 4), threads=2)
     one.run(20)
     two.run(20)
-    assert two._threads == 2
+    assert two._ensemble._threads == 2
     assert one.internal.tobytes() == two.internal.tobytes()
 
 
@@ -90,8 +90,8 @@ def test_events_change_no_byte(problem):
 @pytest.mark.parametrize("stop", [6, 7])
 @pytest.mark.parametrize(
     ("problem", "stepper"),
-    [("kolmogorov", name) for name in STEPPERS]
-    + [("finite volumes", name) for name in STEPPERS if not needs_linear(STEPPERS[name])],
+    [("kolmogorov", name) for name in fitting("semi-linear", ())]
+    + [("finite volumes", name) for name in fitting("balance-law", ())],
 )
 def test_a_run_restored_from_a_checkpoint_ends_with_the_same_bytes(problem, stepper, stop):
     """On a call and between calls, with linear hold, memory and a law of noise that leaves modes out."""
@@ -122,7 +122,7 @@ def test_a_state_that_is_not_finite_stops_the_run_with_its_step():
 
 
 def test_a_stepper_that_needs_a_fourier_operator_is_refused_on_finite_volumes():
-    with pytest.raises(ValueError, match=r"etdrk4 treats a Fourier operator apart.*Remedy: rk4 or ssp-rk3"):
+    with pytest.raises(ValueError, match=r"etdrk4 does not fit burgers.*Remedy: rk4, ssp-rk2, ssp-rk3"):
         simulation("finite volumes", (0,), "etdrk4")
 
 
@@ -132,7 +132,7 @@ def test_replacing_the_state_sets_it():
     state = 2 * run.state
     run.replace(state)
     np.testing.assert_allclose(run.state, state, atol=1e-13)
-    assert all(lane.stepper.memory["age"][0] == 0 for lane in run._lanes)
+    assert all(lane.stepper.memory["age"][0] == 0 for lane in run._ensemble._lanes)
 
 
 def test_damped_modes_end_as_zero_and_not_as_subnormal_numbers():
