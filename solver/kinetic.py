@@ -38,14 +38,24 @@ def field_matrix(grid: Grid) -> NDArray[np.float64]:
     return grid.spacing[0] * green(grid)[(i - j) % n]
 
 
-def upwind_rate(f: Array, speed: Array, spacing: float, ends: finite_volume.Ends, xp: Any) -> Array:
+def extend(f: Array, width: int, periodic: bool, xp: Any) -> Array:
+    """f with `width` more cells at either end: (..., n) -> (..., n + 2 width); zeros where it is not periodic."""
+    n = f.shape[-1]
+    if not periodic:
+        zeros = xp.zeros((*f.shape[:-1], width), dtype=f.dtype, device=f.device)
+        return xp.concat([zeros, f, zeros], axis=-1)
+    turns = -(-width // n)
+    return xp.concat([f] * (2 * turns + 1), axis=-1)[..., turns * n - width : (turns + 1) * n + width]
+
+
+def upwind_rate(f: Array, speed: Array, spacing: float, periodic: bool, xp: Any) -> Array:
     """-c f_x along lines of constant speed c (..., 1), with WENO-Z states from the upwind side.
 
     For a flux that is linear along the line, finite differences of point values and finite volumes of averages are
     the same formula, of fifth order in either.
     """
     width, reconstruct = finite_volume.RECONSTRUCTIONS["weno5"]
-    left, right = reconstruct(finite_volume.extend(f, width, ends, xp), xp)
+    left, right = reconstruct(extend(f, width, periodic, xp), xp)
     return speed * finite_volume.balance(xp.where(speed > 0, left, right), spacing)
 
 
@@ -71,26 +81,21 @@ def fraction_table(order: Order) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def shift(f: Array, distance: Array, table: Array, ends: finite_volume.Ends, positivity: bool, xp: Any) -> Array:
+def shift(f: Array, distance: Array, table: Array, periodic: bool, positivity: bool, xp: Any) -> Array:
     """f moved to the right by `distance` (..., 1) cells along each line; whole cells exactly, conservatively.
 
     With distance = s + a, 0 <= a < 1, and M_i the mass in the right fraction a of cell i,
 
         f'_{i+s} = f_i - M_i + M_{i-1} .
 
-    positivity: M_i is clipped to between 0 and f_i, which leaves nothing negative and moves no mass elsewhere. ends
-    as in finite_volume.extend: None, or (0, 0) for f = 0 outside, where what is moved beyond the ends is lost.
+    positivity: M_i is clipped to between 0 and f_i, which leaves nothing negative and moves no mass elsewhere. Where
+    it is not periodic f = 0 outside, and what is moved beyond the ends is lost.
     """
     n, reach = f.shape[-1], table.shape[0] // 2
     below = xp.floor(distance)
     fraction = distance - below
-    pad = reach + 1
-    if ends is None:
-        turns = -(-pad // n)
-        cells = xp.concat([f] * (2 * turns + 1), axis=-1)[..., turns * n - pad : (turns + 1) * n + pad]
-    else:
-        zeros = xp.zeros((*f.shape[:-1], 2 * pad), dtype=f.dtype, device=f.device)
-        cells = xp.concat([zeros, f, zeros], axis=-1)
+    first = -1 if periodic else -reach - 2  # cell of the first mass
+    cells = extend(f, reach - first, periodic, xp)
     size = cells.shape[-1] - 2 * reach
     mass = xp.zeros_like(cells[..., :size])
     for m in range(2 * reach + 1):
@@ -104,9 +109,9 @@ def shift(f: Array, distance: Array, table: Array, ends: finite_volume.Ends, pos
         mass = xp.minimum(xp.maximum(mass, xp.minimum(middle, nothing)), xp.maximum(middle, nothing))
     moved = middle[..., 1:] - mass[..., 1:] + mass[..., :-1]
     source = xp.astype(xp.arange(n, device=f.device), f.dtype) - below
-    if ends is None:
+    if periodic:
         source = source - n * xp.floor(source / n)
     else:  # the outermost of what is moved are zeros, and stand for all beyond them
-        source = xp.clip(source + pad, 0, moved.shape[-1] - 1)
+        source = xp.clip(source - (first + 1), 0, moved.shape[-1] - 1)
     index = xp.broadcast_to(xp.astype(source, xp.int64), (*f.shape[:-1], n))
     return xp.take_along_axis(moved, index, axis=-1)

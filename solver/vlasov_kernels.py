@@ -10,6 +10,10 @@ import math
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from . import kinetic
+from .grid import Grid
 
 TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones carry zeros
 REACH = TAPS // 2
@@ -57,6 +61,19 @@ def _weno5(a, b, c, d, e):
     w2 = 3 * (s2 + tau) * (s0 * s1)
     value = w0 * (2 * a - 7 * b + 11 * c) + w1 * (5 * c - b + 2 * d) + w2 * (2 * c + 5 * d - e)
     return value / (6 * (w0 + w1 + w2))
+
+
+@numba.njit(cache=True, nogil=True)
+def extend(u, cells):
+    """cells (v + 6, x + 6) = u (v, x) with three ghosts at every side: periodic in x; those in v stay zero."""
+    height, n = u.shape
+    for j in range(height):
+        row = cells[j + 3]
+        for i in range(n):
+            row[i + 3] = u[j, i]
+        for i in range(3):
+            row[2 - i] = row[n + 2 - i % n]
+            row[n + 3 + i] = row[3 + i % n]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -195,3 +212,71 @@ def kick(u, whole, coefficients, positivity, block, moved, mass):
                     for i in range(left, right):
                         u[j, first + i] = 0.0
             left = right
+
+
+class Transport:
+    """The right-hand side and the split flows of Vlasov-Poisson for a batch (member, v, x).
+
+    streams, accelerates: whether the terms v f_x and E f_v are in the model.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        members: int,
+        order: kinetic.Order,
+        positivity: bool,
+        streams: bool,
+        accelerates: bool,
+    ) -> None:
+        height, n = grid.shape
+        self.linear: NDArray | None = None
+        self.rows, self.columns = np.ones(height, dtype=bool), n
+        self._spacing, self._velocity = grid.spacing, grid.coordinates(centres=True)[0]
+        self._green = np.tile(kinetic.green(grid), 2)
+        self._positivity, self._streams, self._accelerates = positivity, streams, accelerates
+        narrow = kinetic.fraction_table(order)
+        self._table = np.zeros((TAPS, TAPS + 1))
+        spare = (TAPS - len(narrow)) // 2
+        self._table[spare : TAPS - spare, : narrow.shape[1]] = narrow
+        self._density, self._field = np.zeros((2, members, n))
+        self._cells, self._flux = np.zeros((height + 6, n + 6)), np.zeros(n + 1)
+        self._distance, self._fraction = np.zeros((2, max(height, n)))
+        self._whole = np.zeros(max(height, n), dtype=np.int64)
+        self._row_taps, self._column_taps = np.zeros((TAPS, height)), np.zeros((TAPS, n))
+        self._line, self._mass = np.zeros(n + TAPS), np.zeros(max(n + 1, BLOCK))
+        self._block, self._moved = np.zeros((height + 2 * TAPS, BLOCK)), np.zeros((height + TAPS + 1, BLOCK))
+
+    def field(self, u: NDArray) -> NDArray:
+        """E (member, x), in an array that the next call overwrites."""
+        electric_field(u, self._green, self._spacing[0], self._density, self._field)
+        return self._field
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        field = self.field(u) if self._accelerates else self._field
+        for f, e, rate in zip(u, field, out, strict=True):
+            extend(f, self._cells)
+            if self._streams:
+                streaming(self._cells, self._velocity, self._spacing[1], self._flux, rate)
+            else:
+                rate[...] = 0.0
+            if self._accelerates:
+                acceleration(self._cells, e, self._spacing[0], self._flux, rate)
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        if part == "drift" and self._streams:
+            whole = self._prepare(self._velocity, h / self._spacing[1], self._row_taps)
+            drift(u, whole, self._row_taps, self._positivity, self._line, self._mass)
+        if part == "kick" and self._accelerates:
+            for f, e in zip(u, self.field(u), strict=True):
+                whole = self._prepare(e, h / self._spacing[0], self._column_taps)
+                kick(f, whole, self._column_taps, self._positivity, self._block, self._moved, self._mass)
+
+    def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
+        """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`."""
+        n = len(speed)
+        distance, fraction, whole = self._distance[:n], self._fraction[:n], self._whole[:n]
+        np.multiply(speed, factor, out=distance)
+        split_shift(distance, whole, fraction)
+        taps(fraction, self._table, coefficients)
+        return whole
