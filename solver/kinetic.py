@@ -17,6 +17,9 @@ from .grid import Grid
 
 Array = Any
 Order = Literal[3, 5, 7, 9, 11, 13]
+Ends = Literal["periodic", "closed", "open"]
+
+FARTHEST = 1e15  # cells: beyond, or where it is no number, a distance is not whole cells and spoils what it moves
 
 
 def green(grid: Grid) -> NDArray[np.float64]:
@@ -38,25 +41,31 @@ def field_matrix(grid: Grid) -> NDArray[np.float64]:
     return grid.spacing[0] * green(grid)[(i - j) % n]
 
 
-def extend(f: Array, width: int, periodic: bool, xp: Any) -> Array:
-    """f with `width` more cells at either end: (..., n) -> (..., n + 2 width); zeros where it is not periodic."""
+def extend(f: Array, width: int, ends: Ends, xp: Any) -> Array:
+    """f with `width` more cells at either end: (..., n) -> (..., n + 2 width); periodic, or zeros."""
     n = f.shape[-1]
-    if not periodic:
+    if ends != "periodic":
         zeros = xp.zeros((*f.shape[:-1], width), dtype=f.dtype, device=f.device)
         return xp.concat([zeros, f, zeros], axis=-1)
     turns = -(-width // n)
     return xp.concat([f] * (2 * turns + 1), axis=-1)[..., turns * n - width : (turns + 1) * n + width]
 
 
-def upwind_rate(f: Array, speed: Array, spacing: float, periodic: bool, xp: Any) -> Array:
+def upwind_rate(f: Array, speed: Array, spacing: float, ends: Ends, xp: Any) -> Array:
     """-c f_x along lines of constant speed c (..., 1), with WENO-Z states from the upwind side.
+
+    f = 0 outside where it is not periodic; nothing flows through closed ends.
 
     For a flux that is linear along the line, finite differences of point values and finite volumes of averages are
     the same formula, of fifth order in either.
     """
     width, reconstruct = finite_volume.RECONSTRUCTIONS["weno5"]
-    left, right = reconstruct(extend(f, width, periodic, xp), xp)
-    return speed * finite_volume.balance(xp.where(speed > 0, left, right), spacing)
+    left, right = reconstruct(extend(f, width, ends, xp), xp)
+    state = xp.where(speed > 0, left, right)
+    if ends == "closed":
+        wall = xp.zeros_like(state[..., :1])
+        state = xp.concat([wall, state[..., 1:-1], wall], axis=-1)
+    return speed * finite_volume.balance(state, spacing)
 
 
 @functools.cache
@@ -81,7 +90,7 @@ def fraction_table(order: Order) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
-def shift(f: Array, distance: Array, table: Array, periodic: bool, positivity: bool, xp: Any) -> Array:
+def shift(f: Array, distance: Array, table: Array, ends: Ends, positivity: bool, xp: Any) -> Array:
     """f moved to the right by `distance` (..., 1) cells along each line; whole cells exactly, conservatively.
 
     With distance = s + a, 0 <= a < 1, and M_i the mass in the right fraction a of cell i,
@@ -89,13 +98,14 @@ def shift(f: Array, distance: Array, table: Array, periodic: bool, positivity: b
         f'_{i+s} = f_i - M_i + M_{i-1} .
 
     positivity: M_i is clipped to between 0 and f_i, which leaves nothing negative and moves no mass elsewhere. Where
-    it is not periodic f = 0 outside, and what is moved beyond the ends is lost.
+    it is not periodic f = 0 outside, and what is moved beyond the ends is lost or, if they are closed, stays in the
+    last cell.
     """
     n, reach = f.shape[-1], table.shape[0] // 2
-    below = xp.floor(distance)
+    below = xp.where(xp.abs(distance) < FARTHEST, xp.floor(distance), xp.zeros_like(distance))
     fraction = distance - below
-    first = -1 if periodic else -reach - 2  # cell of the first mass
-    cells = extend(f, reach - first, periodic, xp)
+    first = -1 if ends == "periodic" else -reach - 2  # cell of the first mass
+    cells = extend(f, reach - first, ends, xp)
     size = cells.shape[-1] - 2 * reach
     mass = xp.zeros_like(cells[..., :size])
     for m in range(2 * reach + 1):
@@ -109,9 +119,16 @@ def shift(f: Array, distance: Array, table: Array, periodic: bool, positivity: b
         mass = xp.minimum(xp.maximum(mass, xp.minimum(middle, nothing)), xp.maximum(middle, nothing))
     moved = middle[..., 1:] - mass[..., 1:] + mass[..., :-1]
     source = xp.astype(xp.arange(n, device=f.device), f.dtype) - below
-    if periodic:
+    if ends == "periodic":
         source = source - n * xp.floor(source / n)
     else:  # the outermost of what is moved are zeros, and stand for all beyond them
         source = xp.clip(source - (first + 1), 0, moved.shape[-1] - 1)
     index = xp.broadcast_to(xp.astype(source, xp.int64), (*f.shape[:-1], n))
-    return xp.take_along_axis(moved, index, axis=-1)
+    result = xp.take_along_axis(moved, index, axis=-1)
+    if ends != "closed":
+        return result
+    target = xp.astype(xp.arange(first + 1, first + 1 + moved.shape[-1], device=f.device), f.dtype) + below
+    nothing = xp.zeros_like(moved)
+    low = xp.sum(xp.where(target < 0, moved, nothing), axis=-1, keepdims=True)
+    high = xp.sum(xp.where(target > n - 1, moved, nothing), axis=-1, keepdims=True)
+    return xp.concat([result[..., :1] + low, result[..., 1:-1], result[..., -1:] + high], axis=-1)

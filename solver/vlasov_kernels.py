@@ -16,6 +16,7 @@ from . import kinetic
 from .grid import Grid
 
 TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones carry zeros
+FARTHEST = kinetic.FARTHEST
 REACH = TAPS // 2
 BLOCK = 64  # columns that are shifted along v together, packed: columns a power of two apart evict each other
 
@@ -94,10 +95,12 @@ def streaming(cells, velocity, spacing, flux, out):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def acceleration(cells, field, spacing, flux, out):
-    """out += -E f_v; cells as for streaming."""
-    n = out.shape[1]
-    for j in range(out.shape[0] + 1):
+def acceleration(cells, field, spacing, closed, flux, out):
+    """out += -E f_v; cells as for streaming; closed: no flux through the ends."""
+    height, n = out.shape
+    for i in range(n):
+        flux[i] = 0.0
+    for j in range(closed, height + 1 - closed):
         p0, p1, p2 = cells[j, 3 : n + 3], cells[j + 1, 3 : n + 3], cells[j + 2, 3 : n + 3]
         p3, p4, p5 = cells[j + 3, 3 : n + 3], cells[j + 4, 3 : n + 3], cells[j + 5, 3 : n + 3]
         row = out[j - 1 if j else 0]
@@ -112,13 +115,17 @@ def acceleration(cells, field, spacing, flux, out):
             if j > 0:
                 row[i] += flux[i] - value
             flux[i] = value
+    if closed:
+        row = out[height - 1]
+        for i in range(n):
+            row[i] += flux[i]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def split_shift(distance, whole, fraction):
-    """distance = whole + fraction in cells, 0 <= fraction < 1."""
+    """distance = whole + fraction in cells, 0 <= fraction < 1; what is not finite stays in the fraction."""
     for i in range(distance.shape[0]):
-        below = math.floor(distance[i])
+        below = math.floor(distance[i]) if abs(distance[i]) < FARTHEST else 0.0
         whole[i] = int(below)
         fraction[i] = distance[i] - below
 
@@ -168,10 +175,10 @@ def drift(u, whole, coefficients, positivity, line, mass):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def kick(u, whole, coefficients, positivity, block, moved, mass):
-    """Each column of u[b] moved by whole + fraction cells along v, in place, 0 outside; coefficients (tap, column).
+def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
+    """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
 
-    Columns are moved by their fractions in blocks, packed with zeros above and below; what is moved is stored at
+    What leaves at the ends is lost, or stays in the end cells if they are closed. Columns are moved by their fractions in blocks, packed with zeros above and below; what is moved is stored at
     whole cells further, run by run of columns that go equally far.
     """
     height, n = u.shape
@@ -211,6 +218,14 @@ def kick(u, whole, coefficients, positivity, block, moved, mass):
                 else:
                     for i in range(left, right):
                         u[j, first + i] = 0.0
+            if closed:
+                bottom = TAPS - REACH - cells  # row of what was moved into the lowest cell
+                for j in range(min(bottom, moved.shape[0])):
+                    for i in range(left, right):
+                        u[0, first + i] += moved[j, i]
+                for j in range(max(bottom + height, 0), moved.shape[0]):
+                    for i in range(left, right):
+                        u[height - 1, first + i] += moved[j, i]
             left = right
 
 
@@ -226,6 +241,7 @@ class Transport:
         members: int,
         order: kinetic.Order,
         positivity: bool,
+        closed: bool,
         streams: bool,
         accelerates: bool,
     ) -> None:
@@ -234,7 +250,7 @@ class Transport:
         self.rows, self.columns = np.ones(height, dtype=bool), n
         self._spacing, self._velocity = grid.spacing, grid.coordinates(centres=True)[0]
         self._green = np.tile(kinetic.green(grid), 2)
-        self._positivity, self._streams, self._accelerates = positivity, streams, accelerates
+        self._positivity, self._closed, self._streams, self._accelerates = positivity, closed, streams, accelerates
         narrow = kinetic.fraction_table(order)
         self._table = np.zeros((TAPS, TAPS + 1))
         spare = (TAPS - len(narrow)) // 2
@@ -261,7 +277,7 @@ class Transport:
             else:
                 rate[...] = 0.0
             if self._accelerates:
-                acceleration(self._cells, e, self._spacing[0], self._flux, rate)
+                acceleration(self._cells, e, self._spacing[0], self._closed, self._flux, rate)
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
         if part == "drift" and self._streams:
@@ -270,7 +286,9 @@ class Transport:
         if part == "kick" and self._accelerates:
             for f, e in zip(u, self.field(u), strict=True):
                 whole = self._prepare(e, h / self._spacing[0], self._column_taps)
-                kick(f, whole, self._column_taps, self._positivity, self._block, self._moved, self._mass)
+                kick(
+                    f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass
+                )
 
     def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
         """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`."""

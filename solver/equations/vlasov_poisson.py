@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ class VlasovPoisson(Equation):
     other, and the plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
 
     State (member, 1, v, x): f at the centres of the cells of phase space, grid.origin its lower corner; periodic in x,
-    f = 0 beyond the ends in v. n is a sum over v times dv.
+    f = 0 beyond the ends in v. Through `ends` "closed" nothing flows, so that mass is kept to round-off; what crosses
+    "open" ones is lost. n is a sum over v times dv.
 
     Explicit steppers take upwind fluxes with WENO-Z states of fifth order in x and in v, and E anew at every stage; a
     step h with h (max|v| / dx + max|E| / dv) <= 1 is stable with rk4. Split steppers shift along x ("drift") and, with
@@ -43,6 +44,7 @@ class VlasovPoisson(Equation):
 
     interpolation: kinetic.Order = 13
     positivity: bool = False
+    ends: Literal["closed", "open"] = "closed"
 
     @property
     def kind(self) -> Kind:
@@ -52,11 +54,11 @@ class VlasovPoisson(Equation):
         xp, spacing = operators.xp, operators.grid.spacing
         rate = 0 * u
         if self.has("streaming"):
-            rate = rate + kinetic.upwind_rate(u, self._velocity(operators), spacing[1], True, xp)
+            rate = rate + kinetic.upwind_rate(u, self._velocity(operators), spacing[1], "periodic", xp)
         if self.has("field"):
             columns = xp.matrix_transpose(u)
             speed = self._field(operators, u)[..., None]
-            rate = rate + xp.matrix_transpose(kinetic.upwind_rate(columns, speed, spacing[0], False, xp))
+            rate = rate + xp.matrix_transpose(kinetic.upwind_rate(columns, speed, spacing[0], self.ends, xp))
         return rate
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
@@ -64,16 +66,22 @@ class VlasovPoisson(Equation):
         table = operators.constant("fraction table", lambda: kinetic.fraction_table(self.interpolation))
         if part == "drift" and self.has("streaming"):
             distance = self._velocity(operators) * (h / spacing[1])
-            return kinetic.shift(u, distance, table, True, self.positivity, xp)
+            return kinetic.shift(u, distance, table, "periodic", self.positivity, xp)
         if part == "kick" and self.has("field"):
             distance = self._field(operators, u)[..., None] * (h / spacing[0])
             columns = xp.matrix_transpose(u)
-            return xp.matrix_transpose(kinetic.shift(columns, distance, table, False, self.positivity, xp))
+            return xp.matrix_transpose(kinetic.shift(columns, distance, table, self.ends, self.positivity, xp))
         return u
 
     def compiled(self, grid: Grid, members: int) -> RightHandSide:
         return vlasov_kernels.Transport(
-            grid, members, self.interpolation, self.positivity, self.has("streaming"), self.has("field")
+            grid,
+            members,
+            self.interpolation,
+            self.positivity,
+            self.ends == "closed",
+            self.has("streaming"),
+            self.has("field"),
         )
 
     def electric_field(self, state: NDArray, grid: Grid) -> NDArray[np.float64]:
