@@ -23,6 +23,7 @@ from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
 from .random import SpectralNoise
 from .spectral import Transforms
 
+
 class GaussianRandomField(InitialState):
     """u = sum_k u_hat_k exp(i k x), Gaussian, with E|u_hat_k|^2 = 2 s^2 (|k|^2 + tau^2)^(-a), k = 2 pi m / L.
 

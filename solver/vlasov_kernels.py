@@ -178,8 +178,9 @@ def drift(u, whole, coefficients, positivity, line, mass):
 def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
     """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
 
-    What leaves at the ends is lost, or stays in the end cells if they are closed. Columns are moved by their fractions in blocks, packed with zeros above and below; what is moved is stored at
-    whole cells further, run by run of columns that go equally far.
+    What leaves at the ends is lost, or stays in the end cells if they are closed. Columns are moved by their fractions
+    in blocks, packed with zeros above and below; what is moved is stored at whole cells further, run by run of columns
+    that go equally far.
     """
     height, n = u.shape
     c = np.empty((TAPS, BLOCK))
@@ -286,9 +287,7 @@ class Transport:
         if part == "kick" and self._accelerates:
             for f, e in zip(u, self.field(u), strict=True):
                 whole = self._prepare(e, h / self._spacing[0], self._column_taps)
-                kick(
-                    f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass
-                )
+                kick(f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass)
 
     def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
         """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`."""
