@@ -50,7 +50,7 @@ def _square(x):
 def _weno5(a, b, c, d, e):
     """finite_volume's WENO-Z with the weights over a common denominator: one division for four.
 
-    The weights are products of twelve values of f, the smoothness cut off at 1e-40: f below 1e24 overflows nothing.
+    The weights are products of twelve values of f, the smoothness cut off at 1e-40: f below 1e23 overflows nothing.
     """
     s0 = 13 / 12 * _square(a - 2 * b + c) + 0.25 * _square(a - 4 * b + 3 * c)
     s1 = 13 / 12 * _square(b - 2 * c + d) + 0.25 * _square(b - d) + 1e-40
