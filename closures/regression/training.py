@@ -20,6 +20,26 @@ from .networks import Features, LearnedTerm, features
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
+class RolloutOptions(BaseModel):
+    """How trained weights are trained on through the solver: what differs from the one-step training they come from.
+
+    loss = <|u_model(t) - u_reference(t)|^2> over the sampling times of a window, which the model steps through from the
+    reference's state, calling the network `unroll` times, once every `every` steps; in units of the uncorrected model's
+    error over the validation windows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: str = Field(description="weights to begin with: a file, or the name of one that ships")
+    unroll: int = Field(5, ge=1, description="calls of the network in a window")
+    every: int = Field(5, ge=1, description="steps of the model between calls")
+    steps: int = Field(200, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    validate_every: int = Field(25, ge=1)
+    windows: int = Field(16, ge=1, description="windows of the validation trajectories, evenly spread")
+
+
 class TrainingOptions(BaseModel):
     """How a regression is trained: Adam on the mean square error, under a one-cycle learning rate.
 
@@ -48,6 +68,7 @@ class TrainingOptions(BaseModel):
     validate_every: int = Field(100, ge=1, description="steps between validations, from which it resumes")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="of torch; by default as many as it is set to")
+    rollout: RolloutOptions | None = Field(None, description="for training through the solver")
 
 
 @dataclass(frozen=True)
@@ -93,17 +114,17 @@ def fit(
     options the network refuses, or a `directory` that holds another training; FloatingPointError if the loss
     is no longer finite.
     """
-    train = _pairs(train_state, train_term, "training")
-    valid = _pairs(valid_state, valid_term, "validation")
+    train = checked_pairs(train_state, train_term, "training")
+    valid = checked_pairs(valid_state, valid_term, "validation")
     if train[0].shape[1:] != valid[0].shape[1:]:
         raise ValueError(f"training pairs are {train[0].shape[1:]}, validation pairs {valid[0].shape[1:]}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with _threads(options.threads):
-        return _Training(train, valid, length, options, directory).run(progress)
+    with torch_threads(options.threads):
+        return Training(train, valid, length, options, directory).run(progress)
 
 
-class _Training:
+class Training:
     """The state of one training: weights, moments, log and best weights, and its place on disk."""
 
     def __init__(
@@ -172,24 +193,34 @@ class _Training:
         rate, momentum = one_cycle(step, options.steps, options.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"], group["betas"] = rate, (momentum, 0.999)
-        state, term = draw_batch(*self.train, options, step)
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(step)
+        loss.backward()
+        self.optimizer.step()
+        return self.finite(loss.item(), step + 1)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """The loss on batch number `step`."""
+        options = self.options
+        state, term = draw_batch(*self.train, options, step)
         prediction = self.term.normalised(state)
         loss = (prediction - term).square().mean()
         if options.transfer_weight:
             error = _transfer(state, prediction) - _transfer(state, term)
             loss = loss + options.transfer_weight * error.square().mean()
-        loss.backward()
-        self.optimizer.step()
-        return self.finite(loss.item(), step + 1)
+        return loss
 
     def validate(self, step: int, train_loss: float) -> None:
         """Log the validation error, keep the weights if they are the best so far, and write it all down."""
-        error = self.finite(relative_error(self.predict(), self.valid[1]), step)
+        error = self.finite(self.validation_error(), step)
         if all(error < entry["valid_error"] for entry in self.log):
             self.best = {name: value.clone() for name, value in self.term.state_dict().items()}
         self.log.append({"step": step, "train_loss": train_loss, "valid_error": error})
         self.save()
+
+    def validation_error(self) -> float:
+        """What the best weights are chosen by."""
+        return relative_error(self.predict(), self.valid[1])
 
     def finite(self, value: float, step: int) -> float:
         if not math.isfinite(value):
@@ -314,7 +345,7 @@ def _transfer(state: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
     return (state * term).flatten(1).mean(1)
 
 
-def _pairs(state: np.ndarray, term: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def checked_pairs(state: np.ndarray, term: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     state, term = (np.ascontiguousarray(array, dtype=np.float32) for array in (state, term))
     if state.shape != term.shape or state.ndim not in (3, 4) or len(state) == 0:
         raise ValueError(
@@ -336,7 +367,7 @@ def _scales(array: np.ndarray, name: str) -> list[float]:
 
 
 @contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
+def torch_threads(threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
