@@ -35,8 +35,8 @@ def _faces(cells: Array, width: int) -> list[Array]:
     return [cells[..., k : k + faces] for k in range(2 * width)]
 
 
-def _slope(a: Array, b: Array, c: Array, xp: Any) -> Array:
-    back, ahead = b - a, c - b
+def monotonised(back: Array, ahead: Array, xp: Any) -> Array:
+    """The slope, per cell, that the monotonised central limiter makes of the differences to either side."""
     size = xp.minimum(2 * xp.minimum(xp.abs(back), xp.abs(ahead)), 0.5 * xp.abs(back + ahead))
     return 0.5 * (xp.sign(back) + xp.sign(ahead)) * size
 
@@ -47,7 +47,7 @@ def muscl(cells: Array, xp: Any) -> tuple[Array, Array]:
     Slopes by the monotonised central limiter: van Leer, J. Comput. Phys. 23 (1977) 276.
     """
     a, b, c, d = _faces(cells, 2)
-    return b + 0.5 * _slope(a, b, c, xp), c - 0.5 * _slope(b, c, d, xp)
+    return b + 0.5 * monotonised(b - a, c - b, xp), c - 0.5 * monotonised(c - b, d - c, xp)
 
 
 def _weno5(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
