@@ -17,10 +17,10 @@ from .spectral import Transforms
 
 
 class RandomSurface(InitialState):
-    """Surface h + b = depth + eta, at rest, eta Gaussian with E|eta_hat_k|^2 in proportion to (|k|^2 + tau^2)^(-exponent).
+    """Surface h + b = depth + eta at rest, with Gaussian eta, E|eta_hat_k|^2 ~ (|k|^2 + tau^2)^(-exponent).
 
-    k = 2 pi m / L. eta has no mean, and the root mean square `amplitude` in expectation; a member's eta is one function,
-    averaged over cells, on every grid that resolves it. Periodic sides.
+    k = 2 pi m / L. eta has no mean, and the root mean square `amplitude` in expectation; a member's eta is one
+    function, averaged over cells, on every grid that resolves it. Periodic sides.
     """
 
     kind: Literal["random-surface"] = "random-surface"
@@ -46,5 +46,7 @@ class RandomSurface(InitialState):
         for k, h in zip(grid.wavenumbers(), grid.spacing, strict=True):
             surface = surface * np.exp(0.5j * k * h) * np.sinc(k * h / (2 * np.pi))
         state = np.zeros((len(members), 3, *grid.shape))
-        state[:, 0] = np.maximum(self.depth + Transforms(grid).to_physical(surface) - equation.bottom(grid), 0.0)
+        bottom = equation.bottom(grid)
+        level = self.depth + Transforms(grid).to_physical(surface)
+        state[:, 0] = np.maximum(level if bottom is None else level - bottom, 0.0)
         return state
