@@ -48,8 +48,9 @@ def test_it_is_the_power_of_a_second_difference_and_keeps_the_mass():
 
 
 def test_it_takes_the_recurrence_away():
-    """Stripes narrower than the grid come back as a field at t = 2 pi / (k dv); damped at the grid scale they do not, and
-    until then the field is what it was."""
+    """Stripes narrower than the grid come back as a field at t = 2 pi / (k dv). Damped at the grid scale they do not,
+    and until then the field is what it was.
+    """
     grid = Grid((32, 32), (12.0, 4 * np.pi), (-6.0, 0.0))  # dv = 3/8, k = 1/2: t = 33.5
     equation = VlasovPoisson()
     state = Landau(amplitude=1e-3).state(equation, grid, (0,), 0)
