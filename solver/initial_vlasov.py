@@ -13,6 +13,7 @@ from pydantic import Field as Option
 from .equations import Equation, VlasovPoisson
 from .grid import Grid
 from .initial_state import InitialState, Members, repeat
+from .random import Stream
 
 
 def maxwellian(v: NDArray, speed: float, thermal_speed: float) -> NDArray[np.float64]:
@@ -21,10 +22,15 @@ def maxwellian(v: NDArray, speed: float, thermal_speed: float) -> NDArray[np.flo
 
 
 class Wave(InitialState):
-    """f = (1 + amplitude cos(k x)) f_0(v). A subclass writes f_0, and says what k is if not 2 pi wavenumber / L."""
+    """f = (1 + amplitude cos(k x)) f_0(v). A subclass writes f_0, and says what k is if not 2 pi wavenumber / L.
+
+    With `modes` > 0 a sum of waves in place of one: amplitude sum_m (a_m cos(m k x) + b_m sin(m k x)), m = 1..modes,
+    with a_m and b_m standard normal, a member's own.
+    """
 
     amplitude: float = 0.01
     wavenumber: float = Option(default=1, ge=1, multiple_of=1)
+    modes: int = Option(default=0, ge=0)
 
     @abstractmethod
     def at(self, v: NDArray) -> NDArray[np.float64]:
@@ -38,7 +44,12 @@ class Wave(InitialState):
     ) -> NDArray[np.float64]:
         self._require(isinstance(equation, VlasovPoisson), "the equation vlasov-poisson", equation)
         v, x = grid.coordinates(centres=True)
-        return repeat(np.outer(self.at(v), 1 + self.amplitude * np.cos(self._k(grid) * x)), members)
+        if not self.modes:
+            return repeat(np.outer(self.at(v), 1 + self.amplitude * np.cos(self._k(grid) * x)), members)
+        phase = self._k(grid) * np.arange(1, self.modes + 1)[:, None] * x
+        drawn = Stream(seed, "initial", 0, members).normal((2, self.modes))
+        wave = drawn[:, 0] @ np.cos(phase) + drawn[:, 1] @ np.sin(phase)
+        return self.at(v)[:, None] * (1 + self.amplitude * wave[:, None, None])
 
 
 class Landau(Wave):
