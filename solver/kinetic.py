@@ -107,12 +107,12 @@ def shift(f: Array, distance: Array, table: Array, ends: Ends, positivity: bool,
     first = -1 if ends == "periodic" else -reach - 2  # cell of the first mass
     cells = extend(f, reach - first, ends, xp)
     size = cells.shape[-1] - 2 * reach
+    taps = table[:, -1] + 0 * fraction
+    for d in range(table.shape[1] - 2, -1, -1):
+        taps = taps * fraction + table[:, d]
     mass = xp.zeros_like(cells[..., :size])
     for m in range(2 * reach + 1):
-        tap = table[m, -1] + 0 * fraction
-        for d in range(table.shape[1] - 2, -1, -1):
-            tap = tap * fraction + table[m, d]
-        mass = mass + tap * cells[..., m : m + size]
+        mass = mass + taps[..., m : m + 1] * cells[..., m : m + size]
     middle = cells[..., reach : reach + size]
     if positivity:
         nothing = xp.zeros_like(middle)

@@ -286,6 +286,15 @@ def test_order_in_time(stepper, order):
     assert np.log2(difference(first, second) / difference(second, third)) == pytest.approx(order, abs=0.3)
 
 
+def test_steps_by_cfl():
+    """Adaptive steps of Courant number 1/2 over intervals of 1/2 end where short fixed ones do."""
+    grid = phase_space(64, 32, 6.0, 2 * CIRCLE)
+    state = start(Landau(amplitude=0.5), EQUATION, grid)
+    adaptive = Simulation(EQUATION, grid, "rk4", 0.5, state, cfl=0.5)
+    adaptive.advance(2)
+    assert difference(adaptive.state, run(EQUATION, grid, "rk4", state, 200, 1.0)) < 1e-6
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_positivity(order):
     """A block with sharp edges: nothing falls below zero, mass stays; without the option it falls below."""
