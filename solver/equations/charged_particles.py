@@ -57,13 +57,13 @@ class ChargedParticles(Equation):
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         xp = operators.xp
-        return xp.concat([u[:, 3:6], self._acceleration(operators, u), xp.zeros_like(u[:, 6:])], axis=1)
+        return xp.concat([u[:, 3:6, ...], self._acceleration(operators, u), xp.zeros_like(u[:, 6:, ...])], axis=1)
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
         if part == "drift":
-            return operators.xp.concat([u[:, :3] + h * u[:, 3:6], u[:, 3:]], axis=1)
-        kicked = u[:, 3:6] + h * self._acceleration(operators, u)
-        return operators.xp.concat([u[:, :3], kicked, u[:, 6:]], axis=1)
+            return operators.xp.concat([u[:, :3, ...] + h * u[:, 3:6, ...], u[:, 3:, ...]], axis=1)
+        kicked = u[:, 3:6, ...] + h * self._acceleration(operators, u)
+        return operators.xp.concat([u[:, :3, ...], kicked, u[:, 6:, ...]], axis=1)
 
     def compiled(self, grid: Grid, members: int) -> RightHandSide:
         return particle_kernels.Particles(
@@ -96,9 +96,9 @@ class ChargedParticles(Equation):
         """a (member, 3, entity). On the diagonal r is 1 and the difference 0, so that neither value nor gradient is nan."""
         xp: Any = operators.xp
         if not self.has("interaction"):
-            return xp.zeros_like(u[:, :3])
+            return xp.zeros_like(u[:, :3, ...])
         diagonal = operators.constant("diagonal", lambda: np.eye(operators.grid.points))
-        x, c = u[:, :3], u[:, 6]
+        x, c = u[:, :3, ...], u[:, 6, ...]
         apart = x[..., :, None] - x[..., None, :]
         squared = xp.sum(apart**2, axis=1) + self.softening**2 + diagonal
         pairs = -c[:, None, :] if self.force == "gravity" else c[:, :, None] * c[:, None, :]
@@ -108,7 +108,7 @@ class ChargedParticles(Equation):
             weight = -self.strength * pairs * (1 - self.rest_length / xp.sqrt(squared))
         else:
             weight = -self.strength * pairs
-        total = xp.sum(weight[:, None] * apart, axis=-1)
+        total = xp.sum(weight[:, None, ...] * apart, axis=-1)
         return total if self.force_limit is None else xp.clip(total, -self.force_limit, self.force_limit)
 
     def _potential_energy(self, x: NDArray, c: NDArray) -> NDArray:
