@@ -107,7 +107,9 @@ class TwoBody(InitialState):
 
     def _orbit(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
         attracts = isinstance(equation, ChargedParticles) and equation.force != "springs" and equation.strength > 0
-        self._require(attracts and grid.points == 2, "charged-particles, two that attract each other", equation)
+        self._require(
+            attracts and grid.points == 2, "two charged-particles that attract each other (grid.entities = 2)", equation
+        )
         assert isinstance(equation, ChargedParticles)
         if min(self.masses) <= 0:
             raise ValueError(f"initial.masses: must be greater than 0, found {list(self.masses)}")

@@ -93,7 +93,7 @@ class ChargedParticles(Equation):
         raise TypeError(f"{self.name} has no grid, and so no step by a Courant number. Remedy: a fixed step")
 
     def _acceleration(self, operators: Operators, u: Array) -> Array:
-        """a (member, 3, entity). On the diagonal r is 1 and the difference 0, so that neither value nor gradient is nan."""
+        """a (member, 3, entity). On the diagonal r >= 1 and the difference is 0: no value and no gradient is nan."""
         xp: Any = operators.xp
         if not self.has("interaction"):
             return xp.zeros_like(u[:, :3, ...])
