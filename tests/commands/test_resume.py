@@ -135,6 +135,12 @@ LAME: dict[str, Any] = FLOW | {
         "restrict": "subsample",
     },
 }
+CHARGES: dict[str, Any] = FLOW | {
+    "title": "Charged particles",
+    "equation": {"name": "charged-particles", "force_limit": 100.0},
+    "grid": {"entities": 5},
+    "initial": {"kind": "charged-particles"},
+}
 STOCHASTIC = {"path": "plugins.py:Stochastic", "every": 5, "hold": "linear"}
 
 
@@ -145,6 +151,8 @@ def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) ->
 CASES: dict[str, dict[str, Any]] = {
     **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
     **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
+    "particles velocity-verlet": configured(CHARGES, "velocity-verlet", {"path": "plugins.py:Nudge", "every": 7}),
+    "particles forest-ruth": configured(CHARGES, "forest-ruth"),
     "no closure": configured(FLOW, "etdrk2"),
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
