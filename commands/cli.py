@@ -175,24 +175,29 @@ def _table(metrics: dict[str, Any], folder: Path) -> None:
 
 @app.command
 def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Make the training set of a case, and its reference, or find them in the cache; resumes.
+    """Make the training set of a case, its reference and the runs of its sweep, or find them in the cache; resumes.
 
     --out gets a text file with the directories.
     """
+    from subgrid.ingest.sweep import runs
     from subgrid.ingest.trajectories import generate, reference_request, training_request
 
     from .prepare import with_step
     from .progress import Bars
 
     checked = _read(case, set_, backend)
-    if checked.reference is None or checked.reference.exact:
+    gridded = checked.reference is not None and not checked.reference.exact
+    if not gridded and checked.sweep is None:
         raise ValueError(f"{case}: reference.shape is missing; there is no finer grid to make data on")
+    where: dict[str, str] = {}
     with Bars(quiet=json_) as bars:
         resolved = with_step(checked)
-        made = {"reference": generate(resolved, reference_request(resolved), bars)}
+        if gridded:
+            where["reference"] = str(generate(resolved, reference_request(resolved), bars).directory)
         if resolved.training is not None:
-            made["training"] = generate(resolved, training_request(resolved), bars)
-    where = {name: str(t.directory) for name, t in made.items()}
+            where["training"] = str(generate(resolved, training_request(resolved), bars).directory)
+        if resolved.sweep is not None:
+            where["sweep"] = str(runs(resolved, resolved.sweep.points(), bars).directory)
     text = "\n".join(f"{name}: {path}" for name, path in where.items())
     if out is not None:
         out.write_text(text + "\n")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict
-from subgrid.ingest.trajectories import Progress, Trajectories, generate, reference_request
+from subgrid.ingest.trajectories import Progress, Trajectories, described, generate, reference_request
 from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, ClosureTable, resolve_step
 from subgrid.solver.closure import Coupled
@@ -54,6 +54,7 @@ class Prepared:
             guard=self.case.guard.policy,
             dump=dump,
             folder=self.folder,
+            initial=described(self.case.initial),
             cfl=self.case.time.cfl,
             backend=select(self.case.backend),
         )

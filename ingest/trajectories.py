@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.case import Case, ReferenceTable, multiple
+from subgrid.solver.initial_state import InitialState
 from subgrid.solver.record import read_arrays, write_arrays, write_json
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Transforms
@@ -70,14 +71,18 @@ class Request:
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def described(initial: InitialState) -> dict[str, Any]:
+    """The table [initial] as plain data; of a file its content counts, wherever it lies."""
+    data = initial.model_dump(mode="json", exclude_none=True)
+    if initial.kind == "file":
+        path = Path(initial.path)
+        data |= {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return data
+
+
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
     if reference.shape is None:
         raise ValueError("this reference is a closed form; it has no trajectories to generate")
-    initial = reference.initial or case.initial
-    data = initial.model_dump(mode="json", exclude_none=True)
-    if initial.kind == "file":
-        data["path"] = Path(initial.path).name  # wherever the file lies, its content counts
-        data["sha256"] = hashlib.sha256(Path(initial.path).read_bytes()).hexdigest()
     return {
         "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
@@ -86,7 +91,7 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
         "step": reference.step or case.step,
         "cfl": reference.cfl or case.time.cfl,
         "start": case.time.start if reference.start is None else reference.start,
-        "initial": data,
+        "initial": described(reference.initial or case.initial),
         "restrict": reference.restrict,
     }
 

@@ -123,9 +123,9 @@ class _Checking:
         backend = data.get("backend", "numpy")
         if not isinstance(backend, str) or backend.partition(":")[0] not in NAMES:
             self.mistakes.append(f"backend: expected numpy, cupy or torch[:device], found {backend!r}")
-        for name in ("grid", "time", "ensemble", "guard", "output", "training"):
+        for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
             if name in data or not fields[name].is_required():
-                raw = data.get(name, None if name == "training" else {})
+                raw = data.get(name, None if name in ("training", "sweep") else {})
                 setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
         if "equation" in data:
             parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)

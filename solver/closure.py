@@ -80,7 +80,11 @@ Answer = Tendency | Correction | Leap
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fixed for a run. members: the members' numbers, which key their random streams."""
+    """What is fixed for a run.
+
+    members: the members' numbers, which key their random streams. initial: the case's table [initial] as plain data,
+    empty where a run was not started from a case.
+    """
 
     equation: Equation
     grid: Grid
@@ -92,6 +96,7 @@ class Problem:
     backend: str = "numpy"
     device: str = "cpu"
     folder: Path = field(default_factory=Path)
+    initial: dict[str, Any] = field(default_factory=dict)
 
 
 class View:

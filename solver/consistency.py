@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from .equations import Equation
 from .initial import InitialState
@@ -18,6 +19,7 @@ from .tables import (
     GridTable,
     OutputTable,
     ReferenceTable,
+    SweepTable,
     TimeTable,
     TrainingTable,
     multiple,
@@ -41,6 +43,7 @@ class Parts:
     output: OutputTable | None = None
     reference: ReferenceTable | None = None
     training: TrainingTable | None = None
+    sweep: SweepTable | None = None
     given: frozenset[str] = frozenset()  # names of the tables in the file, right or wrong
     oracles: tuple[str, ...] = ()  # keys of the closures that are oracles
     tables: tuple[ClosureTable, ...] = ()
@@ -49,7 +52,7 @@ class Parts:
 def contradictions(parts: Parts) -> list[str]:
     """Every contradiction between tables; a check whose tables could not be read is left out."""
     found: list[str] = []
-    for check in (_dimensions, _sizes, _steppers, _steps, _fields, _initial, _reference, _training, _oracles):
+    for check in (_dimensions, _sizes, _steppers, _steps, _fields, _initial, _reference, _training, _sweep, _oracles):
         found += check(parts)
     return found
 
@@ -255,6 +258,51 @@ def _training(p: Parts) -> Iterator[str]:
         if training.start > start:
             spans["training.start: the span from the reference's start"] = training.start - start
         yield from _whole(spans, step)
+
+
+def _sweep(p: Parts) -> Iterator[str]:
+    """Every parameter is a number of its table, and the models take all values that the sweep gives them."""
+    if p.sweep is None:
+        return
+    tables = {"initial": p.initial, "equation": p.equation}
+    if p.initial and p.initial.kind == "reference":
+        yield "sweep: the runs of a sweep start by themselves, not from a reference. Remedy: another initial.kind"
+        return
+    faults = False
+    for name in p.sweep.parameters:
+        where, _, key = name.partition(".")
+        if where not in tables or not key:
+            faults = True
+            yield f"sweep.parameters.{name}: expected initial.KEY or equation.KEY"
+        elif (model := tables[where]) is not None:
+            numbers = [k for k, v in model if isinstance(v, (int, float)) and not isinstance(v, bool)]
+            if key not in numbers:
+                faults = True
+                yield f"sweep.parameters.{name}: {unknown(key, numbers) if numbers else 'there is no number to vary'}"
+    if faults or not (p.initial and p.equation):
+        return
+    corners = len(p.sweep.corners())
+    for i, point in enumerate([*p.sweep.corners(), *p.sweep.points(), *p.sweep.test_points()]):
+        values = p.sweep.values(point)
+        try:
+            made = [
+                type(model).model_validate(
+                    model.model_dump()
+                    | {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{where}.")}
+                )
+                for where, model in (("initial", p.initial), ("equation", p.equation))
+            ]
+        except ValidationError as error:
+            first = error.errors()[0]
+            yield f"sweep.parameters: {first['loc'][0] if first['loc'] else ''}: {first['msg']}, at {values}"
+            return
+        small = p.grid and len(p.grid.points) in p.equation.dimensions and math.prod(p.grid.points) <= TRIED_POINTS
+        if i < corners and small and p.grid:
+            grid = p.grid.grid()
+            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(m[1], grid, (0,), 0)))  # type: ignore
+            yield from (f"{fault}, at {values}" for fault in faulty)
+            if faulty:
+                return
 
 
 def _oracles(p: Parts) -> Iterator[str]:

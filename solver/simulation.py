@@ -52,6 +52,7 @@ class Simulation:
         guard: Literal["stop", "skip", "off"] = "stop",
         dump: Path | None = None,
         folder: Path | None = None,
+        initial: dict[str, Any] | None = None,
         threads: int | None = None,
         cfl: float | None = None,
         backend: Backend = NUMPY,
@@ -92,6 +93,7 @@ class Simulation:
                 backend.name,
                 backend.device,
                 folder or Path(),
+                initial or {},
             )
             with _blaming(c, "at its start"):
                 self.memories.append(_checked(c, c.closure.start(problem)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from . import closure as contract
@@ -17,6 +20,7 @@ from .initial import Initial
 from .steppers import STEPPERS
 
 MOST_STEPS = 1e12
+MOST_RUNS = 10_000
 
 
 def unknown(value: str, known: Any) -> str:
@@ -228,6 +232,81 @@ class TrainingTable(Table):
         return self
 
 
+Range = tuple[float, float]
+
+
+class SweepTable(Table):
+    """Numbers of [initial] or [equation] that a study varies within [low, high], and where in that box it runs.
+
+    design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
+    "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`.
+    test_counts: the grid of parameters that a trained model is tested on.
+    """
+
+    parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
+    design: Literal["grid", "corners", "latin-hypercube"] = "grid"
+    counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    runs: Annotated[int, Field(ge=2)] | None = None
+    test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SweepTable:
+        mistakes = [
+            f"sweep.parameters.{name}: the first number must be the smaller one, found [{low:g}, {high:g}]"
+            for name, (low, high) in self.parameters.items()
+            if low >= high
+        ]
+        if (self.design == "grid") != bool(self.counts):
+            wrong = "missing; design grid needs them" if not self.counts else f"design {self.design} has none"
+            mistakes.append(f"sweep.counts: {wrong}")
+        if (self.design == "latin-hypercube") != (self.runs is not None):
+            wrong = f"design {self.design} has none" if self.runs else "missing; design latin-hypercube needs them"
+            mistakes.append(f"sweep.runs: {wrong}")
+        for key in ("counts", "test_counts"):
+            found = len(getattr(self, key))
+            if found not in (0, len(self.parameters)):
+                mistakes.append(
+                    f"sweep.{key}: needs one number for each of {len(self.parameters)} parameters, found {found}"
+                )
+        if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0) > MOST_RUNS:
+            mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: fewer counts")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def corners(self) -> NDArray[np.float64]:
+        """The corners of the box, (corner, parameter)."""
+        return self._grid((2,) * len(self.parameters))
+
+    def points(self) -> NDArray[np.float64]:
+        """Parameters of the training runs, (run, parameter)."""
+        if self.design == "corners":
+            return self.corners()
+        if self.design == "grid":
+            return self._grid(self.counts)
+        assert self.runs
+        generator = np.random.default_rng(self.seed)
+        slices = np.stack([generator.permutation(self.runs) for _ in self.parameters], axis=1)
+        unit = (slices + generator.random(slices.shape)) / self.runs
+        low, high = np.array(list(self.parameters.values())).T
+        return low + unit * (high - low)
+
+    def test_points(self) -> NDArray[np.float64]:
+        """Parameters of the test runs, (run, parameter); none without test_counts."""
+        return self._grid(self.test_counts) if self.test_counts else np.empty((0, len(self.parameters)))
+
+    def values(self, point: NDArray) -> dict[str, float]:
+        """A point by the names of its parameters."""
+        return dict(zip(self.parameters, map(float, point), strict=True))
+
+    def _grid(self, counts: tuple[int, ...]) -> NDArray[np.float64]:
+        # rounded, so that a value that two grids share is the same number in both
+        ranges = zip(self.parameters.values(), counts, strict=True)
+        axes = [np.round(np.linspace(low, high, n), 12) for (low, high), n in ranges]
+        return np.array(list(itertools.product(*axes)))
+
+
 METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill")
 
 
@@ -278,6 +357,7 @@ class Case(Table):
     output: OutputTable
     reference: ReferenceTable | None = None
     training: TrainingTable | None = None
+    sweep: SweepTable | None = None
     train: dict[str, dict[str, Any]] = {}
     compare: CompareTable = CompareTable()
     expected: dict[str, Any] = {}
@@ -285,6 +365,21 @@ class Case(Table):
     def build_equation(self) -> Equation:
         """The equation with its parameters; validated when the case was."""
         return EQUATIONS[self.equation["name"]](**{k: v for k, v in self.equation.items() if k != "name"})
+
+    def varied(self, values: dict[str, float]) -> Case:
+        """The case with other numbers in [initial] and [equation], named as in [sweep]. Raises ValidationError."""
+        changes: dict[str, dict[str, Any]] = {"initial": {}, "equation": {}}
+        for name, value in values.items():
+            table, _, key = name.partition(".")
+            changes[table][key] = value
+        varied = self.model_copy(
+            update={
+                "initial": type(self.initial).model_validate(self.initial.model_dump() | changes["initial"]),
+                "equation": self.equation | changes["equation"],
+            }
+        )
+        varied.build_equation()
+        return varied
 
     def steps(self) -> int:
         """Number of steps from start to end."""

@@ -1,0 +1,147 @@
+"""Runs of a case's own model over the parameters of [sweep], kept on disk one by one.
+
+A run is a file in the folder `sweep` of the cache, named by the hash of all it depends on, so a finer grid of parameters
+finds the runs of a coarser one, and an interrupted sweep goes on with those that are missing. It holds `state`
+(time, field, *grid) in single precision, `time`, and `request`, what was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.solver.case import Case, multiple
+from subgrid.solver.ensemble import available_threads
+from subgrid.solver.record import read_arrays, write_arrays
+from subgrid.solver.simulation import BlowUp, Simulation
+
+from .trajectories import Progress, cache, described
+
+FORMAT = 1
+
+
+def request(case: Case) -> dict[str, Any]:
+    """Everything that the run of a case depends on; of its ensemble the first member."""
+    return {
+        "format": FORMAT,
+        "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
+        "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
+        "stepper": case.time.stepper,
+        "step": case.step,
+        "cfl": case.time.cfl,
+        "start": case.time.start,
+        "steps": case.steps(),
+        "every": multiple(case.output.every, case.step),
+        "initial": described(case.initial),
+        "seed": case.ensemble.seed,
+    }
+
+
+def _file(asked: dict[str, Any]) -> Path:
+    text = json.dumps(asked, sort_keys=True)
+    return cache() / "sweep" / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Finished runs: `parameters` (run, parameter), named by `names`, one file each.
+
+    about: what all of them share, that is the request of a run less the swept parameters; ranges: (low, high) of each
+    parameter of the case.
+    """
+
+    names: tuple[str, ...]
+    ranges: NDArray[np.float64]
+    parameters: NDArray[np.float64]
+    files: tuple[Path, ...]
+    times: NDArray[np.float64]
+    about: dict[str, Any]
+
+    @property
+    def directory(self) -> Path:
+        return self.files[0].parent
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def state(self, run: int) -> NDArray[np.float32]:
+        """(time, field, *grid) of a run."""
+        return read_arrays(self.files[run])["state"]
+
+    def states(self) -> NDArray[np.float32]:
+        """(run, time, field, *grid)."""
+        return np.stack([self.state(i) for i in range(len(self))])
+
+    def nearest(self, point: NDArray) -> int:
+        """The run nearest to a point, in units of the ranges."""
+        distance = (self.parameters - point) / (self.ranges[:, 1] - self.ranges[:, 0])
+        return int(np.argmin((distance**2).sum(axis=1)))
+
+
+def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
+    """The runs of a case at points (run, parameter) of its sweep, made by as many threads as there are cores.
+
+    Raises ValueError for a case without [sweep], and BlowUp, with its parameters, for a run that fails.
+    """
+    if case.sweep is None:
+        raise ValueError("the case has no [sweep] table")
+    varied = [case.varied(case.sweep.values(p)) for p in points]
+    files = tuple(_file(request(v)) for v in varied)
+    todo = [(v, f) for v, f in zip(varied, files, strict=True) if not f.is_file()]
+    if todo:
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+    done = len(files) - len(todo)
+    with ThreadPoolExecutor(available_threads()) as pool:
+        futures = [pool.submit(_make, v, f) for v, f in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += 1
+                progress(done, len(files), "sweep")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    about = request(case)
+    for name in case.sweep.parameters:
+        table, _, key = name.partition(".")
+        about[table] = {k: v for k, v in about[table].items() if k != key}
+    first = read_arrays(files[0])["time"] if files else np.empty(0)
+    ranges = np.array(list(case.sweep.parameters.values()))
+    return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about)
+
+
+def _make(case: Case, file: Path) -> None:
+    """Run a case to its end on one thread, and write its states at the output times."""
+    equation, grid = case.build_equation(), case.grid.grid()
+    simulation = Simulation(
+        equation,
+        grid,
+        case.time.stepper,
+        case.step,
+        case.initial.state(equation, grid, (0,), case.ensemble.seed),
+        start=case.time.start,
+        seed=case.ensemble.seed,
+        threads=1,
+        cfl=case.time.cfl,
+    )
+    kept: list[NDArray] = []
+    every, steps = multiple(case.output.every, case.step), case.steps()
+
+    def at(n: int) -> None:
+        if n % every == 0:
+            kept.append(simulation.state[0].astype(np.float32))
+
+    try:
+        simulation.run(steps, lambda n: every - n % every, at)
+    except BlowUp as error:
+        raise BlowUp(f"the run with {described(case.initial)}, {case.equation}: {error}") from None
+    times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)
+    asked = np.array(json.dumps(request(case)))
+    write_arrays(file, {"state": np.stack(kept), "time": times, "request": asked})

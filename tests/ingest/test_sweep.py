@@ -1,0 +1,127 @@
+"""Sweeps over parameters: where they run, that a run is the case's own, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from subgrid.commands import cli
+from subgrid.ingest.sweep import runs
+from subgrid.solver.case import CaseError, check
+from subgrid.solver.simulation import BlowUp, Simulation
+
+CASE: dict[str, Any] = {
+    "title": "pulse",
+    "equation": {"name": "burgers", "viscosity": 0.05, "discretisation": "finite-volume"},
+    "grid": {"shape": [16], "length": [1.0]},
+    "time": {"start": 0.5, "end": 0.7, "step": 0.01, "stepper": "ssp-rk2"},
+    "initial": {"kind": "gaussian", "centre": 0.5, "width": 0.1},
+    "output": {"every": 0.05},
+    "sweep": {"parameters": {"equation.viscosity": [0.01, 0.1], "initial.width": [0.1, 0.2]}, "counts": [2, 3]},
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+
+
+def case(**sweep):
+    return check(CASE | {"sweep": CASE["sweep"] | sweep}, "pulse.toml", Path())
+
+
+def test_designs_cover_the_box_as_they_say():
+    grid = case().sweep.points()
+    assert grid.tolist() == [[a, b] for a in (0.01, 0.1) for b in (0.1, 0.15, 0.2)]
+    assert case(design="corners", counts=[]).sweep.points().tolist() == [
+        [a, b] for a in (0.01, 0.1) for b in (0.1, 0.2)
+    ]
+    cube = case(design="latin-hypercube", counts=[], runs=7, seed=3).sweep.points()
+    slices = (cube - [0.01, 0.1]) / [0.09, 0.1] * 7
+    assert sorted(slices[:, 0].astype(int)) == sorted(slices[:, 1].astype(int)) == list(range(7))
+
+
+def test_a_run_is_the_cases_own_with_the_parameters_put_in():
+    """Each run equals, to single precision, the simulation that one would set up by hand."""
+    sweep = runs(case(), case().sweep.points())
+    assert np.allclose(sweep.times, [0.5, 0.55, 0.6, 0.65, 0.7])
+    viscosity, width = sweep.parameters[4]
+    alone = check(
+        CASE | {"equation": CASE["equation"] | {"viscosity": viscosity}, "initial": CASE["initial"] | {"width": width}},
+        "alone",
+        Path(),
+    )
+    equation, grid = alone.build_equation(), alone.grid.grid()
+    state = alone.initial.state(equation, grid, (0,), 0)
+    simulation = Simulation(equation, grid, "ssp-rk2", 0.01, state, start=0.5)
+    simulation.run(20)
+    assert np.array_equal(sweep.state(4)[0], state[0].astype(np.float32))
+    assert np.array_equal(sweep.state(4)[-1], simulation.state[0].astype(np.float32))
+    assert sweep.about["equation"]["name"] == "burgers" and "viscosity" not in sweep.about["equation"]
+    assert sweep.about["initial"] == {"kind": "gaussian", "amplitude": 1.0, "centre": 0.5}
+    assert sweep.nearest(np.array([0.09, 0.16])) == 4
+
+
+def test_runs_are_kept_one_by_one():
+    """A finer grid makes the runs that a coarser one lacks, and an interrupted sweep those that are missing."""
+    coarse = runs(case(), case().sweep.points())
+    before = {f: f.stat().st_mtime_ns for f in coarse.files}
+    coarse.files[2].unlink()
+    made = []
+    finer = runs(case(counts=[2, 5]), case(counts=[2, 5]).sweep.points(), lambda *p: made.append(p[:2]))
+    assert set(coarse.files) < set(finer.files) and len(finer) == 10
+    assert made == [(n, 10) for n in (6, 7, 8, 9, 10)]
+    kept = [f for i, f in enumerate(coarse.files) if i != 2]
+    assert all(f.stat().st_mtime_ns == before[f] for f in kept)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_run_that_fails_says_which_it_was():
+    wild = check(
+        CASE | {"time": CASE["time"] | {"step": 0.05}, "sweep": CASE["sweep"] | {"counts": [2, 2]}}, "", Path()
+    )
+    wild = wild.model_copy(
+        update={"equation": wild.equation, "initial": wild.initial.model_copy(update={"amplitude": 1e5})}
+    )
+    with pytest.raises(BlowUp, match="'width'"):
+        runs(wild, wild.sweep.points())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"parameters": {"initial.widht": [1, 2]}, "counts": [2]}, "'widht' is not known; did you mean 'width'?"),
+        ({"parameters": {"grid.shape": [1, 2]}, "counts": [2]}, "expected initial.KEY or equation.KEY"),
+        ({"parameters": {"initial.width": [2, 1]}, "counts": [2]}, "the first number must be the smaller one"),
+        ({"parameters": {"initial.width": [-1, 1]}, "counts": [2]}, "sweep.parameters: width: "),
+        ({"parameters": {"initial.kind": [1, 2]}, "counts": [2]}, "sweep.parameters.initial.kind: 'kind'"),
+        ({"parameters": {}, "counts": [2]}, "sweep.parameters: "),
+        ({"parameters": {"initial.width": "wide"}, "counts": [2]}, "sweep.parameters.initial.width: "),
+        ({"counts": []}, "sweep.counts: missing"),
+        ({"counts": [2]}, "sweep.counts: needs one number for each of 2 parameters, found 1"),
+        ({"counts": [1, 2]}, "sweep.counts.0: "),
+        ({"counts": [10**9, 10**9]}, "sweep: more than 10000 runs"),
+        ({"design": "latin-hypercube"}, "sweep.runs: missing"),
+        ({"design": "sobol"}, "sweep.design: "),
+        ({"test_cuonts": [2, 2]}, "did you mean 'test_counts'?"),
+    ],
+)
+def test_a_bad_sweep_is_named(change, expected, tmp_path, capsys):
+    """Exit code 2, and the mistake by its key."""
+    file = tmp_path / "case.toml"
+    file.write_text(tomli_w.dumps(CASE | {"sweep": CASE["sweep"] | change}))
+    assert cli.execute(["data", str(file)]) == cli.MISTAKE
+    assert expected in capsys.readouterr().err
+
+
+def test_all_mistakes_of_a_sweep_at_once():
+    with pytest.raises(CaseError) as caught:
+        case(parameters={"initial.widht": [1, 2], "equation.nu": [3, 4]}, seed=-1)
+    assert len(caught.value.mistakes) == 1  # the seed
+    with pytest.raises(CaseError) as caught:
+        case(parameters={"initial.widht": [1, 2], "equation.nu": [3, 4]})
+    assert len(caught.value.mistakes) == 2
