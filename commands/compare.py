@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict, average_cells
+from subgrid.ingest.sweep import runs
 from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, CompareRow, multiple
 from subgrid.solver.closure import ClosureError
@@ -25,6 +26,7 @@ from .prepare import Prepared, prepare
 from .progress import Bars, interruptible
 
 FINER_GRID = "finer grid"
+NEAREST = "nearest training run"
 FRAMES = 40
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
@@ -67,6 +69,8 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
             _write(prepared, rows, truth, out, command)
             if asked.is_set():
                 raise KeyboardInterrupt
+        if case.sweep is not None:
+            rows.append(_nearest_row(prepared, bars))
         if case.compare.finer_grid and prepared.equation.kind != "particles":
             rows.append(_finer_row(prepared, rows, bars, asked.is_set))
     result = _write(prepared, rows, truth, out, command)
@@ -149,6 +153,17 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
     row.seconds_per_time = sum(simulation.seconds.values()) / span
     row.calls = sum(c.calls for c in simulation.closures)
     row.skips = sum(c.skips for c in simulation.closures)
+    return row
+
+
+def _nearest_row(prepared: Prepared, bars: Bars) -> Row:
+    """The run of the sweep whose parameters are nearest to the case's: a look-up, which costs nothing."""
+    case = prepared.case
+    assert case.sweep is not None
+    nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
+    states = runs(case, nearest[None], bars).state(0)[:, None].astype(np.float64)
+    row = Row(NEAREST, "other", np.repeat(states, case.ensemble.members, axis=1))
+    row.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
     return row
 
 

@@ -79,11 +79,6 @@ class Sweep:
         """(run, time, field, *grid)."""
         return np.stack([self.state(i) for i in range(len(self))])
 
-    def nearest(self, point: NDArray) -> int:
-        """The run nearest to a point, in units of the ranges."""
-        distance = (self.parameters - point) / (self.ranges[:, 1] - self.ranges[:, 0])
-        return int(np.argmin((distance**2).sum(axis=1)))
-
 
 def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
     """The runs of a case at points (run, parameter) of its sweep, made by as many threads as there are cores.
@@ -108,7 +103,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    about = request(case)
+    about = request(case) | {"fields": [f.name for f in case.build_equation().fields]}
     for name in case.sweep.parameters:
         table, _, key = name.partition(".")
         about[table] = {k: v for k, v in about[table].items() if k != key}

@@ -296,6 +296,11 @@ class SweepTable(Table):
         """Parameters of the test runs, (run, parameter); none without test_counts."""
         return self._grid(self.test_counts) if self.test_counts else np.empty((0, len(self.parameters)))
 
+    def nearest(self, point: NDArray) -> int:
+        """The training run nearest to a point, in units of the ranges."""
+        low, high = np.array(list(self.parameters.values())).T
+        return int(np.argmin((((self.points() - point) / (high - low)) ** 2).sum(axis=1)))
+
     def values(self, point: NDArray) -> dict[str, float]:
         """A point by the names of its parameters."""
         return dict(zip(self.parameters, map(float, point), strict=True))
@@ -365,6 +370,13 @@ class Case(Table):
     def build_equation(self) -> Equation:
         """The equation with its parameters; validated when the case was."""
         return EQUATIONS[self.equation["name"]](**{k: v for k, v in self.equation.items() if k != "name"})
+
+    def parameters(self) -> NDArray[np.float64]:
+        """The case's own values of what [sweep] varies."""
+        assert self.sweep
+        tables: dict[str, Any] = {"initial": self.initial, "equation": self.build_equation()}
+        names = [name.partition(".") for name in self.sweep.parameters]
+        return np.array([getattr(tables[table], key) for table, _, key in names], dtype=np.float64)
 
     def varied(self, values: dict[str, float]) -> Case:
         """The case with other numbers in [initial] and [equation], named as in [sweep]. Raises ValidationError."""

@@ -63,7 +63,8 @@ def test_a_run_is_the_cases_own_with_the_parameters_put_in():
     assert np.array_equal(sweep.state(4)[-1], simulation.state[0].astype(np.float32))
     assert sweep.about["equation"]["name"] == "burgers" and "viscosity" not in sweep.about["equation"]
     assert sweep.about["initial"] == {"kind": "gaussian", "amplitude": 1.0, "centre": 0.5}
-    assert sweep.nearest(np.array([0.09, 0.16])) == 4
+    assert case().sweep.nearest(np.array([0.09, 0.16])) == 4
+    assert case().parameters().tolist() == [0.05, 0.1]
 
 
 def test_runs_are_kept_one_by_one():

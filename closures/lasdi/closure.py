@@ -1,0 +1,173 @@
+"""The closure `lasdi`: a trained reduced-order model that answers with the states of the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from subgrid.solver.closure import Closure, ClosureError, Leap, Memory, Problem, View
+
+from ..regression.closure import SHIPPED, locate
+
+if TYPE_CHECKING:
+    from subgrid.ingest.sweep import Sweep
+
+    from .model import LatentModel
+
+
+class Lasdi(Closure):
+    """dz/dt = [1, z] Xi(mu), u = D(z): latent-space dynamics, in place of the solver's steps.
+
+    Called at the first step, it encodes the state, carries the latents to the end of the span it was trained on, exactly, and
+    leaps over all of it, with a state every `every` steps of the case (so output.every must be a multiple of them).
+
+    weights: a .safetensors file (relative to the case file) or the name of one that ships; without it, the first
+    shipped file that fits. stages: decoders to use, all by default. extrapolate: also take parameters outside the
+    training box, and go on beyond the trained span, from the state reached there. reach: how far latents may leave the box
+    that those of the training runs fill, in units of its widths, before the dynamics counts as unstable.
+
+    Raises ClosureError if the weights are for another closure, equation, grid, initial state, or fixed parameters, or if
+    the run's parameters lie outside the training box.
+    """
+
+    kind: ClassVar[str] = "other"
+    learns_from: ClassVar[str] = "sweep"
+    weights: str | None = None
+    stages: int | None = Field(None, ge=1)
+    extrapolate: bool = False
+    reach: float = Field(3.0, gt=0)
+    _model: LatentModel = PrivateAttr()
+    _parameters: np.ndarray = PrivateAttr()
+    _problem: Problem = PrivateAttr()
+
+    def start(self, problem: Problem) -> Memory:
+        model = self._find(problem)
+        if self.stages is not None and self.stages > 1 + len(model.stages):
+            raise ClosureError(f"lasdi: the weights have {1 + len(model.stages)} stages, not {self.stages}")
+        found = parameters_of(problem)
+        parameters = np.array([found[name] for name in model.names])
+        for name, value, (low, high) in zip(model.names, parameters, model.ranges, strict=True):
+            slack = 1e-9 * (high - low)
+            if not self.extrapolate and not low - slack <= value <= high + slack:
+                raise ClosureError(
+                    f"lasdi: {name} = {value:g} lies outside [{low:g}, {high:g}], where it was trained. "
+                    "Remedy: train over a wider sweep, or extrapolate = true"
+                )
+        self._model, self._parameters, self._problem = model, parameters[None], problem
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
+        from .dynamics import fastest_growth
+
+        problem, model = self._problem, self._model
+        interval = problem.every * problem.step
+        span = model.about["span"]
+        count = int((problem.start + span - view.time) / interval + 1e-6)
+        if count < 1:
+            if not self.extrapolate:
+                raise ClosureError(
+                    f"lasdi: trained over a time of {span:g}, which is over at t = {view.time:g}. "
+                    "Remedy: an earlier time.end, or extrapolate = true"
+                )
+            count = max(1, int(span / interval + 1e-6))
+        state = view.torch().cpu()
+        members = len(state)
+        z = model.latents(state.reshape(members, -1), np.repeat(self._parameters, members, 0), interval, count + 1)
+        if not model.escape(z) <= self.reach:
+            growth = fastest_growth(model.coefficients(self._parameters))
+            raise ClosureError(
+                f"lasdi: the latent dynamics at {dict(zip(model.names, self._parameters[0].tolist(), strict=True))} is "
+                f"unstable: eigenvalue {growth:.4g} over a time of {count * interval:g}. Remedy: other weights"
+            )
+        states = model.decode(z[:, 1:].transpose(0, 1), self.stages).reshape(count, *state.shape)
+        steps = view.step + problem.every * np.arange(1, count + 1)
+        return Leap(states.numpy(), problem.start + problem.step * steps), memory
+
+    def _find(self, problem: Problem) -> LatentModel:
+        from .model import LatentModel
+
+        def load(path: Path) -> LatentModel:
+            try:
+                return LatentModel.load(path)
+            except ValueError as error:
+                raise ClosureError(f"lasdi: {error}") from None
+
+        if self.weights is not None:
+            try:
+                path = locate(self.weights, problem.folder)
+            except ValueError as error:
+                raise ClosureError(f"lasdi: {error}") from None
+            model = load(path)
+            if mismatch := _mismatch(model.about, problem):
+                raise ClosureError(f"lasdi: {path.name} {mismatch}. Remedy: train for this case")
+            return model
+        for path in sorted(SHIPPED.glob("*-lasdi.safetensors")):
+            model = load(path)
+            if not _mismatch(model.about, problem):
+                return model
+        raise ClosureError(
+            f"lasdi: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. Remedy: "
+            "`subgrid train CASE --closure lasdi`, then weights = the file it writes"
+        )
+
+    @staticmethod
+    def train(
+        options: dict[str, Any],
+        sweep: Sweep,
+        target: Path,
+        work: Path,
+        folder: Path,
+        origin: dict[str, str],
+        progress: Callable[[int, int, dict[str, float]], None],
+    ) -> dict[str, float]:
+        """Fit the model to the runs and write its weights; returns its scores. See `training.fit`.
+
+        Raises ValueError for options that training does not have.
+        """
+        from pydantic import ValidationError
+
+        from .training import TrainingOptions, fit
+
+        try:
+            chosen = TrainingOptions(**options)
+        except ValidationError as error:
+            lines = [f"train.lasdi.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ValueError("; ".join(lines)) from None
+        model = fit(sweep, chosen, work, progress)
+        model.about |= origin
+        model.save(target)
+        return model.about["scores"]
+
+
+def parameters_of(problem: Problem) -> dict[str, Any]:
+    """All that is set in [initial] and [equation], by the names that [sweep] uses."""
+    equation = problem.equation.model_dump(mode="json")
+    return {f"initial.{k}": v for k, v in problem.initial.items()} | {f"equation.{k}": v for k, v in equation.items()}
+
+
+def _mismatch(about: dict[str, Any], problem: Problem) -> str | None:
+    """How the weights and the problem differ, by name."""
+    if about["equation"]["name"] != problem.equation.name:
+        return f"is for the equation {about['equation']['name']}, the case has {problem.equation.name}"
+    if list(problem.grid.shape) != about["shape"]:
+        return f"is for the shape {about['shape']}, the case has {list(problem.grid.shape)}"
+    for name, default in (("length", None), ("origin", [0.0] * len(problem.grid.shape))):
+        made, found = about["grid"].get(name, default), list(getattr(problem.grid, name))
+        if not np.allclose(made, found):
+            return f"is for the {name} {made}, the case has {found}"
+    if not problem.initial:
+        return "needs to know how the run began, which only a run of a case says"
+    found = parameters_of(problem)
+    made = {f"initial.{k}": v for k, v in about["initial"].items()}
+    made |= {f"equation.{k}": v for k, v in about["equation"].items() if k != "name"}
+    swept = {name for name, _ in about["parameters"]}
+    if missing := swept - set(found):
+        return f"varies {', '.join(sorted(missing))}, which the case does not have"
+    for name in sorted(made.keys() | (found.keys() - swept)):
+        if name not in swept and made.get(name) != found.get(name):
+            return f"is for {name} = {made.get(name)!r}, the case has {found.get(name)!r}"
+    return None

@@ -1,0 +1,149 @@
+"""Affine latent dynamics whose coefficients are polynomials of the parameters.
+
+    dz/dt = [1, z] Xi(mu),    Xi(mu) = sum_k p_k(mu) Xi_k,
+
+z (run, time, latent), Xi (run, 1 + latent, latent), p_k the monomials up to a degree in the scaled parameters. One least-squares
+fit over all runs finds the Xi_k. Fitted run by run, nearly collinear latents leave coefficients undetermined, and those
+are no smooth function of the parameters: an unseen parameter then has none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def monomials(scaled: Tensor, degree: int) -> Tensor:
+    """All products of at most `degree` of the parameters, (run, term); the first is 1."""
+    terms = [torch.ones_like(scaled[:, 0])]
+    for order in range(1, degree + 1):
+        for chosen in itertools.combinations_with_replacement(range(scaled.shape[1]), order):
+            terms.append(scaled[:, list(chosen)].prod(dim=1))
+    return torch.stack(terms, dim=1)
+
+
+def affine(z: Tensor) -> Tensor:
+    """[1, z]."""
+    return torch.cat([torch.ones_like(z[..., :1]), z], dim=-1)
+
+
+def fit(z: Tensor, rate: Tensor, terms: Tensor, ridge: float = 1e-8) -> Tensor:
+    """The Xi_k, (term, 1 + latent, latent), that minimise sum |rate - [1, z] Xi(mu)|^2 over all runs and times.
+
+    By the normal equations in double precision, scaled to a unit diagonal, with a small ridge; gradients flow through.
+    """
+    library, rate, terms = affine(z.double()), rate.double(), terms.double()
+    gram = library.transpose(1, 2) @ library
+    side = library.transpose(1, 2) @ rate
+    count, size, latent = terms.shape[1], library.shape[2], rate.shape[2]
+    matrix = torch.einsum("ra,rb,rij->aibj", terms, terms, gram).reshape(count * size, count * size)
+    right = torch.einsum("ra,rij->aij", terms, side).reshape(count * size, latent)
+    scale = matrix.diagonal().clamp_min(1e-30).rsqrt()
+    matrix = scale[:, None] * matrix * scale + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    solution = torch.linalg.solve(matrix, scale[:, None] * right)
+    return (scale[:, None] * solution).reshape(count, size, latent)
+
+
+def at(xi: Tensor, terms: Tensor) -> Tensor:
+    """Xi(mu) of each run, (run, 1 + latent, latent)."""
+    return torch.einsum("ra,aij->rij", terms.double(), xi)
+
+
+def _generator(coefficients: Tensor) -> Tensor:
+    """M of d[1, z]/dt = [1, z] M."""
+    return torch.cat([torch.zeros_like(coefficients[..., :1]), coefficients], dim=-1)
+
+
+def trajectories(start: Tensor, coefficients: Tensor, step: float, count: int) -> Tensor:
+    """z at 0, step, ..., (count - 1) step, exactly: (run, time, latent), by exponentials of M step, doubled."""
+    power = torch.linalg.matrix_exp(_generator(coefficients) * step)
+    found = affine(start.double())[:, None]
+    while found.shape[1] < count:
+        found = torch.cat([found, found @ power], dim=1)
+        power = power @ power
+    return found[:, :count, 1:]
+
+
+def fastest_growth(coefficients: Tensor) -> complex:
+    """The eigenvalue of the linear part with the largest real part, over all runs."""
+    values = torch.linalg.eigvals(coefficients[..., 1:, :]).reshape(-1)
+    return complex(values[values.real.argmax()])
+
+
+def derivative(values: Tensor, step: float) -> Tensor:
+    """d/dt along axis 1 by differences of fourth order, one-sided at the ends; second order below five times."""
+    count = values.shape[1]
+    if count < 5:
+        return torch.gradient(values, spacing=step, dim=1, edge_order=min(2, count - 1))[0]
+    inner = (values[:, :-4] - 8 * values[:, 1:-3] + 8 * values[:, 3:-1] - values[:, 4:]) / (12 * step)
+    first = torch.tensor([-25.0, 48.0, -36.0, 16.0, -3.0], dtype=values.dtype) / (12 * step)
+    second = torch.tensor([-3.0, -10.0, 18.0, -6.0, 1.0], dtype=values.dtype) / (12 * step)
+    ends = [torch.einsum("i,ri...->r...", w, values[:, :5]) for w in (first, second)]
+    turned = values.flip(1)[:, :5]
+    ends += [-torch.einsum("i,ri...->r...", w, turned) for w in (second, first)]
+    return torch.cat([torch.stack(ends[:2], 1), inner, torch.stack(ends[2:], 1)], dim=1)
+
+
+@dataclass
+class Spread:
+    """Gaussian processes over the parameters, one per coefficient, on what Xi(mu) leaves out run by run.
+
+    scaled (run, parameter), residual (run, coefficient); kernel: (coefficient, 2 + parameter), the logarithms of variance,
+    noise and lengths of  variance exp(-|d / lengths|^2 / 2) + noise.
+    """
+
+    scaled: Tensor
+    residual: Tensor
+    kernel: Tensor
+
+    @classmethod
+    def fit(cls, z: Tensor, rate: Tensor, coefficients: Tensor, scaled: Tensor, ridge: float = 1e-3) -> Spread:
+        """Residual coefficients by a ridge regression per run, in latents of unit variance; kernels by scikit-learn."""
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+        library = affine(z.double())
+        left = rate.double() - library @ coefficients
+        scale = library.square().mean(dim=(0, 1)).rsqrt()
+        scaled_library = library * scale
+        gram = scaled_library.transpose(1, 2) @ scaled_library / z.shape[1]
+        gram = gram + ridge * torch.eye(gram.shape[1], dtype=gram.dtype)
+        found = torch.linalg.solve(gram, scaled_library.transpose(1, 2) @ left / z.shape[1]) * scale[:, None]
+        residual = found.reshape(len(found), -1)
+        kernels = []
+        for column in residual.T:
+            unit = float(column.std()) or 1.0
+            kernel = ConstantKernel(1.0, (1e-3, 1e3)) * RBF([1.0] * scaled.shape[1], (0.1, 20.0))
+            kernel = kernel + WhiteKernel(0.1, (1e-6, 10.0))
+            process = GaussianProcessRegressor(kernel, alpha=0.0, n_restarts_optimizer=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                process.fit(scaled.numpy(), column.numpy() / unit)
+            parts = process.kernel_.get_params()
+            lengths = torch.as_tensor(parts["k1__k2__length_scale"], dtype=torch.float64).reshape(-1)
+            levels = torch.tensor([parts["k1__k1__constant_value"], parts["k2__noise_level"]], dtype=torch.float64)
+            kernels.append(torch.cat([torch.log(levels * unit**2), torch.log(lengths)]))
+        return cls(scaled.double(), residual, torch.stack(kernels))
+
+    def at(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the residual coefficients, (point, coefficient)."""
+        variance, noise = self.kernel[:, 0].exp(), self.kernel[:, 1].exp()
+        inverse = (-self.kernel[:, 2:]).exp()
+
+        def covariance(a: Tensor, b: Tensor) -> Tensor:
+            difference = (a[:, None] - b)[None] * inverse[:, None, None]
+            return variance[:, None, None] * torch.exp(-0.5 * difference.square().sum(-1))
+
+        eye = torch.eye(len(self.scaled), dtype=torch.float64)
+        known = covariance(self.scaled, self.scaled) + noise[:, None, None] * eye
+        cross = covariance(scaled.double(), self.scaled)
+        weights = torch.linalg.solve(known, cross.transpose(1, 2))
+        mean = torch.einsum("cxp,xc->pc", weights, self.residual)
+        reduced = variance[:, None] - torch.einsum("cpx,cxp->cp", cross, weights)
+        return mean, (reduced.clamp_min(0) + noise[:, None]).sqrt().T

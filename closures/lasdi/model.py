@@ -1,0 +1,186 @@
+"""The trained reduced-order model: encode a state, carry its latents through time, decode them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import weights_file
+from . import dynamics
+from .basis import Basis
+from .networks import Perceptron, StageDecoder
+
+
+@dataclass
+class Stage:
+    """One more decoder: scale times what it makes of the latents, which it is given as (z - centre) / deviation."""
+
+    decoder: StageDecoder
+    scale: float
+
+
+@dataclass
+class LatentModel:
+    """u(t; mu) ~ mean + scale modes [D_1(z) + s_2 D_2(z) + ...],  dz/dt = [1, z] Xi(mu),  z(0) = E(u(0)).
+
+    States are (..., point), the fields and the grid in one axis; parameters (run, parameter), in the case's units.
+    `about` says what the model is for, and goes into the header of its weights.
+    """
+
+    basis: Basis
+    encoder: Perceptron
+    decoder: Perceptron
+    stages: list[Stage]
+    xi: Tensor
+    low: Tensor  # of the latents of the training runs
+    high: Tensor
+    centre: Tensor
+    deviation: Tensor
+    spread: dynamics.Spread | None
+    about: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters, in their order."""
+        return [name for name, _ in self.about["parameters"]]
+
+    @property
+    def ranges(self) -> NDArray[np.float64]:
+        """(low, high) of each parameter in training."""
+        return np.array([limits for _, limits in self.about["parameters"]])
+
+    def scaled(self, parameters: NDArray) -> Tensor:
+        """Parameters in units of their ranges, (-1, 1) in training."""
+        low, high = self.ranges.T
+        return torch.from_numpy(2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1)
+
+    def coefficients(self, parameters: NDArray) -> Tensor:
+        """Xi(mu), (run, 1 + latent, latent)."""
+        return dynamics.at(self.xi, dynamics.monomials(self.scaled(parameters), self.about["options"]["degree"]))
+
+    @torch.inference_mode()
+    def encode(self, states: Tensor) -> Tensor:
+        return self.encoder(self.basis.coefficients(states.float()))
+
+    @torch.inference_mode()
+    def decode(self, z: Tensor, stages: int | None = None) -> Tensor:
+        """States of latents, by the first `stages` decoders, or by all."""
+        return self.basis.states(self.decoded(z, stages))
+
+    def decoded(self, z: Tensor, stages: int | None = None) -> Tensor:
+        """The same in coefficients of the basis."""
+        found = self.decoder(z.float())
+        further = self.stages if stages is None else self.stages[: max(0, stages - 1)]
+        scaled = self.normalised(z) if further else z
+        for stage in further:
+            found = found + stage.scale * stage.decoder(scaled)
+        return found
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """Latents as the decoders of further stages are given them."""
+        return ((z - self.centre) / self.deviation).float()
+
+    @torch.inference_mode()
+    def latents(self, states: Tensor, parameters: NDArray, step: float, count: int) -> Tensor:
+        """z at 0, step, ..., (count - 1) step from states (run, point): (run, time, latent)."""
+        return dynamics.trajectories(self.encode(states), self.coefficients(parameters), step, count)
+
+    def predict(
+        self, states: Tensor, parameters: NDArray, step: float, count: int, stages: int | None = None
+    ) -> Tensor:
+        """States (run, time, point) at 0, step, ..., (count - 1) step."""
+        return self.decode(self.latents(states, parameters, step, count), stages)
+
+    @torch.inference_mode()
+    def predict_std(
+        self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
+    ) -> Tensor:
+        """Standard deviation (run, time, point) of states decoded from `samples` draws of the latent dynamics.
+
+        The coefficients are drawn as Xi(mu) plus what the Gaussian processes give for the residual of a run; latents are
+        kept within the box that the training runs fill, widened on each side by its width.
+        """
+        if self.spread is None:
+            raise ValueError("this model was trained without its spread. Remedy: spread = true under [train.lasdi]")
+        mean, deviation = self.spread.at(self.scaled(parameters))
+        generator = torch.Generator().manual_seed(seed)
+        start, known = self.encode(states), self.coefficients(parameters)
+        width = self.high - self.low
+        first = second = torch.zeros(())
+        for _ in range(samples):
+            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+            drawn = known + (mean + deviation * noise).reshape(known.shape)
+            z = dynamics.trajectories(start, drawn, step, count)
+            states_drawn = self.decode(torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width))
+            first, second = first + states_drawn, second + states_drawn.square()
+        return (second / samples - (first / samples).square()).clamp_min(0).sqrt() * (samples / (samples - 1)) ** 0.5
+
+    def escape(self, z: Tensor) -> float:
+        """How far latents leave the box that the training runs fill, in units of its widths; inf if not finite."""
+        if not torch.isfinite(z).all():
+            return float("inf")
+        width = self.high - self.low
+        return float(torch.maximum((z - self.high) / width, (self.low - z) / width).amax().clamp_min(0))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights: equal models give equal bytes."""
+        tensors = {
+            "basis.mean": self.basis.mean,
+            "basis.modes": self.basis.modes,
+            "dynamics.xi": self.xi,
+            "latent.low": self.low,
+            "latent.high": self.high,
+            "latent.centre": self.centre,
+            "latent.deviation": self.deviation,
+        }
+        networks = {"encoder": self.encoder, "decoder": self.decoder}
+        networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(self.stages)}
+        for prefix, network in networks.items():
+            tensors |= {f"{prefix}.{name}": value for name, value in network.state_dict().items()}
+        if self.spread is not None:
+            tensors |= {f"spread.{name}": getattr(self.spread, name) for name in ("scaled", "residual", "kernel")}
+        normalisation = {"scale": self.basis.scale, "stages": [stage.scale for stage in self.stages]}
+        arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+        weights_file.save(path, arrays, self.about | {"closure": "lasdi", "normalisation": normalisation})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LatentModel:
+        """Read what `save` wrote. Raises FileNotFoundError, and ValueError for other files."""
+        arrays, header = weights_file.load(path)
+        if header["closure"] != "lasdi":
+            raise ValueError(f"{Path(path).name} is for the closure {header['closure']}, not for lasdi")
+        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        options = header["options"]
+        normalisation = header.pop("normalisation")
+        widths = (tensors["basis.modes"].shape[1], *options["widths"], options["latent"])
+        encoder, decoder = Perceptron(widths), Perceptron(widths[::-1])
+        stages = []
+        stage_widths = (options["latent"], *options["stage_widths"], widths[0])
+        for scale in normalisation["stages"]:
+            stages.append(Stage(StageDecoder(stage_widths, options["stage_first"], options["stage_kappa"]), scale))
+        networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
+        networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
+        for prefix, network in networks.items():
+            network.load_state_dict(
+                {n.removeprefix(f"{prefix}."): v for n, v in tensors.items() if n.startswith(f"{prefix}.")}
+            )
+        spread = None
+        if "spread.kernel" in tensors:
+            spread = dynamics.Spread(*(tensors[f"spread.{name}"] for name in ("scaled", "residual", "kernel")))
+        return cls(
+            Basis(tensors["basis.mean"], tensors["basis.modes"], normalisation["scale"]),
+            encoder,
+            decoder,
+            stages,
+            tensors["dynamics.xi"],
+            *(tensors[f"latent.{name}"] for name in ("low", "high", "centre", "deviation")),
+            spread,
+            header,
+        )
