@@ -35,8 +35,9 @@ def train(
             raise ValueError(f"{path}: training {closure} needs the table [sweep]")
         if objective != "one-step" or unroll is not None:
             raise ValueError(f"--objective and --unroll are not for {closure}. Remedy: leave them out")
+        points = case.sweep.points()
         case = with_step(case)
-        data = runs(case, case.sweep.points(), bars)
+        data = runs(case, points, bars)
         key = hashlib.sha256("".join(file.stem for file in data.files).encode()).hexdigest()[:20]
     else:
         if case.training is None or case.reference is None:

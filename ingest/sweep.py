@@ -1,8 +1,8 @@
 """Runs of a case's own model over the parameters of [sweep], kept on disk one by one.
 
-A run is a file in the folder `sweep` of the cache, named by the hash of all it depends on, so a finer grid of parameters
-finds the runs of a coarser one, and an interrupted sweep goes on with those that are missing. It holds `state`
-(time, field, *grid) in single precision, `time`, and `request`, what was asked for.
+A run is a file in the folder `sweep` of the cache, named by the hash of all it depends on, so a finer grid of
+parameters finds the runs of a coarser one, and an interrupted sweep goes on with those that are missing. It holds
+`state` (time, field, *grid) in single precision, `time`, and `request`, what was asked for.
 """
 
 from __future__ import annotations

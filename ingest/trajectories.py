@@ -74,8 +74,8 @@ class Request:
 def described(initial: InitialState) -> dict[str, Any]:
     """The table [initial] as plain data; of a file its content counts, wherever it lies."""
     data = initial.model_dump(mode="json", exclude_none=True)
-    if initial.kind == "file":
-        path = Path(initial.path)
+    if "path" in data:
+        path = Path(data["path"])
         data |= {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     return data
 

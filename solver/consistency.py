@@ -298,8 +298,8 @@ def _sweep(p: Parts) -> Iterator[str]:
             return
         small = p.grid and len(p.grid.points) in p.equation.dimensions and math.prod(p.grid.points) <= TRIED_POINTS
         if i < corners and small and p.grid:
-            grid = p.grid.grid()
-            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(m[1], grid, (0,), 0)))  # type: ignore
+            made.append(p.grid.grid())  # type: ignore[arg-type]
+            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(*m[1:], (0,), 0)))  # type: ignore
             yield from (f"{fault}, at {values}" for fault in faulty)
             if faulty:
                 return

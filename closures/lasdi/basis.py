@@ -2,8 +2,8 @@
 
     u ~ mean + scale modes c,    |u - u_hat|^2 = |u - P u|^2 + scale^2 |c - c_hat|^2,
 
-P the projection, the mean of |c|^2 over the snapshots that made the basis 1. Losses and errors in the full space so are exact
-in terms of the coefficients c.
+P the projection, the mean of |c|^2 over the snapshots that made the basis 1. So losses and errors in the full space are
+exact in terms of the coefficients c.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Basis:
 
     @classmethod
     def fit(cls, snapshots: Tensor, most: int, energy: float) -> Basis:
-        """The leading modes of snapshots (snapshot, point): as many as leave out `energy` of the variance, at most `most`.
+        """The leading modes of snapshots (snapshot, point): as many as leave out `energy`, at most so many.
 
         Eigenvectors of the Gram matrix, in double precision: singular values are good down to 1e-8 of the largest.
         """

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 class Lasdi(Closure):
     """dz/dt = [1, z] Xi(mu), u = D(z): latent-space dynamics, in place of the solver's steps.
 
-    Called at the first step, it encodes the state, carries the latents to the end of the span it was trained on, exactly, and
-    leaps over all of it, with a state every `every` steps of the case (so output.every must be a multiple of them).
+    Called at the first step, it encodes the state, carries the latents exactly to the end of the span it was trained
+    on, and leaps over all of it, with a state every `every` steps of the case (so output.every must be a multiple of
+    them).
 
     weights: a .safetensors file (relative to the case file) or the name of one that ships; without it, the first
     shipped file that fits. stages: decoders to use, all by default. extrapolate: also take parameters outside the
-    training box, and go on beyond the trained span, from the state reached there. reach: how far latents may leave the box
-    that those of the training runs fill, in units of its widths, before the dynamics counts as unstable.
+    training box, and go on beyond the trained span, from the state reached there. reach: how far latents may leave the
+    box that those of the training runs fill, in units of its widths, before the dynamics counts as unstable.
 
-    Raises ClosureError if the weights are for another closure, equation, grid, initial state, or fixed parameters, or if
-    the run's parameters lie outside the training box.
+    Raises ClosureError if the weights are for another closure, equation, grid, initial state, or fixed parameters, or
+    if the run's parameters lie outside the training box.
     """
 
     kind: ClassVar[str] = "other"
@@ -110,8 +111,8 @@ class Lasdi(Closure):
             if not _mismatch(model.about, problem):
                 return model
         raise ClosureError(
-            f"lasdi: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. Remedy: "
-            "`subgrid train CASE --closure lasdi`, then weights = the file it writes"
+            f"lasdi: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. "
+            "Remedy: `subgrid train CASE --closure lasdi`, then weights = the file it writes"
         )
 
     @staticmethod
@@ -156,18 +157,18 @@ def _mismatch(about: dict[str, Any], problem: Problem) -> str | None:
     if list(problem.grid.shape) != about["shape"]:
         return f"is for the shape {about['shape']}, the case has {list(problem.grid.shape)}"
     for name, default in (("length", None), ("origin", [0.0] * len(problem.grid.shape))):
-        made, found = about["grid"].get(name, default), list(getattr(problem.grid, name))
-        if not np.allclose(made, found):
-            return f"is for the {name} {made}, the case has {found}"
+        made, has = about["grid"].get(name, default), list(getattr(problem.grid, name))
+        if not np.allclose(made, has):
+            return f"is for the {name} {made}, the case has {has}"
     if not problem.initial:
         return "needs to know how the run began, which only a run of a case says"
     found = parameters_of(problem)
-    made = {f"initial.{k}": v for k, v in about["initial"].items()}
-    made |= {f"equation.{k}": v for k, v in about["equation"].items() if k != "name"}
+    fixed = {f"initial.{k}": v for k, v in about["initial"].items()}
+    fixed |= {f"equation.{k}": v for k, v in about["equation"].items() if k != "name"}
     swept = {name for name, _ in about["parameters"]}
     if missing := swept - set(found):
         return f"varies {', '.join(sorted(missing))}, which the case does not have"
-    for name in sorted(made.keys() | (found.keys() - swept)):
-        if name not in swept and made.get(name) != found.get(name):
-            return f"is for {name} = {made.get(name)!r}, the case has {found.get(name)!r}"
+    for name in sorted(fixed.keys() | (found.keys() - swept)):
+        if name not in swept and fixed.get(name) != found.get(name):
+            return f"is for {name} = {fixed.get(name)!r}, the case has {found.get(name)!r}"
     return None

@@ -2,9 +2,9 @@
 
     dz/dt = [1, z] Xi(mu),    Xi(mu) = sum_k p_k(mu) Xi_k,
 
-z (run, time, latent), Xi (run, 1 + latent, latent), p_k the monomials up to a degree in the scaled parameters. One least-squares
-fit over all runs finds the Xi_k. Fitted run by run, nearly collinear latents leave coefficients undetermined, and those
-are no smooth function of the parameters: an unseen parameter then has none.
+z (run, time, latent), Xi (run, 1 + latent, latent), p_k the monomials up to a degree in the scaled parameters. One
+least-squares fit over all runs finds the Xi_k. Fitted run by run, nearly collinear latents leave coefficients
+undetermined, and those are no smooth function of the parameters: an unseen parameter then has none.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def derivative(values: Tensor, step: float) -> Tensor:
 class Spread:
     """Gaussian processes over the parameters, one per coefficient, on what Xi(mu) leaves out run by run.
 
-    scaled (run, parameter), residual (run, coefficient); kernel: (coefficient, 2 + parameter), the logarithms of variance,
-    noise and lengths of  variance exp(-|d / lengths|^2 / 2) + noise.
+    scaled (run, parameter), residual (run, coefficient); kernel: (coefficient, 2 + parameter), the logarithms of
+    variance, noise and lengths of  variance exp(-|d / lengths|^2 / 2) + noise.
     """
 
     scaled: Tensor
@@ -101,7 +101,7 @@ class Spread:
 
     @classmethod
     def fit(cls, z: Tensor, rate: Tensor, coefficients: Tensor, scaled: Tensor, ridge: float = 1e-3) -> Spread:
-        """Residual coefficients by a ridge regression per run, in latents of unit variance; kernels by scikit-learn."""
+        """Residual coefficients by ridge regressions, in latents of unit variance; kernels by scikit-learn."""
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning

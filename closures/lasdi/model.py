@@ -104,8 +104,8 @@ class LatentModel:
     ) -> Tensor:
         """Standard deviation (run, time, point) of states decoded from `samples` draws of the latent dynamics.
 
-        The coefficients are drawn as Xi(mu) plus what the Gaussian processes give for the residual of a run; latents are
-        kept within the box that the training runs fill, widened on each side by its width.
+        The coefficients are drawn as Xi(mu) plus what the Gaussian processes give for the residual of a run; latents
+        are kept within the box that the training runs fill, widened on each side by its width.
         """
         if self.spread is None:
             raise ValueError("this model was trained without its spread. Remedy: spread = true under [train.lasdi]")
@@ -140,7 +140,7 @@ class LatentModel:
             "latent.centre": self.centre,
             "latent.deviation": self.deviation,
         }
-        networks = {"encoder": self.encoder, "decoder": self.decoder}
+        networks: dict[str, nn.Module] = {"encoder": self.encoder, "decoder": self.decoder}
         networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(self.stages)}
         for prefix, network in networks.items():
             tensors |= {f"{prefix}.{name}": value for name, value in network.state_dict().items()}
@@ -160,7 +160,7 @@ class LatentModel:
         options = header["options"]
         normalisation = header.pop("normalisation")
         widths = (tensors["basis.modes"].shape[1], *options["widths"], options["latent"])
-        encoder, decoder = Perceptron(widths), Perceptron(widths[::-1])
+        encoder, decoder = Perceptron(widths, 1.0), Perceptron(widths[::-1], 1.0)
         stages = []
         stage_widths = (options["latent"], *options["stage_widths"], widths[0])
         for scale in normalisation["stages"]:
@@ -180,7 +180,10 @@ class LatentModel:
             decoder,
             stages,
             tensors["dynamics.xi"],
-            *(tensors[f"latent.{name}"] for name in ("low", "high", "centre", "deviation")),
+            tensors["latent.low"],
+            tensors["latent.high"],
+            tensors["latent.centre"],
+            tensors["latent.deviation"],
             spread,
             header,
         )

@@ -1,4 +1,4 @@
-"""Train the reduced-order model: basis, autoencoder with its latent dynamics, then one stage after another; resumable."""
+"""Train the reduced-order model: basis, autoencoder with its latent dynamics, then stage after stage; resumable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +33,9 @@ class TrainingOptions(BaseModel):
         <|c - D(E(c))|^2> + dynamics_weight <|dz/dt - [1, z] Xi|^2> / <|dz/dt|^2>
         + trajectory_weight <|c - D(z~)|^2> + coefficient_weight <|Xi|^2>
 
-    over every `stride`-th snapshot of every run, with another offset at each step; z~ is the latent trajectory predicted
-    from the run's first state, dz/dt the encoder's derivative along dc/dt, and Xi the joint fit to the batch. A further stage
-    minimises the mean square of what the stages before it leave along z~.
+    over every `stride`-th snapshot of every run, with another offset at each step; z~ is the latent trajectory
+    predicted from the run's first state, dz/dt the encoder's derivative along dc/dt, and Xi the joint fit to the batch.
+    A further stage minimises the mean square of what the stages before it leave along z~.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -106,7 +105,8 @@ class Training:
         widths = (data.c.shape[-1], *options.widths, options.latent)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            self.encoder, self.decoder = Perceptron(widths), Perceptron(widths[::-1])
+            self.encoder = Perceptron(widths, 1.0)
+            self.decoder = Perceptron(widths[::-1], float(options.latent), 0.1)
             stage_widths = (options.latent, *options.stage_widths, widths[0])
             self.further = [
                 StageDecoder(stage_widths, options.stage_first, options.stage_kappa) for _ in range(options.stages - 1)
@@ -311,8 +311,9 @@ def fit(
 ) -> LatentModel:
     """The reduced-order model of finished runs.
 
-    Batches are drawn by a counter-based generator, so a training that is cut off goes on from `directory`/last.safetensors and
-    ends with the same weights bit for bit, on the same machine and thread count; asked for more stages, it adds them.
+    Batches are drawn by a counter-based generator, so a training that is cut off goes on from
+    `directory`/last.safetensors and ends with the same weights bit for bit, on the same machine and thread count; asked
+    for more stages, it adds them.
 
     Raises ValueError for too few runs, unstable latent dynamics, or a directory that holds another training;
     FloatingPointError if the loss is no longer finite.

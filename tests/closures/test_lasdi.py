@@ -134,7 +134,7 @@ def test_errors_in_the_basis_are_errors_of_the_states():
 
 def test_the_tangent_of_the_encoder_is_its_derivative():
     torch.manual_seed(0)
-    network = Perceptron((5, 7, 4, 2)).double()
+    network = Perceptron((5, 7, 4, 2), 1.0).double()
     x, v = torch.randn(2, 3, 5, dtype=torch.float64)
     value, tangent = network.with_tangent(x, v)
     expected = torch.autograd.functional.jvp(network, x, v)
@@ -147,7 +147,7 @@ def test_a_stage_begins_as_no_correction(first):
 
 
 def test_no_stage_raises_the_training_residual(sweep, weights):
-    """The mean square over all training snapshots falls with every stage, and a stage that learned nothing is left out."""
+    """The mean square over all training snapshots falls with every stage."""
     model = LatentModel.load(weights)
     assert len(model.stages) == 2
     data = Training(sweep, TrainingOptions(**OPTIONS), Path(), lambda *_: None).data
