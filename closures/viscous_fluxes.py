@@ -14,8 +14,8 @@ class ViscousFluxes:
     """(h u)_t += div(nu_e h (grad u + grad u^T)), nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
     Delta = sqrt(dx dy); of second order. Velocities are the cells'; differences of u along x and of v along y lie on
-    faces, with the normal stresses; u_y + v_x, the shear stress, |S| and nu_e lie on the corners of cells. A stress
-    that is asked for elsewhere is the mean of its neighbours. So the energy falls by h nu_e 2 S_ij S_ij, summed over faces and
+    faces, with the normal stresses; u_y + v_x, the shear stress, |S| and nu_e lie on the corners of cells. What is
+    asked for elsewhere is the mean of its neighbours. So the energy falls by nu_e h 2 S_ij S_ij, summed over faces and
     corners, and what leaves a cell enters the next.
 
     Depths between cells are harmonic means: next to none where one of the cells holds next to none, so that the
@@ -30,7 +30,7 @@ class ViscousFluxes:
     def __call__(self, state: NDArray) -> NDArray[np.float64]:
         """The tendency (member, 3, y, x) at a state; that of the depth is 0."""
         dy, dx = self._spacing
-        left, right, bottom, top = self._equation.boundary.all
+        left, _, bottom, _ = self._equation.boundary.all
         u, v = self._equation.velocities(state)
         u, v = self._extended(u, -1.0, 1.0), self._extended(v, 1.0, -1.0)
         h = self._extended(state[:, 0], 1.0, 1.0)
