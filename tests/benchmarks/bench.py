@@ -11,6 +11,10 @@ fourier        Kolmogorov flow from a random field with step 0.256 / n, Burgers 
   torch N      the array code on torch: over its own four transforms, and torch-cfd's explicit terms over it.
   run          `subgrid run` without closures, with its first and last output and its checkpoint, over bare steps.
   burgers      microseconds of one ETDRK2 step of Burgers' equation, 256 points, one member.
+vlasov         the published two-stream case, one member, by the stepper alone.
+  rk4          milliseconds of an RK4 step with WENO5 fluxes: four right-hand sides, each with its field.
+  strang       millions of cells per second that a split semi-Lagrangian step takes along x, v and x; default order.
+shallow_water  against pyclaw's dimension-split classic solver, which needs a Fortran compiler: pip install clawpack.
 cores          two cores: exponax's ensemble of 32 over ours, and what two threads make of each equation's ensemble, as
                the time of one thread over twice that of two.
 
@@ -45,7 +49,7 @@ from timing import Disagreement, Row
 
 from subgrid.solver import spectral
 
-GROUPS = ("fourier", "cores")
+GROUPS = ("fourier", "vlasov", "shallow_water", "cores")
 
 
 def machine() -> list[str]:
@@ -85,7 +89,7 @@ def main() -> int:
         print(json.dumps(list(importlib.import_module("cores").rows())))
         return 0
 
-    print(*about, f"{'':18}{'best':>7}{'median':>8}   required", sep="\n")
+    print(*about, f"{'':32}{'best':>7}{'median':>8}   required", sep="\n")
     rows: list[Row] = []
     try:
         for group in options.only:

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         sign, verdict = ">=" if self.at_least else "<=", "ok" if self.met else "MISSED"
-        return f"{self.what:18}{self.best:7.2f}{self.median:8.2f}   {sign} {self.required:<5g} {verdict:7}{self.detail}"
+        return f"{self.what:32}{self.best:7.2f}{self.median:8.2f}   {sign} {self.required:<5g} {verdict:7}{self.detail}"
 
 
 def ratio(what: str, upper: NDArray, lower: NDArray, required: float, at_least: bool, detail: str) -> Row:
