@@ -76,8 +76,8 @@ class EddyViscosity(Closure):
 class Smagorinsky(EddyViscosity):
     """nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
-    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; shallow water, with
-    Delta = sqrt(dx dy) and h times the stress (`ViscousFluxes`); ClosureError for anything else.
+    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; shallow water,
+    with Delta = sqrt(dx dy) and h times the stress (`ViscousFluxes`); ClosureError for anything else.
     """
 
     coefficient: Annotated[float, Field(ge=0)] = 0.17

@@ -27,6 +27,7 @@ import xarray  # noqa: F401
 import zarr  # noqa: F401
 
 import subgrid.closures.eddy_viscosity
+import subgrid.closures.hyperdiffusion
 import subgrid.closures.hyperviscosity
 import subgrid.closures.oracle
 import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
@@ -135,6 +136,35 @@ LAME: dict[str, Any] = FLOW | {
         "restrict": "subsample",
     },
 }
+PLASMA: dict[str, Any] = FLOW | {
+    "title": "Vlasov-Poisson, its distribution lost through the ends in velocity",
+    "equation": {"name": "vlasov-poisson", "interpolation": 5, "ends": "open"},
+    "grid": {"shape": [24, 16], "length": [6.0, 12.5], "origin": [-3.0, 0.0]},
+    "initial": {"kind": "landau", "amplitude": 0.5, "modes": 2},
+}
+POSITIVE: dict[str, Any] = PLASMA | {"equation": PLASMA["equation"] | {"positivity": True}}
+WATER: dict[str, Any] = FLOW | {
+    "title": "Shallow water around an island, with friction",
+    "equation": {
+        "name": "shallow-water",
+        "bathymetry": {"kind": "file", "path": "bottom.npz"},
+        "manning": 0.05,
+        "coriolis": 0.5,
+    },
+    "grid": {"shape": [12, 16], "length": [3.0, 4.0]},
+    "time": FLOW["time"] | {"cfl": 0.1},
+    "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 3.0},
+}
+BASIN: dict[str, Any] = FLOW | {
+    "title": "Shallow water between walls",
+    "equation": {
+        "name": "shallow-water",
+        "reconstruction": "weno5",
+        "boundary": {"left": "wall", "right": "open", "bottom": "periodic", "top": "periodic"},
+    },
+    "grid": WATER["grid"],
+    "initial": {"kind": "file", "path": "water.npz"},
+}
 STOCHASTIC = {"path": "plugins.py:Stochastic", "every": 5, "hold": "linear"}
 
 
@@ -145,6 +175,13 @@ def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) ->
 CASES: dict[str, dict[str, Any]] = {
     **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
     **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
+    "phase space rk4": configured(PLASMA, "rk4", STOCHASTIC),
+    "phase space strang": configured(POSITIVE, "strang", {"name": "hyperdiffusion", "every": 3}),
+    "phase space forest-ruth": configured(PLASMA, "forest-ruth", {"path": "plugins.py:Nudge", "every": 7}),
+    "shallow water adaptive": configured(WATER, "ssp-rk2"),
+    "shallow water smagorinsky": configured(
+        BASIN, "ssp-rk3", {"name": "smagorinsky", "every": 3, "hold": "linear"}, {"path": "plugins.py:Nudge", "every": 7}
+    ),
     "no closure": configured(FLOW, "etdrk2"),
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
@@ -299,6 +336,15 @@ def small_weights(path: Path) -> None:
     weights_file.save(path, {**tensors, regression.SPECTRUM: 10.0 ** (-2.0 * np.arange(10))[None]}, header)
 
 
+def bottoms_and_water(folder: Path) -> None:
+    """A bottom with an island, on a grid twice as fine as WATER's; and the state that BASIN starts from."""
+    y, x = np.meshgrid(np.linspace(0, 1, 24), np.linspace(0, 1, 32), indexing="ij")
+    np.savez(folder / "bottom.npz", bathymetry=1.4 * np.exp(-20 * ((y - 0.5) ** 2 + (x - 0.4) ** 2)))
+    water = 0.1 * np.random.default_rng(0).normal(size=(3, 3, 12, 16))
+    water[:, 0] += 2
+    np.savez(folder / "water.npz", state=water)
+
+
 def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> torch.nn.Module:
     from subgrid.closures.regression.term import LearnedTerm
 
@@ -318,6 +364,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     torch.set_num_threads(1)
     (folder / "plugins.py").write_text(textwrap.dedent(PLUGINS))
     small_weights(folder / "small.safetensors")
+    bottoms_and_water(folder)
     for i, data in enumerate(CASES.values()):
         (folder / f"{i}.toml").write_text(tomli_w.dumps(data))
     for i in range(len(CASES)):
@@ -326,7 +373,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
             state = case.initial.state(case.build_equation(), case.grid.grid(), (0, 1, 2), 0)
             coupled = [table.couple(folder) for table in case.closure]
             warm = Simulation(case.build_equation(), case.grid.grid(), case.time.stepper, 0.01, state, start=1.0,
-                              closures=coupled, folder=folder)  # fmt: skip
+                              closures=coupled, folder=folder, cfl=case.time.cfl)  # fmt: skip
             warm.run(12)
     yield folder
     torch.set_num_threads(threads)
