@@ -49,7 +49,18 @@ class Parts:
 def contradictions(parts: Parts) -> list[str]:
     """Every contradiction between tables; a check whose tables could not be read is left out."""
     found: list[str] = []
-    for check in (_dimensions, _sizes, _steppers, _steps, _fields, _parameters, _initial, _reference, _training, _oracles):
+    for check in (
+        _dimensions,
+        _sizes,
+        _steppers,
+        _steps,
+        _fields,
+        _parameters,
+        _initial,
+        _reference,
+        _training,
+        _oracles,
+    ):
         found += check(parts)
     return found
 
@@ -106,10 +117,10 @@ def _steppers(p: Parts) -> Iterator[str]:
     elif p.time.step is not None or equation.adaptive:
         scheme = STEPPERS[p.time.stepper]
         if equation.spectral or isinstance(scheme, Split) or needs_linear(scheme):
-            beside = "beside time.step it" if p.time.step is not None else "for signal speeds that may grow it"
+            beside = "beside time.step it" if p.time.step is not None else "as signal speeds may grow it"
             yield (
-                f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not take. "
-                "Remedy: time.step alone"
+                f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not "
+                "take. Remedy: time.step alone"
             )
         elif p.time.step is None and p.tables:
             yield (

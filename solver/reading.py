@@ -78,11 +78,16 @@ def _tuples(raw: Any) -> Any:
     return tuple(_tuples(v) for v in raw) if isinstance(raw, list) else raw
 
 
-def _without(raw: dict[str, Any], loc: Loc) -> dict[str, Any]:
+def _without(raw: Any, loc: Loc, tagged: bool = False) -> Any:
+    """The data without the key at `loc`; where a table has a kind, pydantic's unions put that between the keys."""
     first, *rest = loc
-    if not rest:
-        return {k: v for k, v in raw.items() if k != first}
-    return {k: _without(v, tuple(rest)) if k == first and isinstance(v, dict) else v for k, v in raw.items()}
+    if isinstance(raw, list):
+        return [_without(v, tuple(rest)) if i == first and rest else v for i, v in enumerate(raw)]
+    if not isinstance(raw, dict):
+        return raw
+    if rest and raw.get("kind") == first and not tagged:
+        return _without(raw, tuple(rest), True)
+    return {k: _without(v, tuple(rest)) if k == first else v for k, v in raw.items() if rest or k != first}
 
 
 def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
@@ -117,7 +122,9 @@ def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str]) -> str:
     for part in loc[:-1]:
         if isinstance(part, int):
             continue
-        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        tagged = [
+            m for m in models if len(models) > 1 and "kind" in m.model_fields and m.model_fields["kind"].default == part
+        ]
         field = models[0].model_fields.get(part)
         annotation = field.annotation if field else None
         models = tagged or [
