@@ -187,7 +187,7 @@ def test_burgers_smagorinsky_is_the_flux_form_and_dissipates():
     [
         (Smagorinsky(), LinearAdvection(speed=1.0), LINE, "Smagorinsky.*advection"),
         (Smagorinsky(), Burgers(viscosity=0.1, discretisation="finite-volume"), LINE, "Smagorinsky.*finite volumes"),
-        (Smagorinsky(), VlasovPoisson(), OBLONG, "Smagorinsky.*kolmogorov or burgers or shallow-water.*vlasov-poisson"),
+        (Smagorinsky(), VlasovPoisson(), OBLONG, "Smagorinsky.*kolmogorov, burgers or shallow-water.*vlasov-poisson"),
         (Leith(), ShallowWater(), OBLONG, "Leith.*shallow-water"),
         (Leith(), Burgers(viscosity=0.1), LINE, "Leith.*burgers"),
         (Hyperviscosity(), Burgers(viscosity=0.1, discretisation="finite-volume"), LINE, "Hyperviscosity.*volumes"),
