@@ -115,11 +115,17 @@ def test_axes_are_alike(boundary):
 
 @pytest.mark.parametrize("boundary", ["periodic", "open"])
 def test_rigid_rotation_has_no_stress(boundary):
-    """Neither in the interior, over any depth, nor beside dry ground; at the sides the water is not in rotation."""
+    """Neither in the interior, over any depth, nor beside dry ground, nor does it change the stress of another flow; at
+    the sides the water is not in rotation."""
     y, x = np.meshgrid(*OBLONG.coordinates(centres=True), indexing="ij")
     h = random_state(OBLONG, dry=0.2)[0, 0]
     found = rate(flowing(h, -0.7 * (y - 1), 0.7 * (x - 2)), OBLONG, coefficient=1.0, boundary=boundary)
     assert np.abs(found[..., 2:-2, 2:-2]).max() < 1e-12
+    _, u, v = np.moveaxis(random_state(OBLONG), 1, 0)[:, 0]
+    still, turning = (
+        rate(flowing(h, u - spin * y, v + spin * x), OBLONG, boundary=boundary)[..., 2:-2, 2:-2] for spin in (0, 0.7)
+    )
+    np.testing.assert_allclose(turning, still, atol=1e-12 * np.abs(still).max())
 
 
 def test_waters_apart_do_not_feel_each_other():

@@ -59,12 +59,22 @@ def dotted(path: Path_) -> str:
     return ".".join(map(str, path))
 
 
+def particles(data: dict) -> bool:
+    return "entities" in data["grid"]
+
+
+def points(data: dict) -> list[int]:
+    return [data["grid"]["entities"]] if particles(data) else data["grid"]["shape"]
+
+
 # Each mutation spoils a case in place and returns the key that the message must name, or None if it does not apply.
 
 
 def missing(data: dict, draw: Callable) -> str | None:
     required = ["title", "equation", "equation.name", "grid", "grid.shape", "grid.length", "time", "time.end"]
     required += ["time.stepper", "initial", "initial.kind", "output", "output.every"]
+    if particles(data):
+        required = [key for key in required if key not in ("grid.shape", "grid.length")]
     path = tuple(draw(st.sampled_from(required)).split("."))
     del at(data, path[:-1])[path[-1]]
     return f"{dotted(path)}: missing"
@@ -113,6 +123,9 @@ def not_finite(data: dict, draw: Callable) -> str | None:
 
 
 def huge(data: dict, draw: Callable) -> str | None:
+    if particles(data):
+        data["grid"]["entities"] = draw(st.sampled_from([10**10, 10**15, 10**400]))
+        return "grid.entities: a state"
     if draw(st.booleans()):
         data["grid"]["shape"] = [draw(st.sampled_from([10**10, 10**15, 10**400]))] * len(data["grid"]["shape"])
         return "grid.shape: "
@@ -172,12 +185,14 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "output.every: "
 
     def too_many_axes(d: dict) -> str:
-        shape = d["grid"]["shape"]
+        shape = points(d)
         d["grid"] = {"shape": [16] * (3 - len(shape)), "length": [1.0] * (3 - len(shape))}
         return "grid.shape: "
 
-    def one_length(d: dict) -> str:
-        d["grid"]["length"] = [1.0] * (3 - len(d["grid"]["shape"]))
+    def one_length(d: dict) -> str | None:
+        if particles(d):
+            return None
+        d["grid"]["length"] = [1.0] * (3 - len(points(d)))
         return "grid.length: "
 
     def other_field(d: dict) -> str:
@@ -185,13 +200,13 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "output.fields: "
 
     def two_references(d: dict) -> str:
-        d["reference"] = {"exact": True, "shape": [4 * n for n in d["grid"]["shape"]]}
+        d["reference"] = {"exact": True, "shape": [4 * n for n in points(d)]}
         return "reference.shape: "
 
     def coarse_reference(d: dict) -> str | None:
         if "shape" not in d.get("reference", {}):
             return None
-        d["reference"]["shape"] = [n // 2 for n in d["grid"]["shape"]]
+        d["reference"]["shape"] = [n // 2 for n in points(d)]
         return "reference.shape: "
 
     def uneven_members(d: dict) -> str | None:
@@ -227,14 +242,15 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "closure.0: "
 
     def unfit_initial(d: dict) -> str:
-        one = len(d["grid"]["shape"]) == 1
+        one = len(points(d)) == 1
         d["initial"] = {"kind": "taylor-green"} if one else {"kind": "sine"}
         return "initial: "
 
     def no_closed_form(d: dict) -> str | None:
-        if d["equation"].get("boundary") == "dirichlet":
+        if d["equation"].get("boundary") == "dirichlet" or d["equation"]["name"] == "shallow-water":
             return None
-        d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
+        if not particles(d):
+            d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
         d["reference"] = {"exact": True}
         d.pop("training", None)
         return "reference.exact: "
@@ -248,6 +264,40 @@ def contradictory(data: dict, draw: Callable) -> str | None:
     def absent_file(d: dict) -> str:
         d["initial"] = {"kind": "file", "path": "absent.npz"}
         return "initial.path: "
+
+    def field_of_entities(d: dict) -> str | None:
+        if particles(d):
+            return None
+        d["grid"] = {"entities": 16}
+        return "grid.entities: "
+
+    def entities_and_shape(d: dict) -> str:
+        d["grid"] |= {"entities": 5, "shape": [16]}
+        return "grid.entities: "
+
+    def more_entities(d: dict) -> str | None:
+        if not particles(d):
+            return None
+        d["reference"]["shape"] = [2 * n for n in points(d)]
+        return "reference.shape: must be the number of entities"
+
+    def wrong_for_particles(d: dict) -> str | None:
+        if not particles(d):
+            return None
+        table, key, value = draw(
+            st.sampled_from(
+                [
+                    ("time", "cfl", 0.5),
+                    ("time", "stepper", "etdrk2"),
+                    ("equation", "noise", {"amplitude": 0.1, "correlation": 0.1}),
+                    ("equation", "force", "magnetic"),
+                    ("equation", "softening", -0.1),
+                    ("initial", "kind", "two-body"),
+                ]
+            )
+        )
+        d[table][key] = value
+        return f"{table}: " if value == "two-body" else f"{table}.{key}: "
 
     def endless(d: dict) -> str:
         d["time"] |= {"end": 1e300}

@@ -165,6 +165,12 @@ BASIN: dict[str, Any] = FLOW | {
     "grid": WATER["grid"],
     "initial": {"kind": "file", "path": "water.npz"},
 }
+CHARGES: dict[str, Any] = FLOW | {
+    "title": "Charged particles",
+    "equation": {"name": "charged-particles", "force_limit": 100.0},
+    "grid": {"entities": 5},
+    "initial": {"kind": "charged-particles"},
+}
 STOCHASTIC = {"path": "plugins.py:Stochastic", "every": 5, "hold": "linear"}
 
 
@@ -185,6 +191,8 @@ CASES: dict[str, dict[str, Any]] = {
         {"name": "smagorinsky", "every": 3, "hold": "linear"},
         {"path": "plugins.py:Nudge", "every": 7},
     ),
+    "particles velocity-verlet": configured(CHARGES, "velocity-verlet", {"path": "plugins.py:Nudge", "every": 7}),
+    "particles forest-ruth": configured(CHARGES, "forest-ruth"),
     "no closure": configured(FLOW, "etdrk2"),
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
