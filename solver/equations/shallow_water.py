@@ -81,7 +81,7 @@ class ShallowWater(Equation):
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
         if self.noise is not None:
-            raise ValueError("noise is for one field; shallow-water has none. Remedy: leave noise out")
+            raise ValueError("equation.noise: it is for one field; shallow-water has none. Remedy: leave noise out")
         return self
 
     @property
@@ -97,6 +97,9 @@ class ShallowWater(Equation):
     def rotation(self) -> float:
         """f, or 0 where the Coriolis force is omitted."""
         return self.coriolis if self.has("coriolis") else 0.0
+
+    def require(self, grid: Grid) -> None:
+        self.bottom(grid)
 
     def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
         """b, averaged over the cells (y, x); None where it is flat."""
