@@ -109,42 +109,36 @@ def _whole(n):
     return (n + VECTOR - 1) // VECTOR * VECTOR
 
 
-@numba.njit(inline="always")
-def _put(depth, q, p, k, at, b, wide, dry, s):
-    h = max(depth, 0.0)
-    inverse = h / max(h * h, dry * dry)
-    s[at + H + k] = h
-    s[at + U + k] = q * inverse
-    s[at + V + k] = p * inverse
-    if b is not None:
-        s[at + E + k] = h + b
-    if wide is not None:
-        s[at + Q + k] = q
-        s[at + P + k] = p
+@numba.njit(**OPTIONS)
+def _copy(row, start, n, columns, turn, line):
+    """Cells start - GHOSTS ... start + n + GHOSTS of a row into a line; beyond the ends, those that `columns` names."""
+    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, row.shape[0])
+    inside, place = row[first:last], line[first - start + GHOSTS :]
+    for i in range(inside.shape[0]):
+        place[i] = inside[i]
+    for c in range(start - GHOSTS, first):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
+    for c in range(last, start + n + GHOSTS):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
 
 
 @numba.njit(**OPTIONS)
-def _load(depth, along, across, b, start, n, columns, turn, sign, at, wide, dry, s):
-    """Cells start - GHOSTS ... start + n + GHOSTS of a row into its lines; beyond the ends, those that `columns` names.
-
-    turn, sign: factors of h u and of h v, -1 beyond a wall.
-    """
-    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, depth.shape[0])
-    shift = GHOSTS - start
-    for c in range(first, last):
-        if b is None:
-            _put(depth[c], along[c], sign * across[c], c + shift, at, None, wide, dry, s)
-        else:
-            _put(depth[c], along[c], sign * across[c], c + shift, at, b[c], wide, dry, s)
-    for k in range(n + 2 * GHOSTS):
-        c = k - shift
-        if c < first or c >= last:
-            i = columns[c + GHOSTS]
-            f = turn[c + GHOSTS]
-            if b is None:
-                _put(depth[i], f * along[i], sign * across[i], k, at, None, wide, dry, s)
-            else:
-                _put(depth[i], f * along[i], sign * across[i], k, at, b[i], wide, dry, s)
+def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
+    """Row r into the lines of the newest row. turn, sign: factors of h u and of h v, -1 beyond a wall; same: ones."""
+    at = NEXT if wide is None else AFTER
+    _copy(u[m, r], start, n, columns, same, s[at + H :])
+    _copy(u[m + 1, r], start, n, columns, turn, s[at + U :])
+    _copy(u[m + 2, r], start, n, columns, same, s[at + V :])
+    if b is not None:
+        _copy(b[r], start, n, columns, same, s[at + E :])
+    for k in range(_whole(n + 2 * GHOSTS)):
+        h, q, p = max(s[at + H + k], 0.0), s[at + U + k], sign * s[at + V + k]
+        inverse = h / max(h * h, dry * dry)
+        s[at + H + k], s[at + U + k], s[at + V + k] = h, q * inverse, p * inverse
+        if b is not None:
+            s[at + E + k] += h
+        if wide is not None:
+            s[at + Q + k], s[at + P + k] = q, p
 
 
 @numba.njit(**OPTIONS)
@@ -285,11 +279,11 @@ def _along(s, n, b, wide, gravity, dry):
 
 
 @numba.njit(**OPTIONS)
-def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity, coriolis, wide, dry, s, waste, out):
+def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity, coriolis, wide, dry, s, out):
     """out = du/dt. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1."""
     height, width = u.shape[1:]
     reach = 1 if wide is None else 2
-    newest = NEXT if wide is None else AFTER
+    same = np.ones(columns.shape[0])
     for m in range(0, u.shape[0], 3):
         for start in range(0, width, TILE):
             n = min(TILE, width - start)
@@ -297,26 +291,9 @@ def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity
                 if j > -1 - 2 * reach:
                     _move_down(b, wide, s)
                 r = rows[j + reach + GHOSTS]
-                _load(
-                    u[m, r],
-                    u[m + 1, r],
-                    u[m + 2, r],
-                    None if b is None else b[r],
-                    start,
-                    n,
-                    columns,
-                    turns_x,
-                    turns_y[j + reach + GHOSTS],
-                    newest,
-                    wide,
-                    dry,
-                    s,
-                )
+                _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry, s)
                 if j >= -1:
-                    if j >= 1:
-                        target = out[m : m + 3, j - 1, start : start + n]
-                    else:
-                        target = waste[:, :n]
+                    last = max(j - 1, 0)  # what rows -2 and -1 write there is written over by row 0
                     _across(
                         s,
                         n,
@@ -327,9 +304,9 @@ def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity
                         gravity,
                         coriolis,
                         dry,
-                        target[0],
-                        target[1],
-                        target[2],
+                        out[m, last, start : start + n],
+                        out[m + 1, last, start : start + n],
+                        out[m + 2, last, start : start + n],
                     )
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry)
@@ -415,7 +392,7 @@ class ShallowWaterBalance:
         self._friction, self._dry, self._spacing = friction, dry, grid.spacing
         self._wide = None if reconstruction == "muscl" else True
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
-        self._lines, self._waste, self._row = empty((SIZE,)), empty((3, TILE)), empty((grid.shape[1],))
+        self._lines, self._row = empty((SIZE,)), empty((grid.shape[1],))
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         balance(
@@ -431,7 +408,6 @@ class ShallowWaterBalance:
             self._wide,
             self._dry,
             self._lines,
-            self._waste,
             out,
         )
 
