@@ -32,7 +32,8 @@ CARRY = HIGH + 4 * STRIDE  # what the flux through its lower faces brings to the
 LEFT, RIGHT = CARRY + 3 * STRIDE, CARRY + 7 * STRIDE  # states h, u, v, e at the faces of a row
 INNER = CARRY + 11 * STRIDE  # force along x inside the cells
 FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen from the left, from the right, across
-SIZE = FLUX + 4 * STRIDE + 2 * VECTOR
+RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
+SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -142,7 +143,7 @@ def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
 
 
 @numba.njit(**OPTIONS)
-def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry, out_h, out_q, out_p):
+def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
     """Fluxes through the lower faces of the row, which complete the rate of the last row; then the rows move down."""
     for i in range(n):
         k = i + GHOSTS
@@ -187,13 +188,13 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry, out_h, out_q, o
         mass, below, above, over = _hllc(
             h_left, s[HIGH + STRIDE + k], s[HIGH + 2 * STRIDE + k], h_right, v_low, u_low, gravity
         )
-        out_h[i] = per_y * (s[CARRY + k] - mass) + per_x * (s[FLUX + k] - s[FLUX + k + 1])
-        out_q[i] = (
+        s[RATE + k] = per_y * (s[CARRY + k] - mass) + per_x * (s[FLUX + k] - s[FLUX + k + 1])
+        s[RATE + STRIDE + k] = (
             per_y * (s[CARRY + 2 * STRIDE + k] - over)
             + per_x * (s[FLUX + 2 * STRIDE + k] - s[FLUX + STRIDE + k + 1] - s[INNER + k])
             + coriolis * (h_0 * v_0)
         )
-        out_p[i] = (
+        s[RATE + 2 * STRIDE + k] = (
             per_y * (s[CARRY + STRIDE + k] - below)
             + per_x * (s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1])
             - coriolis * (h_0 * u_0)
@@ -279,8 +280,31 @@ def _along(s, n, b, wide, gravity, dry):
 
 
 @numba.njit(**OPTIONS)
-def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity, coriolis, wide, dry, s, out):
-    """out = du/dt. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1."""
+def _finish(s, u, out, stage, base, frozen, m, r, start, n):
+    """The rates of a row, or the stage of a scheme that they give, into `out`."""
+    for k in range(3):
+        rates = s[RATE + k * STRIDE + GHOSTS :]
+        target = out[m + k, r, start : start + n]
+        if stage is None:
+            for i in range(n):
+                target[i] = rates[i]
+        else:
+            a, c, h = stage
+            now, first = u[m + k, r, start : start + n], base[m + k, r, start : start + n]
+            if frozen is None:
+                for i in range(n):
+                    target[i] = a * first[i] + c * (now[i] + h * rates[i])
+            else:
+                more = frozen[m + k, r, start : start + n]
+                for i in range(n):
+                    target[i] = a * first[i] + c * (now[i] + h * (rates[i] + more[i]))
+
+
+@numba.njit(**OPTIONS)
+def balance(
+    u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity, coriolis, wide, dry, s, out, stage, base, frozen
+):
+    """out = du/dt = N, or with stage = (a, c, h): out = a base + c (u + h (N + frozen)); out may be base. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1."""
     height, width = u.shape[1:]
     reach = 1 if wide is None else 2
     same = np.ones(columns.shape[0])
@@ -293,21 +317,9 @@ def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity
                 r = rows[j + reach + GHOSTS]
                 _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry, s)
                 if j >= -1:
-                    last = max(j - 1, 0)  # what rows -2 and -1 write there is written over by row 0
-                    _across(
-                        s,
-                        n,
-                        b,
-                        wide,
-                        1 / spacing_y,
-                        1 / spacing_x,
-                        gravity,
-                        coriolis,
-                        dry,
-                        out[m, last, start : start + n],
-                        out[m + 1, last, start : start + n],
-                        out[m + 2, last, start : start + n],
-                    )
+                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
+                if j >= 1:
+                    _finish(s, u, out, stage, base, frozen, m, j - 1, start, n)
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry)
 
@@ -395,6 +407,22 @@ class ShallowWaterBalance:
         self._lines, self._row = empty((SIZE,)), empty((grid.shape[1],))
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        self._balance(u, out, None, None, None)
+
+    def stage(
+        self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
+    ) -> None:
+        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and must not be u."""
+        self._balance(u, out, (a, c, h), base, frozen)
+
+    def _balance(
+        self,
+        u: NDArray,
+        out: NDArray,
+        stage: tuple[float, float, float] | None,
+        base: NDArray | None,
+        frozen: NDArray | None,
+    ) -> None:
         balance(
             u,
             self._bottom,
@@ -409,6 +437,9 @@ class ShallowWaterBalance:
             self._dry,
             self._lines,
             out,
+            stage,
+            base,
+            frozen,
         )
 
     def rate(self, u: NDArray) -> float:
