@@ -39,20 +39,20 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"c
 
 
 @numba.njit(inline="always")
-def _monotonised(back, ahead):
-    middle = 0.5 * (back + ahead)
-    rising = min(min(2 * back, 2 * ahead), middle)
-    falling = max(max(2 * back, 2 * ahead), middle)
-    return max(rising, 0.0) + min(falling, 0.0)
+def _half_slope(back, ahead):
+    """Half of what the monotonised central limiter makes of the differences to either side."""
+    middle = 0.25 * (back + ahead)
+    size = min(min(abs(back), abs(ahead)), abs(middle))
+    return math.copysign(size if back * ahead > 0.0 else 0.0, middle)
 
 
 @numba.njit(inline="always")
 def _level(e_0, e_1, e_2, h_0, h_1, h_2, dry):
-    """Slope of the surface, level over a dry neighbour's ground that stands higher."""
+    """Half the slope of the surface, level over a dry neighbour's ground that stands higher."""
     back, ahead = e_1 - e_0, e_2 - e_1
     back = back if h_0 > dry else max(back, 0.0)
     ahead = ahead if h_2 > dry else min(ahead, 0.0)
-    slope = _monotonised(back, ahead)
+    slope = _half_slope(back, ahead)
     return slope if h_1 > dry else 0.0
 
 
@@ -151,15 +151,15 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
         u_0, u_1, u_2 = s[LAST + U + k], s[HERE + U + k], s[NEXT + U + k]
         v_0, v_1, v_2 = s[LAST + V + k], s[HERE + V + k], s[NEXT + V + k]
         h, u, v = (
-            0.5 * _monotonised(h_1 - h_0, h_2 - h_1),
-            0.5 * _monotonised(u_1 - u_0, u_2 - u_1),
-            0.5 * _monotonised(v_1 - v_0, v_2 - v_1),
+            _half_slope(h_1 - h_0, h_2 - h_1),
+            _half_slope(u_1 - u_0, u_2 - u_1),
+            _half_slope(v_1 - v_0, v_2 - v_1),
         )
         h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[LAST + E + k], s[HERE + E + k], s[NEXT + E + k]
-            e = 0.5 * _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[BEFORE + H + k], s[AFTER + H + k]
@@ -226,15 +226,15 @@ def _along(s, n, b, wide, gravity, dry):
         u_0, u_1, u_2 = s[HERE + U + k - 1], s[HERE + U + k], s[HERE + U + k + 1]
         v_0, v_1, v_2 = s[HERE + V + k - 1], s[HERE + V + k], s[HERE + V + k + 1]
         h, u, v = (
-            0.5 * _monotonised(h_1 - h_0, h_2 - h_1),
-            0.5 * _monotonised(u_1 - u_0, u_2 - u_1),
-            0.5 * _monotonised(v_1 - v_0, v_2 - v_1),
+            _half_slope(h_1 - h_0, h_2 - h_1),
+            _half_slope(u_1 - u_0, u_2 - u_1),
+            _half_slope(v_1 - v_0, v_2 - v_1),
         )
         h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1]
-            e = 0.5 * _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[HERE + H + k - 2], s[HERE + H + k + 2]
