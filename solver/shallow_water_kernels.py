@@ -22,7 +22,7 @@ from . import shallow_water
 from .grid import Grid
 from .spectral import empty
 
-GHOSTS, TILE, STRIDE, VECTOR = 3, 128, 152, 8
+GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
 # Lines. Five rows (j - 2 ... j + 2) of h, u, v, e, h u, h v; MUSCL keeps the middle three.
 H, U, V, E, Q, P = (k * STRIDE for k in range(6))
 ROW = 6 * STRIDE
