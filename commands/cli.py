@@ -17,6 +17,7 @@ app = App(
     help="Run a PDE on a coarse grid, swap the closure by name, and see whether the correction was worth its cost.",
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # ours says what can be gone on with
 )
 common = Group("Common options")
 
@@ -203,6 +204,8 @@ def train(
     case: Path,
     *,
     closure: str,
+    objective: Literal["one-step", "rollout"] = "one-step",
+    unroll: int | None = None,
     set_: Set = (),
     out: Out = None,
     backend: Backend = None,
@@ -210,7 +213,8 @@ def train(
 ) -> None:
     """Make the training set if it is not there, train a closure and write its weights; resumes.
 
-    Options come from the case's table [train.CLOSURE]. Weights go to CASE-CLOSURE.safetensors, or to --out.
+    Options come from the case's table [train.CLOSURE]; the objective "rollout" trains on through the solver, UNROLL
+    calls of the closure at a time. Weights go to CASE-CLOSURE.safetensors, or to --out.
     """
     from .progress import Bars
     from .train import train as train_closure
@@ -218,7 +222,7 @@ def train(
     checked = _read(case, set_, backend)
     target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
     with Bars(quiet=json_) as bars:
-        scores = train_closure(checked, case, closure, target, bars, _command())
+        scores = train_closure(checked, case, closure, target, bars, _command(), objective, unroll)
     result = {"weights": str(target), "scores": scores}
     _finish(
         result,

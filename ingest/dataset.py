@@ -8,21 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.case import Case
+from subgrid.solver.case import Case, multiple
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
 
 from .trajectories import Progress, generate, training_request
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the pairs are to correct: the case's model, and the steps that it takes between two samples."""
+
+    equation: Equation
+    grid: Grid
+    stepper: str
+    step: float
+    sampling: int
+    cfl: float | None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Pairs for training and for validation, (sample, field, *grid), and what they were made for.
 
-    about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed.
+    about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed. sequences: the states
+    in order, (trajectory, time, field, *grid) in double precision, likewise for training and for validation.
     """
 
     train: tuple[NDArray, NDArray]
     validation: tuple[NDArray, NDArray]
     about: dict[str, Any]
+    sequences: tuple[NDArray, NDArray]
+    model: Model
 
 
 def dataset(case: Case, progress: Progress) -> Dataset:
@@ -42,7 +59,10 @@ def dataset(case: Case, progress: Progress) -> Dataset:
         "fields": [f.name for f in equation.fields],
         "shape": list(grid.shape),
         "length": list(grid.length),
+        "origin": list(grid.origin),
         "step": request.step,
         "seeds": {"trajectories": request.seed},
     }
-    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about)
+    model = Model(equation, grid, case.time.stepper, case.step, multiple(case.training.every, case.step), case.time.cfl)
+    sequences = (trajectories.state[:split], trajectories.state[split:])
+    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,19 @@ class Backend:
 NUMPY = Backend()
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed: array code allocates at every operation, and arrays above 128 kB would be fetched
+    from the system and given back each time, which costs more than the transforms."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, which has its own ways
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 32 * 2**20)  # the most it takes
+    mallopt(trim_threshold, 2**31 - 1)
+
+
 def select(text: str) -> Backend:
     """The backend named "numpy", "cupy" or "torch[:device]". Raises BackendError, with the remedy."""
     name, _, device = text.partition(":")
@@ -92,6 +106,7 @@ def select(text: str) -> Backend:
         return Backend("cupy", "cuda")
     import torch
 
+    keep_freed_memory()
     try:
         chosen = torch.device(device or "cpu")
         torch.zeros(1, device=chosen, dtype=torch.float64)

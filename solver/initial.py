@@ -6,52 +6,23 @@ the cells of a finite-volume one (of profiles by six-point Gauss quadrature).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from .equations import Burgers, Equation, Kolmogorov, LinearAdvection
 from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
+from .initial_random_surface import RandomSurface
+from .initial_state import InitialState, Members, repeat
+from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
 from .random import SpectralNoise
 from .spectral import Transforms
-
-Members = tuple[int, ...]
-
-
-class InitialState(BaseModel, ABC):
-    """What a run starts from. Members are the numbers that key the random streams."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: str
-
-    @abstractmethod
-    def state(
-        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
-    ) -> NDArray[np.float64]:
-        """The state (member, field, *grid). Paths are relative to `folder`, that of the case file.
-
-        Raises ValueError where the kind does not fit the equation or the grid.
-        """
-
-    def exact(
-        self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
-    ) -> NDArray[np.float64] | None:
-        """The solution a time t later, in the form of `state`, or None where no closed form is known."""
-        return None
-
-    def _require(self, fits: bool, wanted: str, equation: Equation) -> None:
-        if not fits:
-            raise ValueError(
-                f"initial kind {self.kind!r} is for {wanted}, not for {equation.name} with fields "
-                f"{[f.name for f in equation.fields]}. Remedy: another initial.kind"
-            )
 
 
 class GaussianRandomField(InitialState):
@@ -104,7 +75,7 @@ class TaylorGreen(InitialState):
         y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
         ky, kx = self._wavenumbers(grid)
         k = np.sqrt((kx**2 + ky**2) / 2)
-        return _repeat(2 * self.amplitude * k * np.cos(kx * x) * np.cos(ky * y), members)
+        return repeat(2 * self.amplitude * k * np.cos(kx * x) * np.cos(ky * y), members)
 
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
@@ -130,7 +101,7 @@ class Profile(InitialState):
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
         self._require(grid.dimensions == 1 and len(equation.fields) == 1, "one field in one dimension", equation)
-        return _repeat(_sample(lambda x: self.at(x, grid.length[0]), equation, grid), members)
+        return repeat(_sample(lambda x: self.at(x, grid.length[0]), equation, grid), members)
 
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
@@ -141,10 +112,10 @@ class Profile(InitialState):
             return None
         if isinstance(equation, LinearAdvection):
             shift = equation.signal_velocity * t
-            return _repeat(_sample(lambda x: self.at((x - shift) % length, length), equation, grid), members)
+            return repeat(_sample(lambda x: self.at((x - shift) % length, length), equation, grid), members)
         if isinstance(equation, Burgers) and equation.has("advection"):
             solution = self._burgers(equation, length, t)
-        return None if solution is None else _repeat(_sample(solution, equation, grid), members)
+        return None if solution is None else repeat(_sample(solution, equation, grid), members)
 
     def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
         """The solution of Burgers' equation at time t as a function of x, or None."""
@@ -314,14 +285,21 @@ class Reference(InitialState):
 
 
 Initial = Annotated[
-    GaussianRandomField | TaylorGreen | Sine | GaussianPulse | Riemann | BurgersDirichlet | File | Reference,
+    GaussianRandomField
+    | TaylorGreen
+    | Sine
+    | GaussianPulse
+    | Riemann
+    | BurgersDirichlet
+    | Landau
+    | TwoStream
+    | TwoStreamHypar
+    | BumpOnTail
+    | RandomSurface
+    | File
+    | Reference,
     Option(discriminator="kind"),
 ]
-
-
-def _repeat(field: NDArray, members: Members) -> NDArray[np.float64]:
-    """(*grid) -> (member, 1, *grid), the same for all."""
-    return np.repeat(field[None, None], len(members), axis=0)
 
 
 def _sample(profile: Callable[[NDArray], NDArray], equation: Equation, grid: Grid) -> NDArray[np.float64]:

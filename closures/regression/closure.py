@@ -47,7 +47,7 @@ class Regression(Closure):
     def start(self, problem: Problem) -> Memory:
         import torch
 
-        from .networks import LearnedTerm
+        from .term import LearnedTerm
 
         tensors, header = self._find(problem)
         network = header["network"]
@@ -58,10 +58,11 @@ class Regression(Closure):
             len(header["shape"]),
             tuple(header["length"]),
             header["normalisation"],
+            tuple(header.get("origin", problem.grid.origin)),
         )
         residual = tensors.pop(SPECTRUM)
         term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-        self._term = term.eval()
+        self._term = term.eval().to(problem.device)
         self._noise = residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
         return {}
 
@@ -71,24 +72,19 @@ class Regression(Closure):
         state = view.torch().to(torch.float32)
         with torch.inference_mode():
             parts = [self._term(part) for part in state.split(self.batch)]
-        field = torch.cat(parts).to(torch.float64).numpy()
-        return Tendency(field, noise=self._noise), memory
+        return Tendency(torch.cat(parts).to(torch.float64), noise=self._noise), memory
 
     def _find(self, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if self.weights is not None:
-            candidates = [problem.folder / self.weights, SHIPPED / f"{self.weights}.safetensors"]
-            path = next((p for p in candidates if p.is_file()), None)
-            if path is None:
-                shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
-                raise ClosureError(
-                    f"regression: there are no weights {self.weights!r}, neither as a file nor shipped. "
-                    f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
-                )
+            try:
+                path = locate(self.weights, problem.folder)
+            except ValueError as error:
+                raise ClosureError(f"regression: {error}") from None
             tensors, header = self._load(path)
             if mismatch := _mismatch(header, problem):
                 raise ClosureError(f"regression: {path.name} {mismatch}. Remedy: train for this case")
             return tensors, header
-        for path in sorted(SHIPPED.glob("*.safetensors")):
+        for path in sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem):
             tensors, header = self._load(path)
             if not _mismatch(header, problem, strict=True):
                 return tensors, header
@@ -110,24 +106,40 @@ class Regression(Closure):
         dataset: Dataset,
         target: Path,
         work: Path,
+        folder: Path,
         origin: dict[str, str],
         progress: Callable[[int, int, dict[str, float]], None],
     ) -> dict[str, float]:
         """Fit E[H | u] to the pairs and write the weights; returns the validation scores. See `training.fit`.
 
-        Raises ValueError for options that training does not have.
+        With options["objective"] = "rollout" weights are trained on through the solver: `fit_through_solver`. Files
+        named in the options are relative to `folder`. Raises ValueError for options that training does not have.
         """
         from pydantic import ValidationError
 
+        from .rollout_training import fit_through_solver
         from .training import TrainingOptions, fit
 
+        through_solver = options.get("objective") == "rollout"
+        options = {k: v for k, v in options.items() if k != "objective"}
         try:
             chosen = TrainingOptions(**options)
         except ValidationError as error:
             lines = [f"train.regression.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             raise ValueError("; ".join(lines)) from None
         about = dict(dataset.about)
-        result = fit(*dataset.train, *dataset.validation, tuple(about["length"]), chosen, work, progress)
+        if through_solver:
+            if chosen.rollout is None:
+                raise ValueError("train.regression.rollout: missing; it says which weights to begin with")
+            begin, begun = weights_file.load(locate(chosen.rollout.start, folder))
+            made = {"kind": chosen.network, "options": chosen.network_options, "features": chosen.features}
+            if begun["network"] != made or begun["equation"] != about["equation"]:
+                raise ValueError(f"train.regression.rollout.start: {chosen.rollout.start}: another network or equation")
+            begin.pop(SPECTRUM)
+            result = fit_through_solver(dataset, begin, chosen, work, progress)
+        else:
+            places = tuple(about["length"]), tuple(about["origin"])
+            result = fit(*dataset.train, *dataset.validation, places[0], chosen, work, progress, places[1])
         about["seeds"] = {**about["seeds"], "training": chosen.seed}
         header = {
             "closure": "regression",
@@ -147,6 +159,18 @@ class Regression(Closure):
         return result.scores
 
 
+def locate(weights: str, folder: Path) -> Path:
+    """The file of that name, relative to `folder`, or the weights of that name that ship. Raises ValueError."""
+    found = next((p for p in (folder / weights, SHIPPED / f"{weights}.safetensors") if p.is_file()), None)
+    if found is None:
+        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+        raise ValueError(
+            f"there are no weights {weights!r}, neither as a file nor shipped. "
+            f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
+        )
+    return found
+
+
 def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) -> str | None:
     """How the weights and the problem differ, by name; with `strict` parameters must be equal too."""
     made, equation = header["equation"], problem.equation
@@ -164,6 +188,8 @@ def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) ->
         return f"is for the fields {header['fields']}, the case has {fields}"
     if not np.allclose(header["length"], problem.grid.length):
         return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
+    if not np.allclose(header.get("origin", problem.grid.origin), problem.grid.origin):
+        return f"is for the origin {header['origin']}, the case has {list(problem.grid.origin)}"
     free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
     if header["shape"] != list(problem.grid.shape) and not free:
         return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"

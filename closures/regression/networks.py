@@ -2,94 +2,19 @@
 
 Every network commutes with translations, knows no coordinates, and maps a normalised state
 (batch, field, *grid) to a normalised term (batch, field, *grid) in float32, in one or two dimensions with
-axes ordered (y, x). Wavenumbers are integers (cycles per domain); amplitudes follow ``norm="forward"``, so a
-mode has the same amplitude on every grid. The low modes are reached by small Fourier matrices, not by a full
-FFT: for the few modes a closure needs, two matrix products cost less than the transform and no padding.
+axes ordered (y, x).
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-Features = Literal["state", "vorticity-velocity"]
-
-
-@lru_cache(maxsize=128)
-def _fourier_matrices(points: int, highest: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Matrices between `points` grid values and the modes |k| <= `highest` of one axis.
-
-    Returns, in order: real to half-spectrum (points, 2 (highest + 1)), columns Re and Im in turn; its
-    inverse (2 (highest + 1), points); complex to full spectrum (points, 2 highest + 1), columns in FFT order;
-    its inverse (2 highest + 1, points). All multiply from the right: one large product, where a product from
-    the left would be one small one per field.
-    """
-    wavenumber = np.concatenate([np.arange(highest + 1), np.arange(-highest, 0)])
-    phase = 2 * np.pi / points * (np.outer(wavenumber, np.arange(points)) % points)
-    wave = np.exp(1j * phase)
-    half = wave[: highest + 1]
-    twice = np.where(np.arange(highest + 1) > 0, 2.0, 1.0)[:, None]
-    to_half = np.stack([half.real, -half.imag], axis=1).reshape(-1, points).T / points
-    from_half = np.stack([twice * half.real, -twice * half.imag], axis=1).reshape(-1, points)
-    with torch.inference_mode(False):  # cached: must stay usable in training
-        return tuple(
-            torch.from_numpy(np.ascontiguousarray(matrix)).to(device, kind)
-            for matrix, kind in (
-                (to_half, torch.float32),
-                (from_half, torch.float32),
-                (wave.conj().T / points, torch.complex64),
-                (wave, torch.complex64),
-            )
-        )
-
-
-def low_modes(field: torch.Tensor, highest: int, dimensions: int) -> torch.Tensor:
-    """u_hat(k) = 1/N sum_x u(x) exp(-2 pi i k.x / n) for |k_i| <= highest, on the last `dimensions` axes.
-
-    Returns complex (..., highest + 1) in 1D and (..., 2 highest + 1, highest + 1) in 2D: the layout of
-    ``rfftn(norm="forward")`` with the higher modes left out. Each axis needs more than 2 `highest` points.
-    """
-    to_half = _fourier_matrices(field.shape[-1], highest, field.device)[0]
-    spectrum = torch.view_as_complex((field @ to_half).unflatten(-1, (highest + 1, 2)))
-    if dimensions == 2:
-        spectrum = (spectrum.mT @ _fourier_matrices(field.shape[-2], highest, field.device)[2]).mT
-    return spectrum
-
-
-def from_low_modes(spectrum: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
-    """u(x) = sum_k u_hat(k) exp(2 pi i k.x / n): the real field on `grid` of a spectrum from `low_modes`.
-
-    Modes that the grid cannot hold (|k_i| >= n/2 on the shorter axis) are left out, the highest one included.
-    """
-    spectrum = _resize(spectrum, min(spectrum.shape[-1] - 1, (min(grid) - 1) // 2), len(grid))
-    highest = spectrum.shape[-1] - 1
-    if len(grid) == 2:
-        spectrum = (spectrum.mT @ _fourier_matrices(grid[0], highest, spectrum.device)[3]).mT.contiguous()
-    from_half = _fourier_matrices(grid[-1], highest, spectrum.device)[1]
-    return torch.view_as_real(spectrum).flatten(-2) @ from_half
-
-
-def _resize(spectrum: torch.Tensor, highest: int, dimensions: int) -> torch.Tensor:
-    """The same modes in the layout for |k_i| <= highest: cut, or padded with zeros."""
-    held = spectrum.shape[-1] - 1
-    if held == highest:
-        return spectrum
-    keep = min(held, highest)
-    rows = (2 * highest + 1,) if dimensions == 2 else ()
-    resized = spectrum.new_zeros(*spectrum.shape[: spectrum.ndim - dimensions], *rows, highest + 1)
-    resized[..., : keep + 1, : keep + 1] = spectrum[..., : keep + 1, : keep + 1]
-    if dimensions == 2 and keep:
-        resized[..., -keep:, : keep + 1] = spectrum[..., -keep:, : keep + 1]
-    return resized
+from .modes import from_low_modes, low_modes, resize, sharp_cut
 
 
 def _multipliers(
@@ -161,19 +86,6 @@ def _check_grid(state: torch.Tensor, dimensions: int, modes: int) -> None:
         )
 
 
-def sharp_cut(term: torch.Tensor, dimensions: int, cut: int | None, zero_mean: bool) -> torch.Tensor:
-    """The modes |k_i| <= cut of a term (batch, field, *grid), less its mean if `zero_mean`.
-
-    `cut` None, or a cut at or above half the points of the shortest axis, keeps every mode.
-    """
-    grid = term.shape[-dimensions:]
-    if cut is not None and 2 * cut < min(grid):
-        term = from_low_modes(low_modes(term, cut, dimensions), grid)
-    if zero_mean:
-        term = term - term.mean(dim=tuple(range(-dimensions, 0)), keepdim=True)
-    return term
-
-
 class QuadraticSpectralNetwork(nn.Module):
     """term = sum_p C_p * [ (A_p * u) (B_p * u) ] + L * u, where * is convolution by learned multipliers.
 
@@ -225,8 +137,8 @@ class QuadraticSpectralNetwork(nn.Module):
         term = _apply(self.products, low_modes(left * right, self.output_highest, self.dimensions))
         if self.linear is not None:
             held = self.linear.shape[-2] - 1
-            linear = _apply(self.linear, _resize(spectrum, held, self.dimensions))
-            term = term + _resize(linear, self.output_highest, self.dimensions)
+            linear = _apply(self.linear, resize(spectrum, held, self.dimensions))
+            term = term + resize(linear, self.output_highest, self.dimensions)
         return sharp_cut(from_low_modes(term, state.shape[-self.dimensions :]), self.dimensions, None, self.zero_mean)
 
 
@@ -353,101 +265,8 @@ class PeriodicCNN(nn.Module):
         return value
 
 
-def features(
-    state: torch.Tensor, length: float | Sequence[float], scales: Sequence[float] = (1.0, 1.0, 1.0)
-) -> torch.Tensor:
-    """(omega, u, v) of a vorticity: psi_hat = omega_hat / |k|^2, u = dpsi/dy, v = -dpsi/dx; no mean flow.
-
-    `state` is (batch, 1, y, x) on a periodic domain of `length` (one number, or one per axis in the order y,
-    x). Returns (batch, 3, y, x), each field divided by its entry of `scales`. The flow leaves out the Nyquist
-    modes, which have no derivative. Raises ValueError unless the state is one field in two dimensions.
-    """
-    if state.ndim != 4 or state.shape[1] != 1:
-        raise ValueError(
-            f"features 'vorticity-velocity' need a single vorticity field (batch, 1, y, x), got "
-            f'{tuple(state.shape)}: use features = "state"'
-        )
-    ny, nx = state.shape[-2:]
-    length_y, length_x = np.broadcast_to(length, 2)
-    ky = torch.fft.fftfreq(ny, 1 / ny, device=state.device)[:, None] * (2 * np.pi / length_y)
-    kx = torch.fft.rfftfreq(nx, 1 / nx, device=state.device) * (2 * np.pi / length_x)
-    square = ky**2 + kx**2
-    square[0, 0] = math.inf
-    if ny % 2 == 0:
-        square[ny // 2] = math.inf
-    if nx % 2 == 0:
-        square[:, -1] = math.inf
-    stream = torch.fft.rfft2(state) / square
-    velocity = torch.fft.irfft2(torch.cat([1j * ky * stream, -1j * kx * stream], dim=1), s=(ny, nx))
-    return torch.cat([state, velocity], dim=1) / state.new_tensor(scales)[:, None, None]
-
-
 NETWORKS: dict[str, type[nn.Module]] = {
     "quadratic": QuadraticSpectralNetwork,
     "fno": FourierNeuralOperator,
     "cnn": PeriodicCNN,
 }
-
-
-def build(
-    kind: str, options: Mapping[str, Any], fields: int, dimensions: int, features: Features = "state"
-) -> nn.Module:
-    """The network `kind` ("quadratic", "fno" or "cnn") for `fields` fields in one or two dimensions.
-
-    `options` are the keyword arguments of its class. With `features` "vorticity-velocity" it takes (omega, u,
-    v) and returns the one field of the state. Raises ValueError for an unknown kind, option or feature set,
-    naming the known ones, and for options the network cannot be built with.
-    """
-    if kind not in NETWORKS:
-        raise ValueError(f"unknown network {kind!r}: choose one of {', '.join(NETWORKS)}")
-    known = list(inspect.signature(NETWORKS[kind]).parameters)[3:]
-    for name in options:
-        if name not in known:
-            raise ValueError(f"the {kind} network has no option {name!r}: choose from {', '.join(known)}")
-    if features not in ("state", "vorticity-velocity"):
-        raise ValueError(f"unknown features {features!r}: choose one of state, vorticity-velocity")
-    if features == "vorticity-velocity" and (fields, dimensions) != (1, 2):
-        raise ValueError(
-            f"features 'vorticity-velocity' need one vorticity field in 2 dimensions, got {fields} field(s) "
-            f'in {dimensions}: use features = "state"'
-        )
-    return NETWORKS[kind](dimensions, 3 if features == "vorticity-velocity" else fields, fields, **options)
-
-
-class LearnedTerm(nn.Module):
-    """term = s_term network(features(state / s_state) / s_features): a network in physical units.
-
-    Maps a float32 state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales,
-    one per field, under "state" and "term", and under "features" for (omega, u, v) when these are used.
-    `length` is the domain's, as for `features`. Raises ValueError as `build` does.
-    """
-
-    state_scale: torch.Tensor
-    term_scale: torch.Tensor
-
-    def __init__(
-        self,
-        network: str,
-        network_options: Mapping[str, Any],
-        features: Features,
-        dimensions: int,
-        length: float | Sequence[float],
-        normalisation: Mapping[str, Sequence[float]],
-    ) -> None:
-        super().__init__()
-        self.network = build(network, network_options, len(normalisation["state"]), dimensions, features)
-        self.features, self.length = features, length
-        self.normalisation = {name: list(scales) for name, scales in normalisation.items()}
-        for name in ("state", "term"):
-            scale = torch.tensor(self.normalisation[name]).reshape(-1, *[1] * dimensions)
-            self.register_buffer(f"{name}_scale", scale, persistent=False)
-
-    def normalised(self, state: torch.Tensor) -> torch.Tensor:
-        """The normalised term of a state that is already divided by its scales."""
-        if self.features == "vorticity-velocity":
-            state = features(state, self.length, self.normalisation["features"])
-        return self.network(state)
-
-    def forward(self, state: torch.Tensor) -> torch.Tensor:
-        """The term (batch, field, *grid) of a state (batch, field, *grid), both in physical units."""
-        return self.normalised(state / self.state_scale) * self.term_scale

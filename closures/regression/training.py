@@ -15,9 +15,29 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..weights_file import read_tensors, write_tensors
-from .networks import Features, LearnedTerm, features
+from .term import FEATURES, Features, LearnedTerm, Lengths
 
 Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class RolloutOptions(BaseModel):
+    """How trained weights are trained on through the solver: what differs from the one-step training they come from.
+
+    loss = <|u_model(t) - u_reference(t)|^2> over the sampling times of a window, which the model steps through from the
+    reference's state, calling the network `unroll` times, once every `every` steps; in units of the uncorrected model's
+    error over the validation windows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: str = Field(description="weights to begin with: a file, or the name of one that ships")
+    unroll: int = Field(5, ge=1, description="calls of the network in a window")
+    every: int = Field(5, ge=1, description="steps of the model between calls")
+    steps: int = Field(200, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    validate_every: int = Field(25, ge=1)
+    windows: int = Field(16, ge=1, description="windows of the validation trajectories, evenly spread")
 
 
 class TrainingOptions(BaseModel):
@@ -48,6 +68,7 @@ class TrainingOptions(BaseModel):
     validate_every: int = Field(100, ge=1, description="steps between validations, from which it resumes")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="of torch; by default as many as it is set to")
+    rollout: RolloutOptions | None = Field(None, description="for training through the solver")
 
 
 @dataclass(frozen=True)
@@ -76,10 +97,11 @@ def fit(
     train_term: np.ndarray,
     valid_state: np.ndarray,
     valid_term: np.ndarray,
-    length: float | tuple[float, ...],
+    length: Lengths,
     options: TrainingOptions,
     directory: str | Path,
     progress: Progress | None = None,
+    origin: Lengths = 0.0,
 ) -> FitResult:
     """Minimise the loss of `TrainingOptions` over pairs of arrays (sample, field, *grid), in 1D or 2D.
 
@@ -93,26 +115,27 @@ def fit(
     options the network refuses, or a `directory` that holds another training; FloatingPointError if the loss
     is no longer finite.
     """
-    train = _pairs(train_state, train_term, "training")
-    valid = _pairs(valid_state, valid_term, "validation")
+    train = checked_pairs(train_state, train_term, "training")
+    valid = checked_pairs(valid_state, valid_term, "validation")
     if train[0].shape[1:] != valid[0].shape[1:]:
         raise ValueError(f"training pairs are {train[0].shape[1:]}, validation pairs {valid[0].shape[1:]}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with _threads(options.threads):
-        return _Training(train, valid, length, options, directory).run(progress)
+    with torch_threads(options.threads):
+        return Training(train, valid, length, options, directory, origin).run(progress)
 
 
-class _Training:
+class Training:
     """The state of one training: weights, moments, log and best weights, and its place on disk."""
 
     def __init__(
         self,
         train: tuple[np.ndarray, np.ndarray],
         valid: tuple[np.ndarray, np.ndarray],
-        length: float | tuple[float, ...],
+        length: Lengths,
         options: TrainingOptions,
         directory: Path,
+        origin: Lengths = 0.0,
     ) -> None:
         self.options, self.directory = options, directory
         dimensions = train[0].ndim - 2
@@ -123,13 +146,14 @@ class _Training:
         self.train = (train[0] / state_scale, train[1] / term_scale)
         self.valid = (valid[0] / state_scale, valid[1] / term_scale)
         self.term_scale = term_scale
-        if options.features == "vorticity-velocity":
-            inputs = [features(part, length).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
-            normalisation["features"] = _scales(np.concatenate(inputs), "velocity")
+        if options.features != "state":
+            make = FEATURES[options.features]
+            inputs = [make(part, length, origin).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
+            normalisation["features"] = _scales(np.concatenate(inputs), "features")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.term = LearnedTerm(
-                options.network, options.network_options, options.features, dimensions, length, normalisation
+                options.network, options.network_options, options.features, dimensions, length, normalisation, origin
             )
         self.optimizer = torch.optim.AdamW(
             self.term.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
@@ -172,24 +196,34 @@ class _Training:
         rate, momentum = one_cycle(step, options.steps, options.learning_rate)
         for group in self.optimizer.param_groups:
             group["lr"], group["betas"] = rate, (momentum, 0.999)
-        state, term = draw_batch(*self.train, options, step)
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(step)
+        loss.backward()
+        self.optimizer.step()
+        return self.finite(loss.item(), step + 1)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """The loss on batch number `step`."""
+        options = self.options
+        state, term = draw_batch(*self.train, options, step)
         prediction = self.term.normalised(state)
         loss = (prediction - term).square().mean()
         if options.transfer_weight:
             error = _transfer(state, prediction) - _transfer(state, term)
             loss = loss + options.transfer_weight * error.square().mean()
-        loss.backward()
-        self.optimizer.step()
-        return self.finite(loss.item(), step + 1)
+        return loss
 
     def validate(self, step: int, train_loss: float) -> None:
         """Log the validation error, keep the weights if they are the best so far, and write it all down."""
-        error = self.finite(relative_error(self.predict(), self.valid[1]), step)
+        error = self.finite(self.validation_error(), step)
         if all(error < entry["valid_error"] for entry in self.log):
             self.best = {name: value.clone() for name, value in self.term.state_dict().items()}
         self.log.append({"step": step, "train_loss": train_loss, "valid_error": error})
         self.save()
+
+    def validation_error(self) -> float:
+        """What the best weights are chosen by."""
+        return relative_error(self.predict(), self.valid[1])
 
     def finite(self, value: float, step: int) -> float:
         if not math.isfinite(value):
@@ -314,7 +348,7 @@ def _transfer(state: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
     return (state * term).flatten(1).mean(1)
 
 
-def _pairs(state: np.ndarray, term: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+def checked_pairs(state: np.ndarray, term: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
     state, term = (np.ascontiguousarray(array, dtype=np.float32) for array in (state, term))
     if state.shape != term.shape or state.ndim not in (3, 4) or len(state) == 0:
         raise ValueError(
@@ -336,7 +370,7 @@ def _scales(array: np.ndarray, name: str) -> list[float]:
 
 
 @contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
+def torch_threads(threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -67,12 +68,15 @@ class Kolmogorov(Equation):
         rate = operators.constant("forcing", lambda: self._forcing(operators.grid))
         if not self.has("advection"):
             return 0 * u + rate
-        velocity = operators.inverse(u * operators.constant("velocity", lambda: velocity_factors(operators.grid)))
-        velocity_x, velocity_y = velocity[:, :1, ...], velocity[:, 1:, ...]
-        squares = [velocity_x * velocity_y, (velocity_y - velocity_x) * (velocity_y + velocity_x)]
-        products = operators.forward(operators.xp.concat(squares, axis=1))
-        advection = products * operators.constant("curl", lambda: curl_factors(operators.grid))
-        return advection[:, :1, ...] + advection[:, 1:, ...] + rate
+        grid = operators.grid
+        u_factor = operators.constant("u", lambda: _factors(grid)[0])
+        v_factor = operators.constant("v", lambda: _factors(grid)[1])
+        cross_factor = operators.constant("u v", lambda: _factors(grid)[2])
+        square_factor = operators.constant("v^2 - u^2", lambda: _factors(grid)[3])
+        velocity_x, velocity_y = operators.inverse(u * u_factor), operators.inverse(u * v_factor)
+        cross = operators.forward(velocity_x * velocity_y) * cross_factor
+        squares = operators.forward(velocity_y * velocity_y - velocity_x * velocity_x) * square_factor
+        return cross + squares + rate
 
     def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
         if self.forcing is None or not self.has("forcing"):
@@ -112,18 +116,16 @@ class Kolmogorov(Equation):
         return float(np.abs(v).max()), float(np.abs(u).max())
 
 
-def velocity_factors(grid: Grid) -> NDArray[np.complex128]:
-    """(i k_y, -i k_x) / |k|^2 on the modes that the 2/3 rule keeps, (2, *spectral_shape): (u, v)^ per w^."""
-    ky, kx = grid.wavenumbers()
-    psi = Operators(grid).inverse_k2 * grid.mask()
-    return np.stack([1j * ky * psi, -1j * kx * psi])
+@functools.cache
+def _factors(grid: Grid) -> NDArray[np.complex128]:
+    """i k_y / k^2, -i k_x / k^2, k_x^2 - k_y^2 and k_x k_y on the modes that the 2/3 rule keeps: (4, *spectral_shape).
 
-
-def curl_factors(grid: Grid) -> NDArray[np.float64]:
-    """(k_x^2 - k_y^2, k_x k_y) on the modes that the 2/3 rule keeps, (2, *spectral_shape): what Basdevant's form needs
-    of (u v)^ and (v^2 - u^2)^."""
+    They make u^ and v^ of w^, and Basdevant's two parts of (u v)^ and (v^2 - u^2)^.
+    """
     ky, kx = grid.wavenumbers()
-    return np.stack([kx**2 - ky**2, kx * ky]) * grid.mask()
+    psi = Operators(grid).inverse_k2
+    parts = np.broadcast_arrays(1j * ky * psi, -1j * kx * psi, kx**2 - ky**2, kx * ky)
+    return np.stack(parts) * grid.mask()
 
 
 class SteadyForcing:

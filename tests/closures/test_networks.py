@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from subgrid.closures.regression.networks import (
-    LearnedTerm,
-    QuadraticSpectralNetwork,
-    build,
-    features,
-    from_low_modes,
-    low_modes,
-    sharp_cut,
-)
+from subgrid.closures.regression.modes import from_low_modes, low_modes, sharp_cut
+from subgrid.closures.regression.networks import QuadraticSpectralNetwork
+from subgrid.closures.regression.term import LearnedTerm, anomaly, build, phase_space, vorticity_velocity
 
 KINDS = {
     "quadratic": {"modes": 8, "pairs": 3},
@@ -151,14 +145,14 @@ def test_velocity_of_a_known_vorticity():
     psi = np.cos(a * x) * np.sin(b * y)
     expected = [(a**2 + b**2) * psi, b * np.cos(a * x) * np.cos(b * y), a * np.sin(a * x) * np.sin(b * y)]
     omega = torch.tensor(expected[0], dtype=torch.float32)[None, None] + 7.0
-    found = features(omega, (length_y, length_x), scales=(1.0, 2.0, 4.0))[0].numpy()
-    for number, scale in enumerate((1.0, 2.0, 4.0)):
+    found = vorticity_velocity(omega, (length_y, length_x), 0.0)[0].numpy()
+    for number in range(3):
         offset = 7.0 if number == 0 else 0.0
-        assert np.abs(found[number] * scale - offset - expected[number]).max() < 1e-5 * (a**2 + b**2)
+        assert np.abs(found[number] - offset - expected[number]).max() < 1e-5 * (a**2 + b**2)
 
 
 def test_velocity_is_free_of_divergence_and_of_the_nyquist_mode():
-    found = features(torch.randn(1, 1, 16, 16), 2 * np.pi)[0].double()
+    found = vorticity_velocity(torch.randn(1, 1, 16, 16), 2 * np.pi, 0.0)[0].double()
     u, v = torch.fft.rfft2(found[1:], norm="forward")
     ky, kx = torch.fft.fftfreq(16, 1 / 16)[:, None], torch.fft.rfftfreq(16, 1 / 16)
     assert largest((kx * u + ky * v)[:, :8]) < 1e-6
@@ -166,12 +160,34 @@ def test_velocity_is_free_of_divergence_and_of_the_nyquist_mode():
     assert largest(v[:, 8]) < 1e-7
 
 
+def test_fluxes_in_phase_space():
+    """f = (1 + a cos kx) g(v), with v from the origin and E = (a n_0 / k) sin kx from E_x = n - <n>."""
+    length, origin, shape = (10.0, 4.0), (-5.0, 0.0), (64, 16)
+    v = origin[0] + (np.arange(64) + 0.5) * 10 / 64
+    x, k = np.arange(16) * 4 / 16, 2 * np.pi / 4
+    profile = np.exp(-(v**2) / 2)
+    state = np.outer(profile, 1 + 0.3 * np.cos(k * x))
+    field = 0.3 * profile.sum() * (10 / 64) / k * np.sin(k * x)
+    found = phase_space(torch.tensor(state, dtype=torch.float32)[None, None], length, origin)[0].numpy()
+    assert found.shape == (3, *shape)
+    for number, factor in enumerate((1.0, v[:, None], field)):
+        assert np.abs(found[number] - factor * state).max() < 1e-5
+
+
+def test_anomalies_have_no_mean_and_keep_the_differences():
+    state = torch.randn(2, 3, 8, 10)
+    found = anomaly(state, 1.0, 0.0)
+    assert found.mean((2, 3)).abs().max() < 1e-6
+    assert torch.allclose(found[..., 1:] - found[..., :-1], state[..., 1:] - state[..., :-1], atol=1e-6)
+
+
 def test_learned_term_restores_physical_units():
     scales = {"state": [2.0], "term": [5.0], "features": [1.0, 0.5, 0.25]}
     torch.manual_seed(0)
     term = LearnedTerm("cnn", KINDS["cnn"], "vorticity-velocity", 2, 3.0, scales)
     state = torch.randn(2, 1, 12, 12)
-    expected = 5 * term.network(features(state / 2, 3.0, (1.0, 0.5, 0.25)))
+    given = vorticity_velocity(state / 2, 3.0, 0.0) / torch.tensor([1.0, 0.5, 0.25])[:, None, None]
+    expected = 5 * term.network(given)
     assert torch.allclose(term(state), expected)
 
 
@@ -189,7 +205,7 @@ def test_weights_made_in_inference_mode_can_still_be_trained():
     [
         (lambda: build("transformer", {}, 1, 2), "quadratic, fno, cnn"),
         (lambda: build("cnn", {"modes": 4}, 1, 2), "width, layers, kernel, cut, zero_mean, points, precision"),
-        (lambda: build("cnn", {}, 1, 2, "velocity"), "state, vorticity-velocity"),
+        (lambda: build("cnn", {}, 1, 2, "velocity"), "state, vorticity-velocity, phase-space, anomaly"),
         (lambda: build("cnn", {}, 2, 2, "vorticity-velocity"), 'features = "state"'),
         (lambda: build("cnn", {"kernel": 4}, 1, 2), "odd"),
         (lambda: build("cnn", {"layers": 1}, 1, 2), "2 or more"),
@@ -197,7 +213,7 @@ def test_weights_made_in_inference_mode_can_still_be_trained():
         (lambda: build("fno", {}, 1, 3), "1 or 2"),
         (lambda: build("quadratic", {"modes": 16}, 1, 1)(torch.zeros(1, 1, 16)), "at least 17"),
         (lambda: build("cnn", {"kernel": 9}, 1, 1)(torch.zeros(1, 1, 3)), "smaller kernel"),
-        (lambda: features(torch.zeros(1, 2, 8, 8), 1.0), 'features = "state"'),
+        (lambda: vorticity_velocity(torch.zeros(1, 2, 8, 8), 1.0, 0.0), 'features = "state"'),
     ],
 )
 def test_errors_name_the_remedy(call, message):

@@ -1,5 +1,6 @@
 """The closure `regression`: what was trained is what runs, and nothing runs that was trained for something else."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from subgrid.closures import weights_file
 from subgrid.closures.regression import Regression
 from subgrid.closures.regression.closure import SPECTRUM, residual_noise
-from subgrid.closures.regression.networks import LearnedTerm
+from subgrid.closures.regression.term import LearnedTerm
 from subgrid.ingest.dataset import dataset
 from subgrid.solver.case import check
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
@@ -58,7 +59,7 @@ def trained(tmp_path_factory):
         case = check(data, "tiny.toml", folder)
         pairs = dataset(case, lambda done, total, what: None)
     path = folder / "tiny.safetensors"
-    scores = Regression.train(OPTIONS, pairs, path, folder / "work", ORIGIN, lambda done, total, metrics: None)
+    scores = Regression.train(OPTIONS, pairs, path, folder / "work", folder, ORIGIN, lambda done, total, metrics: None)
     return path, scores, case.build_equation(), pairs
 
 
@@ -80,8 +81,8 @@ def answer(closure, problem, state):
     memory = closure.start(problem)
     assert memory == {}
     tendency, memory = closure(View(lambda: state, 0.0, 0, Stream(0, "closure", 0, problem.members)), memory)
-    assert memory == {} and tendency.field.dtype == np.float64
-    return tendency
+    assert memory == {} and tendency.field.dtype == torch.float64
+    return dataclasses.replace(tendency, field=tendency.field.numpy())
 
 
 def test_training_learns_the_advection_and_says_what_it_was_made_for(trained):
@@ -284,4 +285,4 @@ def test_files_that_are_missing_or_damaged_are_refused_by_name(trained, tmp_path
 def test_options_that_training_does_not_have_are_named(trained, tmp_path):
     _, _, _, pairs = trained
     with pytest.raises(ValueError, match=r"train\.regression\.batch.*train\.regression\.stepps"):
-        Regression.train({"stepps": 1, "batch": 0}, pairs, tmp_path / "w", tmp_path / "work", ORIGIN, print)
+        Regression.train({"stepps": 1, "batch": 0}, pairs, tmp_path / "w", tmp_path / "work", tmp_path, ORIGIN, print)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from subgrid.closures.regression.networks import LearnedTerm
+from subgrid.closures.regression.term import LearnedTerm
 from subgrid.closures.regression.training import (
     TrainingOptions,
     draw_batch,

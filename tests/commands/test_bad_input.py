@@ -506,3 +506,35 @@ def test_a_resolved_case_reads_as_itself(name, tmp_path):
     assert again.build_equation() == case.build_equation()
     assert set(case.resolved()["equation"]) >= {"name", "omit"}
     assert case.equation["name"] in EQUATIONS
+
+
+CELLS: dict[str, Any] = {
+    "title": "cells",
+    "equation": {"name": "burgers", "viscosity": 0.0, "discretisation": "finite-volume"},
+    "grid": {"shape": [16], "length": [1.0]},
+    "time": {"end": 0.1, "step": 0.05, "cfl": 0.4, "stepper": "ssp-rk2"},
+    "initial": {"kind": "sine"},
+    "output": {"every": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": {"entities": 4}}, "grid.entities: burgers needs grid.shape and grid.length, not entities"),
+        ({"grid": {"entities": 4, "shape": [4]}}, "grid.entities: stands in place of grid.shape"),
+        ({"grid": {"shape": [16], "length": [1.0], "origin": [0.0, 0.0]}}, "grid.origin: has 2 axes and grid.shape 1"),
+        ({"time": CELLS["time"] | {"stepper": "strang"}}, "time.stepper: strang does not fit burgers"),
+        ({"time": CELLS["time"] | {"stepper": "etdrk2"}}, "expected one of: rk4, ssp-rk2, ssp-rk3"),
+        (
+            {"equation": {"name": "burgers", "viscosity": 0.1}, "time": CELLS["time"] | {"stepper": "etdrk2"}},
+            "time.cfl: beside time.step it asks for adaptive steps, which etdrk2 for burgers does not take",
+        ),
+        ({"backend": "jax"}, "backend: expected numpy, cupy or torch[:device], found 'jax'"),
+    ],
+)
+def test_steps_grids_and_backends_that_do_not_fit(change, message, tmp_path):
+    check(CELLS, "cells.toml", tmp_path)
+    with pytest.raises(CaseError) as caught:
+        check(CELLS | change, "cells.toml", tmp_path)
+    assert message in str(caught.value)

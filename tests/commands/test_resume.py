@@ -146,6 +146,9 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
     **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
     "no closure": configured(FLOW, "etdrk2"),
+    "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
+    "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
+    | {"time": SHOCK["time"] | {"stepper": "ssp-rk3", "cfl": 0.05}},
     "smagorinsky": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 3}),
     "smagorinsky held linear": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 5, "hold": "linear"}),
     "leith": configured(FLOW, "cnab2", {"name": "leith"}),
@@ -297,7 +300,7 @@ def small_weights(path: Path) -> None:
 
 
 def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> torch.nn.Module:
-    from subgrid.closures.regression.networks import LearnedTerm
+    from subgrid.closures.regression.term import LearnedTerm
 
     return LearnedTerm(
         network["kind"], network["options"], network["features"], 2, tuple(FLOW["grid"]["length"]), normalisation
