@@ -128,6 +128,7 @@ class _Checking:
                 raw = data.get(name, None if name == "training" else {})
                 setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
         if "equation" in data:
+            data["equation"] = self._nested(data["equation"])
             parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
         if "initial" in data:
             data["initial"] = self._absolute(data["initial"])
@@ -245,6 +246,12 @@ class _Checking:
             if k == "path" or os.path.isfile(self.folder / file):
                 result[k] = os.path.join(self.folder, file) + colon + attribute
         return result
+
+    def _nested(self, raw: Any) -> Any:
+        """The table with absolute paths in the tables that it holds."""
+        if not isinstance(raw, dict):
+            return raw
+        return {k: self._absolute(v) if isinstance(v, dict) else v for k, v in raw.items()}
 
 
 def _model(field: Any) -> type[Table]:

@@ -19,6 +19,7 @@ from .equations import Burgers, Equation, Kolmogorov, LinearAdvection
 from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
 from .initial_random_surface import RandomSurface
+from .initial_shallow_water import DamBreak, GaussianHump, LakeAtRest, RadialDamBreak, Thacker
 from .initial_state import InitialState, Members, repeat
 from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
 from .random import SpectralNoise
@@ -296,6 +297,11 @@ Initial = Annotated[
     | TwoStreamHypar
     | BumpOnTail
     | RandomSurface
+    | LakeAtRest
+    | DamBreak
+    | RadialDamBreak
+    | GaussianHump
+    | Thacker
     | File
     | Reference,
     Option(discriminator="kind"),
