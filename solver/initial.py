@@ -21,6 +21,7 @@ from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
 from .initial_particles import RandomParticles, TwoBody
 from .initial_random_surface import RandomSurface
+from .initial_shallow_water import DamBreak, GaussianHump, LakeAtRest, RadialDamBreak, Thacker
 from .initial_state import InitialState, Members, repeat
 from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
 from .random import SpectralNoise
@@ -308,6 +309,11 @@ Initial = Annotated[
     | RandomSurface
     | RandomParticles
     | TwoBody
+    | LakeAtRest
+    | DamBreak
+    | RadialDamBreak
+    | GaussianHump
+    | Thacker
     | File
     | Reference,
     Option(discriminator="kind"),

@@ -76,7 +76,7 @@ class ShallowWater(Equation):
     bathymetry: Bottom = Flat()
     manning: float = Option(default=0.0, ge=0)
     coriolis: float = 0.0
-    dry: float = Option(default=1e-8, gt=0)
+    dry: float = Option(default=1e-6, gt=0)
 
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
