@@ -27,7 +27,7 @@ class Bathymetry(BaseModel, ABC):
 
     @abstractmethod
     def averages(self, grid: Grid) -> NDArray[np.float64] | None:
-        """Averages over the cells, (y, x); None for a flat bottom, b = 0. Raises ValueError if the grid does not fit."""
+        """Averages over the cells, (y, x); None for b = 0 throughout. Raises ValueError if the grid does not fit."""
 
 
 class Flat(Bathymetry):
@@ -108,7 +108,7 @@ def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
 
 
 def cell_averages(f: Callable[[NDArray, NDArray], NDArray], grid: Grid, nodes: int = 6) -> NDArray[np.float64]:
-    """Averages (..., y, x) of f(y, x) over the cells of a plane grid, by Gauss quadrature with nodes^2 points a cell."""
+    """Averages (..., y, x) of f(y, x) over the cells of a plane grid: Gauss quadrature, nodes^2 points a cell."""
     places, weights = np.polynomial.legendre.leggauss(nodes)
     y, x = (c[:, None] + 0.5 * h * places for c, h in zip(grid.coordinates(centres=True), grid.spacing, strict=True))
     total = np.zeros(grid.shape)

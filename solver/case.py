@@ -254,12 +254,6 @@ class _Checking:
                 result[k] = os.path.join(self.folder, file) + colon + attribute
         return result
 
-    def _nested(self, raw: Any) -> Any:
-        """The table with absolute paths in the tables that it holds."""
-        if not isinstance(raw, dict):
-            return raw
-        return {k: self._absolute(v) if isinstance(v, dict) else v for k, v in raw.items()}
-
 
 def _model(field: Any) -> type[Table]:
     """The table's model, whether or not it is optional."""

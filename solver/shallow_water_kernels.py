@@ -1,10 +1,10 @@
 """Numba kernels for shallow water, which carry out the array code of shallow_water on the CPU, member by member.
 
-u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row by row:
-the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of the row. All
-that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees that lines do not
-overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over faces run on to a
-whole vector: what they find there has no effect.
+u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row
+by row: the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of
+the row. All that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees
+that lines do not overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over
+faces run on to a whole vector: what they find there has no effect.
 
 Arguments that are None where there is no bottom (b), and where the reconstruction is MUSCL (wide), are resolved by
 Numba when it compiles.
@@ -13,6 +13,7 @@ Numba when it compiles.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -35,7 +36,7 @@ FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen fr
 RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
 SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @numba.njit(inline="always")
@@ -320,7 +321,10 @@ def balance(
     base,
     frozen,
 ):
-    """out = du/dt = N, or with stage = (a, c, h): out = a base + c (u + h (N + frozen)); out may be base. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1."""
+    """out = du/dt = N, or with stage = (a, c, h): out = a base + c (u + h (N + frozen)); out may be base.
+
+    rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
+    """
     height, width = u.shape[1:]
     reach = 1 if wide is None else 2
     same = np.ones(columns.shape[0])
@@ -428,7 +432,7 @@ class ShallowWaterBalance:
     def stage(
         self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
     ) -> None:
-        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and must not be u."""
+        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
         self._balance(u, out, (a, c, h), base, frozen)
 
     def _balance(

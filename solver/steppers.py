@@ -56,8 +56,8 @@ class Stage:
 class OneStep:
     """A Runge-Kutta scheme: stages, the last of which is the update.
 
-    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the a
-    of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme is made of such combinations: the form of Shu and Osher.
+    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the
+    a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme has this form, of Shu and Osher.
     """
 
     name: str

@@ -26,8 +26,9 @@ class RightHandSide(Protocol):
 
     It may have more, each in place: `flow(part, u, h)` for split schemes; `relax(u, h)`, the exact flow of stiff local
     sources, which is taken for h/2 before and after every step; and for adaptive steps `rate(u)`, the largest sum of
-    signal speed / spacing, and `admissible(u)`. `stage(u, t, out, base, a, c, h, frozen)` gives out = a base + c (u + h (N +
-    frozen)) at once, for schemes in the form of Shu and Osher: fewer ways through memory; out may be base.
+    signal speed / spacing, and `admissible(u)`. `stage(u, t, out, base, a, c, h, frozen)` gives
+    out = a base + c (u + h (N + frozen)) at once, for schemes in the form of Shu and Osher: fewer ways through memory;
+    out may be base.
     """
 
     linear: NDArray | None

@@ -52,8 +52,8 @@ class ShallowWater(Equation):
     and h v along y, in length^2/time. b is the bottom, e = h + b the surface; gravity g; manning n, in
     time/length^(1/3); coriolis f, in 1/time.
 
-    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts as
-    dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
+    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts
+    as dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
     negative with "muscl", of 1/3 with "weno5"; adaptive steps take back those that did not. Friction is carried
     out exactly before and after each step.
 

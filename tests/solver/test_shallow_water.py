@@ -13,8 +13,8 @@ from subgrid.solver.initial import DamBreak, GaussianHump, LakeAtRest, RadialDam
 from subgrid.solver.initial_shallow_water import dam_break
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Operators
-from subgrid.solver.stepping import bind
 from subgrid.solver.steppers import RK4, SSP_RK2, SSP_RK3
+from subgrid.solver.stepping import bind
 
 BOTH = pytest.mark.parametrize("reconstruction", ["muscl", "weno5"])
 CHANNEL = {"left": "open", "right": "open", "bottom": "periodic", "top": "periodic"}
@@ -362,7 +362,7 @@ def test_a_stage_at_once_equals_rate_and_combination(scheme):
 
 @BOTH
 def test_gradients_through_steps(reconstruction):
-    """d/da of a functional of three Euler steps in torch, against central differences; the last member is partly dry."""
+    """d/da of a functional of three Euler steps in torch, and central differences; the last member is partly dry."""
     import torch
 
     grid = Grid((6, 8), (1.0, 1.0))
@@ -406,7 +406,7 @@ def test_bottoms_from_files(tmp_path):
         b = ShallowWater(bathymetry={"kind": "file", "path": tmp_path / name}).bottom(grid)
         np.testing.assert_allclose(b, fine.reshape(4, 2, 6, 2).mean(axis=(1, 3)), rtol=1e-15)
     (tmp_path / "case.toml").write_text(
-        '[equation]\nname = "shallow-water"\nbathymetry = {kind = "file", path = "a.nc"}\n'
+        'title = "bottom"\n[equation]\nname = "shallow-water"\nbathymetry = {kind = "file", path = "a.nc"}\n'
         "[grid]\nshape = [4, 6]\nlength = [1.0, 1.0]\n[time]\nend = 1.0\nstep = 0.1\nstepper = 'ssp-rk2'\n"
         '[initial]\nkind = "lake-at-rest"\nlevel = 1.0\n[output]\nevery = 0.5\n'
     )
