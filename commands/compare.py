@@ -277,8 +277,10 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
         dataset[f"invariant_{name}"] = np.full((len(sources), len(times)), np.nan)
     stride = max(1, math.ceil(len(times) / FRAMES))
     shown = np.arange(0, len(times), stride)
-    frames = np.full((len(sources), len(shown), *grid.shape), np.nan, dtype=np.float32)
-    frames[0] = truth[shown, 0, 0]
+    pictured = slice(2) if equation.kind == "particles" else 0  # of entities the x-y plane, else the first field
+    first = truth[shown, 0][:, pictured]
+    frames = np.full((len(sources), *first.shape), np.nan, dtype=np.float32)
+    frames[0] = first
     dataset["correlation"][0] = 1.0
     _put_invariants(dataset, 0, truth, prepared)
     for i, row in enumerate(rows, start=1):
@@ -290,12 +292,14 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
             for name in series:
                 dataset[name][i, :count] = row.scores[name]
             with np.errstate(over="ignore"):
-                frames[i, : len(kept)] = row.states[kept, 0, 0]
+                frames[i, : len(kept)] = row.states[kept, 0][:, pictured]
             _put_invariants(dataset, i, row.states, prepared)
             energy.append(row.scores["energy"])
         else:
             energy.append(np.full_like(energy[0], np.nan))
-    axes = equation.coordinates(grid)
+    axes: dict[str, Any] = dict(equation.coordinates(grid))
+    if equation.kind == "particles":
+        axes = {"coordinate": np.array(["x", "y"], dtype=object), **axes}
     xr.Dataset(
         {
             **{k: (("source", "time"), v) for k, v in dataset.items()},
@@ -337,8 +341,8 @@ def _put_invariants(dataset: dict[str, NDArray], i: int, states: NDArray, prepar
 def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
     case, grid, equation = prepared.case, prepared.grid, prepared.equation
     count, trajectories = len(row.states), truth.shape[1]
-    true = truth[:count]
-    ensemble = row.states.reshape(count, trajectories, -1, *row.states.shape[2:])
+    true = metrics.scored(truth[:count], equation)
+    ensemble = metrics.scored(row.states.reshape(count, trajectories, -1, *row.states.shape[2:]), equation)
     mean = ensemble.mean(axis=2)
     errors = metrics.relative_l2(mean, true)
     single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
@@ -357,7 +361,7 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
         "spread_skill": metrics.spread_skill(ensemble, true),
         "energy": energy,
         "spectrum_distance": metrics.spectrum_distance(
-            energy, metrics.energy_spectrum(true, equation, grid), min(grid.cuts) - 1
+            energy, metrics.energy_spectrum(truth[:count], equation, grid), min(grid.cuts) - 1
         ),
     }
 
@@ -407,6 +411,12 @@ def _describe_reference(case: Case) -> dict[str, Any]:
     assert reference is not None
     if reference.shape is None:
         return {"shape": list(case.grid.points), "description": "closed form"}
+    if case.grid.entities is not None:
+        step, count = reference.step or case.step, reference.trajectories
+        return {
+            "shape": list(reference.shape),
+            "description": f"the same {case.grid.entities} entities with a step of {step:g}, {count} trajectories",
+        }
     how = {"filter": "filtered", "subsample": "subsampled"}[reference.restrict]
     shape = " x ".join(map(str, reference.shape))
     return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from . import pictures, snapshots
+from . import pictures, snapshots, tracks
 from .verdict import CLOSURES, Metrics, columns, outcome, verdict
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ ORDER = (
     "snapshots",
     "spacetime",
     "profiles",
+    "tracks",
     "correlation",
     "spectra",
     "ensemble",
@@ -41,9 +42,10 @@ def write(directory: Path) -> Path:
     comparison = _read_comparison(directory / "comparison.zarr", metrics)
     folder = directory / "pictures"
     folder.mkdir(exist_ok=True)
-    drawn = pictures.draw(metrics, comparison, folder) | snapshots.draw(metrics, comparison, folder)
+    states = tracks if "coordinate" in comparison["frames"].dims else snapshots
+    drawn = pictures.draw(metrics, comparison, folder) | states.draw(metrics, comparison, folder)
     shown = [drawn[name] for name in ORDER if name in drawn]
-    shown.insert(1, snapshots.animate(metrics, comparison, folder / "animation.gif"))
+    shown.insert(1, states.animate(metrics, comparison, folder / "animation.gif"))
     page = directory / "report.html"
     page.write_text(_html(metrics, comparison, shown), encoding="utf-8")
     return page

@@ -49,28 +49,14 @@ def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Pi
 
 
 def animate(metrics: Metrics, comparison: xr.Dataset, path: Path) -> Picture:
-    """Write the fields in motion as a looping GIF of at most `FRAMES` frames and about `BYTES` bytes.
-
-    A busy field compresses badly: colours go first, then frames, then pixels, until the file is small.
-    """
+    """Write the fields in motion as a looping GIF of at most `FRAMES` frames and about `BYTES` bytes."""
     import matplotlib
 
     count = comparison.sizes["frame"]
     picks = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
     with matplotlib.rc_context({**STYLE, "axes.titlelocation": "center"}):
         film = _film(metrics, comparison, picks)
-    for colours, stride, scale in (
-        (128, 1, 1.0),
-        (64, 1, 1.0),
-        (32, 1, 1.0),
-        (48, 2, 1.0),
-        (32, 2, 0.7),
-        (16, 4, 0.5),
-    ):
-        data = _gif(film[::stride], colours, scale)
-        if len(data) <= BYTES:
-            break
-    path.write_bytes(data)
+    write_gif(film, path)
     title = f"{_field(comparison)} in motion"
     names = ", ".join(row.name for row in metrics.rows)
     return Picture(path, title, f"Animation of the {_field(comparison)} for the reference, {names}.")
@@ -139,7 +125,7 @@ def _axis_label(axis: xr.DataArray) -> str:
     return with_units("time" if axis.name == "frame_time" else str(axis.name), axis)
 
 
-def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
+def panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
     """Axes for `count` sources, at most `PANELS` across, each `lines` deep, of height over width `shape`."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -167,7 +153,7 @@ def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scal
     return a.imshow(values, origin="lower", aspect="auto", extent=_extent(along.values, up.values), **scale)
 
 
-def _head(a: Axes, look: Look, color: str) -> None:
+def head(a: Axes, look: Look, color: str) -> None:
     """The source's name over its panel, folded to the panel's width."""
     a.set_title("\n".join(textwrap.wrap(look.label, 17)), fontsize=9.5, color=color, fontweight="bold")
 
@@ -189,12 +175,12 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     scales = (_scale(next(iter(fields.values())), "RdBu_r"), _scale(_intact(errors), "PuOr_r"))
     names = (_labelled(comparison, _field(comparison)), _labelled(comparison, "error"))
     shape = _shape(comparison)
-    figure, axes = _panels(len(fields), 2, shape, WIDTH)
+    figure, axes = panels(len(fields), 2, shape, WIDTH)
     along, up = _plane(comparison)
     across = axes.shape[1]
     for i, look in enumerate(fields):
         line, column = 2 * (i // across), i % across
-        _head(axes[line, column], look, look.color)
+        head(axes[line, column], look, look.color)
         for below, (group, scale) in enumerate(zip((fields, errors), scales, strict=True)):
             if look not in group:
                 continue
@@ -263,11 +249,11 @@ def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[I
 def _moving_maps(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Motion:
     shape = _shape(comparison)
     scale = _scale(next(iter(fields.values())), "RdBu_r")
-    figure, axes = _panels(len(fields), 1, shape, 0.72 * WIDTH)
+    figure, axes = panels(len(fields), 1, shape, 0.72 * WIDTH)
     images = []
     for a, (look, values) in zip(axes.flat, fields.items(), strict=False):
         images.append(_map(a, comparison, values[0], shape, scale))
-        _head(a, look, "black")
+        head(a, look, "black")
         a.set(xticks=[], yticks=[])
 
     def show(frame: int) -> None:
@@ -289,6 +275,22 @@ def _moving_lines(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Mot
             line.set_ydata(values[frame])
 
     return figure, show
+
+
+def write_gif(film: list[Image.Image], path: Path) -> None:
+    """The film as a file of about `BYTES`: colours go first, then frames, then pixels, until it is small."""
+    for colours, stride, scale in (
+        (128, 1, 1.0),
+        (64, 1, 1.0),
+        (32, 1, 1.0),
+        (48, 2, 1.0),
+        (32, 2, 0.7),
+        (16, 4, 0.5),
+    ):
+        data = _gif(film[::stride], colours, scale)
+        if len(data) <= BYTES:
+            break
+    path.write_bytes(data)
 
 
 def _gif(film: list[Image.Image], colours: int, scale: float) -> bytes:

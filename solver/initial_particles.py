@@ -55,7 +55,7 @@ class RandomCharges(RandomParticles):
     force: ClassVar[str] = "coulomb"
 
     def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        return 2.0 * generator.integers(0, 2, entities) - 1.0
+        return np.where(generator.random(entities) < 0.5, -1.0, 1.0)
 
 
 class RandomMasses(RandomParticles):
@@ -81,7 +81,7 @@ class RandomSprings(RandomParticles):
     held: float = Option(default=0.5, ge=0, le=1)
 
     def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        return (generator.random(entities) < self.held).astype(np.float64)
+        return np.where(generator.random(entities) < self.held, 1.0, 0.0)
 
 
 class TwoBody(InitialState):

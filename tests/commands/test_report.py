@@ -82,7 +82,7 @@ def waves(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def dataset(metrics: dict, shape: tuple[int, ...]) -> xr.Dataset:
-    """The matching comparison.zarr, for fields on a grid of `shape`."""
+    """The matching comparison.zarr, for fields on a grid of `shape`, or positions (2, entity)."""
     sources = ["reference", *(row["name"] for row in metrics["rows"])]
     series = np.full((3, len(sources), len(TIMES)), np.nan)
     frames = np.repeat(waves(shape, 0)[None], len(sources), axis=0)
@@ -102,7 +102,7 @@ def dataset(metrics: dict, shape: tuple[int, ...]) -> xr.Dataset:
         spectrum[i] = k**-3.0 * (1 + (row["spectrum_distance"] or 3) * (k / 20) ** 3)
     drift = series[0].copy()
     drift[0] = 0
-    time, axes = ("source", "time"), ("y", "x")[-len(shape) :]
+    time, axes = ("source", "time"), ("coordinate", "entity") if shape[0] == 2 else ("y", "x")[-len(shape) :]
     variables = {
         "relative_l2": (time, series[0]),
         "relative_l2_low": (time, 0.8 * series[0]),
@@ -139,7 +139,7 @@ def lay(directory: Path, metrics: dict, shape: tuple[int, ...]) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module", params=[(48, 64), (96,)], ids=["2D", "1D"])
+@pytest.fixture(scope="module", params=[(48, 64), (96,), (2, 6)], ids=["2D", "1D", "entities"])
 def drawn(request, tmp_path_factory) -> Path:
     directory = lay(tmp_path_factory.mktemp("comparison"), measured(), request.param)
     assert report.write(directory) == directory / "report.html"
@@ -147,7 +147,9 @@ def drawn(request, tmp_path_factory) -> Path:
 
 
 def test_every_picture_is_valid_and_shows_something(drawn):
-    fields = {"snapshots"} if (drawn / "pictures/snapshots.png").exists() else {"spacetime", "profiles"}
+    fields = next(
+        f for f in ({"snapshots"}, {"tracks"}, {"spacetime", "profiles"}) if (drawn / f"pictures/{min(f)}.png").exists()
+    )
     expected = {"error", "correlation", "spectra", "ensemble", "invariants", "cost"} | fields
     found = {path.stem: path for path in (drawn / "pictures").glob("*.png")}
     assert set(found) == expected
