@@ -45,7 +45,7 @@ def corner_stress(h, u, v, factor, dx, dy, dry, xx, xy, yy):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def face_divergence(along_x, along_y, through_x, through_y, dx, dy, out):
-    """out (row, column) = d_x along_x + d_y along_y, from corners; through_x and _y: whether these sides are periodic."""
+    """out (row, column) = d_x along_x + d_y along_y, from corners; through_x, through_y: are these sides periodic?"""
     rows, columns = out.shape
     for j in range(rows):
         for i in range(columns):

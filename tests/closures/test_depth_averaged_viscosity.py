@@ -53,7 +53,7 @@ def places() -> tuple[np.ndarray, np.ndarray]:
 def test_a_shear_layer_decays_by_its_own_viscosity(axis):
     """u(y) = U sin k y: (h u)_t = d_y (nu h u_y), nu = (C Delta)^2 |u_y|, u_y = 2 U sin(k dy / 2) cos(k y) / dy.
 
-    That is the slope at the faces. The discrete form is closed, and equals -2 h C^2 Delta^2 U^2 k^3 |cos| sin as the cells shrink.
+    That is the slope at the faces. The discrete form is closed, and goes to -2 h C^2 Delta^2 U^2 k^3 |cos| sin.
     """
     n, length, speed, depth, coefficient = GRID.shape[axis], GRID.length[axis], 0.7, 1.6, 0.3
     spacing, k = length / n, 2 * np.pi / length
