@@ -71,7 +71,8 @@ def _dimensions(p: Parts) -> Iterator[str]:
 def _sizes(p: Parts) -> Iterator[str]:
     sizes: list[tuple[str, tuple[int, ...], int, str]] = []
     if p.grid and p.ensemble:
-        sizes.append(("grid.shape", p.grid.points, p.ensemble.members, "members"))
+        key = "grid.shape" if p.grid.entities is None else "grid.entities"
+        sizes.append((key, p.grid.points, p.ensemble.members, "members"))
     if p.reference and p.reference.shape:
         sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
         if p.training:

@@ -20,6 +20,7 @@ from subgrid.solver.simulation import Simulation
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "cases").glob("*.toml"))}
 VERBS = (["check"], ["run"], ["compare"], ["data"], ["train", "--closure", "regression"])
+SEVERAL_FIELDS = ("shallow-water", "charged-particles")
 Path_ = tuple[str | int, ...]
 
 
@@ -30,6 +31,11 @@ def shipped(name: str) -> dict[str, Any]:
     if "path" in initial:
         initial["path"] = str(CASES[name].parent / initial["path"])
     return data
+
+
+def points(data: dict[str, Any]) -> list[int]:
+    """The shape of the grid; of entities, their number."""
+    return data["grid"].get("shape") or [data["grid"]["entities"]]
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -65,7 +71,10 @@ def missing(data: dict, draw: Callable) -> str | None:
     required = ["title", "equation", "equation.name", "grid", "grid.shape", "grid.length", "time", "time.end"]
     required += ["time.stepper", "initial", "initial.kind", "output", "output.every"]
     path = tuple(draw(st.sampled_from(required)).split("."))
-    del at(data, path[:-1])[path[-1]]
+    if path in (("grid", "shape"), ("grid", "length")) and "entities" in data["grid"]:
+        del data["grid"]["entities"]
+    else:
+        del at(data, path[:-1])[path[-1]]
     return f"{dotted(path)}: missing"
 
 
@@ -97,7 +106,7 @@ def mistyped(data: dict, draw: Callable) -> str | None:
 
 def out_of_range(data: dict, draw: Callable) -> str | None:
     positive = {"shape", "length", "step", "cfl", "every", "members", "trajectories", "validation", "tau", "exponent"}
-    positive |= {"width", "wavenumber", "checkpoint_every", "correlation_threshold"}
+    positive |= {"width", "wavenumber", "checkpoint_every", "correlation_threshold", "entities", "force_limit"}
     numbers = [(*p, i) for p, v in leaves(data) if isinstance(v, list) for i in range(len(v)) if p[-1] in positive]
     numbers += [p for p, v in leaves(data) if p[-1] in positive and isinstance(v, (int, float))]
     path = draw(st.sampled_from(numbers))
@@ -112,11 +121,13 @@ def not_finite(data: dict, draw: Callable) -> str | None:
 
 
 def huge(data: dict, draw: Callable) -> str | None:
+    key = "entities" if "entities" in data["grid"] else "shape"
     if draw(st.booleans()):
-        data["grid"]["shape"] = [draw(st.sampled_from([10**10, 10**15, 10**400]))] * len(data["grid"]["shape"])
-        return "grid.shape: "
+        size = draw(st.sampled_from([10**10, 10**15, 10**400]))
+        data["grid"][key] = size if key == "entities" else [size] * len(data["grid"]["shape"])
+        return f"grid.{key}: "
     data.setdefault("ensemble", {})["members"] = draw(st.sampled_from([10**9, 10**15, 10**400]))
-    return "grid.shape: a state"
+    return f"grid.{key}: a state"
 
 
 def unknown_name(data: dict, draw: Callable) -> str | None:
@@ -171,26 +182,26 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "output.every: "
 
     def too_many_axes(d: dict) -> str:
-        shape = d["grid"]["shape"]
+        shape = points(d)
         d["grid"] = {"shape": [16] * (3 - len(shape)), "length": [1.0] * (3 - len(shape))}
         return "grid.shape: "
 
     def one_length(d: dict) -> str:
-        d["grid"]["length"] = [1.0] * (3 - len(d["grid"]["shape"]))
-        return "grid.length: "
+        d["grid"]["length"] = [1.0] * (3 - len(points(d)))
+        return "grid.entities: " if "entities" in d["grid"] else "grid.length: "
 
     def other_field(d: dict) -> str:
         d["output"]["fields"] = ["temperature"]
         return "output.fields: "
 
     def two_references(d: dict) -> str:
-        d["reference"] = {"exact": True, "shape": [4 * n for n in d["grid"]["shape"]]}
+        d["reference"] = {"exact": True, "shape": [4 * n for n in points(d)]}
         return "reference.shape: "
 
     def coarse_reference(d: dict) -> str | None:
         if "shape" not in d.get("reference", {}):
             return None
-        d["reference"]["shape"] = [n // 2 for n in d["grid"]["shape"]]
+        d["reference"]["shape"] = [n // 2 for n in points(d)]
         return "reference.shape: "
 
     def uneven_members(d: dict) -> str | None:
@@ -226,12 +237,12 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "closure.0: "
 
     def unfit_initial(d: dict) -> str:
-        one = len(d["grid"]["shape"]) == 1
+        one = len(points(d)) == 1
         d["initial"] = {"kind": "taylor-green"} if one else {"kind": "sine"}
         return "initial: "
 
     def no_closed_form(d: dict) -> str | None:
-        if d["equation"].get("boundary") == "dirichlet":
+        if d["equation"].get("boundary") == "dirichlet" or d["equation"]["name"] in SEVERAL_FIELDS:
             return None
         d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
         d["reference"] = {"exact": True}
@@ -516,6 +527,48 @@ CELLS: dict[str, Any] = {
     "initial": {"kind": "sine"},
     "output": {"every": 0.05},
 }
+
+ENTITIES: dict[str, Any] = {
+    "title": "entities",
+    "equation": {"name": "charged-particles"},
+    "grid": {"entities": 4},
+    "time": {"end": 0.1, "step": 0.05, "stepper": "velocity-verlet"},
+    "initial": {"kind": "charged-particles"},
+    "output": {"every": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": {"shape": [4], "length": [1.0]}}, "grid.shape: charged-particles needs grid.entities, and no shape"),
+        ({"grid": {"entities": 1}}, "grid.entities: "),
+        (
+            {"time": ENTITIES["time"] | {"cfl": 0.5}},
+            "time.cfl: there is no grid for a Courant number. Remedy: time.step",
+        ),
+        (
+            {"time": ENTITIES["time"] | {"stepper": "etdrk2"}},
+            "rk4, ssp-rk2, ssp-rk3, strang, velocity-verlet, forest-ruth",
+        ),
+        (
+            {"initial": {"kind": "gravity-particles"}},
+            "initial: initial kind 'gravity-particles' is for charged-particles",
+        ),
+        ({"initial": {"kind": "two-body"}}, "grid.entities = 2"),
+        ({"initial": {"kind": "charged-particles", "speed": -1.0}}, "initial.speed: "),
+        ({"reference": {"shape": [8]}}, "reference.shape: must be the number of entities, [4]"),
+        ({"reference": {"exact": True}}, "reference.exact: charged-particles has no closed form"),
+        ({"equation": {"name": "charged-particles", "rest_length": 1.0}}, "rest_length = 1 contradicts force"),
+        ({"equation": {"name": "charged-particles", "softening": -1.0}}, "equation.softening: "),
+        ({"output": {"every": 0.05, "fields": ["u"]}}, "output.fields: 'u' is not known"),
+    ],
+)
+def test_entities_that_do_not_fit(change, message, tmp_path):
+    check(ENTITIES, "entities.toml", tmp_path)
+    with pytest.raises(CaseError) as caught:
+        check(ENTITIES | change, "entities.toml", tmp_path)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

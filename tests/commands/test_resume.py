@@ -71,6 +71,14 @@ class Stochastic(Closure):
         return Tendency(0.1 * draw - 0.1 * view.state, noise=law), {"draw": draw, "count": count}
 
 
+class Wandering(Stochastic):
+    """The same without noise, for states of several fields."""
+
+    def __call__(self, view, memory):
+        answer, memory = super().__call__(view, memory)
+        return Tendency(answer.field), memory
+
+
 class Nudge(Closure):
     """A correction with a random part."""
 
@@ -135,7 +143,27 @@ LAME: dict[str, Any] = FLOW | {
         "restrict": "subsample",
     },
 }
+WATER: dict[str, Any] = FLOW | {
+    "title": "Shallow water in adaptive steps, with friction",
+    "equation": {"name": "shallow-water", "manning": 0.1},
+    "grid": {"shape": [16, 20], "length": [6.25, 5.0]},
+    "time": FLOW["time"] | {"cfl": 0.1},
+    "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "exponent": 3.0, "tau": 3.0},
+}
+PLASMA: dict[str, Any] = FLOW | {
+    "title": "Vlasov-Poisson",
+    "equation": {"name": "vlasov-poisson", "positivity": True},
+    "grid": {"shape": [24, 16], "length": [12.0, 6.25], "origin": [-6.0, 0.0]},
+    "initial": {"kind": "two-stream", "amplitude": 0.1, "modes": 2},
+}
+ENTITIES: dict[str, Any] = FLOW | {
+    "title": "Charged particles",
+    "equation": {"name": "charged-particles", "force_limit": 10.0},
+    "grid": {"entities": 5},
+    "initial": {"kind": "charged-particles"},
+}
 STOCHASTIC = {"path": "plugins.py:Stochastic", "every": 5, "hold": "linear"}
+WANDERING = {"path": "plugins.py:Wandering", "every": 5, "hold": "linear"}
 
 
 def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) -> dict[str, Any]:
@@ -149,6 +177,9 @@ CASES: dict[str, dict[str, Any]] = {
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
     | {"time": SHOCK["time"] | {"stepper": "ssp-rk3", "cfl": 0.05}},
+    "shallow water": configured(WATER, "ssp-rk2", {"name": "smagorinsky", "every": 3}, WANDERING),
+    "phase space": configured(PLASMA, "strang", {"name": "hyperdiffusion", "every": 3}, WANDERING),
+    "particles": configured(ENTITIES, "forest-ruth", {"path": "plugins.py:Nudge", "every": 7}, WANDERING),
     "smagorinsky": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 3}),
     "smagorinsky held linear": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 5, "hold": "linear"}),
     "leith": configured(FLOW, "cnab2", {"name": "leith"}),
@@ -425,11 +456,22 @@ class Broken(Closure):
 """
 
 
+@pytest.mark.parametrize(
+    ("base", "stepper", "shape"),
+    [
+        (FLOW, "etdrk4", (3, 1, 24, 24)),
+        (WATER, "ssp-rk2", (3, 3, 16, 20)),
+        (PLASMA, "strang", (3, 1, 24, 16)),
+        (ENTITIES, "velocity-verlet", (3, 7, 5)),
+    ],
+    ids=["modes", "cells", "phase space", "entities"],
+)
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, folder, capfd):
+def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, base, stepper, shape, folder, capfd):
     (folder / "broken.py").write_text(BROKEN)
-    case, out, errors = folder / f"{policy}.toml", folder / policy, folder / "errors"
-    data = configured(FLOW, "etdrk4", {"path": "broken.py:Broken", "every": 5}) | {"guard": {"policy": policy}}
+    name = f"{policy} {stepper}"
+    case, out, errors = folder / f"{name}.toml", folder / name, folder / "errors"
+    data = configured(base, stepper, {"path": "broken.py:Broken", "every": 5}) | {"guard": {"policy": policy}}
     case.write_text(tomli_w.dumps(data))
     code = finished(child(lambda: cli.execute(["run", str(case), "--out", str(out), "--json"]), errors))
     summary = json.loads((out / "summary.json").read_text())
@@ -443,5 +485,5 @@ def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, folder, capfd):
     assert code == cli.FAILED
     assert "'Broken' at step 10" in message and "not finite" in message and str(out / "guard.npz") in message
     dump = read_arrays(out / "guard.npz")
-    assert int(dump["step"]) == 10 and dump["state"].shape == (3, 1, 24, 24) and np.isfinite(dump["state"]).all()
+    assert int(dump["step"]) == 10 and dump["state"].shape == shape and np.isfinite(dump["state"]).all()
     assert summary["status"] == "failed"
