@@ -292,3 +292,30 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
     assert "not finite" in rows[0]["failed"] and rows[1]["failed"] is None
     assert len(rows[0]["times"]) > 1
     assert [row["skill"] for row in rows] == [None, None]
+
+
+def test_entities_are_scored_by_their_positions_and_given_back_their_forces_by_the_oracle(tmp_path, monkeypatch):
+    """Without interaction the entities fly straight on; the true term bends their tracks. No finer grid."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    data = {
+        "title": "entities",
+        "equation": {"name": "charged-particles", "softening": 0.1, "omit": ["interaction"]},
+        "grid": {"entities": 5},
+        "time": {"end": 0.2, "step": 0.01, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "output": {"every": 0.1},
+        "reference": {"shape": [5], "step": 0.001},
+        "compare": {"closures": ["oracle"]},
+    }
+    case = check(data, "case", tmp_path)
+    metrics = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "compare")
+    none, oracle = metrics["rows"]
+    assert (none["failed"], oracle["failed"]) == (None, None)
+    assert 0 < oracle["relative_l2"][-1] < 0.03 * none["relative_l2"][-1]
+    assert none["spectrum_distance"] is None
+    assert metrics["reference"]["description"] == "the same 5 entities with a step of 0.001, 1 trajectories"
+    drawn = xr.open_zarr(tmp_path / "out" / "comparison.zarr", consolidated=False)
+    frames = drawn["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
+    np.testing.assert_allclose(frames[1] - frames[0], frames[2] - frames[1], rtol=1e-4)
+    positions = case.initial.state(case.build_equation(), case.grid.grid(), (0,), 0)[0, :2]
+    np.testing.assert_allclose(frames[0], positions, rtol=1e-6)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from subgrid.solver.closure import Closure, Coupled, Tendency
-from subgrid.solver.equations import Burgers, Equation, Kolmogorov, LinearAdvection, VlasovPoisson
+from subgrid.solver.equations import Burgers, ChargedParticles, Equation, Kolmogorov, LinearAdvection, VlasovPoisson
 from subgrid.solver.equations.kolmogorov import Forcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField
+from subgrid.solver.initial_particles import RandomCharges
 from subgrid.solver.initial_state import InitialState
 from subgrid.solver.initial_vlasov import TwoStream
 from subgrid.solver.rollout import rollout
@@ -31,6 +32,13 @@ PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
     "burgers on cells": (Burgers(viscosity=0.05, discretisation="finite-volume"), LINE, FIELD, 0.02, ["ssp-rk2"]),
     "kolmogorov": (FLOW, SQUARE, FIELD, 0.02, fitting("semi-linear", ())),
     "vlasov-poisson": (VlasovPoisson(), PHASE_SPACE, BEAMS, 0.05, ["rk4", "strang", "velocity-verlet", "forest-ruth"]),
+    "charged-particles": (
+        ChargedParticles(softening=0.1),
+        Grid((5,), (5.0,)),
+        RandomCharges(),
+        0.02,
+        ["rk4", "velocity-verlet", "forest-ruth"],
+    ),
 }
 CHOSEN = [(name, stepper) for name, problem in PROBLEMS.items() for stepper in problem[-1]]
 
