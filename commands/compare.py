@@ -26,6 +26,7 @@ from .progress import Bars, interruptible
 
 FINER_GRID = "finer grid"
 FRAMES = 40
+PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
 
 @dataclass
@@ -269,18 +270,21 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
     invariants = equation.invariants(truth[0], grid)
     dataset: dict[str, NDArray] = {}
     sources = ["reference", *(r.name for r in rows)]
-    energy = [metrics.energy_spectrum(truth, equation, grid)]
+    particles = equation.kind == "particles"
+    energy = [] if particles else [metrics.energy_spectrum(truth, equation, grid)]
     series = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
     for name in series:
         dataset[name] = np.full((len(sources), len(times)), np.nan)
     for name in invariants:
         dataset[f"invariant_{name}"] = np.full((len(sources), len(times)), np.nan)
-    stride = max(1, math.ceil(len(times) / FRAMES))
+    stride = max(1, math.ceil(len(times) / (PATH_FRAMES if particles else FRAMES)))
     shown = np.arange(0, len(times), stride)
-    pictured = slice(2) if equation.kind == "particles" else 0  # of entities the x-y plane, else the first field
-    first = truth[shown, 0][:, pictured]
-    frames = np.full((len(sources), *first.shape), np.nan, dtype=np.float32)
-    frames[0] = first
+    axes: dict[str, Any] = equation.coordinates(grid)
+    what, field, units = slice(0, 1), equation.fields[0].name, equation.fields[0].unit
+    if particles:
+        axes, what, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, slice(0, 3), "positions"
+    frames = np.full((len(sources), len(shown), what.stop, *grid.shape), np.nan, dtype=np.float32)
+    frames[0] = truth[shown, 0, what]
     dataset["correlation"][0] = 1.0
     _put_invariants(dataset, 0, truth, prepared)
     for i, row in enumerate(rows, start=1):
@@ -292,32 +296,31 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
             for name in series:
                 dataset[name][i, :count] = row.scores[name]
             with np.errstate(over="ignore"):
-                frames[i, : len(kept)] = row.states[kept, 0][:, pictured]
+                frames[i, : len(kept)] = row.states[kept, 0, what]
             _put_invariants(dataset, i, row.states, prepared)
-            energy.append(row.scores["energy"])
-        else:
-            energy.append(np.full_like(energy[0], np.nan))
-    axes: dict[str, Any] = dict(equation.coordinates(grid))
-    if equation.kind == "particles":
-        axes = {"coordinate": np.array(["x", "y"], dtype=object), **axes}
+        if not particles:
+            energy.append(row.scores["energy"] if count else np.full_like(energy[0], np.nan))
+    shape = [len(axis) for axis in axes.values()]
+    variables = {
+        **{k: (("source", "time"), v) for k, v in dataset.items()},
+        "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
+    }
+    if not particles:
+        variables["spectrum"] = (("source", "wavenumber"), np.stack(energy))
+        axes["wavenumber"] = np.arange(energy[0].size)
     xr.Dataset(
-        {
-            **{k: (("source", "time"), v) for k, v in dataset.items()},
-            "spectrum": (("source", "wavenumber"), np.stack(energy)),
-            "frames": (("source", "frame", *axes), frames),
-        },
+        variables,
         coords={
             "source": np.array(sources, dtype=object),
             "time": times,
-            "wavenumber": np.arange(energy[0].size),
             "frame_time": ("frame", times[shown]),
             **axes,
         },
         attrs={
             "title": case.title,
             "equation": equation.name,
-            "field": equation.fields[0].name,
-            "units": equation.fields[0].unit,
+            "field": field,
+            "units": units,
             "correlation_threshold": case.compare.correlation_threshold,
         },
     ).to_zarr(out / "comparison.zarr", mode="w", consolidated=False)
@@ -341,15 +344,14 @@ def _put_invariants(dataset: dict[str, NDArray], i: int, states: NDArray, prepar
 def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
     case, grid, equation = prepared.case, prepared.grid, prepared.equation
     count, trajectories = len(row.states), truth.shape[1]
-    true = metrics.scored(truth[:count], equation)
-    ensemble = metrics.scored(row.states.reshape(count, trajectories, -1, *row.states.shape[2:]), equation)
+    true = truth[:count]
+    ensemble = row.states.reshape(count, trajectories, -1, *row.states.shape[2:])
     mean = ensemble.mean(axis=2)
     errors = metrics.relative_l2(mean, true)
     single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
     low, high = np.quantile(single.reshape(count, -1), (0.1, 0.9), axis=1)
     correlation = metrics.correlation(mean, true)
-    energy = metrics.energy_spectrum(row.states, equation, grid)
-    return {
+    scores: dict[str, Any] = {
         "relative_l2": errors.mean(axis=1),
         "relative_l2_low": low,
         "relative_l2_high": high,
@@ -359,11 +361,12 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
         ),
         "crps": metrics.crps(ensemble, true),
         "spread_skill": metrics.spread_skill(ensemble, true),
-        "energy": energy,
-        "spectrum_distance": metrics.spectrum_distance(
-            energy, metrics.energy_spectrum(truth[:count], equation, grid), min(grid.cuts) - 1
-        ),
     }
+    if equation.kind != "particles":
+        scores["energy"] = energy = metrics.energy_spectrum(row.states, equation, grid)
+        truly = metrics.energy_spectrum(true, equation, grid)
+        scores["spectrum_distance"] = metrics.spectrum_distance(energy, truly, min(grid.cuts) - 1)
+    return scores
 
 
 def _entry(
@@ -411,12 +414,9 @@ def _describe_reference(case: Case) -> dict[str, Any]:
     assert reference is not None
     if reference.shape is None:
         return {"shape": list(case.grid.points), "description": "closed form"}
-    if case.grid.entities is not None:
-        step, count = reference.step or case.step, reference.trajectories
-        return {
-            "shape": list(reference.shape),
-            "description": f"the same {case.grid.entities} entities with a step of {step:g}, {count} trajectories",
-        }
+    if case.grid.entities:
+        how = f"steps of {reference.step or case.step:g} by {reference.stepper or case.time.stepper}"
+        return {"shape": list(reference.shape), "description": f"{how}, {reference.trajectories} trajectories"}
     how = {"filter": "filtered", "subsample": "subsampled"}[reference.restrict]
     shape = " x ".join(map(str, reference.shape))
     return {

@@ -11,11 +11,6 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms
 
 
-def scored(states: NDArray, equation: Equation) -> NDArray:
-    """What is scored of states (..., field, *grid): all of a grid's fields, and of entities the positions alone."""
-    return states[..., :3, :] if equation.kind == "particles" else states
-
-
 def _flat(values: NDArray, lead: int) -> NDArray:
     return values.reshape(*values.shape[:lead], -1)
 
@@ -83,12 +78,7 @@ def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
 
 
 def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:
-    """Energy per shell of integer wavenumber, averaged over all leading axes of (..., field, *grid): (shell,).
-
-    nan for entities, whose numbers are no coordinates.
-    """
-    if equation.kind == "particles":
-        return np.full(1, np.nan)
+    """Energy per shell of integer wavenumber, averaged over all leading axes of (..., field, *grid): (shell,)."""
     flat = states.reshape(-1, *grid.shape)
     return spectrum(Transforms(grid).to_spectrum(flat), grid, equation.spectrum_density(grid)).mean(axis=0)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from . import pictures, snapshots, tracks
+from . import pictures, snapshots
 from .verdict import CLOSURES, Metrics, columns, outcome, verdict
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ORDER = (
     "snapshots",
     "spacetime",
     "profiles",
-    "tracks",
+    "paths",
     "correlation",
     "spectra",
     "ensemble",
@@ -42,10 +42,9 @@ def write(directory: Path) -> Path:
     comparison = _read_comparison(directory / "comparison.zarr", metrics)
     folder = directory / "pictures"
     folder.mkdir(exist_ok=True)
-    states = tracks if "coordinate" in comparison["frames"].dims else snapshots
-    drawn = pictures.draw(metrics, comparison, folder) | states.draw(metrics, comparison, folder)
+    drawn = pictures.draw(metrics, comparison, folder) | snapshots.draw(metrics, comparison, folder)
     shown = [drawn[name] for name in ORDER if name in drawn]
-    shown.insert(1, states.animate(metrics, comparison, folder / "animation.gif"))
+    shown.insert(1, snapshots.animate(metrics, comparison, folder / "animation.gif"))
     page = directory / "report.html"
     page.write_text(_html(metrics, comparison, shown), encoding="utf-8")
     return page
@@ -96,7 +95,8 @@ def _read_comparison(path: Path, metrics: Metrics) -> xr.Dataset:
         comparison = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False).load()
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): {REMEDY}") from error
-    if absent := [name for name in NEEDED if name not in comparison]:
+    spectral = "entity" not in comparison.dims  # particles have no wavenumbers
+    if absent := [name for name in NEEDED if name not in comparison and (spectral or name != "spectrum")]:
         raise ValueError(f"{path} lacks {', '.join(absent)}: {REMEDY}")
     sources = [str(name) for name in comparison["source"].values]
     if absent := [name for name in ("reference", *(row.name for row in metrics.rows)) if name not in sources]:
@@ -118,6 +118,7 @@ def _html(metrics: Metrics, comparison: xr.Dataset, shown: list[pictures.Picture
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         equation=comparison.attrs.get("equation"),
+        places="entities" if "entity" in comparison.dims else "cells",
         verdict=verdict(metrics),
         columns=[(column, column.best(metrics.rows)) for column in listed],
         duels=_duels(metrics),

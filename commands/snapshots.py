@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import paths
 from .pictures import STYLE, WIDTH, Look, Picture, canvas, legend, looks, with_units
 from .verdict import Metrics
 
@@ -30,18 +31,21 @@ NO_VALUES = "#c9c9c9"
 
 
 def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
-    """Draw `snapshots.png` (2D), or `spacetime.png` and `profiles.png` (1D); returns the pictures by name."""
+    """Draw `snapshots.png` (2D), `spacetime.png` and `profiles.png` (1D) or `paths.png` (particles), by name."""
     import matplotlib
 
     names = ", ".join(row.name for row in metrics.rows)
     field, last = _field(comparison), f"t = {float(comparison['frame_time'].values[-1]):.3g}"
     now, history = f"{field} at {last}, and its error", f"{field} in space and time, and its error"
     plots = {"snapshots": (_maps, now), "spacetime": (_maps, history), "profiles": (_profiles, now)}
+    plots |= {"paths": (_paths, f"paths in the x-y plane up to {last}")}
+    wanted = ("spacetime", "profiles") if comparison["frames"].ndim == 3 else ("snapshots",)
+    wanted = ("paths",) if paths.of_entities(comparison) else wanted
     drawn = {}
     for name, (plot, title) in plots.items():
         path = folder / f"{name}.png"
         path.unlink(missing_ok=True)
-        if (name == "snapshots") == (comparison["frames"].ndim == 4):
+        if name in wanted:
             with matplotlib.rc_context(STYLE):
                 plot(metrics, comparison).savefig(path)
             drawn[name] = Picture(path, title, f"{title}, side by side for the reference, {names}.")
@@ -49,14 +53,28 @@ def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Pi
 
 
 def animate(metrics: Metrics, comparison: xr.Dataset, path: Path) -> Picture:
-    """Write the fields in motion as a looping GIF of at most `FRAMES` frames and about `BYTES` bytes."""
+    """Write the fields in motion as a looping GIF of at most `FRAMES` frames and about `BYTES` bytes.
+
+    A busy field compresses badly: colours go first, then frames, then pixels, until the file is small.
+    """
     import matplotlib
 
     count = comparison.sizes["frame"]
     picks = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
     with matplotlib.rc_context({**STYLE, "axes.titlelocation": "center"}):
         film = _film(metrics, comparison, picks)
-    write_gif(film, path)
+    for colours, stride, scale in (
+        (128, 1, 1.0),
+        (64, 1, 1.0),
+        (32, 1, 1.0),
+        (48, 2, 1.0),
+        (32, 2, 0.7),
+        (16, 4, 0.5),
+    ):
+        data = _gif(film[::stride], colours, scale)
+        if len(data) <= BYTES:
+            break
+    path.write_bytes(data)
     title = f"{_field(comparison)} in motion"
     names = ", ".join(row.name for row in metrics.rows)
     return Picture(path, title, f"Animation of the {_field(comparison)} for the reference, {names}.")
@@ -125,7 +143,7 @@ def _axis_label(axis: xr.DataArray) -> str:
     return with_units("time" if axis.name == "frame_time" else str(axis.name), axis)
 
 
-def panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
+def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
     """Axes for `count` sources, at most `PANELS` across, each `lines` deep, of height over width `shape`."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -153,7 +171,7 @@ def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scal
     return a.imshow(values, origin="lower", aspect="auto", extent=_extent(along.values, up.values), **scale)
 
 
-def head(a: Axes, look: Look, color: str) -> None:
+def _head(a: Axes, look: Look, color: str) -> None:
     """The source's name over its panel, folded to the panel's width."""
     a.set_title("\n".join(textwrap.wrap(look.label, 17)), fontsize=9.5, color=color, fontweight="bold")
 
@@ -175,12 +193,12 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     scales = (_scale(next(iter(fields.values())), "RdBu_r"), _scale(_intact(errors), "PuOr_r"))
     names = (_labelled(comparison, _field(comparison)), _labelled(comparison, "error"))
     shape = _shape(comparison)
-    figure, axes = panels(len(fields), 2, shape, WIDTH)
+    figure, axes = _panels(len(fields), 2, shape, WIDTH)
     along, up = _plane(comparison)
     across = axes.shape[1]
     for i, look in enumerate(fields):
         line, column = 2 * (i // across), i % across
-        head(axes[line, column], look, look.color)
+        _head(axes[line, column], look, look.color)
         for below, (group, scale) in enumerate(zip((fields, errors), scales, strict=True)):
             if look not in group:
                 continue
@@ -192,9 +210,8 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
                 a.set_xlabel(_axis_label(along))
                 a.tick_params(labelbottom=True)
             if column == across - 1 or look is list(fields)[-1]:
-                figure.colorbar(
-                    image, ax=axes[line + below, :], label=names[below], aspect=16, pad=0.015, extend="both"
-                )
+                label = names[below] if len(names[below]) < 24 else names[below].replace(" [", "\n[")
+                figure.colorbar(image, ax=axes[line + below, :], label=label, aspect=16, pad=0.015, extend="both")
     note = {"transform": axes[1, 0].transAxes, "ha": "center", "va": "center", "color": "#59626d"}
     axes[1, 0].text(0.5, 0.5, "run minus\nreference", **note)
     return figure
@@ -227,13 +244,24 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
     ]
 
 
+def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    """The plane of every source, with the paths of its entities."""
+    fields = _fields(metrics, comparison)
+    figure, axes = _panels(len(fields), 1, 1.0, WIDTH)
+    for a, look in zip(axes.flat, fields, strict=False):
+        _head(a, look, look.color)
+    paths.still(list(axes.flat), list(fields.values()), _labelled(comparison, ""))
+    return figure
+
+
 def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[Image.Image]:
     """The chosen frames, each drawn with all sources."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     fields = {look: values[picks] for look, values in _fields(metrics, comparison).items()}
-    figure, show = (_moving_maps if comparison["frames"].ndim == 4 else _moving_lines)(comparison, fields)
+    moving = _moving_maps if comparison["frames"].ndim == 4 else _moving_lines
+    figure, show = (_moving_paths if paths.of_entities(comparison) else moving)(comparison, fields)
     figure.set_dpi(90)
     agg = FigureCanvasAgg(figure)
     film = []
@@ -249,11 +277,11 @@ def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[I
 def _moving_maps(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Motion:
     shape = _shape(comparison)
     scale = _scale(next(iter(fields.values())), "RdBu_r")
-    figure, axes = panels(len(fields), 1, shape, 0.72 * WIDTH)
+    figure, axes = _panels(len(fields), 1, shape, 0.72 * WIDTH)
     images = []
     for a, (look, values) in zip(axes.flat, fields.items(), strict=False):
         images.append(_map(a, comparison, values[0], shape, scale))
-        head(a, look, "black")
+        _head(a, look, "black")
         a.set(xticks=[], yticks=[])
 
     def show(frame: int) -> None:
@@ -277,20 +305,11 @@ def _moving_lines(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Mot
     return figure, show
 
 
-def write_gif(film: list[Image.Image], path: Path) -> None:
-    """The film as a file of about `BYTES`: colours go first, then frames, then pixels, until it is small."""
-    for colours, stride, scale in (
-        (128, 1, 1.0),
-        (64, 1, 1.0),
-        (32, 1, 1.0),
-        (48, 2, 1.0),
-        (32, 2, 0.7),
-        (16, 4, 0.5),
-    ):
-        data = _gif(film[::stride], colours, scale)
-        if len(data) <= BYTES:
-            break
-    path.write_bytes(data)
+def _moving_paths(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Motion:
+    figure, axes = _panels(len(fields), 1, 1.0, 0.72 * WIDTH)
+    for a, look in zip(axes.flat, fields, strict=False):
+        _head(a, look, "black")
+    return figure, paths.moving(list(axes.flat), list(fields.values()))
 
 
 def _gif(film: list[Image.Image], colours: int, scale: float) -> bytes:

@@ -18,7 +18,7 @@ from pydantic import Field as Option
 from .equations import Burgers, Equation, Kolmogorov, LinearAdvection
 from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
-from .initial_particles import RandomCharges, RandomMasses, RandomSprings, TwoBody
+from .initial_particles import RandomParticles, TwoBody
 from .initial_random_surface import RandomSurface
 from .initial_state import InitialState, Members, repeat
 from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
@@ -297,9 +297,7 @@ Initial = Annotated[
     | TwoStreamHypar
     | BumpOnTail
     | RandomSurface
-    | RandomCharges
-    | RandomMasses
-    | RandomSprings
+    | RandomParticles
     | TwoBody
     | File
     | Reference,

@@ -1,10 +1,9 @@
-"""Initial states of particle systems: drawn at random, and the orbit of two bodies with its closed form."""
+"""Initial states of particles: the random ones of the published benchmark, and two bodies on a Kepler orbit."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,149 +16,124 @@ from .random import Stream
 
 
 class RandomParticles(InitialState):
-    """Positions N(0, spread^2) in each component, velocities in random directions, all of the same speed.
+    """Normal positions of standard deviation `deviation`; velocities by `speed`; what else depends on the force:
 
-    A member's numbers are its own, whatever the ensemble. Spread 1 and speed 0.5 are those of the published N-body data
-    (Kipf et al., ICML 2018, in two dimensions; Satorras et al., ICML 2021, and GeoTDM, NeurIPS 2024, in three), which
-    scale a standard normal velocity to the length 0.5. A subclass says what the couplings are.
+        coulomb   deviation (N/5)^(1/3), every speed 0.5 in a random direction, charges +-1 with equal chances
+        springs   deviation 0.5, every speed 0.5 in a random direction, c = 0 or 1 with equal chances
+        gravity   deviation 1, normal velocities of standard deviation 1 less their mean, masses 1
+
+    These are the states of the generator of GeoTDM, which draws springs pair by pair in place of c.
     """
 
-    force: ClassVar[str]
-    spread: float = Option(default=1.0, gt=0)
-    speed: float = Option(default=0.5, ge=0)
-
-    @abstractmethod
-    def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        """One number for each entity."""
+    kind: Literal["charged-particles"] = "charged-particles"
+    deviation: float | None = Option(default=None, gt=0)
+    speed: float | None = Option(default=None, ge=0)
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        fits = isinstance(equation, ChargedParticles) and equation.force == self.force
-        self._require(fits, f"charged-particles with force = {self.force!r}", equation)
-        stream, n = Stream(seed, "initial", 0, members), grid.shape[0]
-        state = np.empty((len(members), 7, n))
-        for one, member in zip(state, members, strict=True):
-            generator = stream.generator(member)
-            one[:3] = self.spread * generator.standard_normal((3, n))
-            direction = generator.standard_normal((3, n))
-            one[3:6] = self.speed * direction / np.linalg.norm(direction, axis=0)
-            one[6] = self.couplings(generator, n)
-        return state
+        self._require(isinstance(equation, ChargedParticles), "the equation charged-particles", equation)
+        assert isinstance(equation, ChargedParticles)
+        return np.stack([self._member(equation.force, grid.points, seed, member) for member in members])
 
+    def _member(self, force: str, n: int, seed: int, member: int) -> NDArray[np.float64]:
+        generator = Stream(seed, "initial", 0, (member,)).generator(member)
+        x, v = generator.standard_normal((2, 3, n))
+        usual = {"coulomb": ((n / 5) ** (1 / 3), 0.5), "springs": (0.5, 0.5), "gravity": (1.0, 1.0)}[force]
+        deviation, speed = (d if g is None else g for d, g in zip(usual, (self.deviation, self.speed), strict=True))
+        v = v - v.mean(-1, keepdims=True) if force == "gravity" else v / np.sqrt((v**2).sum(0))
+        coin = generator.integers(2, size=(1, n))
+        coupling = {"coulomb": 2.0 * coin - 1, "springs": 1.0 * coin, "gravity": np.ones((1, n))}[force]
+        return np.concatenate([deviation * x, speed * v, coupling])
 
-class RandomCharges(RandomParticles):
-    """Charges +1 and -1 with equal probability, for force = "coulomb"."""
+    def exact(
+        self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
+    ) -> NDArray[np.float64] | None:
+        """Free flight, and on springs of no rest length oscillations about the centre of mass of those tied together.
 
-    kind: Literal["charged-particles"] = "charged-particles"
-    force: ClassVar[str] = "coulomb"
-
-    def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        return np.where(generator.random(entities) < 0.5, -1.0, 1.0)
-
-
-class RandomMasses(RandomParticles):
-    """Equal masses, for force = "gravity"."""
-
-    kind: Literal["gravity-particles"] = "gravity-particles"
-    force: ClassVar[str] = "gravity"
-    mass: float = Option(default=1.0, gt=0)
-
-    def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        return np.full(entities, self.mass)
-
-
-class RandomSprings(RandomParticles):
-    """Each entity is held by springs, coupling 1, with the probability `held`, and else free, for force = "springs".
-
-    A spring joins every two that are held. The published data draw each pair by itself, which no number of an entity
-    can say.
-    """
-
-    kind: Literal["spring-particles"] = "spring-particles"
-    force: ClassVar[str] = "springs"
-    held: float = Option(default=0.5, ge=0, le=1)
-
-    def couplings(self, generator: np.random.Generator, entities: int) -> NDArray[np.float64]:
-        return np.where(generator.random(entities) < self.held, 1.0, 0.0)
+        x_i - X turns with the frequency sqrt(n strength), n entities being tied.
+        """
+        u = self.state(equation, grid, members, seed)
+        assert isinstance(equation, ChargedParticles)
+        x, v, c = u[:, :3], u[:, 3:6], u[:, 6:]
+        tied = c if equation.has("interaction") else 0 * c
+        if tied.any() and (equation.force != "springs" or equation.rest_length or equation.force_limit):
+            return None
+        if equation.strength < 0:
+            return None
+        n = np.maximum(tied.sum(-1, keepdims=True), 1)
+        x0, v0 = ((tied * a).sum(-1, keepdims=True) / n for a in (x, v))
+        frequency = np.sqrt(n * equation.strength)
+        cosine, sine = np.cos(frequency * t), np.sin(frequency * t)
+        ratio = t * np.sinc(frequency * t / np.pi)  # sin(wt) / w
+        turned = x0 + v0 * t + (x - x0) * cosine + (v - v0) * ratio
+        speed = v0 - (x - x0) * frequency * sine + (v - v0) * cosine
+        return np.concatenate([np.where(tied > 0, turned, x + v * t), np.where(tied > 0, speed, v), c], axis=1)
 
 
 class TwoBody(InitialState):
-    """Two bodies on Kepler ellipses in the x-y plane, at pericentre on the x axis, their centre of mass at rest in 0.
+    """Two entities that attract each other, on an ellipse in the x-y plane, nearest to each other at t = 0.
 
-    The separation d obeys d'' = -mu d / |d|^3, with mu = strength (c_1 + c_2) of masses c under gravity, and
-    -2 strength c_1 c_2 of charges c of unit mass, which must attract. semi_major_axis is that of d. The period is
-    2 pi sqrt(a^3 / mu). Exact without softening and force_limit.
+    x_1 - x_2 = (a (cos E - e), b sin E, 0) with Kepler's equation E - e sin E = t sqrt(mu / a^3), b = a sqrt(1 - e^2);
+    the centre of mass rests at the origin. Gravity: `masses`, mu = strength (m_1 + m_2). Coulomb: charges 1 and -1,
+    mu = 2 strength.
     """
 
     kind: Literal["two-body"] = "two-body"
+    eccentricity: float = Option(default=0.5, ge=0, lt=1)
     semi_major_axis: float = Option(default=1.0, gt=0)
-    eccentricity: float = Option(default=0.0, ge=0, lt=1)
-    couplings: tuple[float, float] = (1.0, 1.0)
+    masses: tuple[float, float] = (1.0, 1.0)
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        return self._at(equation, grid, 0.0, members)
+        return np.repeat(self._orbit(equation, grid, 0.0)[None], len(members), axis=0)
 
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:
         assert isinstance(equation, ChargedParticles)
-        if equation.softening or equation.force_limit is not None or not equation.has("interaction"):
+        if equation.softening or equation.force_limit or not equation.has("interaction"):
             return None
-        return self._at(equation, grid, t, members)
-
-    def mu(self, equation: ChargedParticles) -> float:
-        """Strength of the attraction between the two, in length^3/time^2."""
-        one, other = self.couplings
-        if equation.force == "gravity":
-            return equation.strength * (one + other)
-        return -2 * equation.strength * one * other
+        return np.repeat(self._orbit(equation, grid, t)[None], len(members), axis=0)
 
     def period(self, equation: ChargedParticles) -> float:
-        return float(2 * np.pi * np.sqrt(self.semi_major_axis**3 / self.mu(equation)))
+        """2 pi sqrt(a^3 / mu)."""
+        return 2 * np.pi * np.sqrt(self.semi_major_axis**3 / self._mu(equation))
 
-    def _at(self, equation: Equation, grid: Grid, t: float, members: Members) -> NDArray[np.float64]:
-        fits = isinstance(equation, ChargedParticles) and equation.force != "springs" and grid.shape == (2,)
-        self._require(fits, "charged-particles with force = 'coulomb' or 'gravity' and grid.entities = 2", equation)
+    def _mu(self, equation: ChargedParticles) -> float:
+        total = sum(self.masses) if equation.force == "gravity" else 2.0
+        return equation.strength * total
+
+    def _orbit(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
+        attracts = isinstance(equation, ChargedParticles) and equation.force != "springs" and equation.strength > 0
+        self._require(
+            attracts and grid.points == 2, "two charged-particles that attract each other (grid.entities = 2)", equation
+        )
         assert isinstance(equation, ChargedParticles)
-        mu, a, e = self.mu(equation), self.semi_major_axis, self.eccentricity
-        c = np.array(self.couplings)
-        masses = c if equation.force == "gravity" else np.ones(2)
-        if mu <= 0 or (masses < 0).any():
-            raise ValueError(
-                f"initial.couplings: {list(self.couplings)} do not attract each other under force = "
-                f"{equation.force!r}. Remedy: positive masses, or charges of opposite signs"
-            )
-        motion = np.sqrt(mu / a**3)
-        anomaly = eccentric_anomaly(motion * t, e)
-        minor, turning = a * np.sqrt(1 - e**2), motion / (1 - e * np.cos(anomaly))
-        state = np.zeros((7, 2))
-        share = np.array([masses[1], -masses[0]]) / masses.sum()
-        for field, value in (
-            (0, a * (np.cos(anomaly) - e)),
-            (1, minor * np.sin(anomaly)),
-            (3, -a * np.sin(anomaly) * turning),
-            (4, minor * np.cos(anomaly) * turning),
-        ):
-            state[field] = share * value
-        state[6] = c
-        return np.repeat(state[None], len(members), axis=0)
+        if min(self.masses) <= 0:
+            raise ValueError(f"initial.masses: must be greater than 0, found {list(self.masses)}")
+        a, e = self.semi_major_axis, self.eccentricity
+        b, mean_motion = a * np.sqrt(1 - e**2), 2 * np.pi / self.period(equation)
+        anomaly = eccentric_anomaly(mean_motion * t, e)
+        cosine, sine = np.cos(anomaly), np.sin(anomaly)
+        rate = mean_motion / (1 - e * cosine)
+        apart = np.array([a * (cosine - e), b * sine, 0.0, -a * rate * sine, b * rate * cosine, 0.0])
+        gravity = equation.force == "gravity"
+        mass = np.array(self.masses if gravity else (1.0, 1.0))
+        share = np.array([mass[1], -mass[0]]) / mass.sum()
+        return np.concatenate([apart[:, None] * share, [mass if gravity else [1.0, -1.0]]])
 
 
-def eccentric_anomaly(mean: float, eccentricity: float) -> float:
-    """E of Kepler's equation E - e sin E = M, to round-off.
-
-    Newton's iteration from E = pi, where it converges monotonically for every M in [0, 2 pi) and e < 1: Charles and
-    Tatum, Celest. Mech. Dyn. Astron. 69 (1998) 357.
-    """
-    turns = np.floor(mean / (2 * np.pi))
+def eccentric_anomaly(mean: float, e: float) -> float:
+    """E of E - e sin E = mean, by Newton's method from above the root of the half turn, where it cannot overshoot."""
+    turns = np.round(mean / (2 * np.pi))
     rest = mean - 2 * np.pi * turns
-    anomaly = np.pi
-    for _ in range(60):
-        change = (anomaly - eccentricity * np.sin(anomaly) - rest) / (1 - eccentricity * np.cos(anomaly))
-        anomaly -= change
-        if abs(change) < 1e-15:
+    sign, rest = np.copysign(1.0, rest), abs(rest)
+    found = min(rest + e, np.pi)
+    for _ in range(100):
+        step = (found - e * np.sin(found) - rest) / (1 - e * np.cos(found))
+        found -= step
+        if abs(step) <= 1e-16 * max(found, 1e-300):
             break
-    return float(anomaly + 2 * np.pi * turns)
+    return float(sign * found + 2 * np.pi * turns)

@@ -1,8 +1,4 @@
-"""Numba kernels for particles, named as in particles, whose array code they carry out on the CPU.
-
-States are (member, field, entity) with fields x, y, z, vx, vy, vz, coupling. Each pair is visited once: what one gains
-of momentum the other loses. Members do not see each other, so a member is the same in a batch of any size.
-"""
+"""Numba kernels for particles that act on each other in pairs: each pair once, member by member, in one order."""
 
 from __future__ import annotations
 
@@ -12,101 +8,118 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .particles import Force
-
-FORCES = {"coulomb": 0, "gravity": 1, "springs": 2}
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def acceleration(u, force, strength, softening, rest_length, limit, a):
-    """a (3, entity) of one member u (field, entity); components are cut off at +-limit."""
-    n = u.shape[1]
-    for i in range(n):
-        a[0, i] = a[1, i] = a[2, i] = 0.0
-    for i in range(n - 1):
-        sum_x = sum_y = sum_z = 0.0
-        for j in range(i + 1, n):
-            x, y, z = u[0, i] - u[0, j], u[1, i] - u[1, j], u[2, i] - u[2, j]
-            inverse = 1 / math.sqrt(x * x + y * y + z * z + softening * softening)
-            g = strength * (rest_length * inverse - 1) if force == 2 else strength * inverse * inverse * inverse
-            if force == 1:
-                on_i, on_j = -g * u[6, j], -g * u[6, i]
-            else:
-                on_i = on_j = g * u[6, i] * u[6, j]
-            sum_x += on_i * x
-            sum_y += on_i * y
-            sum_z += on_i * z
-            a[0, j] -= on_j * x
-            a[1, j] -= on_j * y
-            a[2, j] -= on_j * z
-        a[0, i] += sum_x
-        a[1, i] += sum_y
-        a[2, i] += sum_z
-    if limit < math.inf:
-        for k in range(3):
-            for i in range(n):
-                if a[k, i] > limit:  # nan, of entities in one place, stays nan
-                    a[k, i] = limit
-                elif a[k, i] < -limit:
-                    a[k, i] = -limit
+FIELDS = 7  # x, y, z, the velocity, the coupling
+COULOMB, GRAVITY, SPRINGS = range(3)
+FORCES = {"coulomb": COULOMB, "gravity": GRAVITY, "springs": SPRINGS}
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def drift(u, h):
-    """x += h v; (member, field, entity)."""
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def accelerate(u, force, strength, softening, rest_length, limit, known, acceleration):
+    """acceleration (member, 3, entity) of u (member, 7, entity), anew where x or c differ from those in `known`.
+
+    known (member, 4, entity): the x, y, z and c that `acceleration` belongs to. It is a function of these alone, bit
+    for bit, so that what is kept is what would be computed, and a restart agrees.
+    """
+    n = u.shape[2]
     for b in range(u.shape[0]):
-        for k in range(3):
-            for i in range(u.shape[2]):
-                u[b, k, i] += h * u[b, k + 3, i]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def kick(u, h, force, strength, softening, rest_length, limit, a):
-    """v += h a(x); (member, field, entity)."""
-    for b in range(u.shape[0]):
-        acceleration(u[b], force, strength, softening, rest_length, limit, a)
-        for k in range(3):
-            for i in range(u.shape[2]):
-                u[b, k + 3, i] += h * a[k, i]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def rate(u, force, strength, softening, rest_length, limit, out):
-    """out = (v, a, 0); (member, field, entity)."""
-    for b in range(u.shape[0]):
-        acceleration(u[b], force, strength, softening, rest_length, limit, out[b, 3:6])
-        for i in range(u.shape[2]):
+        x, y, z, c = u[b, 0], u[b, 1], u[b, 2], u[b, 6]
+        kx, ky, kz, kc = known[b, 0], known[b, 1], known[b, 2], known[b, 3]
+        same = True
+        for i in range(n):
+            if x[i] != kx[i] or y[i] != ky[i] or z[i] != kz[i] or c[i] != kc[i]:
+                same = False
+                break
+        if same:
+            continue
+        ax, ay, az = acceleration[b, 0], acceleration[b, 1], acceleration[b, 2]
+        for i in range(n):
+            kx[i], ky[i], kz[i], kc[i] = x[i], y[i], z[i], c[i]
+            ax[i] = 0.0
+            ay[i] = 0.0
+            az[i] = 0.0
+        for i in range(1, n):
+            xi, yi, zi, ci = x[i], y[i], z[i], c[i]
+            sx = 0.0
+            sy = 0.0
+            sz = 0.0
+            for j in range(i):
+                dx, dy, dz = xi - x[j], yi - y[j], zi - z[j]
+                squared = dx * dx + dy * dy + dz * dz + softening * softening
+                if force == SPRINGS:
+                    w = -strength * ci * c[j]
+                    if rest_length > 0.0:
+                        w *= 1.0 - rest_length / math.sqrt(squared)
+                    wi, wj = w, w
+                else:
+                    w = strength / (squared * math.sqrt(squared))
+                    if force == COULOMB:
+                        w *= ci * c[j]
+                        wi, wj = w, w
+                    else:
+                        wi, wj = -w * c[j], -w * ci
+                sx += wi * dx
+                sy += wi * dy
+                sz += wi * dz
+                ax[j] -= wj * dx
+                ay[j] -= wj * dy
+                az[j] -= wj * dz
+            ax[i] += sx
+            ay[i] += sy
+            az[i] += sz
+        if limit < math.inf:
             for k in range(3):
-                out[b, k, i] = u[b, k + 3, i]
-            out[b, 6, i] = 0.0
+                for i in range(n):
+                    a = acceleration[b, k, i]
+                    acceleration[b, k, i] = limit if a > limit else (-limit if a < -limit else a)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+def add_scaled(target, h, rate):
+    """target += h rate, both (member, 3, entity)."""
+    for b in range(target.shape[0]):
+        for k in range(3):
+            for i in range(target.shape[2]):
+                target[b, k, i] += h * rate[b, k, i]
 
 
 class Particles:
-    """The right-hand side and the flows of a particle system for a batch (member * 7, 1, entity)."""
+    """The right-hand side and the split flows of a batch (member, 7, entity).
+
+    Velocity Verlet kicks twice at the same positions, at the end of a step and at the beginning of the next, and pays
+    for the forces once.
+    """
 
     def __init__(
         self,
         entities: int,
-        force: Force,
+        members: int,
+        force: str,
         strength: float,
         softening: float,
         rest_length: float,
-        force_limit: float | None,
+        limit: float | None,
     ) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(1, dtype=bool), entities
-        limit = math.inf if force_limit is None else force_limit
-        self._law = FORCES[force], float(strength), float(softening), float(rest_length), float(limit)
-        self._work = np.zeros((3, entities))
+        self._shape = (members, FIELDS, entities)
+        self._law = (FORCES[force], strength, softening, rest_length, np.inf if limit is None else limit)
+        self._known = np.full((members, 4, entities), np.nan)
+        self._acceleration = np.zeros((members, 3, entities))
+
+    def acceleration(self, u: NDArray) -> NDArray:
+        """a (member, 3, entity), in an array that the next call may overwrite."""
+        accelerate(u, *self._law, self._known, self._acceleration)
+        return self._acceleration
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        rate(self._members(u), *self._law, self._members(out))
+        u, out = u.reshape(self._shape), out.reshape(self._shape)
+        out[:, :3] = u[:, 3:6]
+        out[:, 3:6] = self.acceleration(u)
+        out[:, 6] = 0.0
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
+        u = u.reshape(self._shape)
         if part == "drift":
-            drift(self._members(u), h)
+            add_scaled(u[:, :3], h, u[:, 3:6])
         else:
-            kick(self._members(u), h, *self._law, self._work)
-
-    def _members(self, u: NDArray) -> NDArray:
-        return u.reshape(-1, 7, self.columns)
+            add_scaled(u[:, 3:6], h, self.acceleration(u))

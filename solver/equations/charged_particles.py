@@ -1,130 +1,123 @@
-"""Charges, masses or springs: entities in three dimensions that act on each other in pairs."""
+"""Particles in three dimensions that act on each other in pairs: charges, masses, or balls on springs."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
-from pydantic import model_validator
 
-from .. import particle_kernels, particles
+from .. import particle_kernels
 from ..grid import Grid
 from ..spectral import Operators
 from ..stepping import RightHandSide
 from .base import Array, Equation, Field, Kind
 
+Force = Literal["coulomb", "gravity", "springs"]
+
 
 class ChargedParticles(Equation):
-    """dx_i/dt = v_i, dv_i/dt = a_i = (1/m_i) sum_j f_ij, for entities i in unbounded space.
+    """x_i' = v_i,  v_i' = a_i = sum_j w_ij (x_i - x_j), with c the coupling and r^2 = |x_i - x_j|^2 + softening^2:
 
-    With d = x_i - x_j and r = sqrt(|d|^2 + softening^2), by the option `force`:
+        coulomb   w = strength c_i c_j / r^3                     c: charge; like charges repel; unit masses
+        gravity   w = -strength c_j / r^3                        c: mass
+        springs   w = -strength c_i c_j (1 - rest_length / r)    c: 1 on springs, 0 free; unit masses
 
-        coulomb  f_ij =  strength c_i c_j d / r^3                        c: charge, of either sign; m = 1
-        gravity  f_ij = -strength c_i c_j d / r^3                        c: mass;   m = c
-        springs  f_ij = -strength c_i c_j (1 - rest_length / r) d        c: 1 if held by springs, 0 if free; m = 1
+    State (member, 7, entity): x, y, z, the velocity, and c, which never changes. A spring ties every two entities with
+    c = 1. `force_limit` clips each component of the sum a_i, as in the published data; where it does, momentum and
+    energy are no longer kept. There are no walls.
 
-    State (member, 7, entity): x, y, z, vx, vy, vz, and the coupling c, which stays as it is. A spring joins every two
-    entities whose couplings are not 0. An entity of mass 0 is a tracer: it is pulled and does not pull.
+    Split steppers move x ("drift") and v ("kick") by turns, each exactly; the error in energy is bounded.
 
-    force_limit cuts every component of a_i off at +-force_limit, after the sum over j, as the published data of charged
-    particles do (at 100). That keeps a close encounter from throwing entities out, and is no law of nature: where it
-    acts, energy, momentum and the isotropy of space are lost. Without it a step must resolve the closest encounter.
-
-    There is no grid: the axis counts entities, spacing means nothing, and a step by CFL is refused. Split steppers
-    carry positions ("drift") and velocities ("kick") by turns, each exactly, and keep the energy within bounds.
-
-    Terms that can be omitted: interaction (all the a_i).
+    Terms that can be omitted: interaction, which leaves free flight.
     """
 
     name: ClassVar[str] = "charged-particles"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (
-        *(Field(k, "length", f"position along {k}") for k in "xyz"),
-        *(Field(f"v{k}", "length/time", f"velocity along {k}") for k in "xyz"),
-        Field("coupling", "1", "charge, mass, or 1 for held by springs"),
+        *(Field(axis, "length", f"{axis} of the entity") for axis in "xyz"),
+        *(Field(f"velocity_{axis}", "length/time", f"velocity along {axis}") for axis in "xyz"),
+        Field("coupling", "1", "constant: the charge, the mass, or 1 on springs and 0 free"),
     )
     terms: ClassVar[tuple[str, ...]] = ("interaction",)
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")
     axis_names: ClassVar[tuple[str, ...]] = ("entity",)
 
-    force: particles.Force = "coulomb"
+    noise: None = None  # type: ignore[assignment]
+    force: Force = "coulomb"
     strength: float = 1.0
     softening: float = Option(default=0.0, ge=0)
     rest_length: float = Option(default=0.0, ge=0)
     force_limit: float | None = Option(default=None, gt=0)
 
-    @model_validator(mode="after")
-    def _options_agree(self) -> ChargedParticles:
-        if self.noise is not None:
-            raise ValueError("noise is a field on a grid; charged-particles has none. Remedy: leave noise out")
-        if self.rest_length and self.force != "springs":
-            raise ValueError(
-                f"rest_length = {self.rest_length:g} contradicts force = {self.force!r}. "
-                "Remedy: force = 'springs', or leave rest_length out"
-            )
-        return self
-
     @property
     def kind(self) -> Kind:
         return "particles"
 
-    @property
-    def _strength(self) -> float:
-        """The strength, or 0 where the interaction is omitted."""
-        return self.strength if self.has("interaction") else 0.0
-
-    def _acceleration(self, operators: Operators, u: Array) -> Array:
-        """a (member, 3, entity)."""
-        n = operators.grid.shape[0]
-        apart = operators.constant("apart", lambda: 1.0 - np.eye(n))
-        return particles.acceleration(
-            u[:, :3, :],
-            u[:, 6, :],
-            self.force,
-            self._strength,
-            self.softening,
-            self.rest_length,
-            self.force_limit,
-            apart,
-            operators.xp,
-        )
-
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
-        return operators.xp.concat([u[:, 3:6, :], self._acceleration(operators, u), 0 * u[:, 6:, :]], axis=1)
+        xp = operators.xp
+        return xp.concat([u[:, 3:6, ...], self._acceleration(operators, u), xp.zeros_like(u[:, 6:, ...])], axis=1)
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
-        x, v, coupling = u[:, :3, :], u[:, 3:6, :], u[:, 6:, :]
         if part == "drift":
-            x = x + h * v
-        elif self.has("interaction"):
-            v = v + h * self._acceleration(operators, u)
-        return operators.xp.concat([x, v, coupling], axis=1)
+            return operators.xp.concat([u[:, :3, ...] + h * u[:, 3:6, ...], u[:, 3:, ...]], axis=1)
+        kicked = u[:, 3:6, ...] + h * self._acceleration(operators, u)
+        return operators.xp.concat([u[:, :3, ...], kicked, u[:, 6:, ...]], axis=1)
 
     def compiled(self, grid: Grid, members: int) -> RightHandSide:
         return particle_kernels.Particles(
-            grid.shape[0], self.force, self._strength, self.softening, self.rest_length, self.force_limit
+            grid.points,
+            members,
+            self.force,
+            self.strength if self.has("interaction") else 0.0,
+            self.softening,
+            self.rest_length,
+            self.force_limit,
         )
-
-    def masses(self, state: Any) -> Any:
-        """m (member, entity): the coupling under gravity, else 1."""
-        return state[:, 6] if self.force == "gravity" else np.ones_like(state[:, 6])
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Energy, momentum m v and angular momentum m x cross v about the origin, three components each: of all
-        entities together, not of each."""
-        x, v, m = state[:, :3], state[:, 3:6], self.masses(state)[:, None]
-        energy = 0.5 * (m * v**2).sum((1, 2)) + particles.potential(
-            x, state[:, 6], self.force, self._strength, self.softening, self.rest_length, np
-        )
-        momentum, angular = (m * v).sum(-1), (m * np.cross(x, v, axis=1)).sum(-1)
+        """Energy, momentum and angular momentum about the origin, of all entities together."""
+        x, v, c = state[:, :3], state[:, 3:6], state[:, 6]
+        mass = c if self.force == "gravity" else np.ones_like(c)
+        momentum = mass[:, None] * v
+        kinetic = 0.5 * (momentum * v).sum((1, 2))
+        spin = np.cross(x, momentum, axis=1)
         return {
-            "energy": energy,
-            **{f"momentum_{k}": momentum[:, i] for i, k in enumerate("xyz")},
-            **{f"angular_momentum_{k}": angular[:, i] for i, k in enumerate("xyz")},
+            "energy": kinetic + self._potential_energy(x, c),
+            **{f"momentum_{axis}": momentum[:, i].sum(-1) for i, axis in enumerate("xyz")},
+            **{f"angular_momentum_{axis}": spin[:, i].sum(-1) for i, axis in enumerate("xyz")},
         }
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        """0: nothing travels along an axis that counts entities, and no step follows from a Courant number."""
-        return (0.0,)
+        raise TypeError(f"{self.name} has no grid, and so no step by a Courant number. Remedy: a fixed step")
+
+    def _acceleration(self, operators: Operators, u: Array) -> Array:
+        """a (member, 3, entity). On the diagonal r >= 1 and the difference is 0: no value and no gradient is nan."""
+        xp: Any = operators.xp
+        if not self.has("interaction"):
+            return xp.zeros_like(u[:, :3, ...])
+        diagonal = operators.constant("diagonal", lambda: np.eye(operators.grid.points))
+        x, c = u[:, :3, ...], u[:, 6, ...]
+        apart = x[..., :, None] - x[..., None, :]
+        squared = xp.sum(apart**2, axis=1) + self.softening**2 + diagonal
+        pairs = -c[:, None, :] if self.force == "gravity" else c[:, :, None] * c[:, None, :]
+        if self.force != "springs":
+            weight = self.strength * pairs / (squared * xp.sqrt(squared))
+        elif self.rest_length:
+            weight = -self.strength * pairs * (1 - self.rest_length / xp.sqrt(squared))
+        else:
+            weight = -self.strength * pairs
+        total = xp.sum(weight[:, None, ...] * apart, axis=-1)
+        return total if self.force_limit is None else xp.clip(total, -self.force_limit, self.force_limit)
+
+    def _potential_energy(self, x: NDArray, c: NDArray) -> NDArray:
+        """Sum over pairs, (member,)."""
+        if not self.has("interaction"):
+            return np.zeros(len(x))
+        i, j = np.triu_indices(x.shape[-1], 1)
+        r = np.sqrt(((x[..., i] - x[..., j]) ** 2).sum(1) + self.softening**2)
+        pairs = self.strength * c[:, i] * c[:, j]
+        if self.force == "springs":
+            return (0.5 * pairs * (r - self.rest_length) ** 2).sum(-1)
+        return (pairs / r).sum(-1) * (-1 if self.force == "gravity" else 1)

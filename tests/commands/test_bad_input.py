@@ -20,7 +20,6 @@ from subgrid.solver.simulation import Simulation
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "cases").glob("*.toml"))}
 VERBS = (["check"], ["run"], ["compare"], ["data"], ["train", "--closure", "regression"])
-SEVERAL_FIELDS = ("shallow-water", "charged-particles")
 Path_ = tuple[str | int, ...]
 
 
@@ -31,11 +30,6 @@ def shipped(name: str) -> dict[str, Any]:
     if "path" in initial:
         initial["path"] = str(CASES[name].parent / initial["path"])
     return data
-
-
-def points(data: dict[str, Any]) -> list[int]:
-    """The shape of the grid; of entities, their number."""
-    return data["grid"].get("shape") or [data["grid"]["entities"]]
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -64,17 +58,24 @@ def dotted(path: Path_) -> str:
     return ".".join(map(str, path))
 
 
+def particles(data: dict) -> bool:
+    return "entities" in data["grid"]
+
+
+def points(data: dict) -> list[int]:
+    return [data["grid"]["entities"]] if particles(data) else data["grid"]["shape"]
+
+
 # Each mutation spoils a case in place and returns the key that the message must name, or None if it does not apply.
 
 
 def missing(data: dict, draw: Callable) -> str | None:
     required = ["title", "equation", "equation.name", "grid", "grid.shape", "grid.length", "time", "time.end"]
     required += ["time.stepper", "initial", "initial.kind", "output", "output.every"]
+    if particles(data):
+        required = [key for key in required if key not in ("grid.shape", "grid.length")]
     path = tuple(draw(st.sampled_from(required)).split("."))
-    if path in (("grid", "shape"), ("grid", "length")) and "entities" in data["grid"]:
-        del data["grid"]["entities"]
-    else:
-        del at(data, path[:-1])[path[-1]]
+    del at(data, path[:-1])[path[-1]]
     return f"{dotted(path)}: missing"
 
 
@@ -106,7 +107,7 @@ def mistyped(data: dict, draw: Callable) -> str | None:
 
 def out_of_range(data: dict, draw: Callable) -> str | None:
     positive = {"shape", "length", "step", "cfl", "every", "members", "trajectories", "validation", "tau", "exponent"}
-    positive |= {"width", "wavenumber", "checkpoint_every", "correlation_threshold", "entities", "force_limit"}
+    positive |= {"width", "wavenumber", "checkpoint_every", "correlation_threshold"}
     numbers = [(*p, i) for p, v in leaves(data) if isinstance(v, list) for i in range(len(v)) if p[-1] in positive]
     numbers += [p for p, v in leaves(data) if p[-1] in positive and isinstance(v, (int, float))]
     path = draw(st.sampled_from(numbers))
@@ -121,13 +122,14 @@ def not_finite(data: dict, draw: Callable) -> str | None:
 
 
 def huge(data: dict, draw: Callable) -> str | None:
-    key = "entities" if "entities" in data["grid"] else "shape"
+    if particles(data):
+        data["grid"]["entities"] = draw(st.sampled_from([10**10, 10**15, 10**400]))
+        return "grid.entities: a state"
     if draw(st.booleans()):
-        size = draw(st.sampled_from([10**10, 10**15, 10**400]))
-        data["grid"][key] = size if key == "entities" else [size] * len(data["grid"]["shape"])
-        return f"grid.{key}: "
+        data["grid"]["shape"] = [draw(st.sampled_from([10**10, 10**15, 10**400]))] * len(data["grid"]["shape"])
+        return "grid.shape: "
     data.setdefault("ensemble", {})["members"] = draw(st.sampled_from([10**9, 10**15, 10**400]))
-    return f"grid.{key}: a state"
+    return "grid.shape: a state"
 
 
 def unknown_name(data: dict, draw: Callable) -> str | None:
@@ -186,9 +188,11 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         d["grid"] = {"shape": [16] * (3 - len(shape)), "length": [1.0] * (3 - len(shape))}
         return "grid.shape: "
 
-    def one_length(d: dict) -> str:
+    def one_length(d: dict) -> str | None:
+        if particles(d):
+            return None
         d["grid"]["length"] = [1.0] * (3 - len(points(d)))
-        return "grid.entities: " if "entities" in d["grid"] else "grid.length: "
+        return "grid.length: "
 
     def other_field(d: dict) -> str:
         d["output"]["fields"] = ["temperature"]
@@ -242,9 +246,10 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "initial: "
 
     def no_closed_form(d: dict) -> str | None:
-        if d["equation"].get("boundary") == "dirichlet" or d["equation"]["name"] in SEVERAL_FIELDS:
+        if d["equation"].get("boundary") == "dirichlet" or d["equation"]["name"] == "shallow-water":
             return None
-        d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
+        if not particles(d):
+            d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
         d["reference"] = {"exact": True}
         d.pop("training", None)
         return "reference.exact: "
@@ -258,6 +263,40 @@ def contradictory(data: dict, draw: Callable) -> str | None:
     def absent_file(d: dict) -> str:
         d["initial"] = {"kind": "file", "path": "absent.npz"}
         return "initial.path: "
+
+    def field_of_entities(d: dict) -> str | None:
+        if particles(d):
+            return None
+        d["grid"] = {"entities": 16}
+        return "grid.entities: "
+
+    def entities_and_shape(d: dict) -> str:
+        d["grid"] |= {"entities": 5, "shape": [16]}
+        return "grid.entities: "
+
+    def more_entities(d: dict) -> str | None:
+        if not particles(d):
+            return None
+        d["reference"]["shape"] = [2 * n for n in points(d)]
+        return "reference.shape: must be the number of entities"
+
+    def wrong_for_particles(d: dict) -> str | None:
+        if not particles(d):
+            return None
+        table, key, value = draw(
+            st.sampled_from(
+                [
+                    ("time", "cfl", 0.5),
+                    ("time", "stepper", "etdrk2"),
+                    ("equation", "noise", {"amplitude": 0.1, "correlation": 0.1}),
+                    ("equation", "force", "magnetic"),
+                    ("equation", "softening", -0.1),
+                    ("initial", "kind", "two-body"),
+                ]
+            )
+        )
+        d[table][key] = value
+        return f"{table}: " if value == "two-body" else f"{table}.{key}: "
 
     def endless(d: dict) -> str:
         d["time"] |= {"end": 1e300}
@@ -527,48 +566,6 @@ CELLS: dict[str, Any] = {
     "initial": {"kind": "sine"},
     "output": {"every": 0.05},
 }
-
-ENTITIES: dict[str, Any] = {
-    "title": "entities",
-    "equation": {"name": "charged-particles"},
-    "grid": {"entities": 4},
-    "time": {"end": 0.1, "step": 0.05, "stepper": "velocity-verlet"},
-    "initial": {"kind": "charged-particles"},
-    "output": {"every": 0.05},
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"grid": {"shape": [4], "length": [1.0]}}, "grid.shape: charged-particles needs grid.entities, and no shape"),
-        ({"grid": {"entities": 1}}, "grid.entities: "),
-        (
-            {"time": ENTITIES["time"] | {"cfl": 0.5}},
-            "time.cfl: there is no grid for a Courant number. Remedy: time.step",
-        ),
-        (
-            {"time": ENTITIES["time"] | {"stepper": "etdrk2"}},
-            "rk4, ssp-rk2, ssp-rk3, strang, velocity-verlet, forest-ruth",
-        ),
-        (
-            {"initial": {"kind": "gravity-particles"}},
-            "initial: initial kind 'gravity-particles' is for charged-particles",
-        ),
-        ({"initial": {"kind": "two-body"}}, "grid.entities = 2"),
-        ({"initial": {"kind": "charged-particles", "speed": -1.0}}, "initial.speed: "),
-        ({"reference": {"shape": [8]}}, "reference.shape: must be the number of entities, [4]"),
-        ({"reference": {"exact": True}}, "reference.exact: charged-particles has no closed form"),
-        ({"equation": {"name": "charged-particles", "rest_length": 1.0}}, "rest_length = 1 contradicts force"),
-        ({"equation": {"name": "charged-particles", "softening": -1.0}}, "equation.softening: "),
-        ({"output": {"every": 0.05, "fields": ["u"]}}, "output.fields: 'u' is not known"),
-    ],
-)
-def test_entities_that_do_not_fit(change, message, tmp_path):
-    check(ENTITIES, "entities.toml", tmp_path)
-    with pytest.raises(CaseError) as caught:
-        check(ENTITIES | change, "entities.toml", tmp_path)
-    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,9 @@ PLASMA: dict[str, Any] = FLOW | {
     "grid": {"shape": [24, 16], "length": [12.0, 6.25], "origin": [-6.0, 0.0]},
     "initial": {"kind": "two-stream", "amplitude": 0.1, "modes": 2},
 }
-ENTITIES: dict[str, Any] = FLOW | {
+CHARGES: dict[str, Any] = FLOW | {
     "title": "Charged particles",
-    "equation": {"name": "charged-particles", "force_limit": 10.0},
+    "equation": {"name": "charged-particles", "force_limit": 100.0},
     "grid": {"entities": 5},
     "initial": {"kind": "charged-particles"},
 }
@@ -173,13 +173,14 @@ def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) ->
 CASES: dict[str, dict[str, Any]] = {
     **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
     **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
+    "particles velocity-verlet": configured(CHARGES, "velocity-verlet", {"path": "plugins.py:Nudge", "every": 7}),
+    "particles forest-ruth": configured(CHARGES, "forest-ruth", WANDERING),
+    "shallow water": configured(WATER, "ssp-rk2", {"name": "smagorinsky", "every": 3}, WANDERING),
+    "phase space": configured(PLASMA, "strang", {"name": "hyperdiffusion", "every": 3}, WANDERING),
     "no closure": configured(FLOW, "etdrk2"),
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
     | {"time": SHOCK["time"] | {"stepper": "ssp-rk3", "cfl": 0.05}},
-    "shallow water": configured(WATER, "ssp-rk2", {"name": "smagorinsky", "every": 3}, WANDERING),
-    "phase space": configured(PLASMA, "strang", {"name": "hyperdiffusion", "every": 3}, WANDERING),
-    "particles": configured(ENTITIES, "forest-ruth", {"path": "plugins.py:Nudge", "every": 7}, WANDERING),
     "smagorinsky": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 3}),
     "smagorinsky held linear": configured(FLOW, "etdrk4", {"name": "smagorinsky", "every": 5, "hold": "linear"}),
     "leith": configured(FLOW, "cnab2", {"name": "leith"}),
@@ -462,9 +463,9 @@ class Broken(Closure):
         (FLOW, "etdrk4", (3, 1, 24, 24)),
         (WATER, "ssp-rk2", (3, 3, 16, 20)),
         (PLASMA, "strang", (3, 1, 24, 16)),
-        (ENTITIES, "velocity-verlet", (3, 7, 5)),
+        (CHARGES, "velocity-verlet", (3, 7, 5)),
     ],
-    ids=["modes", "cells", "phase space", "entities"],
+    ids=["modes", "cells", "phase space", "particles"],
 )
 @pytest.mark.parametrize("policy", ["stop", "skip"])
 def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, base, stepper, shape, folder, capfd):
