@@ -14,7 +14,7 @@ from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators, Transforms
 
-from .depth_averaged_viscosity import DepthAveragedViscosity
+from .viscous_fluxes import ViscousFluxes
 
 
 class EddyViscosity(Closure):
@@ -76,25 +76,25 @@ class EddyViscosity(Closure):
 class Smagorinsky(EddyViscosity):
     """nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
-    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids, and shallow
-    water, where it acts on the depth-averaged momentum and Delta = sqrt(dx dy); ClosureError for anything else.
+    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; shallow water,
+    with Delta = sqrt(dx dy) and h times the stress (`ViscousFluxes`); ClosureError for anything else.
     """
 
     coefficient: Annotated[float, Field(ge=0)] = 0.17
-    _on_cells: DepthAveragedViscosity | None = PrivateAttr(default=None)
+    _fluxes: ViscousFluxes | None = PrivateAttr(None)
 
     def start(self, problem: Problem) -> Memory:
-        self._on_cells = None
-        if isinstance(problem.equation, ShallowWater):
-            self._on_cells = DepthAveragedViscosity(problem.equation, problem.grid, self.coefficient)
-            return {}
         self.require_equation(problem, "kolmogorov", "burgers", "shallow-water")
-        return super().start(problem)
+        self._fluxes = None
+        if not isinstance(problem.equation, ShallowWater):
+            return super().start(problem)
+        self._fluxes = ViscousFluxes(problem.equation, problem.grid, self.coefficient)
+        return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        if self._on_cells is not None:
-            return Tendency(self._on_cells(view.state)), memory
-        return super().__call__(view, memory)
+        if self._fluxes is None:
+            return super().__call__(view, memory)
+        return Tendency(self._fluxes(view.state)), memory
 
     def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
         return (self.coefficient * self._width) ** 2 * strain

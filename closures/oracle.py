@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from subgrid.ingest.trajectories import Trajectories
+from subgrid.ingest.trajectories import Trajectories, description
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 from subgrid.solver.tables import GridTable
@@ -38,7 +38,7 @@ class Oracle(Closure):
         except ValueError as error:
             raise ClosureError(f"oracle: {error}") from None
         made_for = trajectories.request
-        model = {"name": problem.equation.name} | problem.equation.model_dump(mode="json")
+        model = description(problem.equation)
         if differing := [k for k, v in model.items() if made_for["equation"].get(k) != v]:
             key = differing[0]
             raise ClosureError(

@@ -171,7 +171,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
             break
         finer = candidate
     if finer is None:
-        row.failed = "the reference is no finer than the case's grid"
+        row.failed = "no grid that is finer, up to the reference's, fits the case"
         return row
     row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
     simulation = _finer_simulation(prepared, finer)
@@ -184,7 +184,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
-    """Grids from 9/8 of the case's up to the reference's, each axis a product of 2, 3 and 5."""
+    """Grids from 9/8 of the case's up to the reference's that the equation fits, each axis a product of 2, 3 and 5."""
     shape = prepared.grid.shape
     reference = prepared.case.reference.shape if prepared.case.reference else None
     largest = max(a / b for a, b in zip(reference, shape, strict=True)) if reference else 16.0
@@ -194,7 +194,15 @@ def _finer_grids(prepared: Prepared) -> list[Grid]:
         points = tuple(round(s * ratio) for s in shape)
         if ratio >= 9 / 8 and _smooth(n) and all(_smooth(p) for p in points):
             grids.append(prepared.grid.refined(points))
-    return grids
+    return [grid for grid in grids if _fits(prepared, grid)]
+
+
+def _fits(prepared: Prepared, grid: Grid) -> bool:
+    try:
+        prepared.equation.require(grid)
+    except ValueError:
+        return False
+    return True
 
 
 def _smooth(n: int) -> bool:

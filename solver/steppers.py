@@ -56,7 +56,8 @@ class Stage:
 class OneStep:
     """A Runge-Kutta scheme: stages, the last of which is the update.
 
-    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N.
+    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the
+    a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme has this form, of Shu and Osher.
     """
 
     name: str
@@ -64,6 +65,7 @@ class OneStep:
     linear: str
     stages: tuple[Stage, ...]
     source: str
+    convex: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,18 @@ def _constant(value: float) -> Callable[[NDArray], Coefficient]:
     return lambda z: np.full_like(z, value)
 
 
-def explicit(name: str, order: int, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], source: str) -> OneStep:
+def explicit(
+    name: str,
+    order: int,
+    a: tuple[tuple[float, ...], ...],
+    b: tuple[float, ...],
+    source: str,
+    convex: tuple[float, ...] = (),
+) -> OneStep:
     """An explicit Runge-Kutta scheme from its Butcher tableau."""
     rows = (*a, b)
     stages = tuple(Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows)
-    return OneStep(name, order, "explicit", stages, source)
+    return OneStep(name, order, "explicit", stages, source, convex)
 
 
 def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray], Coefficient]:
@@ -117,7 +126,7 @@ def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray]
 
 RK4 = explicit("rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)")
 SSP_RK2 = explicit(
-    "ssp-rk2", 2, ((), (1.0,)), (0.5, 0.5), "Heun; Shu and Osher, J. Comput. Phys. 77 (1988) 439, eq. 2.15"
+    "ssp-rk2", 2, ((), (1.0,)), (0.5, 0.5), "Heun; Shu and Osher, J. Comput. Phys. 77 (1988) 439, eq. 2.15", (0.0, 0.5)
 )
 SSP_RK3 = explicit(
     "ssp-rk3",
@@ -125,6 +134,7 @@ SSP_RK3 = explicit(
     ((), (1.0,), (0.25, 0.25)),
     (1 / 6, 1 / 6, 2 / 3),
     "Shu and Osher, J. Comput. Phys. 77 (1988) 439",
+    (0.0, 3 / 4, 1 / 3),
 )
 ETDRK2 = OneStep(
     "etdrk2",

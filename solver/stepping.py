@@ -26,7 +26,9 @@ class RightHandSide(Protocol):
 
     It may have more, each in place: `flow(part, u, h)` for split schemes; `relax(u, h)`, the exact flow of stiff local
     sources, which is taken for h/2 before and after every step; and for adaptive steps `rate(u)`, the largest sum of
-    signal speed / spacing, and `admissible(u)`.
+    signal speed / spacing, and `admissible(u)`. `stage(u, t, out, base, a, c, h, frozen)` gives
+    out = a base + c (u + h (N + frozen)) at once, for schemes in the form of Shu and Osher: fewer ways through memory;
+    out may be base.
     """
 
     linear: NDArray | None
@@ -87,9 +89,10 @@ class ExplicitStepper:
             (stage.time, np.array([0.0 if w is None else w(zero)[0] for w in stage.weights]))
             for stage in scheme.stages[1:]
         ]
-        self._rates = np.zeros((len(self._tables), *shape))
-        self._flat = self._rates.reshape(len(self._tables), -1)
-        self._work = np.zeros(shape)
+        self._stage = getattr(rhs, "stage", None) if scheme.convex else None
+        self._rates = np.zeros((0 if self._stage else len(self._tables), *shape))
+        self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
+        self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape))
         self._before = np.zeros(shape) if hasattr(rhs, "admissible") else None
         self._relax = getattr(rhs, "relax", None)
 
@@ -104,8 +107,13 @@ class ExplicitStepper:
         last = len(self._tables) - 1
         force = np.zeros(1) if frozen is None else frozen.reshape(-1)
         for i, (time, weights) in enumerate(self._tables):
+            out = u if i == last else self._work[i if self._stage else 0]
+            if self._stage:
+                a = self.scheme.convex[i]
+                self._stage(state, t + offset * h, out, u, a, 1 - a, h, frozen)
+                state, offset = out, time
+                continue
             self.rhs(state, t + offset * h, self._rates[i])
-            out = u if i == last else self._work
             kernels.combine_stages(
                 out.reshape(-1), u.reshape(-1), self._flat, h * weights, h * weights.sum(), force, frozen is not None
             )

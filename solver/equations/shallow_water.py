@@ -52,8 +52,8 @@ class ShallowWater(Equation):
     and h v along y, in length^2/time. b is the bottom, e = h + b the surface; gravity g; manning n, in
     time/length^(1/3); coriolis f, in 1/time.
 
-    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts as
-    dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
+    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts
+    as dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
     negative with "muscl", of 1/3 with "weno5"; adaptive steps take back those that did not. Friction is carried
     out exactly before and after each step.
 
@@ -76,12 +76,12 @@ class ShallowWater(Equation):
     bathymetry: Bottom = Flat()
     manning: float = Option(default=0.0, ge=0)
     coriolis: float = 0.0
-    dry: float = Option(default=1e-8, gt=0)
+    dry: float = Option(default=1e-6, gt=0)
 
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
         if self.noise is not None:
-            raise ValueError("noise is for one field; shallow-water has none. Remedy: leave noise out")
+            raise ValueError("equation.noise: it is for one field; shallow-water has none. Remedy: leave noise out")
         return self
 
     @property
@@ -97,6 +97,9 @@ class ShallowWater(Equation):
     def rotation(self) -> float:
         """f, or 0 where the Coriolis force is omitted."""
         return self.coriolis if self.has("coriolis") else 0.0
+
+    def require(self, grid: Grid) -> None:
+        self.bottom(grid)
 
     def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
         """b, averaged over the cells (y, x); None where it is flat."""
