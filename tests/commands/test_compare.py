@@ -315,3 +315,25 @@ def test_a_bottom_from_a_file_is_compared_on_grids_that_divide_it(tmp_path, monk
     assert not any(row["failed"] for row in rows.values())
     assert rows["finer grid 24x24"]["relative_l2"][-1] < 1e-12  # it is the reference
     assert rows["oracle"]["relative_l2"][-1] < rows["none"]["relative_l2"][-1]
+
+
+def test_the_oracle_gives_entities_their_forces_back(tmp_path, monkeypatch):
+    """Without interaction they fly straight on; the true term, called at every step, bends their paths."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    data = {
+        "title": "entities",
+        "equation": {"name": "charged-particles", "softening": 0.1, "omit": ["interaction"]},
+        "grid": {"entities": 5},
+        "time": {"end": 0.2, "step": 0.01, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "output": {"every": 0.1},
+        "reference": {"shape": [5], "step": 0.001},
+        "compare": {"closures": ["oracle"]},
+    }
+    metrics = compare(check(data, "case", tmp_path), tmp_path, tmp_path / "out", Bars(quiet=True), "compare")
+    none, oracle = metrics["rows"]
+    assert (none["failed"], oracle["failed"]) == (None, None)
+    assert 0 < oracle["relative_l2"][-1] < 0.03 * none["relative_l2"][-1]
+    drawn = xr.open_zarr(tmp_path / "out" / "comparison.zarr", consolidated=False)
+    first, second, third = drawn["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
+    np.testing.assert_allclose(second - first, third - second, rtol=1e-4)
