@@ -210,9 +210,9 @@ def shift(
     if part == "x":
         changes = sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry, xp, h)
     else:
-        turned = (xp.matrix_transpose(a) for a in (wet, p, q))
+        wet, p, q = (xp.matrix_transpose(a) for a in (wet, p, q))
         across = None if ground is None else xp.matrix_transpose(ground)
-        found = sweep(*turned, across, sides[2:], spacing[0], gravity, "muscl", dry, xp, h)  # type: ignore[misc]
+        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry, xp, h)
         along_y, over_y = xp.matrix_transpose(found[1]), xp.matrix_transpose(found[2])
         changes = (xp.matrix_transpose(found[0]), over_y, along_y)
     return state + h * xp.stack(changes, axis=1)

@@ -381,6 +381,11 @@ def relax(u, friction, dry, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
+            lowest = np.inf
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest >= dry and friction == 0.0:
+                continue
             for c in range(u.shape[2]):
                 depth = u[m, r, c]
                 factor = 1.0

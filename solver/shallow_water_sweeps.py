@@ -182,7 +182,6 @@ def along_y(u, b, rows, turn, per, gravity, dry, edge, s):
                 r = rows[j + 1 + GHOSTS]
                 inside = 0 <= j + 1 < height
                 place = r if r < 2 else r - height + 4
-                ground = b[r, start : start + n] if b is not None else None
                 for c in range(n):
                     h = u[m, r, start + c] if inside else edge[place, 0, c]
                     s[NEXT + H + c] = max(h, 0.0)
@@ -196,6 +195,7 @@ def along_y(u, b, rows, turn, per, gravity, dry, edge, s):
                     inverse = h / max(h * h, dry * dry)
                     s[NEXT + U + k], s[NEXT + V + k] = s[NEXT + U + k] * inverse, sign * s[NEXT + V + k] * inverse
                 if b is not None:
+                    ground = b[r, start : start + n]
                     for c in range(n):
                         s[NEXT + E + c] = ground[c] + s[NEXT + H + c]
                 _across(s, n, b, per, gravity, dry)
