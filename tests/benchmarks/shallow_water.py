@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from timing import Disagreement, Row, ratio, repeat, take_turns
+from timing import Disagreement, Missing, Row, ratio, repeat, take_turns
 
 from subgrid.ingest.restriction import average_cells
 from subgrid.solver.equations import ShallowWater
@@ -102,9 +102,9 @@ def rows() -> Iterator[Row]:
     try:
         import clawpack  # noqa: F401
     except ImportError:
-        raise Disagreement(
-            "shallow water is compared with clawpack, which is not installed (remedy: pip install clawpack, for which "
-            "it takes gfortran, or --only with the other groups)"
+        raise Missing(
+            "shallow water is compared with clawpack, which is not installed. Remedy: pip install clawpack, for which it "
+            "takes gfortran"
         ) from None
     for n in SIZES:
         yield from cells(n)
