@@ -11,7 +11,7 @@ import numpy as np
 
 from .equations import Equation
 from .initial import InitialState
-from .steppers import STEPPERS, Split, fits, fitting, needs_linear
+from .steppers import STEPPERS, Split, fits, fitting, takes_courant_steps
 from .tables import (
     ClosureTable,
     EnsembleTable,
@@ -111,13 +111,15 @@ def _steppers(p: Parts) -> Iterator[str]:
         if name and not fits(STEPPERS[name], equation.kind, equation.split):
             known = ", ".join(fitting(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
+        elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
+            yield f'{key}: {name} goes by MUSCL states. Remedy: equation.reconstruction = "muscl", or another stepper'
     if not p.time or p.time.cfl is None or not fits(STEPPERS[p.time.stepper], equation.kind, equation.split):
         return
     if equation.kind == "particles":
         yield "time.cfl: there is no grid for a Courant number. Remedy: time.step"
     elif p.time.step is not None or equation.adaptive:
         scheme = STEPPERS[p.time.stepper]
-        if equation.spectral or isinstance(scheme, Split) or needs_linear(scheme):
+        if not takes_courant_steps(scheme, equation.kind):
             beside = "beside time.step it" if p.time.step is not None else "as signal speeds may grow it"
             yield (
                 f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not "

@@ -381,6 +381,11 @@ def relax(u, friction, dry, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
+            lowest = np.inf
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest >= dry and friction == 0.0:
+                continue
             for c in range(u.shape[2]):
                 depth = u[m, r, c]
                 factor = 1.0
@@ -425,6 +430,7 @@ class ShallowWaterBalance:
         self._wide = None if reconstruction == "muscl" else True
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
         self._lines, self._row = empty((SIZE,)), empty((grid.shape[1],))
+        self._sweeps: tuple[NDArray, ...] | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         self._balance(u, out, None, None, None)
@@ -471,3 +477,28 @@ class ShallowWaterBalance:
 
     def relax(self, u: NDArray, h: float) -> None:
         relax(u, self._friction, self._dry, h)
+
+    def sweep_rate(self, u: NDArray) -> float:
+        """The largest of speed / spacing over the axes."""
+        speeds = (rate(u, *pair, self._gravity, self._dry, self._row) for pair in ((1.0, 0.0), (0.0, 1.0)))
+        return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        from . import shallow_water_sweeps as sweeps
+
+        if self._sweeps is None:
+            edge = np.zeros((4, 3, TILE))
+            self._sweeps = empty((sweeps.SIZE,)), edge, np.zeros((3, u.shape[2])), np.ones(u.shape[2] + 2 * GHOSTS)
+        lines, edge, row, same = self._sweeps
+        self._turn(u, 0.25 * self._coriolis * h)
+        physics = self._gravity, self._dry
+        if part == "x":
+            sweeps.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
+        else:
+            sweeps.along_y(u, self._bottom, *self._y, h / self._spacing[0], *physics, edge, lines)
+        self._turn(u, 0.25 * self._coriolis * h)
+
+    def _turn(self, u: NDArray, angle: float) -> None:
+        if angle:
+            state = u.reshape(-1, 3, *u.shape[1:])
+            state[...] = shallow_water.turn(state, angle, np)

@@ -62,9 +62,9 @@ class Simulation:
                 f"stepper {stepper} does not fit {equation.name}, which is {equation.kind}. "
                 f"Remedy: {', '.join(steppers.fitting(equation.kind, equation.split))}"
             )
-        if cfl is not None and (equation.spectral or isinstance(scheme, steppers.Split)):
+        if cfl is not None and not steppers.takes_courant_steps(scheme, equation.kind):
             raise ValueError(
-                f"steps by CFL need an explicit stepper on cells, not {stepper} for {equation.name}. "
+                f"steps by CFL need an explicit stepper or sweeps on cells, not {stepper} for {equation.name}. "
                 "Remedy: leave time.cfl out"
             )
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed

@@ -69,6 +69,7 @@ class ShallowWater(Equation):
     )
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis")
     adaptive: ClassVar[bool] = True
+    split: ClassVar[tuple[str, ...]] = ("x", "y")
 
     gravity: float = Option(default=9.81, gt=0)
     reconstruction: Literal["muscl", "weno5"] = "muscl"
@@ -118,6 +119,14 @@ class ShallowWater(Equation):
             self.dry,
             operators.xp,
         )
+
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        b = self.bottom(operators.grid)
+        ground = None if b is None else operators.constant("bottom", lambda: b)
+        spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
+        u = shallow_water.turn(u, 0.25 * self.rotation * h, operators.xp)
+        u = shallow_water.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
+        return shallow_water.turn(u, 0.25 * self.rotation * h, operators.xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         return shallow_water.relax(u, self.friction, self.dry, h, operators.xp)

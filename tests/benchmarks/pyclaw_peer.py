@@ -32,9 +32,13 @@ class Peer:
         self.solver, self.solution = solver, pyclaw.Solution(state, domain)
         solver.setup(self.solution)
 
-    def advance(self, span: float) -> int:
-        """Go on for a time; returns the number of steps taken."""
+    def advance(self, span: float) -> None:
+        """Go on for a time."""
         self.solver.evolve_to_time(self.solution, self.solution.t + span)
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far."""
         return int(self.solver.status["numsteps"])
 
     @property
