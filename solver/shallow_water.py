@@ -157,7 +157,8 @@ def hllc(
     c_star = 0.5 * (c_left + c_right) + 0.25 * (u_left - u_right)
     slow = xp.minimum(xp.minimum(u_left - c_left, u_star - c_star), none)
     fast = xp.maximum(xp.maximum(u_right + c_right, u_star + c_star), none)
-    inverse = 1 / xp.maximum(fast - slow, none + 1e-300)
+    opening = fast - slow  # none between two dry sides, where all fluxes are zero
+    inverse = 1 / xp.where(opening > 0, opening, xp.ones_like(opening))
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * u_left, h_right * u_right
     m_left, m_right = q_left * u_left, q_right * u_right

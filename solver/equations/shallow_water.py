@@ -76,7 +76,7 @@ class ShallowWater(Equation):
     bathymetry: Bottom = Flat()
     manning: float = Option(default=0.0, ge=0)
     coriolis: float = 0.0
-    dry: float = Option(default=1e-8, gt=0)
+    dry: float = Option(default=1e-6, gt=0)
 
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
@@ -106,7 +106,7 @@ class ShallowWater(Equation):
         b = self.bottom(operators.grid)
         return shallow_water.rate(
             u,
-            None if b is None else operators.constant("bottom", lambda: b),
+            None if b is None else operators.constant("bottom", b.copy),
             self.boundary.all,
             operators.grid.spacing[-2:],  # type: ignore[arg-type]
             self.gravity,
