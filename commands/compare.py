@@ -26,6 +26,7 @@ from .progress import Bars, interruptible
 
 FINER_GRID = "finer grid"
 FRAMES = 40
+PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
 
 @dataclass
@@ -170,7 +171,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
             break
         finer = candidate
     if finer is None:
-        row.failed = "the reference is no finer than the case's grid"
+        row.failed = "no grid that is finer, up to the reference's, fits the case"
         return row
     row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
     simulation = _finer_simulation(prepared, finer)
@@ -183,7 +184,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
-    """Grids from 9/8 of the case's up to the reference's, each axis a product of 2, 3 and 5."""
+    """Grids from 9/8 of the case's up to the reference's that the equation fits, each axis a product of 2, 3 and 5."""
     shape = prepared.grid.shape
     reference = prepared.case.reference.shape if prepared.case.reference else None
     largest = max(a / b for a, b in zip(reference, shape, strict=True)) if reference else 16.0
@@ -193,7 +194,15 @@ def _finer_grids(prepared: Prepared) -> list[Grid]:
         points = tuple(round(s * ratio) for s in shape)
         if ratio >= 9 / 8 and _smooth(n) and all(_smooth(p) for p in points):
             grids.append(prepared.grid.refined(points))
-    return grids
+    return [grid for grid in grids if _fits(prepared, grid)]
+
+
+def _fits(prepared: Prepared, grid: Grid) -> bool:
+    try:
+        prepared.equation.require(grid)
+    except ValueError:
+        return False
+    return True
 
 
 def _smooth(n: int) -> bool:
@@ -269,16 +278,21 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
     invariants = equation.invariants(truth[0], grid)
     dataset: dict[str, NDArray] = {}
     sources = ["reference", *(r.name for r in rows)]
-    energy = [metrics.energy_spectrum(truth, equation, grid)]
+    particles = equation.kind == "particles"
+    energy = [] if particles else [metrics.energy_spectrum(truth, equation, grid)]
     series = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
     for name in series:
         dataset[name] = np.full((len(sources), len(times)), np.nan)
     for name in invariants:
         dataset[f"invariant_{name}"] = np.full((len(sources), len(times)), np.nan)
-    stride = max(1, math.ceil(len(times) / FRAMES))
+    stride = max(1, math.ceil(len(times) / (PATH_FRAMES if particles else FRAMES)))
     shown = np.arange(0, len(times), stride)
-    frames = np.full((len(sources), len(shown), *grid.shape), np.nan, dtype=np.float32)
-    frames[0] = truth[shown, 0, 0]
+    axes: dict[str, Any] = equation.coordinates(grid)
+    what, field, units = slice(0, 1), equation.fields[0].name, equation.fields[0].unit
+    if particles:
+        axes, what, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, slice(0, 3), "positions"
+    frames = np.full((len(sources), len(shown), what.stop, *grid.shape), np.nan, dtype=np.float32)
+    frames[0] = truth[shown, 0, what]
     dataset["correlation"][0] = 1.0
     _put_invariants(dataset, 0, truth, prepared)
     for i, row in enumerate(rows, start=1):
@@ -290,30 +304,31 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
             for name in series:
                 dataset[name][i, :count] = row.scores[name]
             with np.errstate(over="ignore"):
-                frames[i, : len(kept)] = row.states[kept, 0, 0]
+                frames[i, : len(kept)] = row.states[kept, 0, what]
             _put_invariants(dataset, i, row.states, prepared)
-            energy.append(row.scores["energy"])
-        else:
-            energy.append(np.full_like(energy[0], np.nan))
-    axes = equation.coordinates(grid)
+        if not particles:
+            energy.append(row.scores["energy"] if count else np.full_like(energy[0], np.nan))
+    shape = [len(axis) for axis in axes.values()]
+    variables = {
+        **{k: (("source", "time"), v) for k, v in dataset.items()},
+        "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
+    }
+    if not particles:
+        variables["spectrum"] = (("source", "wavenumber"), np.stack(energy))
+        axes["wavenumber"] = np.arange(energy[0].size)
     xr.Dataset(
-        {
-            **{k: (("source", "time"), v) for k, v in dataset.items()},
-            "spectrum": (("source", "wavenumber"), np.stack(energy)),
-            "frames": (("source", "frame", *axes), frames),
-        },
+        variables,
         coords={
             "source": np.array(sources, dtype=object),
             "time": times,
-            "wavenumber": np.arange(energy[0].size),
             "frame_time": ("frame", times[shown]),
             **axes,
         },
         attrs={
             "title": case.title,
             "equation": equation.name,
-            "field": equation.fields[0].name,
-            "units": equation.fields[0].unit,
+            "field": field,
+            "units": units,
             "correlation_threshold": case.compare.correlation_threshold,
         },
     ).to_zarr(out / "comparison.zarr", mode="w", consolidated=False)
@@ -344,8 +359,7 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
     single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
     low, high = np.quantile(single.reshape(count, -1), (0.1, 0.9), axis=1)
     correlation = metrics.correlation(mean, true)
-    energy = metrics.energy_spectrum(row.states, equation, grid)
-    return {
+    scores: dict[str, Any] = {
         "relative_l2": errors.mean(axis=1),
         "relative_l2_low": low,
         "relative_l2_high": high,
@@ -355,11 +369,12 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
         ),
         "crps": metrics.crps(ensemble, true),
         "spread_skill": metrics.spread_skill(ensemble, true),
-        "energy": energy,
-        "spectrum_distance": metrics.spectrum_distance(
-            energy, metrics.energy_spectrum(true, equation, grid), min(grid.cuts) - 1
-        ),
     }
+    if equation.kind != "particles":
+        scores["energy"] = energy = metrics.energy_spectrum(row.states, equation, grid)
+        truly = metrics.energy_spectrum(true, equation, grid)
+        scores["spectrum_distance"] = metrics.spectrum_distance(energy, truly, min(grid.cuts) - 1)
+    return scores
 
 
 def _entry(
@@ -407,6 +422,9 @@ def _describe_reference(case: Case) -> dict[str, Any]:
     assert reference is not None
     if reference.shape is None:
         return {"shape": list(case.grid.points), "description": "closed form"}
+    if case.grid.entities:
+        how = f"steps of {reference.step or case.step:g} by {reference.stepper or case.time.stepper}"
+        return {"shape": list(reference.shape), "description": f"{how}, {reference.trajectories} trajectories"}
     how = {"filter": "filtered", "subsample": "subsampled"}[reference.restrict]
     shape = " x ".join(map(str, reference.shape))
     return {

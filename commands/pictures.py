@@ -180,6 +180,8 @@ def _correlation(metrics: Metrics, comparison: xr.Dataset) -> Figure:
 
 
 def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
+    if "spectrum" not in comparison:
+        return None
     figure, axes = canvas(height=4.8)
     a, k = axes[0, 0], comparison["wavenumber"].values
     top = 0.0

@@ -21,6 +21,7 @@ ORDER = (
     "snapshots",
     "spacetime",
     "profiles",
+    "paths",
     "correlation",
     "spectra",
     "ensemble",
@@ -94,7 +95,8 @@ def _read_comparison(path: Path, metrics: Metrics) -> xr.Dataset:
         comparison = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False).load()
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): {REMEDY}") from error
-    if absent := [name for name in NEEDED if name not in comparison]:
+    spectral = "entity" not in comparison.dims  # particles have no wavenumbers
+    if absent := [name for name in NEEDED if name not in comparison and (spectral or name != "spectrum")]:
         raise ValueError(f"{path} lacks {', '.join(absent)}: {REMEDY}")
     sources = [str(name) for name in comparison["source"].values]
     if absent := [name for name in ("reference", *(row.name for row in metrics.rows)) if name not in sources]:
@@ -116,6 +118,7 @@ def _html(metrics: Metrics, comparison: xr.Dataset, shown: list[pictures.Picture
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         equation=comparison.attrs.get("equation"),
+        places="entities" if "entity" in comparison.dims else "cells",
         verdict=verdict(metrics),
         columns=[(column, column.best(metrics.rows)) for column in listed],
         duels=_duels(metrics),

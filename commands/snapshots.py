@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import paths
 from .pictures import STYLE, WIDTH, Look, Picture, canvas, legend, looks, with_units
 from .verdict import Metrics
 
@@ -30,18 +31,21 @@ NO_VALUES = "#c9c9c9"
 
 
 def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
-    """Draw `snapshots.png` (2D), or `spacetime.png` and `profiles.png` (1D); returns the pictures by name."""
+    """Draw `snapshots.png` (2D), `spacetime.png` and `profiles.png` (1D) or `paths.png` (particles), by name."""
     import matplotlib
 
     names = ", ".join(row.name for row in metrics.rows)
     field, last = _field(comparison), f"t = {float(comparison['frame_time'].values[-1]):.3g}"
     now, history = f"{field} at {last}, and its error", f"{field} in space and time, and its error"
     plots = {"snapshots": (_maps, now), "spacetime": (_maps, history), "profiles": (_profiles, now)}
+    plots |= {"paths": (_paths, f"paths in the x-y plane up to {last}")}
+    wanted = ("spacetime", "profiles") if comparison["frames"].ndim == 3 else ("snapshots",)
+    wanted = ("paths",) if paths.of_entities(comparison) else wanted
     drawn = {}
     for name, (plot, title) in plots.items():
         path = folder / f"{name}.png"
         path.unlink(missing_ok=True)
-        if (name == "snapshots") == (comparison["frames"].ndim == 4):
+        if name in wanted:
             with matplotlib.rc_context(STYLE):
                 plot(metrics, comparison).savefig(path)
             drawn[name] = Picture(path, title, f"{title}, side by side for the reference, {names}.")
@@ -206,9 +210,8 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
                 a.set_xlabel(_axis_label(along))
                 a.tick_params(labelbottom=True)
             if column == across - 1 or look is list(fields)[-1]:
-                figure.colorbar(
-                    image, ax=axes[line + below, :], label=names[below], aspect=16, pad=0.015, extend="both"
-                )
+                label = names[below] if len(names[below]) < 24 else names[below].replace(" [", "\n[")
+                figure.colorbar(image, ax=axes[line + below, :], label=label, aspect=16, pad=0.015, extend="both")
     note = {"transform": axes[1, 0].transAxes, "ha": "center", "va": "center", "color": "#59626d"}
     axes[1, 0].text(0.5, 0.5, "run minus\nreference", **note)
     return figure
@@ -241,13 +244,24 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
     ]
 
 
+def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    """The plane of every source, with the paths of its entities."""
+    fields = _fields(metrics, comparison)
+    figure, axes = _panels(len(fields), 1, 1.0, WIDTH)
+    for a, look in zip(axes.flat, fields, strict=False):
+        _head(a, look, look.color)
+    paths.still(list(axes.flat), list(fields.values()), _labelled(comparison, ""))
+    return figure
+
+
 def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[Image.Image]:
     """The chosen frames, each drawn with all sources."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     fields = {look: values[picks] for look, values in _fields(metrics, comparison).items()}
-    figure, show = (_moving_maps if comparison["frames"].ndim == 4 else _moving_lines)(comparison, fields)
+    moving = _moving_maps if comparison["frames"].ndim == 4 else _moving_lines
+    figure, show = (_moving_paths if paths.of_entities(comparison) else moving)(comparison, fields)
     figure.set_dpi(90)
     agg = FigureCanvasAgg(figure)
     film = []
@@ -289,6 +303,13 @@ def _moving_lines(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Mot
             line.set_ydata(values[frame])
 
     return figure, show
+
+
+def _moving_paths(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Motion:
+    figure, axes = _panels(len(fields), 1, 1.0, 0.72 * WIDTH)
+    for a, look in zip(axes.flat, fields, strict=False):
+        _head(a, look, "black")
+    return figure, paths.moving(list(axes.flat), list(fields.values()))
 
 
 def _gif(film: list[Image.Image], colours: int, scale: float) -> bytes:

@@ -93,10 +93,13 @@ class ArrayStepper:
         return equation.relax(operators, state, 0.5 * h), memory
 
     def _split(self, scheme: Split, u: Array, frozen: Array | None, h: float) -> Array:
+        equation, operators = self.equation, self.operators
+        u = equation.relax(operators, u, 0.5 * h)
         if frozen is not None:
             u = u + 0.5 * h * frozen
         for part, coefficient in scheme.parts:
-            u = self.equation.flow(part, self.operators, u, coefficient * h)
+            u = equation.flow(part, operators, u, coefficient * h)
+        u = equation.relax(operators, u, 0.5 * h)
         return u if frozen is None else u + 0.5 * h * frozen
 
     def _several(

@@ -19,7 +19,7 @@ from .equations import Equation
 from .grid import Grid
 from .random import SpectralNoise
 from .spectral import Operators, Transforms, empty
-from .steppers import Scheme
+from .steppers import Scheme, courant_rate
 
 Array = Any
 LANE_POINTS = 65536  # points per lane: few enough for its work arrays to stay in cache, enough to keep threads apart
@@ -133,8 +133,8 @@ class Lane:
             if self._cfl is None:
                 self.stepper.advance(self.u, start + n * h, tendency)
             else:
-                assert isinstance(self.stepper, stepping.ExplicitStepper)
-                self.stepper.advance_adaptively(self.u, start + n * h, tendency, h, self._cfl)
+                assert isinstance(self.stepper, (stepping.ExplicitStepper, stepping.SplitStepper))
+                stepping.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
 
     def _add_noise(self, tendency: NDArray, source: NoiseSource, n: int, members: slice) -> None:
         factor = source.factor / math.sqrt(self._step)
@@ -276,7 +276,9 @@ class ArrayEnsemble:
             return
         rest = self._step
         while True:
-            rate = self._equation.largest_rate(self._backend.to_numpy(self.internal), self._grid)
+            speeds = self._equation.signal_speed(self._backend.to_numpy(self.internal), self._grid)
+            rates = [s / d for s, d in zip(speeds, self._grid.spacing, strict=True)]
+            rate = courant_rate(self._stepper.scheme, rates)
             if not math.isfinite(rate):
                 raise BlowUp("the signal speeds are not finite. Remedy: a smaller time.cfl, or another closure")
             steps = max(1, math.ceil(rest * rate / self._cfl - 1e-9))

@@ -181,8 +181,8 @@ Solution = Callable[[NDArray], tuple[NDArray, NDArray]]
 def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, ...], Solution]:
     """Speeds of the fronts, ascending, and h and u as functions of x / t, for water at rest on both sides of x = 0.
 
-    A rarefaction into the deeper side and a shock into the other: Stoker, Water Waves (1957), section 10.8; on a dry bed
-    the rarefaction alone: Ritter, Z. Ver. Dtsch. Ing. 36 (1892) 947.
+    A rarefaction into the deeper side and a shock into the other: Stoker, Water Waves (1957), section 10.8; on a dry
+    bed the rarefaction alone: Ritter, Z. Ver. Dtsch. Ing. 36 (1892) 947.
     """
     if left < right:
         breaks, mirrored = dam_break(right, left, gravity)
@@ -219,12 +219,14 @@ def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, .
 
 
 class Thacker(Water):
-    """Oscillations in the paraboloid of the bathymetry, of rim radius a and depth D: Thacker, J. Fluid Mech. 107 (1981) 499.
+    """Oscillations in a bowl, the bathymetry's paraboloid of rim radius a and depth D.
 
-    "curved": the surface is a paraboloid at the centre of the bowl that rises and falls with omega = sqrt(8 g D) / a, and
+    Thacker, J. Fluid Mech. 107 (1981) 499.
+
+    "curved": the surface is a paraboloid about the centre that rises and falls with omega = sqrt(8 g D) / a, and
     0 < amplitude < 1 is A in h_centre = D sqrt(1 - A^2) / (1 - A cos omega t). "planar": the surface is a plane whose
-    circular shore goes round the centre at the distance amplitude a with omega = sqrt(2 g D) / a. Exact without friction
-    and rotation.
+    circular shore goes round the centre at the distance amplitude a with omega = sqrt(2 g D) / a. Exact without
+    friction and rotation.
     """
 
     kind: Literal["thacker"] = "thacker"

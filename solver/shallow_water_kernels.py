@@ -1,10 +1,10 @@
 """Numba kernels for shallow water, which carry out the array code of shallow_water on the CPU, member by member.
 
-u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row by row:
-the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of the row. All
-that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees that lines do not
-overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over faces run on to a
-whole vector: what they find there has no effect.
+u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row
+by row: the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of
+the row. All that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees
+that lines do not overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over
+faces run on to a whole vector: what they find there has no effect.
 
 Arguments that are None where there is no bottom (b), and where the reconstruction is MUSCL (wide), are resolved by
 Numba when it compiles.
@@ -13,6 +13,7 @@ Numba when it compiles.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -35,7 +36,7 @@ FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen fr
 RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
 SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @numba.njit(inline="always")
@@ -280,19 +281,24 @@ def _along(s, n, b, wide, gravity, dry):
 
 
 @numba.njit(**OPTIONS)
-def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
-    """The rates of a row, or the stage of a scheme that they give, into `out`; weights are those of base, u and rates."""
-    a, c, h = weights
+def _finish(s, u, out, stage, base, frozen, m, r, start, n):
+    """The rates of a row, or the stage of a scheme that they give, into `out`."""
     for k in range(3):
         rates = s[RATE + k * STRIDE + GHOSTS :]
-        target, now = out[m + k, r, start : start + n], u[m + k, r, start : start + n]
-        first = base[m + k, r, start : start + n]
-        if use_frozen:
-            more = frozen[m + k, r, start : start + n]
+        target = out[m + k, r, start : start + n]
+        if stage is None:
             for i in range(n):
-                rates[i] += more[i]
-        for i in range(n):
-            target[i] = a * first[i] + c * now[i] + h * rates[i]
+                target[i] = rates[i]
+        else:
+            a, c, h = stage
+            now, first = u[m + k, r, start : start + n], base[m + k, r, start : start + n]
+            if frozen is None:
+                for i in range(n):
+                    target[i] = a * first[i] + c * (now[i] + h * rates[i])
+            else:
+                more = frozen[m + k, r, start : start + n]
+                for i in range(n):
+                    target[i] = a * first[i] + c * (now[i] + h * (rates[i] + more[i]))
 
 
 @numba.njit(**OPTIONS)
@@ -311,12 +317,11 @@ def balance(
     dry,
     s,
     out,
-    weights,
+    stage,
     base,
     frozen,
-    use_frozen,
 ):
-    """out = a base + c u + h (N + frozen), with N the rates of u and weights (a, c, h); out may be base, and not u.
+    """out = du/dt = N, or with stage = (a, c, h): out = a base + c (u + h (N + frozen)); out may be base.
 
     rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
     """
@@ -334,7 +339,7 @@ def balance(
                 if j >= -1:
                     _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
                 if j >= 1:
-                    _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
+                    _finish(s, u, out, stage, base, frozen, m, j - 1, start, n)
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry)
 
@@ -376,6 +381,11 @@ def relax(u, friction, dry, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
+            lowest = np.inf
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest >= dry and friction == 0.0:
+                continue
             for c in range(u.shape[2]):
                 depth = u[m, r, c]
                 factor = 1.0
@@ -420,18 +430,24 @@ class ShallowWaterBalance:
         self._wide = None if reconstruction == "muscl" else True
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
         self._lines, self._row = empty((SIZE,)), empty((grid.shape[1],))
+        self._sweeps: tuple[NDArray, ...] | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        self._balance(u, out, (0.0, 0.0, 1.0), u, None)
+        self._balance(u, out, None, None, None)
 
     def stage(
         self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
     ) -> None:
-        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and must not be u."""
-        self._balance(u, out, (a, c, c * h), base, frozen)
+        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
+        self._balance(u, out, (a, c, h), base, frozen)
 
     def _balance(
-        self, u: NDArray, out: NDArray, weights: tuple[float, float, float], base: NDArray, frozen: NDArray | None
+        self,
+        u: NDArray,
+        out: NDArray,
+        stage: tuple[float, float, float] | None,
+        base: NDArray | None,
+        frozen: NDArray | None,
     ) -> None:
         balance(
             u,
@@ -447,10 +463,9 @@ class ShallowWaterBalance:
             self._dry,
             self._lines,
             out,
-            weights,
+            stage,
             base,
-            u if frozen is None else frozen,
-            frozen is not None,
+            frozen,
         )
 
     def rate(self, u: NDArray) -> float:
@@ -462,3 +477,28 @@ class ShallowWaterBalance:
 
     def relax(self, u: NDArray, h: float) -> None:
         relax(u, self._friction, self._dry, h)
+
+    def sweep_rate(self, u: NDArray) -> float:
+        """The largest of speed / spacing over the axes."""
+        speeds = (rate(u, *pair, self._gravity, self._dry, self._row) for pair in ((1.0, 0.0), (0.0, 1.0)))
+        return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        from . import shallow_water_sweeps as sweeps
+
+        if self._sweeps is None:
+            edge = np.zeros((4, 3, TILE))
+            self._sweeps = empty((sweeps.SIZE,)), edge, np.zeros((3, u.shape[2])), np.ones(u.shape[2] + 2 * GHOSTS)
+        lines, edge, row, same = self._sweeps
+        self._turn(u, 0.25 * self._coriolis * h)
+        physics = self._gravity, self._dry
+        if part == "x":
+            sweeps.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
+        else:
+            sweeps.along_y(u, self._bottom, *self._y, h / self._spacing[0], *physics, edge, lines)
+        self._turn(u, 0.25 * self._coriolis * h)
+
+    def _turn(self, u: NDArray, angle: float) -> None:
+        if angle:
+            state = u.reshape(-1, 3, *u.shape[1:])
+            state[...] = shallow_water.turn(state, angle, np)

@@ -12,7 +12,7 @@ before and after the step. A scheme is its table and nothing else: `stepping` ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +56,8 @@ class Stage:
 class OneStep:
     """A Runge-Kutta scheme: stages, the last of which is the update.
 
-    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the a
-    of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme is made of such combinations: the form of Shu and Osher.
+    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the
+    a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme has this form, of Shu and Osher.
     """
 
     name: str
@@ -223,6 +223,13 @@ FOREST_RUTH = Split(
     "Forest and Ruth, Physica D 43 (1990) 105",
 )
 
+DIMENSION_SPLIT = Split(
+    "dimension-split",
+    2,
+    (("x", 0.5), ("y", 0.5), ("y", 0.5), ("x", 0.5)),
+    "sweeps along the axes in alternating order: Strang, SIAM J. Numer. Anal. 5 (1968) 506",
+)
+
 STEPPERS: dict[str, Scheme] = {
     s.name: s
     for s in (
@@ -237,6 +244,7 @@ STEPPERS: dict[str, Scheme] = {
         STRANG,
         VELOCITY_VERLET,
         FOREST_RUTH,
+        DIMENSION_SPLIT,
     )
 }
 
@@ -251,6 +259,23 @@ def fits(scheme: Scheme, kind: str, parts: tuple[str, ...]) -> bool:
     if isinstance(scheme, Split):
         return {part for part, _ in scheme.parts} <= set(parts)
     return kind == "semi-linear" or not needs_linear(scheme)
+
+
+def takes_courant_steps(scheme: Scheme, kind: str) -> bool:
+    """Whether the length of its steps may follow a Courant number: explicit steps of cells, and sweeps along axes."""
+    if isinstance(scheme, Split):
+        return kind == "balance-law"
+    return kind in ("balance-law", "kinetic") and not needs_linear(scheme)
+
+
+def courant_rate(scheme: Scheme, rates: Sequence[float]) -> float:
+    """The Courant number of a step, per unit of time, from speed / spacing along every axis.
+
+    Their sum, or for sweeps along one axis at a time the largest times the longest sweep's share of the step.
+    """
+    if isinstance(scheme, Split):
+        return max(rates) * max(c for _, c in scheme.parts)
+    return sum(rates)
 
 
 def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:

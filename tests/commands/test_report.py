@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from rich.console import Console
 
-from subgrid.commands import report
+from subgrid.commands import paths, report
 from subgrid.commands.verdict import Metrics, columns, outcome, verdict
 
 FAILED = "smagorinsky-0.3"
@@ -290,6 +291,53 @@ def test_drawing_again_removes_a_picture_without_numbers(tmp_path):
     (directory / "pictures/snapshots.png").write_bytes(b"from a comparison in 2D")
     report.write(directory)
     assert not (directory / "pictures/snapshots.png").exists()
+
+
+def orbits(metrics: dict, entities: int) -> xr.Dataset:
+    """The comparison of a particle system: circles of radius 1, 2, ... in a plane that is not that of x and y."""
+    sources = ["reference", *(row["name"] for row in metrics["rows"])]
+    radius = np.arange(1, entities + 1)
+    frames = np.stack(
+        [
+            np.stack([radius * np.cos(angle), radius * np.sin(angle), radius * np.sin(angle)], axis=1)
+            for angle in (TIMES[:, None] * (1 + 0.01 * i) / radius for i in range(len(sources)))
+        ]
+    )
+    for i, row in enumerate(metrics["rows"], 1):
+        frames[i, len(row["times"]) :] = np.nan
+    flat = dataset(metrics, (32,)).drop_vars(["frames", "spectrum", "x", "wavenumber"])
+    axes = ("source", "frame", "coordinate", "entity")
+    coordinates = {"coordinate": np.array(["x", "y", "z"], dtype=object), "entity": np.arange(entities)}
+    flat = flat.assign(frames=(axes, frames)).assign_coords(coordinates)
+    return flat.assign_attrs(field="positions", units="length")
+
+
+@pytest.mark.parametrize("entities", [2, 11])
+def test_particles_are_drawn_as_paths_without_spectra(tmp_path, entities):
+    metrics = measured()
+    directory = lay(tmp_path / "run", metrics, (32,))
+    shutil.rmtree(directory / "comparison.zarr")
+    orbits(metrics, entities).to_zarr(directory / "comparison.zarr", consolidated=False)
+    page = report.write(directory).read_text(encoding="utf-8")
+    found = {path.stem for path in (directory / "pictures").glob("*.png")}
+    assert found == {"error", "paths", "correlation", "ensemble", "invariants", "cost"}
+    assert "512 × 512 entities" in page and "all fields of all entities" in page and "Energy spectra" not in page
+    test_animation_is_small_and_moves(directory)
+
+
+def test_paths_are_true_to_scale_and_lie_over_those_of_the_reference():
+    frames = orbits(measured(), 3)["frames"].values[:2]
+    figure = Figure()
+    axes = list(figure.subplots(1, 2))
+    paths.still(axes, list(frames), "")
+    for a in axes:
+        (left, right), (bottom, top) = a.get_xlim(), a.get_ylim()
+        assert right - left == pytest.approx(top - bottom) and a.get_box_aspect() == 1
+        assert left < -1 and right > 3 and bottom < -1 and top > 3
+    for i in range(3):
+        reference, path = axes[1].lines[4 * i : 4 * i + 2]
+        np.testing.assert_array_equal(reference.get_xydata(), frames[0, :, :2, i])
+        np.testing.assert_array_equal(path.get_xydata(), frames[1, :, :2, i])
 
 
 @pytest.mark.parametrize("missing", ["metrics.json", "comparison.zarr"])

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from subgrid.solver.closure import Closure, Coupled, Tendency
-from subgrid.solver.equations import Burgers, Equation, Kolmogorov, LinearAdvection, VlasovPoisson
+from subgrid.solver.equations import Burgers, ChargedParticles, Equation, Kolmogorov, LinearAdvection, VlasovPoisson
 from subgrid.solver.equations.kolmogorov import Forcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField
+from subgrid.solver.initial_particles import RandomParticles
 from subgrid.solver.initial_state import InitialState
 from subgrid.solver.initial_vlasov import TwoStream
 from subgrid.solver.rollout import rollout
@@ -22,6 +23,7 @@ from subgrid.solver.steppers import fitting
 FIELD = GaussianRandomField(exponent=2.5, tau=3.0)
 FLOW = Kolmogorov(viscosity=1e-2, drag=0.1, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2))
 PHASE_SPACE, BEAMS = Grid((24, 16), (14.0, 12.0), (-7.0, 0.0)), TwoStream(amplitude=0.05, modes=3)
+CHARGES = ChargedParticles(softening=0.1, force_limit=50.0)
 SQUARE, LINE = Grid((12, 16), (4.0, 6.0)), Grid((24,), (6.0,))
 # equation, grid, initial state, step, and the steppers to go through
 PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
@@ -31,6 +33,7 @@ PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
     "burgers on cells": (Burgers(viscosity=0.05, discretisation="finite-volume"), LINE, FIELD, 0.02, ["ssp-rk2"]),
     "kolmogorov": (FLOW, SQUARE, FIELD, 0.02, fitting("semi-linear", ())),
     "vlasov-poisson": (VlasovPoisson(), PHASE_SPACE, BEAMS, 0.05, ["rk4", "strang", "velocity-verlet", "forest-ruth"]),
+    "particles": (CHARGES, Grid((5,), (5.0,)), RandomParticles(), 0.02, fitting("particles", CHARGES.split)),
 }
 CHOSEN = [(name, stepper) for name, problem in PROBLEMS.items() for stepper in problem[-1]]
 
