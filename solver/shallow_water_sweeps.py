@@ -10,7 +10,19 @@ from __future__ import annotations
 
 import numba
 
-from .shallow_water_kernels import GHOSTS, OPTIONS, STRIDE, TILE, VECTOR, _depths, _half_slope, _hllc, _level, _whole
+from .shallow_water_kernels import (
+    GHOSTS,
+    OPTIONS,
+    STRIDE,
+    TILE,
+    VECTOR,
+    _copy,
+    _depths,
+    _half_slope,
+    _hllc,
+    _level,
+    _whole,
+)
 
 H, U, V, E = (k * STRIDE for k in range(4))
 ROW = 4 * STRIDE
@@ -26,19 +38,6 @@ def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
     u = _half_slope(u_1 - u_0, u_2 - u_1)
     v = _half_slope(v_1 - v_0, v_2 - v_1)
     return h, u, v, -2 * half * (u_1 * h + h_1 * u), -2 * half * u_1 * v
-
-
-@numba.njit(**OPTIONS)
-def _copy(row, start, n, columns, turn, line):
-    """Cells start - GHOSTS ... start + n + GHOSTS of a row into a line; beyond the ends, those that `columns` names."""
-    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, row.shape[0])
-    inside, place = row[first:last], line[first - start + GHOSTS :]
-    for i in range(inside.shape[0]):
-        place[i] = inside[i]
-    for c in range(start - GHOSTS, first):
-        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
-    for c in range(last, start + n + GHOSTS):
-        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
 
 
 @numba.njit(**OPTIONS)

@@ -103,7 +103,7 @@ def rows() -> Iterator[Row]:
         import clawpack  # noqa: F401
     except ImportError:
         raise Missing(
-            "shallow water is compared with clawpack, which is not installed. Remedy: pip install clawpack, for which it "
+            "shallow water is compared with clawpack, which is not installed. Remedy: pip install clawpack, which "
             "takes gfortran"
         ) from None
     for n in SIZES:
