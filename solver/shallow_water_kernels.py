@@ -281,24 +281,19 @@ def _along(s, n, b, wide, gravity, dry):
 
 
 @numba.njit(**OPTIONS)
-def _finish(s, u, out, stage, base, frozen, m, r, start, n):
-    """The rates of a row, or the stage of a scheme that they give, into `out`."""
+def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
+    """out = a base + c u + h (rates + frozen) in a row, weights = (a, c, h)."""
+    a, c, h = weights
     for k in range(3):
         rates = s[RATE + k * STRIDE + GHOSTS :]
-        target = out[m + k, r, start : start + n]
-        if stage is None:
+        target, now = out[m + k, r, start : start + n], u[m + k, r, start : start + n]
+        first = base[m + k, r, start : start + n]
+        if use_frozen:
+            more = frozen[m + k, r, start : start + n]
             for i in range(n):
-                target[i] = rates[i]
-        else:
-            a, c, h = stage
-            now, first = u[m + k, r, start : start + n], base[m + k, r, start : start + n]
-            if frozen is None:
-                for i in range(n):
-                    target[i] = a * first[i] + c * (now[i] + h * rates[i])
-            else:
-                more = frozen[m + k, r, start : start + n]
-                for i in range(n):
-                    target[i] = a * first[i] + c * (now[i] + h * (rates[i] + more[i]))
+                rates[i] += more[i]
+        for i in range(n):
+            target[i] = a * first[i] + c * now[i] + h * rates[i]
 
 
 @numba.njit(**OPTIONS)
@@ -317,11 +312,12 @@ def balance(
     dry,
     s,
     out,
-    stage,
+    weights,
     base,
     frozen,
+    use_frozen,
 ):
-    """out = du/dt = N, or with stage = (a, c, h): out = a base + c (u + h (N + frozen)); out may be base.
+    """out = a base + c u + h (N + frozen), N the rates of u and weights = (a, c, h); out may be base, and not u.
 
     rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
     """
@@ -339,7 +335,7 @@ def balance(
                 if j >= -1:
                     _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
                 if j >= 1:
-                    _finish(s, u, out, stage, base, frozen, m, j - 1, start, n)
+                    _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry)
 
@@ -433,21 +429,16 @@ class ShallowWaterBalance:
         self._sweeps: tuple[NDArray, ...] | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        self._balance(u, out, None, None, None)
+        self._balance(u, out, (0.0, 0.0, 1.0), u, None)
 
     def stage(
         self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
     ) -> None:
         """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
-        self._balance(u, out, (a, c, h), base, frozen)
+        self._balance(u, out, (a, c, c * h), base, frozen)
 
     def _balance(
-        self,
-        u: NDArray,
-        out: NDArray,
-        stage: tuple[float, float, float] | None,
-        base: NDArray | None,
-        frozen: NDArray | None,
+        self, u: NDArray, out: NDArray, weights: tuple[float, float, float], base: NDArray, frozen: NDArray | None
     ) -> None:
         balance(
             u,
@@ -463,9 +454,10 @@ class ShallowWaterBalance:
             self._dry,
             self._lines,
             out,
-            stage,
+            weights,
             base,
-            frozen,
+            u if frozen is None else frozen,
+            frozen is not None,
         )
 
     def rate(self, u: NDArray) -> float:

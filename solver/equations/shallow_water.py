@@ -110,7 +110,7 @@ class ShallowWater(Equation):
         b = self.bottom(operators.grid)
         return shallow_water.rate(
             u,
-            None if b is None else operators.constant("bottom", lambda: b),
+            None if b is None else operators.constant("bottom", b.copy),
             self.boundary.all,
             operators.grid.spacing[-2:],  # type: ignore[arg-type]
             self.gravity,

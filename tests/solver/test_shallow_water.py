@@ -373,7 +373,7 @@ def test_a_stage_at_once_equals_rate_and_combination(scheme):
 
 @BOTH
 def test_gradients_through_steps(reconstruction):
-    """d/da of a functional of three Euler steps in torch, and central differences; the last member is partly dry."""
+    """d/da of a functional of three Euler steps in torch, and central differences."""
     import torch
 
     grid = Grid((6, 8), (1.0, 1.0))
