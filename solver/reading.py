@@ -35,6 +35,10 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
                 general.append(line if line.startswith(f"{key}.") else f"{where}: {line}")
         else:
             mistakes.setdefault(where, f"{where}: {_message(error)}")
+        if error["type"] == "union_tag_not_found":  # what else the table holds is not read without its kind
+            for name in difflib.get_close_matches("kind", [str(k) for k in error["input"]], n=1):
+                misspelt = where.removesuffix("kind") + name
+                mistakes.setdefault(misspelt, f"{misspelt}: {unknown_key(name, ['kind'])}")
     known = [e for e in lax if e["type"] != "extra_forbidden"]
     if not known and len(mistakes) == len(lax):
         for error in lax:
