@@ -26,6 +26,7 @@ from .progress import Bars, interruptible
 
 FINER_GRID = "finer grid"
 FRAMES = 40
+COST_SECONDS = 0.03  # how long a run is, at least, that tells what a grid costs
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
 
@@ -167,9 +168,11 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
     row.note = f"matched to the cost of {corrected.name!r}"
     finer = None
     for candidate in _finer_grids(prepared):
-        if finer is not None and _cost(_finer_simulation(prepared, candidate)) > corrected.seconds_per_time:
+        cost = _cost(_finer_simulation(prepared, candidate))
+        if finer is None or cost <= corrected.seconds_per_time:
+            finer = candidate
+        elif cost > 2 * corrected.seconds_per_time:  # not at the first: a rounder number of points may cost less
             break
-        finer = candidate
     if finer is None:
         row.failed = "no grid that is finer, up to the reference's, fits the case"
         return row
@@ -259,13 +262,16 @@ def _coarsen(prepared: Prepared, state: NDArray, finer: Grid, grid: Grid) -> NDA
 
 
 def _cost(simulation: Simulation) -> float:
-    """Wall seconds per unit of time, from the fastest of three short runs."""
+    """Wall seconds per unit of time, from the fastest of five short runs."""
     simulation.advance(1)
+    began = time.perf_counter()
+    simulation.advance(1)
+    steps = max(2, math.ceil(COST_SECONDS / (time.perf_counter() - began)))
     best = math.inf
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
-        simulation.advance(3)
-        best = min(best, (time.perf_counter() - began) / (3 * simulation.step))
+        simulation.advance(steps)
+        best = min(best, (time.perf_counter() - began) / (steps * simulation.step))
     return best
 
 
