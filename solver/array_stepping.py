@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .equations import Equation
 from .spectral import Operators
-from .steppers import Multistep, OneStep, Scheme, Split
+from .steppers import Multistep, OneStep, Scheme, Split, longest
 
 Array = Any
 Memory = dict[str, Array]
@@ -65,6 +66,14 @@ class ArrayStepper:
             self._coefficient(self.h / d),
             self._coefficient(scheme.before / d) if scheme.before else None,
         )
+
+    def courant_rate(self, state: NDArray) -> float:
+        """The Courant number of a step per unit of time; of sweeps along single axes, that of the longest."""
+        grid = self.operators.grid
+        if not isinstance(self.scheme, Split):
+            return self.equation.largest_rate(state, grid)
+        speeds = self.equation.signal_speed(state, grid)
+        return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
 
     def advance(
         self, u: Array, t: float, frozen: Array | None, memory: Memory, h: float | None = None

@@ -19,7 +19,7 @@ from .equations import Equation
 from .grid import Grid
 from .random import SpectralNoise
 from .spectral import Operators, Transforms, empty
-from .steppers import Scheme, courant_rate
+from .steppers import Scheme
 
 Array = Any
 LANE_POINTS = 65536  # points per lane: few enough for its work arrays to stay in cache, enough to keep threads apart
@@ -276,9 +276,7 @@ class ArrayEnsemble:
             return
         rest = self._step
         while True:
-            speeds = self._equation.signal_speed(self._backend.to_numpy(self.internal), self._grid)
-            rates = [s / d for s, d in zip(speeds, self._grid.spacing, strict=True)]
-            rate = courant_rate(self._stepper.scheme, rates)
+            rate = self._stepper.courant_rate(self._backend.to_numpy(self.internal))
             if not math.isfinite(rate):
                 raise BlowUp("the signal speeds are not finite. Remedy: a smaller time.cfl, or another closure")
             steps = max(1, math.ceil(rest * rate / self._cfl - 1e-9))

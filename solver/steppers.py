@@ -12,7 +12,7 @@ before and after the step. A scheme is its table and nothing else: `stepping` ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -268,14 +268,9 @@ def takes_courant_steps(scheme: Scheme, kind: str) -> bool:
     return kind in ("balance-law", "kinetic") and not needs_linear(scheme)
 
 
-def courant_rate(scheme: Scheme, rates: Sequence[float]) -> float:
-    """The Courant number of a step, per unit of time, from speed / spacing along every axis.
-
-    Their sum, or for sweeps along one axis at a time the largest times the longest sweep's share of the step.
-    """
-    if isinstance(scheme, Split):
-        return max(rates) * max(c for _, c in scheme.parts)
-    return sum(rates)
+def longest(scheme: Split) -> float:
+    """The largest part of a step that one of its flows takes."""
+    return max(c for _, c in scheme.parts)
 
 
 def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .steppers import Multistep, OneStep, Scheme, Split, Stage, courant_rate
+from .steppers import Multistep, OneStep, Scheme, Split, Stage, longest
 
 
 class RightHandSide(Protocol):
@@ -72,7 +72,7 @@ class SplitStepper:
 
     def courant_rate(self, u: NDArray) -> float:
         """The Courant number of the longest sweep per unit of time of a step."""
-        return courant_rate(self.scheme, [self.rhs.sweep_rate(u)])  # type: ignore[attr-defined]
+        return self.rhs.sweep_rate(u) * longest(self.scheme)  # type: ignore[attr-defined]
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
         h = self.h if h is None else h

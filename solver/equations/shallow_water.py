@@ -161,6 +161,12 @@ class ShallowWater(Equation):
         means = {"mass": h, "momentum_x": state[:, 1], "momentum_y": state[:, 2], "energy": energy}
         return {name: value.mean(axis=(-2, -1)) for name, value in means.items()}
 
+    def largest_rate(self, state: NDArray, grid: Grid) -> float:
+        """max((|u| + c) / dx + (|v| + c) / dy) over the cells."""
+        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
+        (u, v), (dy, dx) = self.velocities(state), grid.spacing
+        return float(((np.abs(u) + c) / dx + (np.abs(v) + c) / dy).max())
+
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """max(|v| + c), max(|u| + c), c = sqrt(g h)."""
         c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
