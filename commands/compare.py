@@ -26,6 +26,7 @@ from .progress import Bars, interruptible
 
 FINER_GRID = "finer grid"
 FRAMES = 40
+NOTHING = 1e-12  # an invariant below it is zero but for round-off, and no measure of its own drift
 COST_SECONDS = 0.03  # how long a run is, at least, that tells what a grid costs
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
@@ -396,7 +397,7 @@ def _entry(
             last, true = values[i, count - 1], values[0, count - 1]
             drift[name.removeprefix("invariant_")] = {
                 "final": float(last),
-                "drift": float((last - true) / abs(true)) if true else float(last - true),
+                "drift": float((last - true) / (abs(true) if abs(true) > NOTHING else 1.0)),
             }
     wanted = case.compare.metrics
     return {
