@@ -40,4 +40,5 @@ $(VENV)/.test: $(BIN)/python $(SOURCES)
 
 $(VENV)/.bench: $(BIN)/python $(SOURCES)
 	$(INSTALL) '.[fast,bench]'
+	if command -v gfortran >/dev/null; then $(INSTALL) clawpack; fi
 	touch $@

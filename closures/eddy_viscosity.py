@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators, Transforms
+
+from .viscous_fluxes import ViscousFluxes
 
 
 class EddyViscosity(Closure):
@@ -73,11 +76,25 @@ class EddyViscosity(Closure):
 class Smagorinsky(EddyViscosity):
     """nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
-    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; ClosureError
-    for anything else.
+    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; shallow water,
+    with Delta = sqrt(dx dy) and h times the stress (`ViscousFluxes`); ClosureError for anything else.
     """
 
     coefficient: Annotated[float, Field(ge=0)] = 0.17
+    _fluxes: ViscousFluxes | None = PrivateAttr(None)
+
+    def start(self, problem: Problem) -> Memory:
+        self.require_equation(problem, "kolmogorov", "burgers", "shallow-water")
+        self._fluxes = None
+        if not isinstance(problem.equation, ShallowWater):
+            return super().start(problem)
+        self._fluxes = ViscousFluxes(problem.equation, problem.grid, self.coefficient)
+        return {}
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
+        if self._fluxes is None:
+            return super().__call__(view, memory)
+        return Tendency(self._fluxes(view.state)), memory
 
     def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
         return (self.coefficient * self._width) ** 2 * strain

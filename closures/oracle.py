@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from subgrid.ingest.trajectories import Trajectories
+from subgrid.ingest.trajectories import Trajectories, description
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
+from subgrid.solver.tables import GridTable
 
 
 class Oracle(Closure):
@@ -37,18 +38,18 @@ class Oracle(Closure):
         except ValueError as error:
             raise ClosureError(f"oracle: {error}") from None
         made_for = trajectories.request
-        model = {"name": problem.equation.name} | problem.equation.model_dump(mode="json")
+        model = description(problem.equation)
         if differing := [k for k, v in model.items() if made_for["equation"].get(k) != v]:
             key = differing[0]
             raise ClosureError(
                 f"oracle: the reference's term is for equation.{key} = {made_for['equation'].get(key)!r}, the case has "
                 f"{model[key]!r}. Remedy: leave `reference` out of the closure's options"
             )
-        grid = made_for["grid"]
-        if tuple(grid["shape"]) != problem.grid.shape or not np.allclose(grid["length"], problem.grid.length):
+        grid = GridTable.model_validate(made_for["grid"]).grid()
+        if grid.shape != problem.grid.shape or not np.allclose(grid.length, problem.grid.length):
             raise ClosureError(
-                f"oracle: the reference was restricted to shape {grid['shape']} and length {grid['length']}, the case "
-                f"has {list(problem.grid.shape)} and {list(problem.grid.length)}. Remedy: leave `reference` out"
+                f"oracle: the reference was restricted to shape {list(grid.shape)} and length {list(grid.length)}, the "
+                f"case has {list(problem.grid.shape)} and {list(problem.grid.length)}. Remedy: leave `reference` out"
             )
         if made_for["term_steps"] is None:
             raise ClosureError("oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself")

@@ -273,7 +273,7 @@ def list_(*, json_: Json = False) -> None:
         for heading, entries in listing.items():
             print(heading)
             for name, text in entries.items():
-                print(f"  {name:<14}{text}")
+                print(f"  {name:<19}{text}")
 
     _finish(listing, json_, show)
 

@@ -28,6 +28,8 @@ from .progress import Bars, interruptible
 FINER_GRID = "finer grid"
 NEAREST = "nearest training run"
 FRAMES = 40
+NOTHING = 1e-12  # an invariant below it is zero but for round-off, and no measure of its own drift
+COST_SECONDS = 0.03  # how long a run is, at least, that tells what a grid costs
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
 
 
@@ -182,11 +184,13 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
     row.note = f"matched to the cost of {corrected.name!r}"
     finer = None
     for candidate in _finer_grids(prepared):
-        if finer is not None and _cost(_finer_simulation(prepared, candidate)) > corrected.seconds_per_time:
+        cost = _cost(_finer_simulation(prepared, candidate))
+        if finer is None or cost <= corrected.seconds_per_time:
+            finer = candidate
+        elif cost > 2 * corrected.seconds_per_time:  # not at the first: a rounder number of points may cost less
             break
-        finer = candidate
     if finer is None:
-        row.failed = "the reference is no finer than the case's grid"
+        row.failed = "no grid that is finer, up to the reference's, fits the case"
         return row
     row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
     simulation = _finer_simulation(prepared, finer)
@@ -199,7 +203,7 @@ def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> R
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
-    """Grids from 9/8 of the case's up to the reference's, each axis a product of 2, 3 and 5."""
+    """Grids from 9/8 of the case's up to the reference's that the equation fits, each axis a product of 2, 3 and 5."""
     shape = prepared.grid.shape
     reference = prepared.case.reference.shape if prepared.case.reference else None
     largest = max(a / b for a, b in zip(reference, shape, strict=True)) if reference else 16.0
@@ -209,7 +213,15 @@ def _finer_grids(prepared: Prepared) -> list[Grid]:
         points = tuple(round(s * ratio) for s in shape)
         if ratio >= 9 / 8 and _smooth(n) and all(_smooth(p) for p in points):
             grids.append(prepared.grid.refined(points))
-    return grids
+    return [grid for grid in grids if _fits(prepared, grid)]
+
+
+def _fits(prepared: Prepared, grid: Grid) -> bool:
+    try:
+        prepared.equation.require(grid)
+    except ValueError:
+        return False
+    return True
 
 
 def _smooth(n: int) -> bool:
@@ -266,13 +278,16 @@ def _coarsen(prepared: Prepared, state: NDArray, finer: Grid, grid: Grid) -> NDA
 
 
 def _cost(simulation: Simulation) -> float:
-    """Wall seconds per unit of time, from the fastest of three short runs."""
+    """Wall seconds per unit of time, from the fastest of five short runs."""
     simulation.advance(1)
+    began = time.perf_counter()
+    simulation.advance(1)
+    steps = max(2, math.ceil(COST_SECONDS / (time.perf_counter() - began)))
     best = math.inf
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
-        simulation.advance(3)
-        best = min(best, (time.perf_counter() - began) / (3 * simulation.step))
+        simulation.advance(steps)
+        best = min(best, (time.perf_counter() - began) / (steps * simulation.step))
     return best
 
 
@@ -397,7 +412,7 @@ def _entry(
             last, true = values[i, count - 1], values[0, count - 1]
             drift[name.removeprefix("invariant_")] = {
                 "final": float(last),
-                "drift": float((last - true) / abs(true)) if true else float(last - true),
+                "drift": float((last - true) / (abs(true) if abs(true) > NOTHING else 1.0)),
             }
     wanted = case.compare.metrics
     return {

@@ -210,9 +210,8 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
                 a.set_xlabel(_axis_label(along))
                 a.tick_params(labelbottom=True)
             if column == across - 1 or look is list(fields)[-1]:
-                figure.colorbar(
-                    image, ax=axes[line + below, :], label=names[below], aspect=16, pad=0.015, extend="both"
-                )
+                label = names[below] if len(names[below]) < 24 else names[below].replace(" [", "\n[")
+                figure.colorbar(image, ax=axes[line + below, :], label=label, aspect=16, pad=0.015, extend="both")
     note = {"transform": axes[1, 0].transAxes, "ha": "center", "va": "center", "color": "#59626d"}
     axes[1, 0].text(0.5, 0.5, "run minus\nreference", **note)
     return figure

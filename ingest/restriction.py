@@ -63,7 +63,8 @@ def _average_along(state: NDArray, coarse: int) -> NDArray:
 
     The plain mean where `coarse` divides the cells. Else the integral up to each face is interpolated through the six
     nearest of the fine faces, one-sided at the ends: of fifth order, so that the finer grid of a comparison is not
-    charged for an interpolation coarser than its scheme.
+    charged for an interpolation coarser than its scheme. A line that has nothing negative, such as a depth at a shore,
+    is averaged by overlaps where the interpolation would make it so.
     """
     fine = state.shape[-1]
     if fine % coarse == 0:
@@ -76,7 +77,13 @@ def _average_along(state: NDArray, coarse: int) -> NDArray:
         for j in range(order + 1):
             if i != j:
                 weights[:, i] *= (faces - nearest[:, j]) / (i - j)
-    return np.diff((integral[..., nearest] * weights).sum(axis=-1), axis=-1) * coarse / fine
+    found = np.diff((integral[..., nearest] * weights).sum(axis=-1), axis=-1) * coarse / fine
+    overshot = (found < 0).any(axis=-1) & (state >= 0).all(axis=-1)
+    if overshot.any():
+        low = np.minimum(faces.astype(int), fine - 1)
+        overlap = integral[..., low] + (faces - low) * np.diff(integral, axis=-1)[..., low]
+        found[overshot] = (np.diff(overlap, axis=-1) * coarse / fine)[overshot]
+    return found
 
 
 class MissingTerm:

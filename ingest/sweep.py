@@ -22,7 +22,7 @@ from subgrid.solver.ensemble import available_threads
 from subgrid.solver.record import read_arrays, write_arrays
 from subgrid.solver.simulation import BlowUp, Simulation
 
-from .trajectories import Progress, cache, described
+from .trajectories import Progress, cache, described, description
 
 FORMAT = 1
 
@@ -31,7 +31,7 @@ def request(case: Case) -> dict[str, Any]:
     """Everything that the run of a case depends on; of its ensemble the first member."""
     return {
         "format": FORMAT,
-        "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
+        "equation": description(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
         "stepper": case.time.stepper,
         "step": case.step,

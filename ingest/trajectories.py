@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.case import Case, ReferenceTable, multiple
+from subgrid.solver.equations import Equation
 from subgrid.solver.initial_state import InitialState
 from subgrid.solver.record import read_arrays, write_arrays, write_json
 from subgrid.solver.simulation import Simulation
@@ -74,17 +75,14 @@ class Request:
 def described(initial: InitialState) -> dict[str, Any]:
     """The table [initial] as plain data; of a file its content counts, wherever it lies."""
     data = initial.model_dump(mode="json", exclude_none=True)
-    if "path" in data:
-        path = Path(data["path"])
-        data |= {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return data
+    return data | (_content(data["path"]) if "path" in data else {})
 
 
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
     if reference.shape is None:
         raise ValueError("this reference is a closed form; it has no trajectories to generate")
     return {
-        "equation": {"name": case.equation["name"]} | case.build_equation().model_dump(mode="json"),
+        "equation": description(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
         "reference_shape": reference.shape,
         "stepper": reference.stepper or case.time.stepper,
@@ -94,6 +92,17 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
         "initial": described(reference.initial or case.initial),
         "restrict": reference.restrict,
     }
+
+
+def description(equation: Equation) -> dict[str, Any]:
+    """The equation's name and parameters as plain data, with the content of files it names."""
+    data = {"name": equation.name} | equation.model_dump(mode="json")
+    return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
+
+
+def _content(path: str) -> dict[str, str]:
+    """What stands for a file: wherever it lies, its content counts."""
+    return {"path": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
 def reference_request(case: Case) -> Request:

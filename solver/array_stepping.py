@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .equations import Equation
 from .spectral import Operators
-from .steppers import Multistep, OneStep, Scheme, Split
+from .steppers import Multistep, OneStep, Scheme, Split, longest
 
 Array = Any
 Memory = dict[str, Array]
@@ -66,6 +67,14 @@ class ArrayStepper:
             self._coefficient(scheme.before / d) if scheme.before else None,
         )
 
+    def courant_rate(self, state: NDArray) -> float:
+        """The Courant number of a step per unit of time; of sweeps along single axes, that of the longest."""
+        grid = self.operators.grid
+        if not isinstance(self.scheme, Split):
+            return self.equation.largest_rate(state, grid)
+        speeds = self.equation.signal_speed(state, grid)
+        return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
+
     def advance(
         self, u: Array, t: float, frozen: Array | None, memory: Memory, h: float | None = None
     ) -> tuple[Array, Memory]:
@@ -93,10 +102,13 @@ class ArrayStepper:
         return equation.relax(operators, state, 0.5 * h), memory
 
     def _split(self, scheme: Split, u: Array, frozen: Array | None, h: float) -> Array:
+        equation, operators = self.equation, self.operators
+        u = equation.relax(operators, u, 0.5 * h)
         if frozen is not None:
             u = u + 0.5 * h * frozen
         for part, coefficient in scheme.parts:
-            u = self.equation.flow(part, self.operators, u, coefficient * h)
+            u = equation.flow(part, operators, u, coefficient * h)
+        u = equation.relax(operators, u, 0.5 * h)
         return u if frozen is None else u + 0.5 * h * frozen
 
     def _several(

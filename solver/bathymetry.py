@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ class Bathymetry(BaseModel, ABC):
 
     @abstractmethod
     def averages(self, grid: Grid) -> NDArray[np.float64] | None:
-        """Averages over the cells, (y, x); None for a flat bottom, b = 0. Raises ValueError if the grid does not fit."""
+        """Averages over the cells, (y, x); None for b = 0 throughout. Raises ValueError if the grid does not fit."""
 
 
 class Flat(Bathymetry):
@@ -107,7 +108,7 @@ def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
 
 
 def cell_averages(f: Callable[[NDArray, NDArray], NDArray], grid: Grid, nodes: int = 6) -> NDArray[np.float64]:
-    """Averages (..., y, x) of f(y, x) over the cells of a plane grid, by Gauss quadrature with nodes^2 points a cell."""
+    """Averages (..., y, x) of f(y, x) over the cells of a plane grid: Gauss quadrature, nodes^2 points a cell."""
     places, weights = np.polynomial.legendre.leggauss(nodes)
     y, x = (c[:, None] + 0.5 * h * places for c, h in zip(grid.coordinates(centres=True), grid.spacing, strict=True))
     total = np.zeros(grid.shape)
@@ -140,11 +141,17 @@ def _read(path: Path) -> NDArray[np.float64]:
 
             with xarray.open_dataset(path, engine="scipy") as data:
                 found = {str(name): np.asarray(data[name].values) for name in data.data_vars}
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"equation.bathymetry.path: {path} is not .npz and not NetCDF version 3: {error}") from None
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
+        raise ValueError(
+            f"equation.bathymetry.path: {path} is neither .npz with arrays of numbers nor NetCDF version 3. "
+            "Remedy: numpy.savez(path, bathymetry=b)"
+        ) from None
     if "bathymetry" not in found:
         raise ValueError(f"equation.bathymetry.path: {path} holds {sorted(found)}. Remedy: an array named 'bathymetry'")
-    bottom = found["bathymetry"].astype(np.float64)
-    if bottom.ndim != 2 or not np.isfinite(bottom).all():
-        raise ValueError(f"equation.bathymetry.path: bathymetry in {path} must be finite numbers (y, x)")
-    return bottom
+    bottom = found["bathymetry"]
+    if bottom.ndim != 2 or bottom.dtype.kind not in "fiu" or not np.isfinite(bottom).all():
+        raise ValueError(
+            f"equation.bathymetry.path: bathymetry in {path} must be finite real numbers (y, x), found "
+            f"{bottom.dtype} of shape {bottom.shape}"
+        )
+    return bottom.astype(np.float64)

@@ -128,6 +128,7 @@ class _Checking:
                 raw = data.get(name, None if name in ("training", "sweep") else {})
                 setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
         if "equation" in data:
+            data["equation"] = self._absolute_within(data["equation"])
             parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
         if "initial" in data:
             data["initial"] = self._absolute(data["initial"])
@@ -232,6 +233,13 @@ class _Checking:
                     self.mistakes.append(f"train: {unknown(name, contract.names())}")
                 elif not isinstance(options, dict):
                     self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
+
+    def _absolute_within(self, raw: Any) -> Any:
+        """The table with the `path` of every table in it absolute."""
+        if not isinstance(raw, dict):
+            return raw
+        inner = {k: v for k, v in raw.items() if isinstance(v, dict) and isinstance(v.get("path"), str)}
+        return raw | {k: v | {"path": os.path.join(self.folder, v["path"])} for k, v in inner.items()}
 
     def _absolute(self, raw: Any) -> Any:
         """The table with absolute paths: its `path`, and every option that names a file beside the case."""

@@ -154,8 +154,9 @@ class Closure(BaseModel, ABC):
     def require_equation(self, problem: Problem, *names: str) -> None:
         """Refuse any equation but the named ones."""
         if problem.equation.name not in names:
+            known = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
             raise ClosureError(
-                f"{type(self).__name__} is made for {' or '.join(names)}, not for {problem.equation.name}. "
+                f"{type(self).__name__} is made for {known}, not for {problem.equation.name}. "
                 "Remedy: choose another closure (`subgrid list`)"
             )
 

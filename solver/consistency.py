@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from .equations import Equation
 from .initial import InitialState
-from .steppers import STEPPERS, Split, fits, fitting, needs_linear
+from .steppers import STEPPERS, Split, fits, fitting, takes_courant_steps
 from .tables import (
     ClosureTable,
     EnsembleTable,
@@ -52,7 +52,19 @@ class Parts:
 def contradictions(parts: Parts) -> list[str]:
     """Every contradiction between tables; a check whose tables could not be read is left out."""
     found: list[str] = []
-    for check in (_dimensions, _sizes, _steppers, _steps, _fields, _initial, _reference, _training, _sweep, _oracles):
+    for check in (
+        _dimensions,
+        _sizes,
+        _steppers,
+        _steps,
+        _fields,
+        _parameters,
+        _initial,
+        _reference,
+        _training,
+        _sweep,
+        _oracles,
+    ):
         found += check(parts)
     return found
 
@@ -103,16 +115,19 @@ def _steppers(p: Parts) -> Iterator[str]:
         if name and not fits(STEPPERS[name], equation.kind, equation.split):
             known = ", ".join(fitting(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
-    if not p.time or p.time.cfl is None:
+        elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
+            yield f'{key}: {name} goes by MUSCL states. Remedy: equation.reconstruction = "muscl", or another stepper'
+    if not p.time or p.time.cfl is None or not fits(STEPPERS[p.time.stepper], equation.kind, equation.split):
         return
     if equation.kind == "particles":
         yield "time.cfl: there is no grid for a Courant number. Remedy: time.step"
     elif p.time.step is not None or equation.adaptive:
         scheme = STEPPERS[p.time.stepper]
-        if equation.spectral or isinstance(scheme, Split) or needs_linear(scheme):
+        if not takes_courant_steps(scheme, equation.kind):
+            beside = "beside time.step it" if p.time.step is not None else "as signal speeds may grow it"
             yield (
-                f"time.cfl: beside time.step it asks for adaptive steps, which {p.time.stepper} for {equation.name} "
-                "does not take. Remedy: leave one of the two out"
+                f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not "
+                "take. Remedy: time.step alone"
             )
         elif p.time.step is None and p.tables:
             yield (
@@ -156,6 +171,20 @@ def _fields(p: Parts) -> Iterator[str]:
         yield from (f"output.fields: {unknown(f, names)}" for f in p.output.fields or () if f not in names)
 
 
+def _parameters(p: Parts) -> Iterator[str]:
+    """Whether the equation can be set up on the grids of the case and of the reference."""
+    if not (p.equation and p.grid) or len(p.grid.points) not in p.equation.dimensions:
+        return
+    shapes = [p.grid.points, *([p.reference.shape] if p.reference and p.reference.shape else [])]
+    if any(len(s) != len(p.grid.points) or math.prod(s) > LARGEST_STATE // 8 for s in shapes):
+        return
+    for shape in shapes:
+        faults = list(_trial("equation", lambda s=shape: p.equation.require(p.grid.grid().refined(s)), p))  # type: ignore
+        yield from faults
+        if faults:
+            return
+
+
 def _initial(p: Parts) -> Iterator[str]:
     reference = p.reference
     if p.initial and p.initial.kind == "reference":
@@ -169,13 +198,13 @@ def _initial(p: Parts) -> Iterator[str]:
         yield "reference.initial.kind: a reference cannot start from itself. Remedy: another kind"
     if not (p.equation and p.grid and p.ensemble) or len(p.grid.points) not in p.equation.dimensions:
         return
-    if math.prod(p.grid.points) > TRIED_POINTS:
+    if math.prod(p.grid.points) > TRIED_POINTS or any(_parameters(p)):
         return
     last = p.ensemble.members - 1
     tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
     for key, initial in tried.items():
         if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
-            faults = list(_trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0)))  # type: ignore
+            faults = list(_trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0), p))  # type: ignore
             yield from faults
             if faults:
                 return
@@ -185,7 +214,8 @@ def _initial(p: Parts) -> Iterator[str]:
         yield from _trial("reference.exact", lambda: exact(p.equation, p.grid.grid(), span, (0,), 0), p)  # type: ignore
 
 
-def _trial(key: str, make: Callable[[], Any], exact: Parts | None = None) -> Iterator[str]:
+def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
+    """What is wrong with the state that `make` gives, or with what it raises."""
     try:
         with np.errstate(all="ignore"):
             made = make()
@@ -193,13 +223,16 @@ def _trial(key: str, make: Callable[[], Any], exact: Parts | None = None) -> Ite
         message = str(error)
         yield message if message.startswith(f"{key}.") else f"{key}: {message}"
         return
-    if made is None and exact and exact.initial and exact.equation:
+    assert p.equation
+    if made is None and key == "reference.exact" and p.initial:
         yield (
-            f"reference.exact: {exact.initial.kind} has no closed form under {exact.equation.name} as set up here. "
+            f"reference.exact: {p.initial.kind} has no closed form under {p.equation.name} as set up here. "
             "Remedy: reference.shape"
         )
     elif made is not None and not np.isfinite(made).all():
         yield f"{key}: the state is not finite. Remedy: smaller numbers"
+    elif made is not None and not p.equation.admissible(made):
+        yield f"{key}: the state is out of the bounds of {p.equation.name}"
 
 
 def _reference(p: Parts) -> Iterator[str]:
@@ -299,7 +332,7 @@ def _sweep(p: Parts) -> Iterator[str]:
         small = p.grid and len(p.grid.points) in p.equation.dimensions and math.prod(p.grid.points) <= TRIED_POINTS
         if i < corners and small and p.grid:
             made.append(p.grid.grid())  # type: ignore[arg-type]
-            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(*m[1:], (0,), 0)))  # type: ignore
+            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(*m[1:], (0,), 0), p))  # type: ignore
             yield from (f"{fault}, at {values}" for fault in faulty)
             if faulty:
                 return

@@ -133,8 +133,8 @@ class Lane:
             if self._cfl is None:
                 self.stepper.advance(self.u, start + n * h, tendency)
             else:
-                assert isinstance(self.stepper, stepping.ExplicitStepper)
-                self.stepper.advance_adaptively(self.u, start + n * h, tendency, h, self._cfl)
+                assert isinstance(self.stepper, (stepping.ExplicitStepper, stepping.SplitStepper))
+                stepping.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
 
     def _add_noise(self, tendency: NDArray, source: NoiseSource, n: int, members: slice) -> None:
         factor = source.factor / math.sqrt(self._step)
@@ -276,7 +276,7 @@ class ArrayEnsemble:
             return
         rest = self._step
         while True:
-            rate = self._equation.largest_rate(self._backend.to_numpy(self.internal), self._grid)
+            rate = self._stepper.courant_rate(self._backend.to_numpy(self.internal))
             if not math.isfinite(rate):
                 raise BlowUp("the signal speeds are not finite. Remedy: a smaller time.cfl, or another closure")
             steps = max(1, math.ceil(rest * rate / self._cfl - 1e-9))

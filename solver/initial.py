@@ -6,6 +6,7 @@ the cells of a finite-volume one (of profiles by six-point Gauss quadrature).
 
 from __future__ import annotations
 
+import zipfile
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
 from .initial_particles import RandomParticles, TwoBody
 from .initial_random_surface import RandomSurface
+from .initial_shallow_water import DamBreak, GaussianHump, LakeAtRest, RadialDamBreak, Thacker
 from .initial_state import InitialState, Members, repeat
 from .initial_vlasov import BumpOnTail, Landau, TwoStream, TwoStreamHypar
 from .random import SpectralNoise
@@ -244,10 +246,18 @@ class File(InitialState):
         path = (folder or Path()) / self.path
         if not path.is_file():
             raise ValueError(f"initial.path: there is no file {path}. Remedy: a path relative to the case file")
-        with np.load(path, allow_pickle=False) as arrays:
-            if "state" not in arrays:
-                raise ValueError(f"{path} holds {sorted(arrays)}. Remedy: name the array 'state'")
-            state = np.asarray(arrays["state"], dtype=np.float64)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = dict(arrays)
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
+            raise ValueError(
+                f"initial.path: {path} is not .npz with arrays of numbers. Remedy: numpy.savez(path, state=u)"
+            ) from None
+        if "state" not in found:
+            raise ValueError(f"initial.path: {path} holds {sorted(found)}. Remedy: name the array 'state'")
+        if found["state"].dtype.kind not in "fiu":
+            raise ValueError(f"initial.path: state in {path} must be real numbers, found {found['state'].dtype}")
+        state = found["state"].astype(np.float64)
         expected = (len(equation.fields), *grid.shape)
         if state.ndim == len(expected):
             state = state[None]
@@ -299,6 +309,11 @@ Initial = Annotated[
     | RandomSurface
     | RandomParticles
     | TwoBody
+    | LakeAtRest
+    | DamBreak
+    | RadialDamBreak
+    | GaussianHump
+    | Thacker
     | File
     | Reference,
     Option(discriminator="kind"),

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 Loc = tuple[str | int, ...]
+EXPECTED = {"path_type": "a string", "model_type": "a table", "model_attributes_type": "a table"}
 SCALARS = {"int_type", "float_type", "bool_type", "string_type"}
 
 
@@ -34,6 +35,10 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
                 general.append(line if line.startswith(f"{key}.") else f"{where}: {line}")
         else:
             mistakes.setdefault(where, f"{where}: {_message(error)}")
+        if error["type"] == "union_tag_not_found":  # what else the table holds is not read without its kind
+            for name in difflib.get_close_matches("kind", [str(k) for k in error["input"]], n=1):
+                misspelt = where.removesuffix("kind") + name
+                mistakes.setdefault(misspelt, f"{misspelt}: {unknown_key(name, ['kind'])}")
     known = [e for e in lax if e["type"] != "extra_forbidden"]
     if not known and len(mistakes) == len(lax):
         for error in lax:
@@ -57,8 +62,13 @@ def _errors(model: type[BaseModel], raw: Any, strict: bool) -> list[Any]:
     try:
         model.model_validate(raw, strict=strict)
     except ValidationError as error:
-        return [e for e in error.errors() if e["type"] != "finite_number"]
+        return [e for e in error.errors() if e["type"] != "finite_number" and not _follows(e)]
     return []
+
+
+def _follows(error: Any) -> bool:
+    """Whether it says that a list is too short because its items are wrong, which are reported themselves."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _scalar(value: Any) -> bool:
@@ -72,11 +82,16 @@ def _tuples(raw: Any) -> Any:
     return tuple(_tuples(v) for v in raw) if isinstance(raw, list) else raw
 
 
-def _without(raw: dict[str, Any], loc: Loc) -> dict[str, Any]:
+def _without(raw: Any, loc: Loc, tagged: bool = False) -> Any:
+    """The data without the key at `loc`; where a table has a kind, pydantic's unions put that between the keys."""
     first, *rest = loc
-    if not rest:
-        return {k: v for k, v in raw.items() if k != first}
-    return {k: _without(v, tuple(rest)) if k == first and isinstance(v, dict) else v for k, v in raw.items()}
+    if isinstance(raw, list):
+        return [_without(v, tuple(rest)) if i == first and rest else v for i, v in enumerate(raw)]
+    if not isinstance(raw, dict):
+        return raw
+    if rest and raw.get("kind") == first and not tagged:
+        return _without(raw, tuple(rest), True)
+    return {k: _without(v, tuple(rest)) if k == first else v for k, v in raw.items() if rest or k != first}
 
 
 def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
@@ -90,28 +105,43 @@ def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
             raw = raw[part]  # type: ignore[index]
         if inside or (kind == "missing" and i == len(loc) - 1):
             parts.append(str(part))
+    if kind.startswith("union_tag"):
+        parts.append("kind")
     return ".".join(parts)
 
 
 def _message(error: Any) -> str:
-    if error["type"] == "missing":
+    if error["type"] in ("missing", "union_tag_not_found"):
         return "missing; it is required"
+    if error["type"] == "union_tag_invalid":
+        return f"expected one of: {error['ctx']['expected_tags']}, found {error['ctx']['tag']!r}"
+    if error["type"] in EXPECTED:
+        return f"expected {EXPECTED[error['type']]}, found {_short(error['input'])}"
     text = error["msg"].replace("Input should be ", "expected ").replace("Input should", "should")
     return f"{text}, found {_short(error['input'])}"
 
 
 def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str]) -> str:
+    models = [model]
     for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
-        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not inner:
+        if isinstance(part, int):
+            continue
+        tagged = [
+            m for m in models if len(models) > 1 and "kind" in m.model_fields and m.model_fields["kind"].default == part
+        ]
+        field = models[0].model_fields.get(part)
+        annotation = field.annotation if field else None
+        models = tagged or [
+            a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)
+        ]
+        if not models:
             return "unknown key"
-        model = inner[0]
-    return unknown_key(str(loc[-1]), [*model.model_fields, *(also if len(loc) == 1 else ())])
+    return unknown_key(str(loc[-1]), [*models[0].model_fields, *(also if len(loc) == 1 else ())])
 
 
 def unknown_key(name: str, known: list[str]) -> str:
     """The message for a key that is not known, with the nearest one."""
+    known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key; {hint}expected one of: {', '.join(known)}" if known else "unknown key; none is expected"

@@ -7,16 +7,17 @@ CPU.
 
     h_t + q_x = 0,    q_t + (q u + g h^2/2)_x = -g h b_x,    p_t + (q v)_x = 0
 
-Hydrostatic reconstruction: Audusse, Bouchut, Bristeau, Klein and Perthame, SIAM J. Sci. Comput. 25 (2004) 2050, in terms of
-fluctuations. The momentum balance of a cell is
+Hydrostatic reconstruction: Audusse, Bouchut, Bristeau, Klein and Perthame, SIAM J. Sci. Comput. 25 (2004) 2050, in
+terms of fluctuations. The momentum balance of a cell is, with P = g h*^2/2,
 
-    -[(F - P_left)_{right face} - (F - P_right)_{left face} + g (h_low + h_high)/2 (e_high - e_low)] / dx,   P = g h*^2/2,
+    -[(F - P_left)_{right face} - (F - P_right)_{left face} + g (h_low + h_high)/2 (e_high - e_low)] / dx,
 
 which is their scheme with the pressures inside the cell summed beforehand: at rest every term is zero by itself.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from .finite_volume import monotonised
@@ -107,8 +108,8 @@ def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
 def _weno5(cells: Cells, dry: float, xp: Any) -> tuple[Faces, Faces]:
     """Of fifth order in surface and momenta, WENO-Z; (..., n + 6) -> (..., n + 2).
 
-    Where one of the five cells is dry, or a depth at a face is off the cell's by more than half of it, MUSCL: this takes
-    the place of a scaling towards the mean, which would keep the depth positive as well but not bound the velocity.
+    Where one of the five cells is dry, or a depth at a face is off the cell's by more than half of it, MUSCL: this
+    takes the place of a scaling towards the mean, which would keep the depth positive but not bound the velocity.
     """
     safe_low, safe_high = _muscl(Cells(*(a[..., 1:-1] for a in cells)), dry, xp)
     n = cells.h.shape[-1] - 4
@@ -143,10 +144,10 @@ def hllc(
 ) -> tuple[Array, Array, Array, Array]:
     """F of the mass, F - P_left and F - P_right of the momentum along the axis, and F of the one across it.
 
-    Speeds of the outer waves from the two-rarefaction star state: Toro, Shock-Capturing Methods for Free-Surface Shallow
-    Flows (2001), section 10.5. A dry side gets the velocity of the front that moves into it, u -+ 2 c of the wet side, with
-    which all formulas give the exact speeds of a dry bed (ibid., section 6.2). In the star region the mass flux
-    has the sign of the contact's speed, and carries v of its side.
+    Speeds of the outer waves from the two-rarefaction star state: Toro, Shock-Capturing Methods for Free-Surface
+    Shallow Flows (2001), section 10.5. A dry side gets the velocity of the front that moves into it, u -+ 2 c of the
+    wet side, with which all formulas give the exact speeds of a dry bed (ibid., section 6.2). In the star region the
+    mass flux has the sign of the contact's speed, and carries v of its side.
     """
     none = 0 * h_left
     c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
@@ -157,7 +158,8 @@ def hllc(
     c_star = 0.5 * (c_left + c_right) + 0.25 * (u_left - u_right)
     slow = xp.minimum(xp.minimum(u_left - c_left, u_star - c_star), none)
     fast = xp.maximum(xp.maximum(u_right + c_right, u_star + c_star), none)
-    inverse = 1 / xp.maximum(fast - slow, none + 1e-300)
+    moving = fast > slow
+    inverse = xp.where(moving, 1 / xp.where(moving, fast - slow, none + 1), none)
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * u_left, h_right * u_right
     m_left, m_right = q_left * u_left, q_right * u_right
@@ -173,6 +175,49 @@ def _root(a: Array, xp: Any) -> Array:
     return xp.where(positive, xp.sqrt(xp.where(positive, a, xp.ones_like(a))), xp.zeros_like(a))
 
 
+def ahead(low: Faces, high: Faces, half: float, gravity: float, xp: Any) -> tuple[Faces, Faces]:
+    """The states at both faces of every cell half a time later, by the equations along the axis; half = h / (2 dx).
+
+    They stay as they are where the depth would become negative.
+    """
+    h, u = 0.5 * (low.h + high.h), 0.5 * (low.u + high.u)
+    step = Faces(*(b - a for a, b in zip(low, high, strict=True)))
+    more = -half * (u * step.h + h * step.u)
+    none = xp.zeros_like(h)
+    deep = xp.minimum(low.h, high.h) + more >= 0
+    deeper, faster, turned = (
+        xp.where(deep, a, none) for a in (more, -half * (u * step.u + gravity * step.e), -half * u * step.v)
+    )
+    low, high = (Faces(s.h + deeper, s.e + deeper, s.u + faster, s.v + turned) for s in (low, high))
+    return low, high
+
+
+def shift(
+    state: Array,
+    part: str,
+    bottom: Array | None,
+    sides: tuple[str, str, str, str],
+    spacing: tuple[float, float],
+    gravity: float,
+    dry: float,
+    h: float,
+    xp: Any,
+) -> Array:
+    """The state (member, 3, y, x) after a time h by the equations along one axis alone, "x" or "y"."""
+    depth, q, p = (state[:, k, ...] for k in range(3))
+    wet = xp.maximum(depth, 0 * depth)
+    ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
+    if part == "x":
+        changes = sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry, xp, h)
+    else:
+        wet, p, q = (xp.matrix_transpose(a) for a in (wet, p, q))
+        across = None if ground is None else xp.matrix_transpose(ground)
+        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry, xp, h)
+        along_y, over_y = xp.matrix_transpose(found[1]), xp.matrix_transpose(found[2])
+        changes = (xp.matrix_transpose(found[0]), over_y, along_y)
+    return state + h * xp.stack(changes, axis=1)
+
+
 def sweep(
     h: Array,
     q: Array,
@@ -184,8 +229,12 @@ def sweep(
     reconstruction: str,
     dry: float,
     xp: Any,
+    span: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Rates of change of depth and momenta by the fluxes and the bottom along the last axis."""
+    """Rates of change of depth and momenta by the fluxes and the bottom along the last axis.
+
+    With a span, their means over that time, to second order: MUSCL-Hancock, see shallow_water_sweeps.
+    """
     width = WIDTHS[reconstruction]
     depth = extend(h, width, *sides, 1.0, xp)
     along, across = extend(q, width, *sides, -1.0, xp), extend(p, width, *sides, 1.0, xp)
@@ -194,6 +243,8 @@ def sweep(
     low, high = _RECONSTRUCTIONS[reconstruction](Cells(depth, surface, u, v, along, across), dry, xp)
     if bottom is None:
         low, high = low._replace(e=low.h), high._replace(e=high.h)
+    if span:
+        low, high = ahead(low, high, 0.5 * span / spacing, gravity, xp)
     left, right = Faces(*(a[..., :-1] for a in high)), Faces(*(a[..., 1:] for a in low))
     h_left, h_right = (left.h, right.h) if bottom is None else hydrostatic(left, right, xp)
     mass, before, after, across = hllc(h_left, left.u, left.v, h_right, right.u, right.v, gravity, xp)
@@ -222,15 +273,24 @@ def rate(
     turned = [xp.matrix_transpose(a) for a in (h, p, q)]
     across = None if bottom is None else xp.broadcast_to(xp.matrix_transpose(bottom), turned[0].shape)
     bottom = None if bottom is None else xp.broadcast_to(bottom, h.shape)
-    x_rates = sweep(h, q, p, bottom, sides[:2], spacing[1], gravity, reconstruction, dry, xp)
-    y_rates = [
-        xp.matrix_transpose(a) for a in sweep(*turned, across, sides[2:], spacing[0], gravity, reconstruction, dry, xp)
-    ]
-    depth, along, over = x_rates[0] + y_rates[0], x_rates[1] + y_rates[2], x_rates[2] + y_rates[1]
+    scheme = (gravity, reconstruction, dry, xp)
+    x_depth, x_along, x_across = sweep(h, q, p, bottom, sides[:2], spacing[1], *scheme)
+    y_rates = sweep(turned[0], turned[1], turned[2], across, sides[2:], spacing[0], *scheme)
+    y_depth, y_along, y_across = (xp.matrix_transpose(a) for a in y_rates)
+    depth, along, over = x_depth + y_depth, x_along + y_across, x_across + y_along
     if coriolis:
         along = along + coriolis * h * velocity(h, p, dry, xp)
         over = over - coriolis * h * velocity(h, q, dry, xp)
     return xp.stack([depth, along, over], axis=1)
+
+
+def turn(state: Array, angle: float, xp: Any) -> Array:
+    """The state with its momenta turned clockwise by an angle: the Coriolis force by itself, exactly."""
+    if not angle:
+        return state
+    c, s = math.cos(angle), math.sin(angle)
+    q, p = state[:, 1, ...], state[:, 2, ...]
+    return xp.stack([state[:, 0, ...], c * q + s * p, c * p - s * q], axis=1)
 
 
 def relax(state: Array, friction: float, dry: float, h: float, xp: Any) -> Array:

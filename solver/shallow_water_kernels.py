@@ -1,10 +1,10 @@
 """Numba kernels for shallow water, which carry out the array code of shallow_water on the CPU, member by member.
 
-u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row by row:
-the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of the row. All
-that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees that lines do not
-overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over faces run on to a
-whole vector: what they find there has no effect.
+u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row
+by row: the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of
+the row. All that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees
+that lines do not overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over
+faces run on to a whole vector: what they find there has no effect.
 
 Arguments that are None where there is no bottom (b), and where the reconstruction is MUSCL (wide), are resolved by
 Numba when it compiles.
@@ -13,6 +13,7 @@ Numba when it compiles.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -22,7 +23,7 @@ from . import shallow_water
 from .grid import Grid
 from .spectral import empty
 
-GHOSTS, TILE, STRIDE, VECTOR = 3, 128, 152, 8
+GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
 # Lines. Five rows (j - 2 ... j + 2) of h, u, v, e, h u, h v; MUSCL keeps the middle three.
 H, U, V, E, Q, P = (k * STRIDE for k in range(6))
 ROW = 6 * STRIDE
@@ -32,26 +33,27 @@ CARRY = HIGH + 4 * STRIDE  # what the flux through its lower faces brings to the
 LEFT, RIGHT = CARRY + 3 * STRIDE, CARRY + 7 * STRIDE  # states h, u, v, e at the faces of a row
 INNER = CARRY + 11 * STRIDE  # force along x inside the cells
 FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen from the left, from the right, across
-SIZE = FLUX + 4 * STRIDE + 2 * VECTOR
+RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
+SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @numba.njit(inline="always")
-def _monotonised(back, ahead):
-    middle = 0.5 * (back + ahead)
-    rising = min(min(2 * back, 2 * ahead), middle)
-    falling = max(max(2 * back, 2 * ahead), middle)
-    return max(rising, 0.0) + min(falling, 0.0)
+def _half_slope(back, ahead):
+    """Half of what the monotonised central limiter makes of the differences to either side."""
+    middle = 0.25 * (back + ahead)
+    size = min(min(abs(back), abs(ahead)), abs(middle))
+    return math.copysign(size if back * ahead > 0.0 else 0.0, middle)
 
 
 @numba.njit(inline="always")
 def _level(e_0, e_1, e_2, h_0, h_1, h_2, dry):
-    """Slope of the surface, level over a dry neighbour's ground that stands higher."""
+    """Half the slope of the surface, level over a dry neighbour's ground that stands higher."""
     back, ahead = e_1 - e_0, e_2 - e_1
     back = back if h_0 > dry else max(back, 0.0)
     ahead = ahead if h_2 > dry else min(ahead, 0.0)
-    slope = _monotonised(back, ahead)
+    slope = _half_slope(back, ahead)
     return slope if h_1 > dry else 0.0
 
 
@@ -109,46 +111,40 @@ def _whole(n):
     return (n + VECTOR - 1) // VECTOR * VECTOR
 
 
-@numba.njit(inline="always")
-def _put(depth, q, p, k, at, b, wide, dry, s):
-    h = max(depth, 0.0)
-    inverse = h / max(h * h, dry * dry)
-    s[at + H + k] = h
-    s[at + U + k] = q * inverse
-    s[at + V + k] = p * inverse
+@numba.njit(**OPTIONS)
+def _copy(row, start, n, columns, turn, line):
+    """Cells start - GHOSTS ... start + n + GHOSTS of a row into a line; beyond the ends, those that `columns` names."""
+    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, row.shape[0])
+    inside, place = row[first:last], line[first - start + GHOSTS :]
+    for i in range(inside.shape[0]):
+        place[i] = inside[i]
+    for c in range(start - GHOSTS, first):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
+    for c in range(last, start + n + GHOSTS):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
+
+
+@numba.njit(**OPTIONS)
+def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
+    """Row r into the lines of the newest row. turn, sign: factors of h u and of h v, -1 beyond a wall; same: ones."""
+    at = NEXT if wide is None else AFTER
+    _copy(u[m, r], start, n, columns, same, s[at + H :])
+    _copy(u[m + 1, r], start, n, columns, turn, s[at + U :])
+    _copy(u[m + 2, r], start, n, columns, same, s[at + V :])
     if b is not None:
-        s[at + E + k] = h + b
-    if wide is not None:
-        s[at + Q + k] = q
-        s[at + P + k] = p
+        _copy(b[r], start, n, columns, same, s[at + E :])
+    for k in range(_whole(n + 2 * GHOSTS)):
+        h, q, p = max(s[at + H + k], 0.0), s[at + U + k], sign * s[at + V + k]
+        inverse = h / max(h * h, dry * dry)
+        s[at + H + k], s[at + U + k], s[at + V + k] = h, q * inverse, p * inverse
+        if b is not None:
+            s[at + E + k] += h
+        if wide is not None:
+            s[at + Q + k], s[at + P + k] = q, p
 
 
 @numba.njit(**OPTIONS)
-def _load(depth, along, across, b, start, n, columns, turn, sign, at, wide, dry, s):
-    """Cells start - GHOSTS ... start + n + GHOSTS of a row into its lines; beyond the ends, those that `columns` names.
-
-    turn, sign: factors of h u and of h v, -1 beyond a wall.
-    """
-    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, depth.shape[0])
-    shift = GHOSTS - start
-    for c in range(first, last):
-        if b is None:
-            _put(depth[c], along[c], sign * across[c], c + shift, at, None, wide, dry, s)
-        else:
-            _put(depth[c], along[c], sign * across[c], c + shift, at, b[c], wide, dry, s)
-    for k in range(n + 2 * GHOSTS):
-        c = k - shift
-        if c < first or c >= last:
-            i = columns[c + GHOSTS]
-            f = turn[c + GHOSTS]
-            if b is None:
-                _put(depth[i], f * along[i], sign * across[i], k, at, None, wide, dry, s)
-            else:
-                _put(depth[i], f * along[i], sign * across[i], k, at, b[i], wide, dry, s)
-
-
-@numba.njit(**OPTIONS)
-def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry, out_h, out_q, out_p):
+def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
     """Fluxes through the lower faces of the row, which complete the rate of the last row; then the rows move down."""
     for i in range(n):
         k = i + GHOSTS
@@ -156,15 +152,15 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry, out_h, out_q, o
         u_0, u_1, u_2 = s[LAST + U + k], s[HERE + U + k], s[NEXT + U + k]
         v_0, v_1, v_2 = s[LAST + V + k], s[HERE + V + k], s[NEXT + V + k]
         h, u, v = (
-            0.5 * _monotonised(h_1 - h_0, h_2 - h_1),
-            0.5 * _monotonised(u_1 - u_0, u_2 - u_1),
-            0.5 * _monotonised(v_1 - v_0, v_2 - v_1),
+            _half_slope(h_1 - h_0, h_2 - h_1),
+            _half_slope(u_1 - u_0, u_2 - u_1),
+            _half_slope(v_1 - v_0, v_2 - v_1),
         )
         h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[LAST + E + k], s[HERE + E + k], s[NEXT + E + k]
-            e = 0.5 * _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[BEFORE + H + k], s[AFTER + H + k]
@@ -193,13 +189,13 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry, out_h, out_q, o
         mass, below, above, over = _hllc(
             h_left, s[HIGH + STRIDE + k], s[HIGH + 2 * STRIDE + k], h_right, v_low, u_low, gravity
         )
-        out_h[i] = per_y * (s[CARRY + k] - mass) + per_x * (s[FLUX + k] - s[FLUX + k + 1])
-        out_q[i] = (
+        s[RATE + k] = per_y * (s[CARRY + k] - mass) + per_x * (s[FLUX + k] - s[FLUX + k + 1])
+        s[RATE + STRIDE + k] = (
             per_y * (s[CARRY + 2 * STRIDE + k] - over)
             + per_x * (s[FLUX + 2 * STRIDE + k] - s[FLUX + STRIDE + k + 1] - s[INNER + k])
             + coriolis * (h_0 * v_0)
         )
-        out_p[i] = (
+        s[RATE + 2 * STRIDE + k] = (
             per_y * (s[CARRY + STRIDE + k] - below)
             + per_x * (s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1])
             - coriolis * (h_0 * u_0)
@@ -231,15 +227,15 @@ def _along(s, n, b, wide, gravity, dry):
         u_0, u_1, u_2 = s[HERE + U + k - 1], s[HERE + U + k], s[HERE + U + k + 1]
         v_0, v_1, v_2 = s[HERE + V + k - 1], s[HERE + V + k], s[HERE + V + k + 1]
         h, u, v = (
-            0.5 * _monotonised(h_1 - h_0, h_2 - h_1),
-            0.5 * _monotonised(u_1 - u_0, u_2 - u_1),
-            0.5 * _monotonised(v_1 - v_0, v_2 - v_1),
+            _half_slope(h_1 - h_0, h_2 - h_1),
+            _half_slope(u_1 - u_0, u_2 - u_1),
+            _half_slope(v_1 - v_0, v_2 - v_1),
         )
         h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1]
-            e = 0.5 * _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = _level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[HERE + H + k - 2], s[HERE + H + k + 2]
@@ -285,11 +281,49 @@ def _along(s, n, b, wide, gravity, dry):
 
 
 @numba.njit(**OPTIONS)
-def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity, coriolis, wide, dry, s, waste, out):
-    """out = du/dt. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1."""
+def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
+    """out = a base + c u + h (rates + frozen) in a row, weights = (a, c, h)."""
+    a, c, h = weights
+    for k in range(3):
+        rates = s[RATE + k * STRIDE + GHOSTS :]
+        target, now = out[m + k, r, start : start + n], u[m + k, r, start : start + n]
+        first = base[m + k, r, start : start + n]
+        if use_frozen:
+            more = frozen[m + k, r, start : start + n]
+            for i in range(n):
+                rates[i] += more[i]
+        for i in range(n):
+            target[i] = a * first[i] + c * now[i] + h * rates[i]
+
+
+@numba.njit(**OPTIONS)
+def balance(
+    u,
+    b,
+    rows,
+    columns,
+    turns_y,
+    turns_x,
+    spacing_y,
+    spacing_x,
+    gravity,
+    coriolis,
+    wide,
+    dry,
+    s,
+    out,
+    weights,
+    base,
+    frozen,
+    use_frozen,
+):
+    """out = a base + c u + h (N + frozen), N the rates of u and weights = (a, c, h); out may be base, and not u.
+
+    rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
+    """
     height, width = u.shape[1:]
     reach = 1 if wide is None else 2
-    newest = NEXT if wide is None else AFTER
+    same = np.ones(columns.shape[0])
     for m in range(0, u.shape[0], 3):
         for start in range(0, width, TILE):
             n = min(TILE, width - start)
@@ -297,40 +331,11 @@ def balance(u, b, rows, columns, turns_y, turns_x, spacing_y, spacing_x, gravity
                 if j > -1 - 2 * reach:
                     _move_down(b, wide, s)
                 r = rows[j + reach + GHOSTS]
-                _load(
-                    u[m, r],
-                    u[m + 1, r],
-                    u[m + 2, r],
-                    None if b is None else b[r],
-                    start,
-                    n,
-                    columns,
-                    turns_x,
-                    turns_y[j + reach + GHOSTS],
-                    newest,
-                    wide,
-                    dry,
-                    s,
-                )
+                _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry, s)
                 if j >= -1:
-                    if j >= 1:
-                        target = out[m : m + 3, j - 1, start : start + n]
-                    else:
-                        target = waste[:, :n]
-                    _across(
-                        s,
-                        n,
-                        b,
-                        wide,
-                        1 / spacing_y,
-                        1 / spacing_x,
-                        gravity,
-                        coriolis,
-                        dry,
-                        target[0],
-                        target[1],
-                        target[2],
-                    )
+                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
+                if j >= 1:
+                    _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry)
 
@@ -372,6 +377,11 @@ def relax(u, friction, dry, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
+            lowest = np.inf
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest >= dry and friction == 0.0:
+                continue
             for c in range(u.shape[2]):
                 depth = u[m, r, c]
                 factor = 1.0
@@ -415,9 +425,21 @@ class ShallowWaterBalance:
         self._friction, self._dry, self._spacing = friction, dry, grid.spacing
         self._wide = None if reconstruction == "muscl" else True
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
-        self._lines, self._waste, self._row = empty((SIZE,)), empty((3, TILE)), empty((grid.shape[1],))
+        self._lines, self._row = empty((SIZE,)), empty((grid.shape[1],))
+        self._sweeps: tuple[NDArray, ...] | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        self._balance(u, out, (0.0, 0.0, 1.0), u, None)
+
+    def stage(
+        self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
+    ) -> None:
+        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
+        self._balance(u, out, (a, c, c * h), base, frozen)
+
+    def _balance(
+        self, u: NDArray, out: NDArray, weights: tuple[float, float, float], base: NDArray, frozen: NDArray | None
+    ) -> None:
         balance(
             u,
             self._bottom,
@@ -431,8 +453,11 @@ class ShallowWaterBalance:
             self._wide,
             self._dry,
             self._lines,
-            self._waste,
             out,
+            weights,
+            base,
+            u if frozen is None else frozen,
+            frozen is not None,
         )
 
     def rate(self, u: NDArray) -> float:
@@ -444,3 +469,28 @@ class ShallowWaterBalance:
 
     def relax(self, u: NDArray, h: float) -> None:
         relax(u, self._friction, self._dry, h)
+
+    def sweep_rate(self, u: NDArray) -> float:
+        """The largest of speed / spacing over the axes."""
+        speeds = (rate(u, *pair, self._gravity, self._dry, self._row) for pair in ((1.0, 0.0), (0.0, 1.0)))
+        return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        from . import shallow_water_sweeps as sweeps
+
+        if self._sweeps is None:
+            edge = np.zeros((4, 3, TILE))
+            self._sweeps = empty((sweeps.SIZE,)), edge, np.zeros((3, u.shape[2])), np.ones(u.shape[2] + 2 * GHOSTS)
+        lines, edge, row, same = self._sweeps
+        self._turn(u, 0.25 * self._coriolis * h)
+        physics = self._gravity, self._dry
+        if part == "x":
+            sweeps.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
+        else:
+            sweeps.along_y(u, self._bottom, *self._y, h / self._spacing[0], *physics, edge, lines)
+        self._turn(u, 0.25 * self._coriolis * h)
+
+    def _turn(self, u: NDArray, angle: float) -> None:
+        if angle:
+            state = u.reshape(-1, 3, *u.shape[1:])
+            state[...] = shallow_water.turn(state, angle, np)

@@ -63,12 +63,15 @@ class Simulation:
                 f"stepper {stepper} does not fit {equation.name}, which is {equation.kind}. "
                 f"Remedy: {', '.join(steppers.fitting(equation.kind, equation.split))}"
             )
-        if cfl is not None and (equation.spectral or isinstance(scheme, steppers.Split)):
+        if cfl is not None and not steppers.takes_courant_steps(scheme, equation.kind):
             raise ValueError(
-                f"steps by CFL need an explicit stepper on cells, not {stepper} for {equation.name}. "
+                f"steps by CFL need an explicit stepper or sweeps on cells, not {stepper} for {equation.name}. "
                 "Remedy: leave time.cfl out"
             )
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
+        self._remedy = "a smaller time.step"
+        if cfl is None and equation.adaptive and not isinstance(scheme, steppers.Split):
+            self._remedy += ", or time.cfl beside it"
         self.members = members or tuple(range(state.shape[0]))
         self.closures = closures or []
         self.guard, self.dump, self.step_number = guard, dump, 0
@@ -180,8 +183,8 @@ class Simulation:
                 fault = "is out of its bounds"
             if fault:
                 raise BlowUp(
-                    f"the state {fault} at step {self.step_number}, t = {self.time:g}. "
-                    "Remedy: a smaller time.step, or another closure"
+                    f"the state {fault} at step {self.step_number}, t = {self.time:g}. Remedy: {self._remedy}, or "
+                    "another closure"
                 )
 
     # -- closures ------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ class Operators:
     def constant(self, name: str, make: Callable[[], NDArray]) -> Array:
         """The NumPy array that `make` gives, brought to the namespace and device once and kept under `name`."""
         if name not in self._constants:
-            self._constants[name] = self._convert(np.asarray(make()))
+            self._constants[name] = self._convert(np.require(make(), requirements="W"))
         return self._constants[name]
 
     @functools.cached_property

@@ -56,7 +56,8 @@ class Stage:
 class OneStep:
     """A Runge-Kutta scheme: stages, the last of which is the update.
 
-    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N.
+    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the
+    a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme has this form, of Shu and Osher.
     """
 
     name: str
@@ -64,6 +65,7 @@ class OneStep:
     linear: str
     stages: tuple[Stage, ...]
     source: str
+    convex: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,18 @@ def _constant(value: float) -> Callable[[NDArray], Coefficient]:
     return lambda z: np.full_like(z, value)
 
 
-def explicit(name: str, order: int, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], source: str) -> OneStep:
+def explicit(
+    name: str,
+    order: int,
+    a: tuple[tuple[float, ...], ...],
+    b: tuple[float, ...],
+    source: str,
+    convex: tuple[float, ...] = (),
+) -> OneStep:
     """An explicit Runge-Kutta scheme from its Butcher tableau."""
     rows = (*a, b)
     stages = tuple(Stage(sum(row), _one, tuple(_constant(w) if w else None for w in row)) for row in rows)
-    return OneStep(name, order, "explicit", stages, source)
+    return OneStep(name, order, "explicit", stages, source, convex)
 
 
 def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray], Coefficient]:
@@ -117,7 +126,7 @@ def _phi(order: int, at: float = 1.0, factor: float = 1.0) -> Callable[[NDArray]
 
 RK4 = explicit("rk4", 4, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), "Kutta (1901)")
 SSP_RK2 = explicit(
-    "ssp-rk2", 2, ((), (1.0,)), (0.5, 0.5), "Heun; Shu and Osher, J. Comput. Phys. 77 (1988) 439, eq. 2.15"
+    "ssp-rk2", 2, ((), (1.0,)), (0.5, 0.5), "Heun; Shu and Osher, J. Comput. Phys. 77 (1988) 439, eq. 2.15", (0.0, 0.5)
 )
 SSP_RK3 = explicit(
     "ssp-rk3",
@@ -125,6 +134,7 @@ SSP_RK3 = explicit(
     ((), (1.0,), (0.25, 0.25)),
     (1 / 6, 1 / 6, 2 / 3),
     "Shu and Osher, J. Comput. Phys. 77 (1988) 439",
+    (0.0, 3 / 4, 1 / 3),
 )
 ETDRK2 = OneStep(
     "etdrk2",
@@ -213,6 +223,13 @@ FOREST_RUTH = Split(
     "Forest and Ruth, Physica D 43 (1990) 105",
 )
 
+DIMENSION_SPLIT = Split(
+    "dimension-split",
+    2,
+    (("x", 0.5), ("y", 0.5), ("y", 0.5), ("x", 0.5)),
+    "sweeps along the axes in alternating order: Strang, SIAM J. Numer. Anal. 5 (1968) 506",
+)
+
 STEPPERS: dict[str, Scheme] = {
     s.name: s
     for s in (
@@ -227,6 +244,7 @@ STEPPERS: dict[str, Scheme] = {
         STRANG,
         VELOCITY_VERLET,
         FOREST_RUTH,
+        DIMENSION_SPLIT,
     )
 }
 
@@ -241,6 +259,18 @@ def fits(scheme: Scheme, kind: str, parts: tuple[str, ...]) -> bool:
     if isinstance(scheme, Split):
         return {part for part, _ in scheme.parts} <= set(parts)
     return kind == "semi-linear" or not needs_linear(scheme)
+
+
+def takes_courant_steps(scheme: Scheme, kind: str) -> bool:
+    """Whether the length of its steps may follow a Courant number: explicit steps of cells, and sweeps along axes."""
+    if isinstance(scheme, Split):
+        return kind == "balance-law"
+    return kind in ("balance-law", "kinetic") and not needs_linear(scheme)
+
+
+def longest(scheme: Split) -> float:
+    """The largest part of a step that one of its flows takes."""
+    return max(c for _, c in scheme.parts)
 
 
 def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:

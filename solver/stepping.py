@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .steppers import Multistep, OneStep, Scheme, Split, Stage
+from .steppers import Multistep, OneStep, Scheme, Split, Stage, longest
 
 
 class RightHandSide(Protocol):
@@ -25,8 +25,10 @@ class RightHandSide(Protocol):
     writes N(u, t) into `out`; u and out are (batch, row, column), and out is zero outside rows and columns.
 
     It may have more, each in place: `flow(part, u, h)` for split schemes; `relax(u, h)`, the exact flow of stiff local
-    sources, which is taken for h/2 before and after every step; and for adaptive steps `rate(u)`, the largest sum of
-    signal speed / spacing, and `admissible(u)`.
+    sources, which is taken for h/2 before and after every step; for adaptive steps `rate(u)`, the largest sum of signal
+    speed / spacing (for split schemes `sweep_rate(u)`, the largest along one axis), and `admissible(u)`; and
+    `stage(u, t, out, base, a, c, h, frozen)`, out = a base + c (u + h (N + frozen)) at once, for schemes in the form of
+    Shu and Osher: fewer ways through memory; out may be base.
     """
 
     linear: NDArray | None
@@ -50,30 +52,40 @@ class Stepper(Protocol):
 def bind(scheme: Scheme, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float) -> Stepper:
     """The stepper that carries out a scheme for a batch (batch, row, column)."""
     if isinstance(scheme, Split):
-        return SplitStepper(scheme, rhs, step)
+        return SplitStepper(scheme, rhs, shape, step)
     if isinstance(scheme, OneStep) and scheme.linear == "explicit" and rhs.linear is None:
         return ExplicitStepper(scheme, rhs, shape, step)
     return DiagonalStepper(scheme, rhs, shape, dtype, step)
 
 
 class SplitStepper:
-    """The flows of an equation's parts by turns; the frozen tendency by halves before and after."""
+    """The flows of an equation's parts by turns; the frozen tendency, and what relaxes, by halves before and after."""
 
-    def __init__(self, scheme: Split, rhs: RightHandSide, step: float) -> None:
+    def __init__(self, scheme: Split, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
         self.memory: dict[str, NDArray] = {}
+        self.before = np.zeros(shape)
+        self._relax = getattr(rhs, "relax", None)
 
     def restart(self) -> None:
         """A split step has no history."""
 
+    def courant_rate(self, u: NDArray) -> float:
+        """The Courant number of the longest sweep per unit of time of a step."""
+        return self.rhs.sweep_rate(u) * longest(self.scheme)  # type: ignore[attr-defined]
+
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
         h = self.h if h is None else h
-        for half in range(2):
-            if frozen is not None:
-                kernels.add(u.reshape(-1), 0.5 * h, frozen.reshape(-1))
-            if half == 0:
-                for part, coefficient in self.scheme.parts:
-                    self.rhs.flow(part, u, coefficient * h)  # type: ignore[attr-defined]
+        self._sources(u, 0.5 * h, frozen)
+        for part, coefficient in self.scheme.parts:
+            self.rhs.flow(part, u, coefficient * h)  # type: ignore[attr-defined]
+        self._sources(u, 0.5 * h, frozen)
+
+    def _sources(self, u: NDArray, h: float, frozen: NDArray | None) -> None:
+        if self._relax:
+            self._relax(u, h)
+        if frozen is not None:
+            kernels.add(u.reshape(-1), h, frozen.reshape(-1))
 
 
 class ExplicitStepper:
@@ -87,14 +99,19 @@ class ExplicitStepper:
             (stage.time, np.array([0.0 if w is None else w(zero)[0] for w in stage.weights]))
             for stage in scheme.stages[1:]
         ]
-        self._rates = np.zeros((len(self._tables), *shape))
-        self._flat = self._rates.reshape(len(self._tables), -1)
-        self._work = np.zeros(shape)
-        self._before = np.zeros(shape) if hasattr(rhs, "admissible") else None
+        self._stage = getattr(rhs, "stage", None) if scheme.convex else None
+        self._rates = np.zeros((0 if self._stage else len(self._tables), *shape))
+        self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
+        self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape))
+        self.before = np.zeros(shape)
         self._relax = getattr(rhs, "relax", None)
 
     def restart(self) -> None:
         """A one-step scheme has no history."""
+
+    def courant_rate(self, u: NDArray) -> float:
+        """The Courant number of a step per unit of time."""
+        return self.rhs.rate(u)  # type: ignore[attr-defined]
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
         h = self.h if h is None else h
@@ -104,8 +121,13 @@ class ExplicitStepper:
         last = len(self._tables) - 1
         force = np.zeros(1) if frozen is None else frozen.reshape(-1)
         for i, (time, weights) in enumerate(self._tables):
+            out = u if i == last else self._work[i if self._stage else 0]
+            if self._stage:
+                a = self.scheme.convex[i]
+                self._stage(state, t + offset * h, out, u, a, 1 - a, h, frozen)
+                state, offset = out, time
+                continue
             self.rhs(state, t + offset * h, self._rates[i])
-            out = u if i == last else self._work
             kernels.combine_stages(
                 out.reshape(-1), u.reshape(-1), self._flat, h * weights, h * weights.sum(), force, frozen is not None
             )
@@ -113,32 +135,35 @@ class ExplicitStepper:
         if self._relax:
             self._relax(u, 0.5 * h)
 
-    def advance_adaptively(self, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float) -> None:
-        """Step over the whole span: each step is the rest of it, divided so that its Courant number is at most `cfl`.
 
-        A step whose result is not admissible is taken back and divided again. Raises ArithmeticError where that leads
-        nowhere, or where the speeds are no longer finite.
-        """
-        rest, smallest = span, span * 1e-9
+def advance_adaptively(
+    stepper: ExplicitStepper | SplitStepper, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float
+) -> None:
+    """Step over the whole span: each step is the rest of it, divided so that its Courant number is at most `cfl`.
+
+    A step whose result is not admissible is taken back and divided again. Raises ArithmeticError where that leads
+    nowhere, or where the speeds are no longer finite.
+    """
+    rest, smallest = span, span * 1e-9
+    while True:
+        rate = stepper.courant_rate(u)
+        if not math.isfinite(rate):
+            raise ArithmeticError("the signal speeds are not finite")
+        steps = max(1, math.ceil(rest * rate / cfl - 1e-9))
+        before = stepper.before
+        before[...] = u
         while True:
-            rate = self.rhs.rate(u)  # type: ignore[attr-defined]
-            if not math.isfinite(rate):
-                raise ArithmeticError("the signal speeds are not finite")
-            steps = max(1, math.ceil(rest * rate / cfl - 1e-9))
-            if self._before is not None:
-                self._before[...] = u
-            while True:
-                h = rest / steps
-                if h < smallest:
-                    raise ArithmeticError(f"steps by CFL fell below {smallest:.1e}")
-                self.advance(u, t + span - rest, frozen, h)
-                if self._before is None or self.rhs.admissible(u):  # type: ignore[attr-defined]
-                    break
-                u[...] = self._before
-                steps *= 2
-            if steps == 1:
-                return
-            rest -= h
+            h = rest / steps
+            if h < smallest:
+                raise ArithmeticError(f"steps by CFL fell below {smallest:.1e}")
+            stepper.advance(u, t + span - rest, frozen, h)
+            if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
+                break
+            u[...] = before
+            steps *= 2
+        if steps == 1:
+            return
+        rest -= h
 
 
 @dataclass

@@ -178,9 +178,10 @@ def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) ->
         return f"is for the closure {header['closure']}"
     if made["name"] != equation.name:
         return f"is for the equation {made['name']}, the case has {equation.name}"
+    parameters = equation.model_dump(mode="json")
     for option in ("discretisation", "boundary"):
-        if made.get(option) != getattr(equation, option, None):
-            return f"is for {option} = {made.get(option)!r}, the case has {getattr(equation, option, None)!r}"
+        if made.get(option) != parameters.get(option):
+            return f"is for {option} = {made.get(option)!r}, the case has {parameters.get(option)!r}"
     if sorted(made["omit"]) != sorted(equation.omit):
         return f"is for a model that omits {made['omit']}, the case omits {list(equation.omit)}"
     fields = [f.name for f in equation.fields]

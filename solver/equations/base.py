@@ -115,6 +115,9 @@ class Equation(BaseModel, ABC):
         """
         return "semi-linear"
 
+    def require(self, grid: Grid) -> None:
+        """Raise ValueError, with the key and the remedy, if the equation's parameters do not fit the grid."""
+
     @property
     def spectral(self) -> bool:
         """Whether the state is stepped as Fourier coefficients."""

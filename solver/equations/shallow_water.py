@@ -52,8 +52,8 @@ class ShallowWater(Equation):
     and h v along y, in length^2/time. b is the bottom, e = h + b the surface; gravity g; manning n, in
     time/length^(1/3); coriolis f, in 1/time.
 
-    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts as
-    dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
+    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see solver/shallow_water.py. Where h < dry counts
+    as dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
     negative with "muscl", of 1/3 with "weno5"; adaptive steps take back those that did not. Friction is carried
     out exactly before and after each step.
 
@@ -69,6 +69,7 @@ class ShallowWater(Equation):
     )
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis")
     adaptive: ClassVar[bool] = True
+    split: ClassVar[tuple[str, ...]] = ("x", "y")
 
     gravity: float = Option(default=9.81, gt=0)
     reconstruction: Literal["muscl", "weno5"] = "muscl"
@@ -76,12 +77,12 @@ class ShallowWater(Equation):
     bathymetry: Bottom = Flat()
     manning: float = Option(default=0.0, ge=0)
     coriolis: float = 0.0
-    dry: float = Option(default=1e-8, gt=0)
+    dry: float = Option(default=1e-6, gt=0)
 
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
         if self.noise is not None:
-            raise ValueError("noise is for one field; shallow-water has none. Remedy: leave noise out")
+            raise ValueError("equation.noise: it is for one field; shallow-water has none. Remedy: leave noise out")
         return self
 
     @property
@@ -98,6 +99,9 @@ class ShallowWater(Equation):
         """f, or 0 where the Coriolis force is omitted."""
         return self.coriolis if self.has("coriolis") else 0.0
 
+    def require(self, grid: Grid) -> None:
+        self.bottom(grid)
+
     def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
         """b, averaged over the cells (y, x); None where it is flat."""
         return on_grid(self.bathymetry, grid)
@@ -106,7 +110,7 @@ class ShallowWater(Equation):
         b = self.bottom(operators.grid)
         return shallow_water.rate(
             u,
-            None if b is None else operators.constant("bottom", lambda: b),
+            None if b is None else operators.constant("bottom", b.copy),
             self.boundary.all,
             operators.grid.spacing[-2:],  # type: ignore[arg-type]
             self.gravity,
@@ -115,6 +119,14 @@ class ShallowWater(Equation):
             self.dry,
             operators.xp,
         )
+
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        b = self.bottom(operators.grid)
+        ground = None if b is None else operators.constant("bottom", lambda: b)
+        spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
+        u = shallow_water.turn(u, 0.25 * self.rotation * h, operators.xp)
+        u = shallow_water.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
+        return shallow_water.turn(u, 0.25 * self.rotation * h, operators.xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         return shallow_water.relax(u, self.friction, self.dry, h, operators.xp)
@@ -148,6 +160,12 @@ class ShallowWater(Equation):
         energy = 0.5 * (u * state[:, 1] + v * state[:, 2]) + potential
         means = {"mass": h, "momentum_x": state[:, 1], "momentum_y": state[:, 2], "energy": energy}
         return {name: value.mean(axis=(-2, -1)) for name, value in means.items()}
+
+    def largest_rate(self, state: NDArray, grid: Grid) -> float:
+        """max((|u| + c) / dx + (|v| + c) / dy) over the cells."""
+        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
+        (u, v), (dy, dx) = self.velocities(state), grid.spacing
+        return float(((np.abs(u) + c) / dx + (np.abs(v) + c) / dy).max())
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """max(|v| + c), max(|u| + c), c = sqrt(g h)."""

@@ -35,7 +35,7 @@ class VlasovPoisson(Equation):
     name: ClassVar[str] = "vlasov-poisson"
     dimensions: ClassVar[tuple[int, ...]] = (2,)
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("distribution", "1/(length velocity)", "f, particles per unit of phase space"),
+        Field("distribution", "time/length^2", "f, particles per unit of phase space"),
     )
     terms: ClassVar[tuple[str, ...]] = ("streaming", "field")
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")

@@ -17,6 +17,10 @@ class Disagreement(RuntimeError):
     """Two codes do not solve the same problem."""
 
 
+class Missing(RuntimeError):
+    """A peer that is not installed."""
+
+
 class Row(NamedTuple):
     """One measured value, the same by medians, and what is required of it: at least, or else at most."""
 

@@ -6,7 +6,7 @@ import pytest
 from subgrid.closures.eddy_viscosity import EddyViscosity, Leith, Smagorinsky
 from subgrid.closures.hyperviscosity import Hyperviscosity
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
-from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
+from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection, ShallowWater, VlasovPoisson
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import Stream
 from subgrid.solver.simulation import Simulation
@@ -187,6 +187,8 @@ def test_burgers_smagorinsky_is_the_flux_form_and_dissipates():
     [
         (Smagorinsky(), LinearAdvection(speed=1.0), LINE, "Smagorinsky.*advection"),
         (Smagorinsky(), Burgers(viscosity=0.1, discretisation="finite-volume"), LINE, "Smagorinsky.*finite volumes"),
+        (Smagorinsky(), VlasovPoisson(), OBLONG, "Smagorinsky.*kolmogorov, burgers or shallow-water.*vlasov-poisson"),
+        (Leith(), ShallowWater(), OBLONG, "Leith.*shallow-water"),
         (Leith(), Burgers(viscosity=0.1), LINE, "Leith.*burgers"),
         (Hyperviscosity(), Burgers(viscosity=0.1, discretisation="finite-volume"), LINE, "Hyperviscosity.*volumes"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
@@ -546,6 +547,21 @@ def test_paths_of_a_case_are_relative_to_its_folder_and_absolute_once_read(tmp_p
     assert resolved["compare"]["closures"][0]["closures"][0]["table"] == "elsewhere.npz"
 
 
+def test_files_named_within_the_equation_and_the_reference_are_found_beside_the_case(tmp_path):
+    for name, array, shape in (("bottom.npz", "bathymetry", (16, 24)), ("water.npz", "state", (3, 16, 24))):
+        np.savez(tmp_path / name, **{array: np.ones(shape)})
+    bottom = {"bathymetry": {"kind": "file", "path": "bottom.npz"}}
+    reference = {"shape": [16, 24], "initial": {"kind": "file", "path": "water.npz"}}
+    case = WATER | {"equation": WATER["equation"] | bottom, "initial": {"kind": "reference"}, "reference": reference}
+    (tmp_path / "case.toml").write_text(tomli_w.dumps(case))
+    resolved = read(tmp_path / "case.toml").resolved()
+    assert resolved["equation"]["bathymetry"]["path"] == str(tmp_path / "bottom.npz")
+    assert resolved["reference"]["initial"]["path"] == str(tmp_path / "water.npz")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "case.toml").write_text(tomli_w.dumps(resolved))
+    assert read(tmp_path / "elsewhere" / "case.toml").resolved() == resolved
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_resolved_case_reads_as_itself(name, tmp_path):
     """case.toml of a run holds every default, and reading it changes nothing: that is what a resume relies on."""
@@ -556,6 +572,125 @@ def test_a_resolved_case_reads_as_itself(name, tmp_path):
     assert again.build_equation() == case.build_equation()
     assert set(case.resolved()["equation"]) >= {"name", "omit"}
     assert case.equation["name"] in EQUATIONS
+
+
+WATER: dict[str, Any] = {
+    "title": "water",
+    "equation": {"name": "shallow-water"},
+    "grid": {"shape": [8, 12], "length": [1.0, 1.0]},
+    "time": {"end": 0.1, "step": 0.05, "cfl": 0.4, "stepper": "ssp-rk2"},
+    "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 20.0},
+    "output": {"every": 0.05},
+}
+PLASMA: dict[str, Any] = {
+    "title": "plasma",
+    "equation": {"name": "vlasov-poisson"},
+    "grid": {"shape": [16, 12], "length": [12.0, 12.5], "origin": [-6.0, 0.0]},
+    "time": {"end": 0.1, "step": 0.05, "stepper": "strang"},
+    "initial": {"kind": "landau"},
+    "output": {"every": 0.05},
+}
+FILES = {
+    "wrong.npz": {"bathymetry": np.zeros((8, 10))},
+    "coarse.npz": {"bathymetry": np.zeros((4, 6))},
+    "fine.npz": {"bathymetry": np.zeros((16, 24))},
+    "line.npz": {"bathymetry": np.zeros(12)},
+    "words.npz": {"bathymetry": np.full((8, 12), "a")},
+    "complex.npz": {"bathymetry": np.full((8, 12), 1j)},
+    "hole.npz": {"bathymetry": np.full((8, 12), np.nan)},
+    "other.npz": {"depth": np.zeros((8, 12))},
+    "drained.npz": {"state": np.full((3, 8, 12), -1.0)},
+    "text.npz": b"no array",
+    "cut.npz": b"PK\x03\x04",
+    "text.nc": b"no array",
+}
+
+
+def sides(**other: str) -> dict[str, Any]:
+    return {"boundary": dict.fromkeys(("left", "right", "bottom", "top"), "wall") | other}
+
+
+def bottom(kind: str = "file", **options: Any) -> dict[str, Any]:
+    return {"bathymetry": {"kind": kind, **options}}
+
+
+BUMP = {"height": 1.0, "width": 1.0, "centre": [0.0, 0.0]}
+BOWL = {"kind": "paraboloid", "depth": 1.0, "radius": 1.0}
+FILE_FAULTS = {
+    "absent.npz": "there is no file",
+    "wrong.npz": "has [8, 10] cells, no whole multiple of the grid's [8, 12]",
+    "coarse.npz": "no whole multiple of the grid's [8, 12]",
+    "line.npz": "must be finite real numbers (y, x), found float64 of shape (12,)",
+    "words.npz": "must be finite real numbers (y, x), found <U1",
+    "complex.npz": "must be finite real numbers (y, x), found complex128",
+    "hole.npz": "must be finite real numbers (y, x)",
+    "other.npz": "holds ['depth']. Remedy: an array named 'bathymetry'",
+    "text.npz": "is neither .npz with arrays of numbers nor NetCDF version 3",
+    "cut.npz": "is neither .npz with arrays of numbers nor NetCDF version 3",
+    "text.nc": "is neither .npz with arrays of numbers nor NetCDF version 3",
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "key", "words"),
+    [
+        (WATER, {"equation": sides(left="periodic")}, "equation.boundary", "left and right must both be periodic"),
+        (WATER, {"equation": sides(top="dirichlet")}, "equation.boundary.top", "'periodic', 'wall' or 'open', found"),
+        (WATER, {"equation": {"boundary": "reflecting"}}, "equation.boundary", "'wall' or 'open', found 'reflecting'"),
+        (WATER, {"equation": {"boundary": ["wall"]}}, "equation.boundary", "expected a table, found ['wall']"),
+        (WATER, {"equation": {"boundary": {"left": "wall"}}}, "equation.boundary.right", "missing; it is required"),
+        (WATER, {"equation": {"boundary": "wall"}}, "initial", 'Remedy: equation.boundary = "periodic"'),
+        (WATER, {"equation": {"noise": {"amplitude": 0.1, "correlation": 0.1}}}, "equation.noise", "leave noise out"),
+        (WATER, {"equation": {"gravity": 0.0}}, "equation.gravity", "expected greater than 0, found 0.0"),
+        (WATER, {"equation": {"reconstruction": "weno"}}, "equation.reconstruction", "'muscl' or 'weno5'"),
+        (WATER, {"equation": bottom("bump")}, "equation.bathymetry.kind", "expected one of: 'flat', 'paraboloid'"),
+        (WATER, {"equation": {"bathymetry": {"path": "fine.npz"}}}, "equation.bathymetry.kind", "missing"),
+        (WATER, {"equation": {"bathymetry": "flat"}}, "equation.bathymetry", "expected a table, found 'flat'"),
+        (WATER, {"equation": bottom()}, "equation.bathymetry.path", "missing; it is required"),
+        (WATER, {"equation": bottom(path=3)}, "equation.bathymetry.path", "expected a string, found 3"),
+        (WATER, {"equation": bottom("bumps", bumps=[BUMP | {"width": 0.0}])}, "equation.bathymetry.bumps.0.width",
+         "expected greater than 0, found 0.0"),
+        (WATER, {"equation": {"bathymetry": BOWL | {"center": [0.0, 0.0]}}},
+         "equation.bathymetry.center", "did you mean 'centre'?"),
+        (WATER, {"equation": bottom("bumps", bumps=[BUMP | {"size": 1.0}])},
+         "equation.bathymetry.bumps.0.size", "expected one of: height, width, centre"),
+        *((WATER, {"equation": bottom(path=f)}, "equation.bathymetry.path", w) for f, w in FILE_FAULTS.items()),
+        (WATER, {"equation": bottom(path="fine.npz"), "reference": {"shape": [32, 48]}},
+         "equation.bathymetry.path", "no whole multiple of the grid's [32, 48]"),
+        (WATER, {"initial": {"kind": "file", "path": "drained.npz"}}, "initial", "out of the bounds of shallow-water"),
+        (WATER, {"initial": {"kind": "file", "path": "text.npz"}}, "initial.path", "is not .npz with arrays of"),
+        (WATER, {"initial": {"kind": "file", "path": "cut.npz"}}, "initial.path", "is not .npz with arrays of"),
+        (WATER, {"initial": {"kind": "file", "path": "words.npz"}}, "initial.path", "Remedy: name the array 'state'"),
+        (WATER, {"initial": {"kind": "landau"}}, "initial", "for the equation vlasov-poisson, not for shallow-water"),
+        (WATER, {"time": {"stepper": "strang"}}, "time.stepper", "strang does not fit shallow-water"),
+        (WATER, {"time": {"stepper": "etdrk4"}}, "time.stepper", "expected one of: rk4, ssp-rk2, ssp-rk3"),
+        (WATER, {"time": {"step": None}, "closure": ["none"]}, "time.step", "with adaptive steps, closures are called"),
+        (WATER, {"grid": {"shape": [8], "length": [1.0]}}, "grid.shape", "shallow-water needs 2 axes, found 1"),
+        (WATER, {"reference": {"shape": [16, 30]}}, "reference.shape", "must be a whole multiple of grid.shape"),
+        (PLASMA, {"time": {"stepper": "etdrk4"}}, "time.stepper", "expected one of: rk4, ssp-rk2, ssp-rk3, strang"),
+        (PLASMA, {"time": {"cfl": 0.5}}, "time.cfl", "which strang for vlasov-poisson does not take"),
+        (PLASMA, {"grid": {"origin": [-6.0]}}, "grid.origin", "has 1 axes and grid.shape 2"),
+        (PLASMA, {"equation": {"interpolation": 4}}, "equation.interpolation", "3, 5, 7, 9, 11 or 13, found 4"),
+        (PLASMA, {"equation": {"ends": "periodic"}}, "equation.ends", "expected 'closed' or 'open', found 'periodic'"),
+        (PLASMA, {"equation": {"positivity": 1}}, "equation.positivity", "expected a valid boolean, found 1"),
+        (PLASMA, {"reference": {"shape": [24, 24]}}, "reference.shape", "must be a whole multiple of grid.shape"),
+        (PLASMA, {"initial": {"wavenumber": 0.5}}, "initial.wavenumber", "expected a multiple of 1, found 0.5"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_water_and_plasma_are_named_once_by_their_key(base, change, key, words, tmp_path, capsys):
+    """One mistake, one line; the case without it is accepted."""
+    for name, content in FILES.items():
+        if isinstance(content, bytes):
+            (tmp_path / name).write_bytes(content)
+        else:
+            np.savez(tmp_path / name, **content)
+    check(base, "case", tmp_path)
+    spoilt = base | {k: v if "kind" in v or k == "closure" else base.get(k, {}) | v for k, v in change.items()}
+    spoilt["time"] = {k: v for k, v in spoilt["time"].items() if v is not None}
+    message = refused(tomli_w.dumps(spoilt), ["check"], tmp_path, capsys)
+    lines = [line.strip() for line in message.splitlines() if line.startswith("  ")]
+    assert any(line.startswith(f"{key}: ") and words in line for line in lines), message
+    assert len(lines) == 1 or key == "equation.boundary.right", message
 
 
 CELLS: dict[str, Any] = {

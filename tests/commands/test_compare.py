@@ -292,3 +292,48 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
     assert "not finite" in rows[0]["failed"] and rows[1]["failed"] is None
     assert len(rows[0]["times"]) > 1
     assert [row["skill"] for row in rows] == [None, None]
+
+
+def test_a_bottom_from_a_file_is_compared_on_grids_that_divide_it(tmp_path, monkeypatch):
+    """Of 14 x 14 to 24 x 24 cells only the last fits a bottom of 24 x 24; every row finds the file, the oracle too."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    y, x = np.meshgrid(*2 * [(np.arange(24) + 0.5) / 24], indexing="ij")
+    np.savez(tmp_path / "bottom.npz", bathymetry=0.5 * np.exp(-20 * ((y - 0.5) ** 2 + (x - 0.4) ** 2)))
+    surface = {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 20.0}
+    case = case_of(
+        tmp_path,
+        equation={"name": "shallow-water", "bathymetry": {"kind": "file", "path": "bottom.npz"}},
+        grid={"shape": [12, 12], "length": [1.0, 1.0]},
+        time={"end": 0.1, "step": 0.01, "cfl": 0.4, "stepper": "ssp-rk2"},
+        output={"every": 0.05},
+        reference={"shape": [24, 24], "initial": surface, "trajectories": 2},
+        compare={"closures": ["smagorinsky", "oracle"]},
+    )
+    found = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "subgrid compare case.toml")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["none", "smagorinsky", "oracle", "finer grid 24x24"]
+    assert not any(row["failed"] for row in rows.values())
+    assert rows["finer grid 24x24"]["relative_l2"][-1] < 1e-12  # it is the reference
+    assert rows["oracle"]["relative_l2"][-1] < rows["none"]["relative_l2"][-1]
+
+
+def test_the_oracle_gives_entities_their_forces_back(tmp_path, monkeypatch):
+    """Without interaction they fly straight on; the true term, called at every step, bends their paths."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    data = {
+        "title": "entities",
+        "equation": {"name": "charged-particles", "softening": 0.1, "omit": ["interaction"]},
+        "grid": {"entities": 5},
+        "time": {"end": 0.2, "step": 0.01, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "output": {"every": 0.1},
+        "reference": {"shape": [5], "step": 0.001},
+        "compare": {"closures": ["oracle"]},
+    }
+    metrics = compare(check(data, "case", tmp_path), tmp_path, tmp_path / "out", Bars(quiet=True), "compare")
+    none, oracle = metrics["rows"]
+    assert (none["failed"], oracle["failed"]) == (None, None)
+    assert 0 < oracle["relative_l2"][-1] < 0.03 * none["relative_l2"][-1]
+    drawn = xr.open_zarr(tmp_path / "out" / "comparison.zarr", consolidated=False)
+    first, second, third = drawn["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
+    np.testing.assert_allclose(second - first, third - second, rtol=1e-4)

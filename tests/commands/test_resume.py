@@ -27,6 +27,7 @@ import xarray  # noqa: F401
 import zarr  # noqa: F401
 
 import subgrid.closures.eddy_viscosity
+import subgrid.closures.hyperdiffusion
 import subgrid.closures.hyperviscosity
 import subgrid.closures.oracle
 import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
@@ -135,6 +136,35 @@ LAME: dict[str, Any] = FLOW | {
         "restrict": "subsample",
     },
 }
+PLASMA: dict[str, Any] = FLOW | {
+    "title": "Vlasov-Poisson, its distribution lost through the ends in velocity",
+    "equation": {"name": "vlasov-poisson", "interpolation": 5, "ends": "open"},
+    "grid": {"shape": [24, 16], "length": [6.0, 12.5], "origin": [-3.0, 0.0]},
+    "initial": {"kind": "landau", "amplitude": 0.5, "modes": 2},
+}
+POSITIVE: dict[str, Any] = PLASMA | {"equation": PLASMA["equation"] | {"positivity": True}}
+WATER: dict[str, Any] = FLOW | {
+    "title": "Shallow water around an island, with friction",
+    "equation": {
+        "name": "shallow-water",
+        "bathymetry": {"kind": "file", "path": "bottom.npz"},
+        "manning": 0.05,
+        "coriolis": 0.5,
+    },
+    "grid": {"shape": [12, 16], "length": [3.0, 4.0]},
+    "time": FLOW["time"] | {"cfl": 0.1},
+    "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 3.0},
+}
+BASIN: dict[str, Any] = FLOW | {
+    "title": "Shallow water between walls",
+    "equation": {
+        "name": "shallow-water",
+        "reconstruction": "weno5",
+        "boundary": {"left": "wall", "right": "open", "bottom": "periodic", "top": "periodic"},
+    },
+    "grid": WATER["grid"],
+    "initial": {"kind": "file", "path": "water.npz"},
+}
 CHARGES: dict[str, Any] = FLOW | {
     "title": "Charged particles",
     "equation": {"name": "charged-particles", "force_limit": 100.0},
@@ -151,6 +181,16 @@ def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) ->
 CASES: dict[str, dict[str, Any]] = {
     **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
     **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
+    "phase space rk4": configured(PLASMA, "rk4", STOCHASTIC),
+    "phase space strang": configured(POSITIVE, "strang", {"name": "hyperdiffusion", "every": 3}),
+    "phase space forest-ruth": configured(PLASMA, "forest-ruth", {"path": "plugins.py:Nudge", "every": 7}),
+    "shallow water adaptive": configured(WATER, "ssp-rk2"),
+    "shallow water smagorinsky": configured(
+        BASIN,
+        "ssp-rk3",
+        {"name": "smagorinsky", "every": 3, "hold": "linear"},
+        {"path": "plugins.py:Nudge", "every": 7},
+    ),
     "particles velocity-verlet": configured(CHARGES, "velocity-verlet", {"path": "plugins.py:Nudge", "every": 7}),
     "particles forest-ruth": configured(CHARGES, "forest-ruth"),
     "no closure": configured(FLOW, "etdrk2"),
@@ -307,6 +347,15 @@ def small_weights(path: Path) -> None:
     weights_file.save(path, {**tensors, regression.SPECTRUM: 10.0 ** (-2.0 * np.arange(10))[None]}, header)
 
 
+def bottoms_and_water(folder: Path) -> None:
+    """A bottom with an island, on a grid twice as fine as WATER's; and the state that BASIN starts from."""
+    y, x = np.meshgrid(np.linspace(0, 1, 24), np.linspace(0, 1, 32), indexing="ij")
+    np.savez(folder / "bottom.npz", bathymetry=1.4 * np.exp(-20 * ((y - 0.5) ** 2 + (x - 0.4) ** 2)))
+    water = 0.1 * np.random.default_rng(0).normal(size=(3, 3, 12, 16))
+    water[:, 0] += 2
+    np.savez(folder / "water.npz", state=water)
+
+
 def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> torch.nn.Module:
     from subgrid.closures.regression.term import LearnedTerm
 
@@ -326,6 +375,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     torch.set_num_threads(1)
     (folder / "plugins.py").write_text(textwrap.dedent(PLUGINS))
     small_weights(folder / "small.safetensors")
+    bottoms_and_water(folder)
     for i, data in enumerate(CASES.values()):
         (folder / f"{i}.toml").write_text(tomli_w.dumps(data))
     for i in range(len(CASES)):
@@ -334,7 +384,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
             state = case.initial.state(case.build_equation(), case.grid.grid(), (0, 1, 2), 0)
             coupled = [table.couple(folder) for table in case.closure]
             warm = Simulation(case.build_equation(), case.grid.grid(), case.time.stepper, 0.01, state, start=1.0,
-                              closures=coupled, folder=folder)  # fmt: skip
+                              closures=coupled, folder=folder, cfl=case.time.cfl)  # fmt: skip
             warm.run(12)
     yield folder
     torch.set_num_threads(threads)
@@ -401,22 +451,44 @@ def test_a_folder_belongs_to_one_run(folder, capfd):
     assert finished(child(lambda: cli.execute(["resume", str(out), "--json"]), errors)) == cli.DONE
 
 
-def test_a_run_that_blows_up_keeps_everything_up_to_the_failure(folder, capfd):
-    """Exit 3; frames, checkpoint, log and summary of the healthy part stay, and the message names the step."""
-    case, out, errors = folder / "unstable.toml", folder / "unstable", folder / "errors"
-    data = configured(FLOW, "rk4")
-    data["grid"] = {"shape": [24, 24], "length": [0.5, 0.5]}  # h nu k^2 = 4.5 at the corner: rk4 grows
-    case.write_text(tomli_w.dumps(data | {"time": FLOW["time"] | {"stepper": "rk4", "end": 21.0}}))
+UNSTABLE = {
+    "vorticity": (
+        FLOW
+        | {
+            "grid": {"shape": [24, 24], "length": [0.5, 0.5]},  # h nu k^2 = 4.5 at the corner: rk4 grows
+            "time": FLOW["time"] | {"stepper": "rk4", "end": 21.0},
+        },
+        "not finite",
+        "Remedy: a smaller time.step, or another closure",
+    ),
+    "depth": (
+        WATER
+        | {  # a Courant number of 1.8, where at most half of one keeps the depth positive
+            "grid": {"shape": [12, 16], "length": [0.45, 0.6]},
+            "time": FLOW["time"] | {"stepper": "ssp-rk2"},
+        },
+        "out of its bounds",
+        "Remedy: a smaller time.step, or time.cfl beside it, or another closure",
+    ),
+}
+
+
+@pytest.mark.parametrize("field", UNSTABLE)
+def test_a_run_that_blows_up_keeps_everything_up_to_the_failure(field, folder, capfd):
+    """Exit 3; frames, checkpoint, log and summary of the healthy part stay, and the message names step and remedy."""
+    data, fault, remedy = UNSTABLE[field]
+    case, out, errors = folder / f"unstable-{field}.toml", folder / f"unstable-{field}", folder / "errors"
+    case.write_text(tomli_w.dumps(data))
     assert finished(child(lambda: cli.execute(["run", str(case), "--out", str(out)]), errors)) == cli.FAILED
     message = capfd.readouterr().err
-    assert "not finite at step" in message and "Remedy" in message and "Traceback" not in message
+    assert f"{fault} at step" in message and remedy in message and "Traceback" not in message
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["status"] == "failed" and "not finite" in summary["error"]
+    assert summary["status"] == "failed" and fault in summary["error"]
     failed_at = summary["steps"]
     saved = read_arrays(out / "checkpoint" / "state.npz")
     assert failed_at - 4 <= int(saved["step"]) < failed_at
     assert np.isfinite(saved["state"]).all()
-    frames = {int(f.name) for f in (out / "fields.zarr" / "vorticity" / "c").iterdir()}
+    frames = {int(f.name) for f in (out / "fields.zarr" / field / "c").iterdir()}
     assert frames == set(range((failed_at - 1) // 6 + 1))
 
 
@@ -425,19 +497,29 @@ import numpy as np
 from subgrid.solver.closure import Closure, Tendency
 
 class Broken(Closure):
+    wrong: float = np.nan
+
     def start(self, problem):
         return {}
 
     def __call__(self, view, memory):
-        return Tendency(np.full_like(view.state, np.nan if view.step % 20 == 10 else 0.0)), memory
+        return Tendency(np.full_like(view.state, self.wrong if view.step % 20 == 10 else 0.0)), memory
 """
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, folder, capfd):
+@pytest.mark.parametrize("answer", ["not finite", "a negative depth"])
+def test_the_guard_stops_with_a_dump_or_skips_and_counts(answer, policy, folder, capfd):
     (folder / "broken.py").write_text(BROKEN)
-    case, out, errors = folder / f"{policy}.toml", folder / policy, folder / "errors"
-    data = configured(FLOW, "etdrk4", {"path": "broken.py:Broken", "every": 5}) | {"guard": {"policy": policy}}
+    name = f"{policy} {answer}"
+    case, out, errors = folder / f"{name}.toml", folder / name, folder / "errors"
+    broken: dict[str, Any] = {"path": "broken.py:Broken", "every": 5}
+    if answer == "not finite":
+        data, fault, shape = configured(FLOW, "etdrk4", broken), "not finite", (3, 1, 24, 24)
+    else:
+        data, fault = configured(BASIN, "ssp-rk3", broken | {"wrong": -50.0}), "where shallow-water does not hold"
+        shape = (3, 3, 12, 16)
+    data |= {"guard": {"policy": policy}}
     case.write_text(tomli_w.dumps(data))
     code = finished(child(lambda: cli.execute(["run", str(case), "--out", str(out), "--json"]), errors))
     summary = json.loads((out / "summary.json").read_text())
@@ -449,7 +531,7 @@ def test_the_guard_stops_with_a_dump_or_skips_and_counts(policy, folder, capfd):
         return
     message = capfd.readouterr().err
     assert code == cli.FAILED
-    assert "'Broken' at step 10" in message and "not finite" in message and str(out / "guard.npz") in message
+    assert "'Broken' at step 10" in message and fault in message and str(out / "guard.npz") in message
     dump = read_arrays(out / "guard.npz")
-    assert int(dump["step"]) == 10 and dump["state"].shape == (3, 1, 24, 24) and np.isfinite(dump["state"]).all()
+    assert int(dump["step"]) == 10 and dump["state"].shape == shape and np.isfinite(dump["state"]).all()
     assert summary["status"] == "failed"

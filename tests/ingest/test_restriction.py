@@ -188,3 +188,12 @@ def test_the_rate_does_not_touch_the_state():
     for equation, field, grid in ((FLOW, state, COARSE), (CELLS, state[:, :, 0], Grid((32,), (5.0,)))):
         Rate(equation, grid, 2)(field)
     np.testing.assert_array_equal(state, kept)
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [(90, 80), (20, 36)])
+def test_cell_averages_of_a_depth_that_ends_at_a_shore_stay_positive(fine, coarse):
+    """And the water stays the same in all."""
+    depth = np.maximum(np.sin(2 * np.pi * (np.arange(fine) + 0.5) / fine), 0.0)[None, None]
+    found = average_cells(depth, (coarse,))
+    assert found.min() >= 0
+    assert found.sum() / coarse == pytest.approx(depth.sum() / fine, rel=1e-14)

@@ -154,6 +154,26 @@ def test_a_file_counts_by_its_content(tmp_path):
     assert made.state.shape == (2, 5, 1, 16, 16)
 
 
+def test_a_bottom_counts_by_its_content_wherever_it_lies(tmp_path):
+    """The same file in another folder is the same request; another bottom under the same name is not."""
+    directories = []
+    for folder, height in (("here", 0.1), ("there", 0.1), ("there", 0.2)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        np.savez(tmp_path / folder / "bottom.npz", bathymetry=np.full((16, 16), height))
+        water = {"name": "shallow-water", "bathymetry": {"kind": "file", "path": "bottom.npz"}}
+        data = {
+            "title": "water",
+            "equation": water,
+            "grid": {"shape": [8, 8], "length": [1.0, 1.0]},
+            "time": {"end": 0.1, "step": STEP, "stepper": "ssp-rk2"},
+            "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 20.0},
+            "output": {"every": 0.1},
+            "reference": {"shape": [16, 16]},
+        }
+        directories.append(reference_request(check(data, "case", tmp_path / folder)).directory())
+    assert directories[0] == directories[1] != directories[2]
+
+
 def test_times_are_those_of_the_case(tmp_path):
     """States at the output times, terms wherever an oracle is called, samples in [start, end)."""
     case = case_of(tmp_path)

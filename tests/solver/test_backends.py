@@ -11,11 +11,13 @@ from subgrid.solver import backend as backends
 from subgrid.solver.array_stepping import ArrayStepper
 from subgrid.solver.backend import NUMPY, Backend, BackendError, select
 from subgrid.solver.closure import Closure, Coupled, Tendency
-from subgrid.solver.equations import Burgers, Equation, Kolmogorov, VlasovPoisson
+from subgrid.solver.equations import Burgers, Equation, Kolmogorov, ShallowWater, VlasovPoisson
 from subgrid.solver.equations.base import QWiener
 from subgrid.solver.equations.kolmogorov import Forcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField, TwoStream
+from subgrid.solver.initial_random_surface import RandomSurface
+from subgrid.solver.initial_state import InitialState
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Operators
 from subgrid.solver.steppers import STEPPERS, fitting
@@ -28,15 +30,29 @@ FLOW = Kolmogorov(
     noise=QWiener(amplitude=0.1, correlation=0.05, draws=3),
 )
 CELLS = Burgers(viscosity=0.02, discretisation="finite-volume", reconstruction="weno5")
+WAVES = ShallowWater(
+    bathymetry={"kind": "bumps", "bumps": [{"height": 0.3, "width": 0.5, "centre": (2.0, 3.0)}]},
+    coriolis=0.3,
+    manning=0.02,
+)
 PROBLEMS: dict[str, tuple[Equation, Grid]] = {
     "modes": (FLOW, Grid((24, 16), (6.0, 4.0))),
     "cells": (CELLS, Grid((48,), (6.0,))),
+    "water": (WAVES, Grid((12, 16), (4.0, 6.0))),
+    "water, weno5": (WAVES.model_copy(update={"reconstruction": "weno5"}), Grid((12, 16), (4.0, 6.0))),
 }
 STRICT = PROBLEMS | {
     "modes": (FLOW.model_copy(update={"noise": None}), PROBLEMS["modes"][1]),
     "phase space": (VlasovPoisson(), Grid((24, 16), (14.0, 12.0), (-7.0, 0.0))),
 }
 FIELD = GaussianRandomField(exponent=2.5, tau=3.0)
+INITIAL: dict[str, InitialState] = {
+    "modes": FIELD,
+    "cells": FIELD,
+    "water": RandomSurface(depth=1.0, amplitude=0.1, exponent=3.0, tau=3.0),
+    "water, weno5": RandomSurface(depth=1.0, amplitude=0.1, exponent=3.0, tau=3.0),
+    "phase space": TwoStream(amplitude=0.1, modes=2),
+}
 
 
 class Relaxation(Closure):
@@ -60,12 +76,13 @@ class Relaxation(Closure):
 
 def simulation(problem: str, stepper: str, backend: Backend, closures: bool = True) -> Simulation:
     equation, grid = PROBLEMS[problem]
-    state = FIELD.state(equation, grid, (0, 1, 2), 0)
+    state = INITIAL[problem].state(equation, grid, (0, 1, 2), 0)
     coupled = [Coupled("relaxation", Relaxation(), every=3)] if closures else []
     return Simulation(equation, grid, stepper, 0.01, state, seed=3, closures=coupled, backend=backend)
 
 
 KINDS = [("modes", n) for n in fitting("semi-linear", ())] + [("cells", n) for n in fitting("balance-law", ())]
+KINDS += [("water", "ssp-rk2"), ("water", "dimension-split"), ("water, weno5", "ssp-rk3")]
 
 
 @pytest.mark.parametrize(("problem", "stepper"), KINDS)
@@ -127,8 +144,7 @@ def test_a_backend_that_is_not_there_is_refused_with_a_remedy(monkeypatch):
 def test_the_array_code_keeps_to_the_standard(problem, stepper):
     """Ten steps in array-api-strict, which has nothing but the Python array API, are those of the kernels."""
     equation, grid = STRICT[problem]
-    initial = TwoStream(amplitude=0.1, modes=2) if problem == "phase space" else FIELD
-    state = initial.state(equation, grid, (0, 1), 0)
+    state = INITIAL[problem].state(equation, grid, (0, 1), 0)
     run = Simulation(equation, grid, stepper, 0.01, state)
     run.run(10)
     operators = Operators(grid, array_api_strict)

@@ -379,7 +379,7 @@ def test_an_unknown_closure_is_met_with_the_nearest_name_and_all_names():
     ("name", "equation", "expected"),
     [
         ("leith", FLOWING, "Leith is made for kolmogorov, not for burgers"),
-        ("smagorinsky", LinearAdvection(speed=1.0), "made for kolmogorov or burgers, not for advection"),
+        ("smagorinsky", LinearAdvection(speed=1.0), "made for kolmogorov, burgers or shallow-water, not for advection"),
         ("smagorinsky", Burgers(viscosity=0.1, discretisation="finite-volume"), "not for burgers on finite volumes"),
         ("hyperviscosity", Burgers(viscosity=0.1, discretisation="finite-volume"), "not for burgers on finite volumes"),
     ],

@@ -228,7 +228,8 @@ def test_a_file_gives_every_member_its_entry(tmp_path):
         ({"state": np.zeros(64)}, r"shape \(64,\), expected"),
         ({"state": np.zeros((2, 1, 64))}, "holds 2 members, but member 4 is asked for.*Remedy"),
         ({"velocity": np.zeros((1, 1, 64))}, r"holds \['velocity'\].*Remedy: name the array 'state'"),
-        ({"state": np.array([object()])}, "allow_pickle=False"),
+        ({"state": np.array([object()])}, "is not .npz with arrays of numbers.*Remedy"),
+        ({"state": np.zeros((1, 1, 64), dtype=complex)}, "must be real numbers, found complex128"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, arrays, message):

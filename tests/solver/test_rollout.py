@@ -9,11 +9,20 @@ import pytest
 import torch
 
 from subgrid.solver.closure import Closure, Coupled, Tendency
-from subgrid.solver.equations import Burgers, ChargedParticles, Equation, Kolmogorov, LinearAdvection, VlasovPoisson
+from subgrid.solver.equations import (
+    Burgers,
+    ChargedParticles,
+    Equation,
+    Kolmogorov,
+    LinearAdvection,
+    ShallowWater,
+    VlasovPoisson,
+)
 from subgrid.solver.equations.kolmogorov import Forcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial import GaussianRandomField
 from subgrid.solver.initial_particles import RandomParticles
+from subgrid.solver.initial_random_surface import RandomSurface
 from subgrid.solver.initial_state import InitialState
 from subgrid.solver.initial_vlasov import TwoStream
 from subgrid.solver.rollout import rollout
@@ -24,6 +33,7 @@ FIELD = GaussianRandomField(exponent=2.5, tau=3.0)
 FLOW = Kolmogorov(viscosity=1e-2, drag=0.1, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2))
 PHASE_SPACE, BEAMS = Grid((24, 16), (14.0, 12.0), (-7.0, 0.0)), TwoStream(amplitude=0.05, modes=3)
 CHARGES = ChargedParticles(softening=0.1, force_limit=50.0)
+SURFACE = RandomSurface(depth=1.0, amplitude=0.05, exponent=3.0, tau=3.0)
 SQUARE, LINE = Grid((12, 16), (4.0, 6.0)), Grid((24,), (6.0,))
 # equation, grid, initial state, step, and the steppers to go through
 PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
@@ -32,6 +42,8 @@ PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
     "burgers": (Burgers(viscosity=0.05), LINE, FIELD, 0.02, ["etdrk4"]),
     "burgers on cells": (Burgers(viscosity=0.05, discretisation="finite-volume"), LINE, FIELD, 0.02, ["ssp-rk2"]),
     "kolmogorov": (FLOW, SQUARE, FIELD, 0.02, fitting("semi-linear", ())),
+    "shallow water": (ShallowWater(coriolis=0.3, manning=0.02), SQUARE, SURFACE, 0.01, ["ssp-rk2", "dimension-split"]),
+    "shallow water, weno5": (ShallowWater(reconstruction="weno5"), SQUARE, SURFACE, 0.01, ["ssp-rk3"]),
     "vlasov-poisson": (VlasovPoisson(), PHASE_SPACE, BEAMS, 0.05, ["rk4", "strang", "velocity-verlet", "forest-ruth"]),
     "particles": (CHARGES, Grid((5,), (5.0,)), RandomParticles(), 0.02, fitting("particles", CHARGES.split)),
 }
@@ -46,7 +58,8 @@ def setting(name: str) -> tuple[Equation, Grid, float, torch.Tensor]:
 @pytest.mark.parametrize(("name", "stepper"), CHOSEN)
 def test_gradients_through_50_steps_are_those_of_finite_differences(name, stepper):
     """Along a random direction, in proportion to the state; of its projection on another one. Central differences,
-    extrapolated."""
+    extrapolated where the scheme is smooth. Shallow water's limiters and HLLC's cases have kinks, and a step of 1e-4
+    crosses some of them (an error in proportion to the step, of 1e-3): there one short difference instead."""
     equation, grid, step, state = setting(name)
     generator = np.random.default_rng(1)
     direction, weight = (torch.from_numpy(generator.standard_normal(state.shape)) for _ in range(2))
@@ -63,8 +76,10 @@ def test_gradients_through_50_steps_are_those_of_finite_differences(name, steppe
         with torch.no_grad():
             return float(objective(state + h * direction) - objective(state - h * direction)) / (2 * h)
 
-    h = 1e-4
-    expected = (4 * difference(h / 2) - difference(h)) / 3
+    if isinstance(equation, ShallowWater):
+        expected = difference(5e-8)
+    else:
+        expected = (4 * difference(5e-5) - difference(1e-4)) / 3
     assert slope == pytest.approx(expected, rel=1e-6)
 
 
