@@ -55,9 +55,9 @@ class TrainingOptions(BaseModel):
     stages: int = Field(2, ge=1, description="decoders in all; 1 is LaSDI")
     stage_widths: tuple[int, ...] = (200, 400)
     stage_first: First = "sine"
-    stage_kappa: float = Field(1.0, gt=0)
-    stage_steps: int = Field(3000, ge=1)
-    stage_learning_rate: float = Field(3e-3, gt=0)
+    stage_kappa: float = Field(10.0, gt=0, description="frequency of the first layer: the higher, the finer")
+    stage_steps: int = Field(2000, ge=1)
+    stage_learning_rate: float = Field(5e-3, gt=0)
     spread: bool = Field(True, description="whether Gaussian processes are fitted to the dynamics of single runs")
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
     seed: int = Field(0, ge=0)
