@@ -16,11 +16,11 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
 from .. import weights_file
+from ..matching import SHIPPED, locate, mismatch
 
 if TYPE_CHECKING:
     import torch
 
-SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 SPECTRUM = "residual_spectrum"
 
 
@@ -81,8 +81,8 @@ class Regression(Closure):
             except ValueError as error:
                 raise ClosureError(f"regression: {error}") from None
             tensors, header = self._load(path)
-            if mismatch := _mismatch(header, problem):
-                raise ClosureError(f"regression: {path.name} {mismatch}. Remedy: train for this case")
+            if wrong := _mismatch(header, problem):
+                raise ClosureError(f"regression: {path.name} {wrong}. Remedy: train for this case")
             return tensors, header
         for path in sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem):
             tensors, header = self._load(path)
@@ -159,44 +159,12 @@ class Regression(Closure):
         return result.scores
 
 
-def locate(weights: str, folder: Path) -> Path:
-    """The file of that name, relative to `folder`, or the weights of that name that ship. Raises ValueError."""
-    found = next((p for p in (folder / weights, SHIPPED / f"{weights}.safetensors") if p.is_file()), None)
-    if found is None:
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
-        raise ValueError(
-            f"there are no weights {weights!r}, neither as a file nor shipped. "
-            f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
-        )
-    return found
-
-
 def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) -> str | None:
     """How the weights and the problem differ, by name; with `strict` parameters must be equal too."""
-    made, equation = header["equation"], problem.equation
     if header["closure"] != "regression":
         return f"is for the closure {header['closure']}"
-    if made["name"] != equation.name:
-        return f"is for the equation {made['name']}, the case has {equation.name}"
-    parameters = equation.model_dump(mode="json")
-    for option in ("discretisation", "boundary"):
-        if made.get(option) != parameters.get(option):
-            return f"is for {option} = {made.get(option)!r}, the case has {parameters.get(option)!r}"
-    if sorted(made["omit"]) != sorted(equation.omit):
-        return f"is for a model that omits {made['omit']}, the case omits {list(equation.omit)}"
-    fields = [f.name for f in equation.fields]
-    if header["fields"] != fields:
-        return f"is for the fields {header['fields']}, the case has {fields}"
-    if not np.allclose(header["length"], problem.grid.length):
-        return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
-    if not np.allclose(header.get("origin", problem.grid.origin), problem.grid.origin):
-        return f"is for the origin {header['origin']}, the case has {list(problem.grid.origin)}"
     free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
-    if header["shape"] != list(problem.grid.shape) and not free:
-        return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
-    if strict and made != {"name": equation.name} | equation.model_dump(mode="json"):
-        return "is for other parameters"
-    return None
+    return mismatch(header, problem, free=free, strict=strict)
 
 
 def residual_noise(grid: Grid, power: np.ndarray, step: float) -> SpectralNoise:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from .modes import from_low_modes, low_modes, resize, sharp_cut
 
 
-def _multipliers(
+def multipliers(
     rows: int, columns: int, highest: int, dimensions: int, size: float, derivatives: bool = False
 ) -> nn.Parameter:
     """Multipliers M(k) = c + i (d.k/|k|) |k|^s, stored as real numbers (rows, columns, *modes, 2).
@@ -44,7 +44,7 @@ def _multipliers(
     return nn.Parameter(torch.stack([real, imaginary], dim=-1).contiguous())
 
 
-def _apply(multipliers: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+def apply_multipliers(multipliers: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     """out_r(k) = sum_c M_rc(k) spectrum_c(k) for spectra (batch, c, *modes)."""
     matrix = torch.view_as_complex(multipliers)
     if matrix.shape[1] == 1:
@@ -67,7 +67,7 @@ def _even_smooth(least: int) -> int:
         size += 2
 
 
-def _highest(modes: int, name: str) -> int:
+def highest_mode(modes: int, name: str) -> int:
     if modes < 2 or modes % 2:
         raise ValueError(f"{name} = {modes}: choose an even number of modes, 2 or more (|k| <= {name}/2)")
     return modes // 2
@@ -114,17 +114,17 @@ class QuadraticSpectralNetwork(nn.Module):
         super().__init__()
         _check_dimensions(dimensions)
         self.dimensions, self.modes, self.zero_mean = dimensions, modes, zero_mean
-        self.highest = _highest(modes, "modes")
+        self.highest = highest_mode(modes, "modes")
         self.output_highest = min(
-            _highest(2 * modes if output_modes is None else output_modes, "output_modes"),
+            highest_mode(2 * modes if output_modes is None else output_modes, "output_modes"),
             modes,
             modes if cut is None else cut,
         )
         self.working_grid = (_even_smooth(modes + self.output_highest + 1),) * dimensions
-        self.factors = _multipliers(2 * pairs, fields_in, self.highest, dimensions, fields_in**-0.5, True)
-        self.products = _multipliers(fields_out, pairs, self.output_highest, dimensions, 0.1 * pairs**-0.5)
+        self.factors = multipliers(2 * pairs, fields_in, self.highest, dimensions, fields_in**-0.5, True)
+        self.products = multipliers(fields_out, pairs, self.output_highest, dimensions, 0.1 * pairs**-0.5)
         self.linear = (
-            _multipliers(fields_out, fields_in, min(self.highest, self.output_highest), dimensions, 0.01)
+            multipliers(fields_out, fields_in, min(self.highest, self.output_highest), dimensions, 0.01)
             if linear
             else None
         )
@@ -133,11 +133,11 @@ class QuadraticSpectralNetwork(nn.Module):
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
         _check_grid(state, self.dimensions, self.modes)
         spectrum = low_modes(state, self.highest, self.dimensions)
-        left, right = from_low_modes(_apply(self.factors, spectrum), self.working_grid).chunk(2, dim=1)
-        term = _apply(self.products, low_modes(left * right, self.output_highest, self.dimensions))
+        left, right = from_low_modes(apply_multipliers(self.factors, spectrum), self.working_grid).chunk(2, dim=1)
+        term = apply_multipliers(self.products, low_modes(left * right, self.output_highest, self.dimensions))
         if self.linear is not None:
             held = self.linear.shape[-2] - 1
-            linear = _apply(self.linear, resize(spectrum, held, self.dimensions))
+            linear = apply_multipliers(self.linear, resize(spectrum, held, self.dimensions))
             term = term + resize(linear, self.output_highest, self.dimensions)
         return sharp_cut(from_low_modes(term, state.shape[-self.dimensions :]), self.dimensions, None, self.zero_mean)
 
@@ -167,11 +167,11 @@ class FourierNeuralOperator(nn.Module):
         super().__init__()
         _check_dimensions(dimensions)
         self.dimensions, self.modes, self.cut, self.zero_mean = dimensions, modes, cut, zero_mean
-        self.highest = _highest(modes, "modes")
+        self.highest = highest_mode(modes, "modes")
         pointwise = nn.Conv1d if dimensions == 1 else nn.Conv2d
         self.lift = pointwise(fields_in, width, 1)
         self.spectral = nn.ParameterList(
-            _multipliers(width, width, self.highest, dimensions, width**-0.5) for _ in range(layers)
+            multipliers(width, width, self.highest, dimensions, width**-0.5) for _ in range(layers)
         )
         self.pointwise = nn.ModuleList(pointwise(width, width, 1) for _ in range(layers))
         self.project = nn.Sequential(pointwise(width, 2 * width, 1), nn.GELU(), pointwise(2 * width, fields_out, 1))
@@ -182,7 +182,7 @@ class FourierNeuralOperator(nn.Module):
         grid = state.shape[-self.dimensions :]
         value = self.lift(state)
         for multipliers, pointwise in zip(self.spectral, self.pointwise, strict=True):
-            spectrum = _apply(multipliers, low_modes(value, self.highest, self.dimensions))
+            spectrum = apply_multipliers(multipliers, low_modes(value, self.highest, self.dimensions))
             value = functional.gelu(pointwise(value) + from_low_modes(spectrum, grid))
         return sharp_cut(self.project(value), self.dimensions, self.cut, self.zero_mean)
 

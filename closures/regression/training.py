@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -298,9 +298,20 @@ def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
     return peak * height, 0.95 - 0.1 * height
 
 
-def draw_batch(
-    states: np.ndarray, terms: np.ndarray, options: TrainingOptions, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+class Drawing(Protocol):
+    """What `draw_batch` needs to know."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def shift(self) -> Literal["all", "x", "none"]: ...
+    @property
+    def reflections(self) -> bool: ...
+
+
+def draw_batch(states: np.ndarray, terms: np.ndarray, options: Drawing, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Batch number `step`: distinct samples, each pair rolled, and if asked reversed, at random along each axis."""
     generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
     chosen = generator.choice(len(states), min(options.batch, len(states)), replace=False)

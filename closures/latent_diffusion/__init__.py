@@ -1,0 +1,5 @@
+"""`latent-diffusion`: a generative closure that samples the missing term in a latent space."""
+
+from .closure import LatentDiffusion
+
+__all__ = ["LatentDiffusion"]

@@ -1,0 +1,387 @@
+"""Train a generative term: its mean, its latents, its score, and a student of one evaluation; resumable."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from subgrid.ingest.dataset import Dataset
+
+from .. import weights_file
+from ..matching import locate
+from ..phases import Phases, Progress
+from ..regression.closure import SPECTRUM as RESIDUAL
+from ..regression.term import FEATURES, Features
+from ..regression.training import TrainingOptions as MeanOptions
+from ..regression.training import draw_batch, fit, relative_error, shell_spectrum, torch_threads
+from .denoiser import Parametrisation
+from .latents import Autoencoder
+from .model import GenerativeTerm
+from .samplers import heun
+
+TEACHER_EVALUATIONS = 15
+SCORED = 512  # validation pairs that the scores are taken from
+DRAWS = 16  # samples of each of them
+
+
+class LatentOptions(BaseModel):
+    """Where sampling takes place: see `latents`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["fourier", "autoencoder", "physical"] = "fourier"
+    points: int | None = Field(None, ge=4, description="of the grid of Fourier latents, per axis; 16 by default")
+    factor: int | None = Field(None, ge=2, description="points of a patch, per axis; 4 by default")
+    channels: int | None = Field(None, ge=1, description="numbers a patch; 1 by default")
+    width: int | None = Field(None, ge=1, description="of the autoencoder; 32 by default")
+    blocks: int | None = Field(None, ge=0, description="of two convolutions each; 2 by default")
+
+    @model_validator(mode="after")
+    def _own(self) -> LatentOptions:
+        known = {"fourier": {"points"}, "autoencoder": {"factor", "channels", "width", "blocks"}, "physical": set()}
+        given = self.model_dump(exclude_none=True, exclude={"kind"})
+        if wrong := sorted(given.keys() - known[self.kind]):
+            raise ValueError(f"{', '.join(wrong)}: not an option of {self.kind} latents")
+        return self
+
+    def structure(self) -> dict[str, Any]:
+        defaults = {"points": 16} if self.kind == "fourier" else {}
+        return {"kind": self.kind} | defaults | self.model_dump(exclude_none=True, exclude={"kind"})
+
+
+class ScoreOptions(BaseModel):
+    """The score network: see `networks`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: Literal["cnn", "fno"] = "cnn"
+    width: int = Field(32, ge=1)
+    layers: int = Field(3, ge=1)
+    kernel: int | None = Field(None, ge=1, description="of the cnn; 3 by default")
+    modes: int | None = Field(None, ge=2, description="of the fno; 8 by default")
+
+    @model_validator(mode="after")
+    def _own(self) -> ScoreOptions:
+        wrong = "modes" if self.network == "cnn" else "kernel"
+        if getattr(self, wrong) is not None:
+            raise ValueError(f"{wrong}: not an option of the {self.network}")
+        return self
+
+
+class TrainingOptions(BaseModel):
+    """How a generative term is trained: Adam under a one-cycle learning rate, part by part.
+
+    mean: options of `[train.regression]` for the predictable part, or start = weights of a trained regression; left
+    out, all of the term is sampled, as published.
+
+    training: "two-phase", the autoencoder for `autoencoder_steps`, then the score on its frozen latents for
+    `score_steps`; "joint", all at once for as many steps as both,
+
+        10 L_rec(H) + 0.1 L_rec(u) + 0.1 L_score + 0.01 L_KL     (weights: `loss_weights`),
+
+    the gradient of L_score reaching both encoders. Source: arXiv 2506.20771. Latents that are not trained need no
+    choice. distil_steps: of a student that makes in one evaluation what the probability flow makes of the same noise in
+    many.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latent: LatentOptions = LatentOptions.model_validate({})
+    score: ScoreOptions = ScoreOptions.model_validate({})
+    parametrisation: Parametrisation = "data"
+    features: Features = "state"
+    mean: dict[str, Any] | None = None
+    training: Literal["two-phase", "joint"] = "two-phase"
+    loss_weights: tuple[float, float, float, float] = (10.0, 0.1, 0.1, 0.01)
+    autoencoder_steps: int = Field(2000, ge=1)
+    score_steps: int = Field(3000, ge=1)
+    distil_steps: int = Field(0, ge=0)
+    batch: int = Field(64, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    shift: Literal["all", "x", "none"] = "none"
+    reflections: bool = False
+    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1)
+
+
+def train(
+    dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
+    """(model, header, noise spectrum) of a training set. Files named in the options are relative to `folder`.
+
+    Raises ValueError for options that do not fit together, or a directory that holds another training.
+    """
+    with torch_threads(options.threads):
+        return Training(dataset, options, directory, folder, progress).run()
+
+
+class Training:
+    """One training: its data as residuals of the mean, its model, and its phases."""
+
+    def __init__(
+        self, dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+    ) -> None:
+        self.dataset, self.options, self.directory = dataset, options, directory
+        about = dataset.about
+        self.dimensions = len(about["shape"])
+        places = tuple(about["length"]), tuple(about["origin"])
+        mean, normalisation, weights = _mean(dataset, options, directory / "mean", folder, progress)
+        features = [
+            part.numpy()
+            for state in torch.from_numpy(dataset.train[0]).split(512)
+            for part in [_features(state, options.features, normalisation["state"], *places)]
+        ]
+        normalisation["given"] = _rms(np.concatenate(features))
+        structure = {
+            "latent": options.latent.structure(),
+            "score": options.score.model_dump(exclude_none=True),
+            "parametrisation": options.parametrisation,
+            "features": options.features,
+            "mean": mean,
+            "distilled": options.distil_steps > 0,
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.model = GenerativeTerm(structure, normalisation, self.dimensions, *places)
+        if self.model.mean is not None:
+            self.model.mean.load_state_dict(weights)
+            self.model.mean.requires_grad_(False)
+        self.latent_shape = self.model.latent_shape(about["shape"])
+        self.train, self.valid = (self._with_mean(*pairs) for pairs in (dataset.train, dataset.validation))
+        steps = {"score": options.score_steps}
+        if isinstance(self.model.latent, Autoencoder):
+            both = options.autoencoder_steps + options.score_steps
+            steps = (
+                {"joint": both} if options.training == "joint" else {"autoencoder": options.autoencoder_steps} | steps
+            )
+        if options.distil_steps:
+            if options.parametrisation != "data":
+                raise ValueError('train.latent-diffusion.distil_steps: needs parametrisation = "data"')
+            steps["distil"] = options.distil_steps
+        digest = float(np.abs(self.train[1]).sum(dtype=np.float64))
+        identity = {
+            "options": options.model_dump(mode="json", exclude={"threads"}),
+            "shapes": [list(dataset.train[0].shape), list(dataset.validation[0].shape)],
+            "residual": digest,
+        }
+        self.phases = Phases(self.model, steps, directory, identity, options.checkpoint_every, progress)
+
+    def _with_mean(self, state: np.ndarray, term: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """States, and terms with their predictable parts beside them, (sample, 2 field, *grid)."""
+        with torch.inference_mode():
+            parts = torch.from_numpy(state).split(64)
+            predictable = torch.cat([self.model.predictable(part) for part in parts]).numpy()
+        return state, np.concatenate([term, predictable], axis=1)
+
+    # -- what is drawn at a step ---------------------------------------------------------------------------
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """State, term, predictable part, and h, of batch number `step`."""
+        state, both = draw_batch(*self.train, self.options, step)
+        term, predictable = both.chunk(2, dim=1)
+        return state, term, predictable, self.model.residual(term, predictable)
+
+    def draws(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+        """White noise in the latents, and numbers uniform in (0, 1)."""
+        generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**32 + step]))
+        white = torch.from_numpy(generator.standard_normal((count, *self.latent_shape), dtype=np.float32))
+        return self.model.latent.noise(white), torch.from_numpy(generator.random(count, dtype=np.float32))
+
+    # -- phases --------------------------------------------------------------------------------------------
+
+    def run(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
+        options, model, phases = self.options, self.model, self.phases
+        latent, rate = model.latent, options.learning_rate
+        if "joint" in phases.steps:
+            phases.run("joint", [*latent.parameters(), *model.denoiser.parameters()], rate, self.joint_loss)
+        elif "autoencoder" in phases.steps:
+            phases.run("autoencoder", latent.parameters(), rate, self.autoencoder_loss)
+        last = "joint" if "joint" in phases.steps else "score"
+        if not (phases.begun(last) and last == "score"):
+            with torch.no_grad():
+                latent.fit(self.residuals(*self.train))
+        if last == "score":
+            phases.run("score", model.denoiser.parameters(), rate, self.score_loss)
+        if model.student is not None:
+            if not phases.begun("distil"):
+                model.student.load_state_dict(model.denoiser.state_dict())
+            phases.run("distil", model.student.parameters(), 0.5 * rate, self.distil_loss)
+        return self.finished()
+
+    def residuals(self, state: np.ndarray, both: np.ndarray) -> Tensor:
+        """h of all samples."""
+        term, predictable = (torch.from_numpy(part) for part in np.split(both, 2, axis=1))
+        return self.model.residual(term, predictable)
+
+    def autoencoder_loss(self, step: int) -> Tensor:
+        state, _, predictable, h = self.batch(step)
+        latent = self.model.latent
+        assert isinstance(latent, Autoencoder)
+        given = self.model.given(state, predictable)
+        h_rebuilt, given_rebuilt, _, _ = latent.reconstructions(h, given)
+        weight = self.options.loss_weights
+        return weight[0] * _mse(h_rebuilt, h) + weight[1] * _mse(given_rebuilt, given)
+
+    def joint_loss(self, step: int) -> Tensor:
+        state, _, predictable, h = self.batch(step)
+        latent = self.model.latent
+        assert isinstance(latent, Autoencoder)
+        given = self.model.given(state, predictable)
+        h_rebuilt, given_rebuilt, z, c = latent.reconstructions(h, given)
+        axes = (0, *range(2, z.ndim))
+        # the score sees latents of unit variance, whatever scale the encoder chooses
+        unit = (z - z.mean(axes, keepdim=True)) / z.std(axes, keepdim=True)
+        xi, uniform = self.draws(step, len(z))
+        denoiser = self.model.denoiser
+        parts = (
+            _mse(h_rebuilt, h),
+            _mse(given_rebuilt, given),
+            denoiser.loss(unit, xi, denoiser.angles(uniform), c),
+            _kl(z),
+        )
+        return sum((w * part for w, part in zip(self.options.loss_weights, parts, strict=True)), torch.zeros(()))
+
+    def score_loss(self, step: int) -> Tensor:
+        state, _, predictable, h = self.batch(step)
+        with torch.no_grad():
+            z = self.model.latent.encode(h)
+            condition = self.model.latent.condition(self.model.given(state, predictable))
+        xi, uniform = self.draws(step, len(z))
+        denoiser = self.model.denoiser
+        return denoiser.loss(z, xi, denoiser.angles(uniform), condition)
+
+    def distil_loss(self, step: int) -> Tensor:
+        """<|xi - F_s(xi, pi/2; c) - x(xi)|^2>, x(xi) where the teacher's probability flow carries xi."""
+        state, _, predictable, _ = self.batch(step)
+        teacher, student = self.model.denoiser, self.model.student
+        assert student is not None
+        xi, _ = self.draws(step, len(state))
+        with torch.no_grad():
+            condition = self.model.latent.condition(self.model.given(state, predictable))
+            target = heun(teacher, xi, teacher.prepare(condition), TEACHER_EVALUATIONS)
+        angle = torch.full((len(xi),), teacher.first_angle)
+        return (xi - student.raw(xi, angle, student.prepare(condition)) - target).square().mean()
+
+    # -- what is known at the end --------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def finished(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
+        model, options = self.model.eval(), self.options
+        state, both = (torch.from_numpy(array) for array in self.valid)
+        chosen = np.unique(np.linspace(0, len(state) - 1, SCORED).round().astype(int))
+        state, both = state[chosen], both[chosen]
+        term, predictable = both.chunk(2, dim=1)
+        h = model.residual(term, predictable)
+        draws = torch.stack([self._sample(state, predictable, draw) for draw in range(DRAWS)])
+        found = predictable + draws.mean(0)
+        true = term - found
+        noise = draws - draws.mean(0)
+        ratio = DRAWS / (DRAWS - 1)
+        spectrum = ratio * shell_spectrum(noise.flatten(0, 1).numpy())
+        left = shell_spectrum(true.numpy()) / (1 + 1 / DRAWS)
+        z = model.latent.encode(h)
+        scores = {
+            "mean_error": relative_error(found.numpy(), term.numpy()),
+            "predictable_error": relative_error(predictable.numpy(), term.numpy()),
+            "variance_ratio": float(ratio * noise.square().mean() / (true.square().mean() / (1 + 1 / DRAWS))),
+            "spectrum_error": _spectrum_error(spectrum, left),
+            "latent_variance": float(z.var()),
+            "rebuilt": relative_error(model.latent.decode(z, state.shape[2:]).numpy(), h.numpy()),
+        }
+        header = {
+            **self.dataset.about,
+            "version": version("subgrid"),
+            "seeds": {**self.dataset.about["seeds"], "training": options.seed},
+            "correlation_time": self._correlation_time(),
+            "training_options": options.model_dump(mode="json"),
+            "scores": scores,
+        }
+        return model, header, spectrum
+
+    def _sample(self, state: Tensor, predictable: Tensor, draw: int) -> Tensor:
+        """A draw of H - M(u) for each state."""
+        found = []
+        for i, (part, mean) in enumerate(zip(state.split(64), predictable.split(64), strict=True)):
+            generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**33 + 2**16 * draw + i]))
+
+            def fresh(g: np.random.Generator = generator, count: int = len(part)) -> Tensor:
+                return torch.from_numpy(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
+
+            score = self.options.parametrisation == "score"
+            sampler = ("euler-maruyama", 20) if score else ("heun", 19)
+            found.append(self.model.sampled(part, mean, fresh(), *sampler, fresh))  # type: ignore[arg-type]
+        return torch.cat(found)
+
+    def _correlation_time(self) -> float:
+        """Of what the mean leaves out, T = -dt / ln rho, from the correlation rho of samples that follow each other.
+
+        0 where rho is below a tenth.
+        """
+        trajectories, times = self.dataset.sequences[1].shape[:2]
+        h = self.residuals(*self.valid).reshape(trajectories, times, -1)
+        rho = float((h[:, 1:] * h[:, :-1]).mean() / h.square().mean())
+        interval = self.dataset.model.sampling * self.dataset.model.step
+        return -interval / float(np.log(rho)) if rho > 0.1 else 0.0
+
+
+def _mean(
+    dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+) -> tuple[dict[str, Any] | None, dict[str, list[float]], dict[str, Tensor]]:
+    """Structure, scales and weights of the predictable part: trained, or those of a regression."""
+    if options.mean is None:
+        return None, {"state": _rms(dataset.train[0]), "term": _rms(dataset.train[1])}, {}
+    if "start" in options.mean:
+        if len(options.mean) > 1:
+            raise ValueError("train.latent-diffusion.mean: start comes alone; the weights say the rest")
+        path = locate(options.mean["start"], folder)
+        arrays, header = weights_file.load(path)
+        if header["closure"] != "regression" or header["equation"] != dataset.about["equation"]:
+            raise ValueError(f"train.latent-diffusion.mean.start: {path.name} is for another closure or equation")
+        arrays.pop(RESIDUAL)
+        network = header["network"]
+        structure = {"network": network["kind"], "options": network["options"], "features": network["features"]}
+        return structure, dict(header["normalisation"]), {n: torch.from_numpy(v) for n, v in arrays.items()}
+    about = dataset.about
+    chosen = MeanOptions(**options.mean)
+    result = fit(*dataset.train, *dataset.validation, about["length"], chosen, directory, progress, about["origin"])
+    structure = {"network": chosen.network, "options": chosen.network_options, "features": chosen.features}
+    weights = {name: torch.from_numpy(value) for name, value in result.tensors.items()}
+    return structure, dict(result.term.normalisation), weights
+
+
+def _features(state: Tensor, features: Features, scale: list[float], length: Any, origin: Any) -> Tensor:
+    known = state / state.new_tensor(scale).reshape(-1, *[1] * (state.ndim - 2))
+    return known if features == "state" else FEATURES[features](known, length, origin)
+
+
+def _rms(array: np.ndarray) -> list[float]:
+    axes = (0, *range(2, array.ndim))
+    return np.sqrt(np.mean(np.square(array, dtype=np.float64), axis=axes)).tolist()
+
+
+def _mse(found: Tensor, wanted: Tensor) -> Tensor:
+    return (found - wanted).square().mean()
+
+
+def _kl(z: Tensor) -> Tensor:
+    """Of N(mean, variance) of each point over the batch, from N(0, 1)."""
+    mean, variance = z.mean(0), z.var(0) + 1e-6
+    return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
+
+
+def _spectrum_error(found: np.ndarray, true: np.ndarray) -> float:
+    """The largest |found / true - 1| over the shells that hold 99 % of the variance."""
+    weight = true * np.arange(true.shape[1]).clip(1)
+    order = np.argsort(-weight, axis=1)
+    worst = 0.0
+    for f, t, w, o in zip(found, true, weight, order, strict=True):
+        kept = o[: int(np.searchsorted(np.cumsum(w[o]), 0.99 * w.sum())) + 1]
+        worst = max(worst, float(np.abs(f[kept] / t[kept] - 1).max()))
+    return worst
