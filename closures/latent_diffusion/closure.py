@@ -43,7 +43,7 @@ class LatentDiffusion(Closure):
     fields, length or, but for Fourier latents, shape.
     """
 
-    kind: ClassVar[str] = "generative"
+    kind: ClassVar[str] = "other"
     weights: str | None = None
     coupling: Literal["auto", "split", "sample"] = "auto"
     sampler: Sampler = "exponential"

@@ -25,7 +25,7 @@ from .latents import Autoencoder
 from .model import GenerativeTerm
 from .samplers import heun
 
-TEACHER_EVALUATIONS = 15
+TEACHER_EVALUATIONS = 9
 SCORED = 512  # validation pairs that the scores are taken from
 DRAWS = 16  # samples of each of them
 

@@ -1,0 +1,142 @@
+"""Generative closures off line: python tests/benchmarks/latent_diffusion.py accuracy|cost CASE WEIGHTS...
+
+accuracy: on pairs of trajectories that neither training nor validation has seen (those of [training] with another
+seed), at stated times: D_MSE, the mean square of (mean of samples - H), H with the noise of its step; D_RE, the mean of
+the relative error of each pair; beside them what H is made of, and the law of the samples: variance about their mean
+and spectrum, against those of the true noise, or, where the model omits none, of H less the mean of samples.
+
+cost: milliseconds per call of the closure for a batch of 16 states, encoder and decoder included, medians in turn in
+one process on two threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from subgrid.closures.latent_diffusion.model import GenerativeTerm
+from subgrid.closures.matching import locate
+from subgrid.closures.regression.training import shell_spectrum
+from subgrid.commands.prepare import with_step
+from subgrid.ingest.dataset import dataset
+from subgrid.solver.case import Case, read
+
+SEED = 3000  # of the trajectories that nobody has seen
+TRAJECTORIES = 4
+BATCH = 16
+
+
+def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """States and terms (trajectory, time, field, *grid), and times."""
+    assert case.training
+    table = case.training.model_copy(update={"seed": SEED, "trajectories": TRAJECTORIES + 1, "validation": 1})
+    pairs = dataset(case.model_copy(update={"training": table}), lambda done, total, what: None)
+    state, term = (torch.from_numpy(part).reshape(TRAJECTORIES, -1, *part.shape[1:]) for part in pairs.train)
+    return state, term, table.start + table.every * np.arange(state.shape[1])
+
+
+def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: str, evaluations: int, count: int, **options: Any):
+    """M(u) + samples, (sample, batch, field, *grid)."""
+    shape = model.latent_shape(state.shape[2:])
+    generator = torch.Generator().manual_seed(0)
+
+    def fresh() -> torch.Tensor:
+        return torch.randn(len(state), *shape, generator=generator)
+
+    mean = model.predictable(state)
+    return mean + torch.stack(
+        [model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count)]  # type:
+        ignore
+    )
+
+
+@torch.inference_mode()
+def accuracy(case: Case, files: list[str], at: list[float], runs: list[tuple[str, int]], samples: int) -> None:
+    state, term, times = unseen(case)
+    equation, grid = case.build_equation(), case.grid.grid()
+    law = None
+    if equation.noise and not equation.has("noise"):
+        shells, power = grid.shells(), equation.noise.law(grid).amplitude ** 2 / case.step
+        weight = grid.half_plane_weight()
+        total = np.bincount(shells.ravel(), weights=(weight * power).ravel())
+        law = total / np.maximum(np.bincount(shells.ravel(), weights=weight.ravel()), 1)
+    print("weights                        sampler        N     t    rms H   D_MSE     D_RE   variance  spectrum")
+    for name in files:
+        model, _, _ = GenerativeTerm.load(locate(name, Path()))
+        for sampler, evaluations in runs:
+            for t in at:
+                n = int(np.argmin(np.abs(times - t)))
+                near = slice(max(0, n - 8), n + 8)  # 64 pairs around the time
+                u, h = state[:, near].flatten(0, 1), term[:, near].flatten(0, 1)
+                found = torch.cat([drawn(model, part, sampler, evaluations, samples) for part in u.split(BATCH)], 1)
+                mean = found.mean(0)
+                error = (mean - h).flatten(1).norm(dim=1) / h.flatten(1).norm(dim=1)
+                spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * samples / (samples - 1)
+                true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / samples)
+                true = np.pad(true, (0, max(0, len(spectrum) - len(true))))[: len(spectrum)]
+                held = true > 0.01 * true.max()
+                print(
+                    f"{Path(name).stem:30} {sampler:14} {evaluations:2d} {t:5.0f}  {h.square().mean().sqrt():.4f} "
+                    f"{(mean - h).square().mean():.3e}  {error.mean():.4f}  {_total(spectrum) / _total(true):.4f}  "
+                    f"{np.abs(spectrum[held] / true[held] - 1).max():.4f}",
+                    flush=True,
+                )
+
+
+def _total(spectrum: np.ndarray) -> float:
+    """The sum over shells of power times modes, modes counted as 2 pi s."""
+    return float((spectrum * np.maximum(2 * np.pi * np.arange(len(spectrum)), 1)).sum())
+
+
+@torch.inference_mode()
+def cost(case: Case, files: list[str], runs: list[tuple[str, int]], repeats: int) -> None:
+    grid = case.grid.grid()
+    state = torch.randn(BATCH, len(case.build_equation().fields), *grid.shape)
+    calls: dict[str, Any] = {}
+    for name in files:
+        model, _, _ = GenerativeTerm.load(locate(name, Path()))
+        for sampler, evaluations in runs:
+            for student in {False, model.student is not None and (sampler, evaluations) == ("exponential", 1)}:
+                label = f"{Path(name).stem:30} {sampler:14} {evaluations:2d}{' student' if student else ''}"
+                calls[label] = lambda m=model, s=sampler, e=evaluations, d=student: drawn(
+                    m, state, s, e, 1, distilled=d
+                )
+    for call in calls.values():
+        call()
+    taken: dict[str, list[float]] = {label: [] for label in calls}
+    for _ in range(repeats):
+        for label, call in calls.items():
+            began = time.perf_counter()
+            call()
+            taken[label].append(time.perf_counter() - began)
+    slowest = max(float(np.median(values)) for values in taken.values())
+    for label, values in taken.items():
+        print(f"{label:60} {1e3 * float(np.median(values)):9.2f} ms   {slowest / float(np.median(values)):7.1f} x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["accuracy", "cost"])
+    parser.add_argument("case", type=Path)
+    parser.add_argument("weights", nargs="+", help="files, or names of weights that ship")
+    parser.add_argument("--at", type=float, nargs="+", default=[20.0, 30.0, 35.0], metavar="TIME")
+    parser.add_argument("--run", nargs="+", default=["exponential:1"], metavar="SAMPLER:EVALUATIONS")
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=20)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    case = with_step(read(options.case))
+    runs = [(s, int(n)) for s, _, n in (run.partition(":") for run in options.run)]
+    if options.what == "accuracy":
+        accuracy(case, options.weights, options.at, runs, options.samples)
+    else:
+        cost(case, options.weights, runs, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
