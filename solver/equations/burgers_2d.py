@@ -97,7 +97,8 @@ class Compiled:
         cells[:, 2:-2, 2:-2] = u
         cells[:, 2:-2, :2], cells[:, 2:-2, -2:] = u[:, :, -2:], u[:, :, :2]
         cells[:, :2, 2:-2], cells[:, -2:, 2:-2] = u[:, -2:], u[:, :2]
-        rate(cells, self._viscosity, self._advects, *self._spacing, out)
+        dy, dx = self._spacing
+        rate(cells, self._viscosity, self._advects, dy, dx, out)
 
 
 @numba.njit(inline="always")
