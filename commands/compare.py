@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict, average_cells
-from subgrid.ingest.sweep import runs
+from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, CompareRow, multiple
 from subgrid.solver.closure import ClosureError
@@ -163,7 +163,8 @@ def _nearest_row(prepared: Prepared, bars: Bars) -> Row:
     case = prepared.case
     assert case.sweep is not None
     nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
-    states = runs(case, nearest[None], bars).state(0)[:, None].astype(np.float64)
+    kept = multiple(case.output.every, case.step) // interval(case)
+    states = runs(case, nearest[None], bars).state(0)[::kept, None].astype(np.float64)
     row = Row(NEAREST, "other", np.repeat(states, case.ensemble.members, axis=1))
     row.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
     return row

@@ -240,7 +240,8 @@ class SweepTable(Table):
 
     design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
     "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`.
-    test_counts: the grid of parameters that a trained model is tested on.
+    test_counts: the grid of parameters that a trained model is tested on. every: time between the states of a run that
+    are kept, output.every by default; a case may so ask for few outputs of a model that learned from many.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
@@ -248,6 +249,7 @@ class SweepTable(Table):
     counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     runs: Annotated[int, Field(ge=2)] | None = None
     test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    every: Positive | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
