@@ -341,11 +341,15 @@ def row_of(value: Any) -> Any:
 
 
 class CompareTable(Table):
-    """closures: the rows beside "none" and the cost-matched finer grid, which are always there."""
+    """closures: the rows beside "none" and the cost-matched finer grid, which are always there.
+
+    parameter_plane: whether rows that learned from [sweep] are also run at its test points, and scored there.
+    """
 
     closures: tuple[Annotated[CompareRow, BeforeValidator(row_of)], ...] = ()
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     finer_grid: bool = True
+    parameter_plane: bool = False
     metrics: tuple[Literal[METRICS], ...] = METRICS  # type: ignore[valid-type]
 
 
