@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.restriction import Restrict, average_cells
-from subgrid.ingest.sweep import runs
+from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.backend import select
 from subgrid.solver.case import Case, CaseError, CompareRow, multiple
 from subgrid.solver.closure import ClosureError
@@ -21,7 +21,7 @@ from subgrid.solver.record import RunFolderError, provenance, write_json
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.spectral import Transforms, resample
 
-from . import metrics
+from . import metrics, study
 from .prepare import Prepared, prepare
 from .progress import Bars, interruptible
 
@@ -75,7 +75,7 @@ def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> di
             rows.append(_nearest_row(prepared, bars))
         if case.compare.finer_grid and prepared.equation.kind != "particles":
             rows.append(_finer_row(prepared, rows, bars, asked.is_set))
-    result = _write(prepared, rows, truth, out, command)
+    result = _write(prepared, rows, truth, out, command, study.variables(prepared, truth, bars))
     from . import report
 
     report.write(out)
@@ -163,7 +163,8 @@ def _nearest_row(prepared: Prepared, bars: Bars) -> Row:
     case = prepared.case
     assert case.sweep is not None
     nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
-    states = runs(case, nearest[None], bars).state(0)[:, None].astype(np.float64)
+    kept = multiple(case.output.every, case.step) // interval(case)
+    states = runs(case, nearest[None], bars).state(0)[::kept, None].astype(np.float64)
     row = Row(NEAREST, "other", np.repeat(states, case.ensemble.members, axis=1))
     row.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
     return row
@@ -291,7 +292,9 @@ def _cost(simulation: Simulation) -> float:
     return best
 
 
-def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, command: str) -> dict[str, Any]:
+def _write(
+    prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, command: str, studied: study.Variables | None = None
+) -> dict[str, Any]:
     """Score what there is so far and write it: a comparison that is cut short keeps its finished rows."""
     import xarray as xr
 
@@ -334,6 +337,7 @@ def _write(prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, comma
     variables = {
         **{k: (("source", "time"), v) for k, v in dataset.items()},
         "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
+        **(studied or {}),
     }
     if not particles:
         variables["spectrum"] = (("source", "wavenumber"), np.stack(energy))

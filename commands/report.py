@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from . import pictures, snapshots
+from . import pictures, snapshots, study_pictures
 from .verdict import CLOSURES, Metrics, columns, outcome, verdict
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ ORDER = (
     "spectra",
     "ensemble",
     "invariants",
+    "parameters",
+    "latents",
     "cost",
 )
 NEEDED = ("relative_l2", "correlation", "spectrum", "frames", "frame_time")
@@ -43,6 +45,7 @@ def write(directory: Path) -> Path:
     folder = directory / "pictures"
     folder.mkdir(exist_ok=True)
     drawn = pictures.draw(metrics, comparison, folder) | snapshots.draw(metrics, comparison, folder)
+    drawn |= study_pictures.draw(metrics, comparison, folder)
     shown = [drawn[name] for name in ORDER if name in drawn]
     shown.insert(1, snapshots.animate(metrics, comparison, folder / "animation.gif"))
     page = directory / "report.html"

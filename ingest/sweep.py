@@ -38,10 +38,15 @@ def request(case: Case) -> dict[str, Any]:
         "cfl": case.time.cfl,
         "start": case.time.start,
         "steps": case.steps(),
-        "every": multiple(case.output.every, case.step),
+        "every": interval(case),
         "initial": described(case.initial),
         "seed": case.ensemble.seed,
     }
+
+
+def interval(case: Case) -> int:
+    """Steps between the states that a run keeps."""
+    return multiple((case.sweep and case.sweep.every) or case.output.every, case.step)
 
 
 def _file(asked: dict[str, Any]) -> Path:
@@ -113,7 +118,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
 
 
 def _make(case: Case, file: Path) -> None:
-    """Run a case to its end on one thread, and write its states at the output times."""
+    """Run a case to its end on one thread, and write the states that are kept."""
     equation, grid = case.build_equation(), case.grid.grid()
     simulation = Simulation(
         equation,
@@ -127,7 +132,7 @@ def _make(case: Case, file: Path) -> None:
         cfl=case.time.cfl,
     )
     kept: list[NDArray] = []
-    every, steps = multiple(case.output.every, case.step), case.steps()
+    every, steps = interval(case), case.steps()
 
     def at(n: int) -> None:
         if n % every == 0:

@@ -301,6 +301,9 @@ def _sweep(p: Parts) -> Iterator[str]:
     if p.initial and p.initial.kind == "reference":
         yield "sweep: the runs of a sweep start by themselves, not from a reference. Remedy: another initial.kind"
         return
+    if p.sweep.every is not None and p.output and p.time:
+        yield from _whole({"sweep.every": p.sweep.every}, p.time.step or p.sweep.every)
+        yield from _whole({"output.every, in steps of sweep.every,": p.output.every}, p.sweep.every)
     faults = False
     for name in p.sweep.parameters:
         where, _, key = name.partition(".")

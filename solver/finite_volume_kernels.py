@@ -38,7 +38,8 @@ def _sign(x):
 
 
 @numba.njit(inline="always")
-def _slope(a, b, c):
+def slope(a, b, c):
+    """finite_volume.monotonised of the differences to either side of b."""
     back, ahead = b - a, c - b
     size = min(2 * min(abs(back), abs(ahead)), 0.5 * abs(back + ahead))
     return 0.5 * (_sign(back) + _sign(ahead)) * size
@@ -51,8 +52,8 @@ def muscl(cells, left, right):
         for r in range(left.shape[1]):
             v = cells[b, r]
             for i in range(left.shape[2]):
-                left[b, r, i] = v[i + 1] + 0.5 * _slope(v[i], v[i + 1], v[i + 2])
-                right[b, r, i] = v[i + 2] - 0.5 * _slope(v[i + 1], v[i + 2], v[i + 3])
+                left[b, r, i] = v[i + 1] + 0.5 * slope(v[i], v[i + 1], v[i + 2])
+                right[b, r, i] = v[i + 2] - 0.5 * slope(v[i + 1], v[i + 2], v[i + 3])
 
 
 @numba.njit(inline="always")

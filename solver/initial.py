@@ -19,6 +19,7 @@ from pydantic import Field as Option
 from .equations import Burgers, Equation, Kolmogorov, LinearAdvection
 from .equations.burgers import cole_hopf, dirichlet_solution, riemann_solution
 from .grid import Grid
+from .initial_benchmarks import GaussianVelocity, OscillatorFormula
 from .initial_particles import RandomParticles, TwoBody
 from .initial_random_surface import RandomSurface
 from .initial_shallow_water import DamBreak, GaussianHump, LakeAtRest, RadialDamBreak, Thacker
@@ -314,6 +315,8 @@ Initial = Annotated[
     | RadialDamBreak
     | GaussianHump
     | Thacker
+    | GaussianVelocity
+    | OscillatorFormula
     | File
     | Reference,
     Option(discriminator="kind"),

@@ -240,7 +240,8 @@ class SweepTable(Table):
 
     design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
     "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`.
-    test_counts: the grid of parameters that a trained model is tested on.
+    test_counts: the grid of parameters that a trained model is tested on. every: time between the states of a run that
+    are kept, output.every by default; a case may so ask for few outputs of a model that learned from many.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
@@ -248,6 +249,7 @@ class SweepTable(Table):
     counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     runs: Annotated[int, Field(ge=2)] | None = None
     test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    every: Positive | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -339,11 +341,15 @@ def row_of(value: Any) -> Any:
 
 
 class CompareTable(Table):
-    """closures: the rows beside "none" and the cost-matched finer grid, which are always there."""
+    """closures: the rows beside "none" and the cost-matched finer grid, which are always there.
+
+    parameter_plane: whether rows that learned from [sweep] are also run at its test points, and scored there.
+    """
 
     closures: tuple[Annotated[CompareRow, BeforeValidator(row_of)], ...] = ()
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     finer_grid: bool = True
+    parameter_plane: bool = False
     metrics: tuple[Literal[METRICS], ...] = METRICS  # type: ignore[valid-type]
 
 

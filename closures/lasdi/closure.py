@@ -88,6 +88,12 @@ class Lasdi(Closure):
         steps = view.step + problem.every * np.arange(1, count + 1)
         return Leap(states.numpy(), problem.start + problem.step * steps), memory
 
+    def portrait(self, states: np.ndarray, interval: float) -> dict[str, np.ndarray]:
+        """The latents of a run (time, field, *grid) of the problem; see `portrait.portrait`."""
+        from .portrait import portrait
+
+        return portrait(self._model, self._parameters, states, interval)
+
     def _find(self, problem: Problem) -> LatentModel:
         from .model import LatentModel
 

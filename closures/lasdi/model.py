@@ -17,6 +17,8 @@ from . import dynamics
 from .basis import Basis
 from .networks import Perceptron, StageDecoder
 
+BLOCK = 512  # snapshots decoded at a time
+
 
 @dataclass
 class Stage:
@@ -70,9 +72,18 @@ class LatentModel:
         return self.encoder(self.basis.coefficients(states.float()))
 
     @torch.inference_mode()
-    def decode(self, z: Tensor, stages: int | None = None) -> Tensor:
-        """States of latents, by the first `stages` decoders, or by all."""
-        return self.basis.states(self.decoded(z, stages))
+    def decode(self, z: Tensor, stages: int | None = None, out: Tensor | None = None) -> Tensor:
+        """States of latents, by the first `stages` decoders, or by all.
+
+        At the speed of the product with the basis, in blocks of snapshots whose inner layers stay in cache; into `out`
+        (snapshot, point), where it is given, which saves the system's zeroing of new memory.
+        """
+        flat = z.reshape(-1, z.shape[-1])
+        found = torch.empty(len(flat), len(self.basis.mean)) if out is None else out
+        for part, states in zip(flat.split(BLOCK), found.split(BLOCK), strict=True):
+            coefficients = self.decoded(part, stages)
+            torch.addmm(self.basis.mean, coefficients, self.basis.modes.T, alpha=self.basis.scale, out=states)
+        return found.reshape(*z.shape[:-1], found.shape[1])
 
     def decoded(self, z: Tensor, stages: int | None = None) -> Tensor:
         """The same in coefficients of the basis."""

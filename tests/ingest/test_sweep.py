@@ -80,6 +80,14 @@ def test_runs_are_kept_one_by_one():
     assert all(f.stat().st_mtime_ns == before[f] for f in kept)
 
 
+def test_training_may_keep_more_than_the_case_asks_for():
+    """Every state, in runs of their own; the default is the interval of the outputs, and the same file."""
+    often, seldom = (runs(c, c.sweep.points()[:1]) for c in (case(every=0.01), case()))
+    assert np.allclose(often.times, np.linspace(0.5, 0.7, 21)) and often.files != seldom.files
+    assert np.array_equal(often.state(0)[::5], seldom.state(0))
+    assert runs(case(every=0.05), case().sweep.points()[:1]).files == seldom.files
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_run_that_fails_says_which_it_was():
     wild = check(
@@ -108,6 +116,8 @@ def test_a_run_that_fails_says_which_it_was():
         ({"counts": [10**9, 10**9]}, "sweep: more than 10000 runs"),
         ({"design": "latin-hypercube"}, "sweep.runs: missing"),
         ({"design": "sobol"}, "sweep.design: "),
+        ({"every": 0.015}, "sweep.every: 0.015 is not a whole number of steps of 0.01"),
+        ({"every": 0.02}, "output.every, in steps of sweep.every,: 0.05 is not a whole number"),
         ({"test_cuonts": [2, 2]}, "did you mean 'test_counts'?"),
     ],
 )

@@ -1,0 +1,120 @@
+"""The pictures of a study over parameters: errors over the plane of the parameters, and trajectories of latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .pictures import PALETTE, STYLE, Picture, canvas, legend
+from .verdict import Metrics
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = 4  # in one line
+
+
+def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
+    """Draw `parameters.png` and `latents.png` where the comparison has numbers for them, by name."""
+    import matplotlib
+
+    plots = {
+        "parameters": ("plane_error", _parameters, "Largest relative error in time, over the parameters"),
+        "latents": ("latent_encoded", _latents, "Latents of the run, encoded and predicted"),
+    }
+    drawn = {}
+    for name, (needed, plot, title) in plots.items():
+        path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)
+        if needed in comparison:
+            with matplotlib.rc_context(STYLE):
+                plot(comparison).savefig(path)
+            drawn[name] = Picture(path, title, f"{title}, for {', '.join(row.name for row in metrics.rows)}.")
+    return drawn
+
+
+def _parameters(comparison: xr.Dataset) -> Figure:
+    """A map per row over two parameters, or a curve per row over the first one."""
+    points, trained = comparison["plane_point"].values, comparison["training_point"].values
+    names = [str(n).partition(".")[2] for n in comparison["plane_parameter"].values]
+    errors = comparison["plane_error"].values
+    sources = [str(s).replace("$", r"\$") for s in comparison["plane_source"].values]
+    if len(names) == 2:
+        return _maps(errors, sources, points, trained, names)
+    figure, axes = canvas()
+    a = axes[0, 0]
+    for source, values, color in zip(sources, errors, PALETTE * len(errors), strict=False):
+        order = np.argsort(points[:, 0])
+        style = "-" if len(names) == 1 else "."
+        a.plot(points[order, 0], 100 * values[order], style, marker=".", color=color, label=source)
+    for x in np.unique(trained[:, 0]):
+        a.axvline(x, color="#444444", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+    a.plot([], [], color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="training runs")
+    a.set(yscale="log", xlabel=names[0], ylabel="largest relative error in time [%]")
+    a.yaxis.set_major_formatter("{x:g}")
+    legend(figure, a)
+    return figure
+
+
+def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: np.ndarray, names: list[str]) -> Figure:
+    from matplotlib.colors import LogNorm
+
+    columns = min(len(sources), PANELS)
+    lines = -(-len(sources) // columns)
+    figure, axes = canvas(lines, columns, height=0.8 + 4.2 * lines * min(1.0, 2 / columns), sharex=True, sharey=True)
+    across, up = np.unique(points[:, 0]), np.unique(points[:, 1])
+    finite = 100 * errors[np.isfinite(errors) & (errors > 0)]
+    scale = LogNorm(finite.min(), finite.max()) if finite.size else None
+    image: Any = None
+    for a, source, values in zip(axes.flat, sources, errors, strict=False):
+        grid = np.full((len(up), len(across)), np.nan)
+        grid[np.searchsorted(up, points[:, 1]), np.searchsorted(across, points[:, 0])] = 100 * values
+        image = a.pcolormesh(across, up, grid, norm=scale, cmap="viridis", shading="nearest")
+        a.plot(*trained.T, "o", color="white", markeredgecolor="black", markersize=5, clip_on=False)
+        worst = f", at most {100 * np.nanmax(values):.2g} %" if np.isfinite(values).any() else ", failed"
+        a.set(title=source + worst, xlabel=names[0])
+        a.grid(False)
+    for a in axes[:, 0]:
+        a.set_ylabel(names[1])
+    for a in axes.flat[len(sources) :]:
+        a.set_axis_off()
+    bar = figure.colorbar(image, ax=axes, label="largest relative error in time [%]")
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.yaxis.set_minor_formatter("{x:g}")
+    return figure
+
+
+def _latents(comparison: xr.Dataset) -> Figure:
+    """Each latent against time: encoded from the reference, predicted from its start, two standard deviations about."""
+    time = comparison["time"].values
+    encoded, predicted, deviation = (comparison[f"latent_{n}"].values for n in ("encoded", "predicted", "deviation"))
+    count = encoded.shape[1]
+    columns = min(count, PANELS, 3 if count in (3, 5, 6) else PANELS)
+    lines = -(-count // columns)
+    figure, axes = canvas(lines, columns, height=0.8 + 2.2 * lines, sharex=True)
+    for i, a in enumerate(axes.flat):
+        if i >= count:
+            a.set_axis_off()
+            continue
+        _latent(a, time, encoded[:, i], predicted[:, i], deviation[:, i])
+        a.set_title(f"latent {i + 1}")
+        if i + columns >= count:
+            a.set_xlabel("time")
+            a.xaxis.set_tick_params(labelbottom=True)
+    legend(figure, axes.flat[0])
+    return figure
+
+
+def _latent(a: Axes, time: np.ndarray, encoded: np.ndarray, predicted: np.ndarray, deviation: np.ndarray) -> None:
+    a.plot(time, encoded, color="black", linewidth=3.0, label="encoded")
+    a.plot(time, predicted, color=PALETTE[1], label="predicted")
+    if np.isfinite(deviation).any():
+        low, high = predicted - 2 * deviation, predicted + 2 * deviation
+        a.fill_between(time, low, high, color=PALETTE[1], alpha=0.25, linewidth=0, label="2 std. deviations")
+    bottom, top = np.concatenate([encoded, predicted]).min(), np.concatenate([encoded, predicted]).max()
+    room = 0.25 * (top - bottom) + 1e-9
+    a.set_ylim(bottom - room, top + room)

@@ -1,0 +1,90 @@
+"""A comparison over the parameters of a sweep: errors at the test points, latents, and their pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+import xarray as xr
+
+from subgrid.commands import cli
+
+CLOSURE = '''
+from typing import ClassVar
+
+import numpy as np
+
+from subgrid.solver.closure import Closure, ClosureError, Tendency
+
+
+class Growth(Closure):
+    """du/dt += rate u; refuses pulses wider than `widest`."""
+
+    learns_from: ClassVar[str] = "sweep"
+    rate: float = 0.1
+    widest: float = 1.0
+
+    def start(self, problem):
+        if problem.initial["width"] > self.widest:
+            raise ClosureError("too wide")
+        return {}
+
+    def __call__(self, view, memory):
+        return Tendency(self.rate * view.state), memory
+
+    def portrait(self, states, interval):
+        found = states.reshape(len(states), -1)[:, :3]
+        return {"encoded": found, "predicted": found + interval, "deviation": np.full_like(found, np.nan)}
+'''
+CASE: dict[str, Any] = {
+    "title": "pulse",
+    "equation": {"name": "burgers", "viscosity": 0.05, "discretisation": "finite-volume"},
+    "grid": {"shape": [16], "length": [1.0]},
+    "time": {"end": 0.2, "step": 0.01, "stepper": "ssp-rk2"},
+    "initial": {"kind": "gaussian", "centre": 0.5, "width": 0.15, "amplitude": 1.0},
+    "output": {"every": 0.05},
+    "reference": {"shape": [16]},
+}
+TWO = {"equation.viscosity": [0.01, 0.09], "initial.width": [0.1, 0.2]}
+
+
+@pytest.mark.parametrize("plane", [TWO, {"initial.width": [0.1, 0.2]}])
+def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
+    """At the case's own parameters the error is that of its row; a refused point has none; both pictures are drawn."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "growth.py").write_text(CLOSURE)
+    row = {"path": "growth.py:Growth"}
+    case = CASE | {
+        "sweep": {"parameters": plane, "counts": [2] * len(plane), "test_counts": [3] * len(plane), "every": 0.01},
+        "compare": {
+            "closures": [
+                row | {"label": "all"},
+                row | {"label": "narrow", "rate": 0.2, "widest": 0.17},
+                "none",
+            ],
+            "finer_grid": False,
+            "parameter_plane": True,
+        },
+    }
+    file = tmp_path / "pulse.toml"
+    file.write_text(tomli_w.dumps(case))
+    assert cli.execute(["compare", str(file), "--out", str(tmp_path / "out"), "--json"]) == cli.DONE, (
+        capsys.readouterr()
+    )
+    found = xr.open_zarr(tmp_path / "out" / "comparison.zarr", consolidated=False).load()
+    assert list(found["plane_source"].values) == ["all", "narrow"]
+    points = found["plane_point"].values
+    assert len(points) == 3 ** len(plane)
+    own = np.isclose(points[:, -1], 0.15) & np.isclose(points[:, 0], {1: 0.15, 2: 0.05}[len(plane)])
+    for name, errors in zip(("all", "narrow"), found["plane_error"].values, strict=True):
+        expected = float(found["relative_l2"].sel(source=name).max())
+        assert errors[own] == pytest.approx(expected, rel=1e-5) and expected > 1e-3
+        assert np.array_equal(np.isnan(errors), (points[:, -1] > 0.17) & (name == "narrow"))
+    assert found["latent_encoded"].shape == (5, 3)
+    pictures = {p.stem for p in (tmp_path / "out" / "pictures").iterdir()}
+    assert {"parameters", "latents"} <= pictures
+    assert (
+        "Each row started from the initial state of every parameter" in (tmp_path / "out" / "report.html").read_text()
+    )
