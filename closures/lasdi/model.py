@@ -103,6 +103,17 @@ class LatentModel:
         """z at 0, step, ..., (count - 1) step from states (run, point): (run, time, latent)."""
         return dynamics.trajectories(self.encode(states), self.coefficients(parameters), step, count)
 
+    @torch.no_grad()
+    def with_rate(self, z: Tensor, parameters: NDArray, stages: int | None = None) -> tuple[Tensor, Tensor]:
+        """States of latents (run, latent), and their rates along the latent dynamics: D(z) and D'(z) dz/dt."""
+        rate = (dynamics.affine(z.double())[:, None] @ self.coefficients(parameters))[:, 0]
+
+        def states(latents: Tensor) -> Tensor:
+            return self.basis.states(self.decoded(latents, stages))
+
+        found, tangent, *_ = torch.func.jvp(states, (z.double(),), (rate,))
+        return found, tangent
+
     def predict(
         self, states: Tensor, parameters: NDArray, step: float, count: int, stages: int | None = None
     ) -> Tensor:
