@@ -55,8 +55,9 @@ class TrainingOptions(BaseModel):
     stages: int = Field(2, ge=1, description="decoders in all; 1 is LaSDI")
     stage_widths: tuple[int, ...] = (200, 400)
     stage_first: First = "sine"
-    stage_kappa: float = Field(10.0, gt=0, description="frequency of the first layer: the higher, the finer")
-    stage_steps: int = Field(2000, ge=1)
+    stage_kappa: float = Field(2.0, gt=0, description="frequency of the first layer: the higher, the finer")
+    stage_steps: int = Field(1000, ge=1)
+    stage_stride: int = Field(10, ge=1, description="a batch is one snapshot in so many, drawn at random")
     stage_learning_rate: float = Field(5e-3, gt=0)
     spread: bool = Field(True, description="whether Gaussian processes are fitted to the dynamics of single runs")
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
@@ -142,7 +143,9 @@ class Training:
 
             def loss(step: int, d: StageDecoder = decoder, x: Tensor = inputs, y: Tensor = wanted) -> Tensor:
                 generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
-                chosen = torch.from_numpy(generator.choice(len(x), max(1, len(x) // options.stride), replace=False))
+                chosen = torch.from_numpy(
+                    generator.choice(len(x), max(1, len(x) // options.stage_stride), replace=False)
+                )
                 return (d(x[chosen]) - y[chosen]).square().mean()
 
             self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
