@@ -12,10 +12,10 @@ from .verdict import Metrics
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = 4  # in one line
+LATENTS = 5  # that are drawn
 
 
 def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
@@ -89,32 +89,24 @@ def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: n
 
 
 def _latents(comparison: xr.Dataset) -> Figure:
-    """Each latent against time: encoded from the reference, predicted from its start, two standard deviations about."""
+    """The first latents against time, and under each what was predicted from the start minus what was encoded."""
     time = comparison["time"].values
     encoded, predicted, deviation = (comparison[f"latent_{n}"].values for n in ("encoded", "predicted", "deviation"))
-    count = encoded.shape[1]
-    columns = min(count, PANELS, 3 if count in (3, 5, 6) else PANELS)
-    lines = -(-count // columns)
-    figure, axes = canvas(lines, columns, height=0.8 + 2.2 * lines, sharex=True)
-    for i, a in enumerate(axes.flat):
-        if i >= count:
-            a.set_axis_off()
-            continue
-        _latent(a, time, encoded[:, i], predicted[:, i], deviation[:, i])
-        a.set_title(f"latent {i + 1}")
-        if i + columns >= count:
-            a.set_xlabel("time")
-            a.xaxis.set_tick_params(labelbottom=True)
-    legend(figure, axes.flat[0])
+    count = min(encoded.shape[1], LATENTS)
+    figure, axes = canvas(2, count, height=4.6, sharex=True)
+    for i, (above, below) in enumerate(axes.T):
+        above.plot(time, encoded[:, i], color="black", linewidth=3.0, label="encoded")
+        above.plot(time, predicted[:, i], color=PALETTE[1], label="predicted")
+        above.set_title(f"latent {i + 1} of {encoded.shape[1]}")
+        off, band = predicted[:, i] - encoded[:, i], 2 * deviation[:, i]
+        below.plot(time, off, color=PALETTE[1])
+        if np.isfinite(band).any():
+            below.fill_between(
+                time, -band, band, color=PALETTE[4], alpha=0.4, linewidth=0, label="2 standard\ndeviations"
+            )
+        below.ticklabel_format(axis="y", scilimits=(-2, 3))
+        below.set_xlabel("time")
+    axes[0, 0].set_ylabel("latent")
+    axes[1, 0].set_ylabel("predicted − encoded")
+    legend(figure, axes[0, 0], axes[1, 0])
     return figure
-
-
-def _latent(a: Axes, time: np.ndarray, encoded: np.ndarray, predicted: np.ndarray, deviation: np.ndarray) -> None:
-    a.plot(time, encoded, color="black", linewidth=3.0, label="encoded")
-    a.plot(time, predicted, color=PALETTE[1], label="predicted")
-    if np.isfinite(deviation).any():
-        low, high = predicted - 2 * deviation, predicted + 2 * deviation
-        a.fill_between(time, low, high, color=PALETTE[1], alpha=0.25, linewidth=0, label="2 std. deviations")
-    bottom, top = np.concatenate([encoded, predicted]).min(), np.concatenate([encoded, predicted]).max()
-    room = 0.25 * (top - bottom) + 1e-9
-    a.set_ylim(bottom - room, top + room)
