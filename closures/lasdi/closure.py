@@ -143,21 +143,21 @@ class Lasdi(Closure):
                 f"unstable: eigenvalue {growth:.4g} over a time of {count * interval:g}. Remedy: other weights"
             )
         states = model.decode(z, self.stages)
-        taken = count if self.trust == "none" else self._trusted(view.time, state, parameters, z, states)
+        taken = count if self.trust == "none" else self._trusted(view.time, state, parameters, z)
         steps = view.step + problem.every * np.arange(1, taken + 1)
         found = states[:, 1 : taken + 1].transpose(0, 1).reshape(taken, *shape)
         return Leap(found.numpy(), problem.start + problem.step * steps, problem.every * (count - taken)), memory
 
-    def _trusted(self, t: float, state: Tensor, parameters: np.ndarray, z: Tensor, states: Tensor) -> int:
-        """How many states of a leap from time t stand up to the check; state (member, point), z and states
-        (member, time, ...)."""
+    def _trusted(self, t: float, state: Tensor, parameters: np.ndarray, z: Tensor) -> int:
+        """How many states of a leap from time t stand up to the check; state (member, point), z
+        (member, time, latent)."""
         from . import trust
 
         assert self.tolerance is not None
         interval, count = self._problem.every * self._problem.step, z.shape[1] - 1
         if self.trust == "spread":
             at = np.arange(count + 1)
-            values = trust.spread(self._model, state, parameters, interval, states)
+            values = trust.spread(self._model, state, parameters, interval, count + 1)
         else:
             at = trust.checked(count, self.checks)
             values = np.array(

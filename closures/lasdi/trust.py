@@ -29,12 +29,9 @@ def distance(model: LatentModel, states: Tensor, stages: int | None) -> float:
     return float(((rebuilt - states).norm(dim=1) / states.norm(dim=1)).max())
 
 
-def spread(
-    model: LatentModel, states: Tensor, parameters: NDArray, step: float, decoded: Tensor
-) -> NDArray[np.float64]:
-    """At each time of the states (member, time, point) that are decoded from z at 0, step, ..., (time,)."""
-    deviation = model.predict_std(states, parameters, step, decoded.shape[1])
-    return (deviation.norm(dim=2) / decoded.norm(dim=2)).amax(0).double().numpy()
+def spread(model: LatentModel, states: Tensor, parameters: NDArray, step: float, count: int) -> NDArray[np.float64]:
+    """At times 0, step, ..., (count - 1) step after the states (member, point); (time,)."""
+    return model.relative_spread(states, parameters, step, count).amax(0).double().numpy()
 
 
 class Residual:

@@ -40,7 +40,7 @@ def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     return state, term, table.start + table.every * np.arange(state.shape[1])
 
 
-def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: str, evaluations: int, count: int, **options: Any):
+def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations: int, count: int, **options: Any):
     """M(u) + samples, (sample, batch, field, *grid)."""
     shape = model.latent_shape(state.shape[2:])
     generator = torch.Generator().manual_seed(0)
@@ -49,10 +49,8 @@ def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: str, evaluations:
         return torch.randn(len(state), *shape, generator=generator)
 
     mean = model.predictable(state)
-    return mean + torch.stack(
-        [model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count)]  # type:
-        ignore
-    )
+    draws = (model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count))
+    return mean + torch.stack(list(draws))
 
 
 @torch.inference_mode()

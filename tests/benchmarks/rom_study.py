@@ -4,6 +4,7 @@ Each line of a table is a training, with options of its own, and its errors over
 each snapshot, the maximum over time, and of that the maximum and the percentiles at 90 and 75 % over the parameters.
 
 architectures   widths and latents: one stage against more
+published       the same with the published loss of the first stage, trajectory_weight = 0
 first           sine, tanh and ReLU in the first layer of the second stage
 weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0, the published loss
 burgers         the advection-dominated cases, in one dimension and in the plane
@@ -64,6 +65,10 @@ ARCHITECTURES = {
 TABLES: dict[str, list[Line]] = {
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
+    ],
+    "published": [
+        Line(name, options={"latent": latent, "widths": widths, "trajectory_weight": 0.0})
+        for name, (latent, widths) in ARCHITECTURES.items()
     ],
     "first": [Line(first, options={"stage_first": first, "stages": 2}) for first in ("sine", "tanh", "relu")],
     "weights": [
@@ -141,7 +146,7 @@ def show(results: list[dict[str, Any]]) -> None:
     ratios: dict[str, list[float]] = {label: [] for label in QUANTILES}
     for result in results:
         last = max((n for n in result["errors"] if n.startswith("stage ") and "," not in n), default="stage 1")
-        for label in QUANTILES if result["table"] == "architectures" else ():
+        for label in QUANTILES if result["table"] in ("architectures", "published") else ():
             ratios[label].append(result["errors"]["stage 1"][label] / result["errors"][last][label])
     if ratios["max"]:
         medians = ", ".join(f"{label} {np.median(values):.2f}" for label, values in ratios.items())
