@@ -61,8 +61,7 @@ class Perceptron(Layers):
 
 
 class StageDecoder(Layers):
-    """sqrt(2) sin(kappa (W z + b)), then tanh layers, then a linear one that starts at zero: a stage begins as no
-    correction.
+    """sin(kappa (W z + b)), then tanh layers, then a linear one that starts at zero: a stage begins as no correction.
 
     Weights begin normal and keep variances at 1, the first biases spread the phases evenly over the circle. (Xavier's
     weights and zero biases, as in arXiv 2506.09207, begin odd in z and small: they take a kappa of 10 to be trained in
@@ -73,15 +72,16 @@ class StageDecoder(Layers):
         super().__init__(widths)
         self.first = {"sine": torch.sin, "tanh": torch.tanh, "relu": torch.relu}[first]
         self.kappa = kappa
-        for layer in self.linear:
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for i, layer in enumerate(self.linear):
+            gain = 2.0 if i == 1 else 1.0  # the mean square of a sine is a half
+            nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
             nn.init.zeros_(layer.bias)
         nn.init.uniform_(self.linear[0].bias, -math.pi / kappa, math.pi / kappa)
         nn.init.zeros_(self.linear[-1].weight)
 
     def forward(self, z: Tensor) -> Tensor:
         begin, *inner, last = self.linear
-        x = math.sqrt(2) * self.first(self.kappa * begin(z))
+        x = self.first(self.kappa * begin(z))
         for layer in inner:
             x = torch.tanh(layer(x))
         return last(x)

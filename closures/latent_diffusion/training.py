@@ -26,8 +26,8 @@ from .model import GenerativeTerm
 from .samplers import heun
 
 TEACHER_EVALUATIONS = 9
-SCORED = 512  # validation pairs that the scores are taken from
-DRAWS = 16  # samples of each of them
+SCORED = 128  # validation pairs that the scores are taken from
+DRAWS = 8  # samples of each of them
 
 
 class LatentOptions(BaseModel):
@@ -315,7 +315,7 @@ class Training:
                 return torch.from_numpy(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
 
             score = self.options.parametrisation == "score"
-            sampler = ("euler-maruyama", 20) if score else ("heun", 19)
+            sampler = ("euler-maruyama", 20) if score else ("heun", TEACHER_EVALUATIONS)
             found.append(self.model.sampled(part, mean, fresh(), *sampler, fresh))  # type: ignore[arg-type]
         return torch.cat(found)
 
