@@ -43,6 +43,7 @@ class Row:
     seconds_per_time: float = 0.0
     calls: int = 0
     skips: int = 0
+    declined: int = 0
     failed: str | None = None
     note: str | None = None
     scores: dict[str, Any] = field(default_factory=dict)
@@ -155,6 +156,7 @@ def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any,
     row.seconds_per_time = sum(simulation.seconds.values()) / span
     row.calls = sum(c.calls for c in simulation.closures)
     row.skips = sum(c.skips for c in simulation.closures)
+    row.declined = sum(c.declined for c in simulation.closures)
     return row
 
 
@@ -433,6 +435,7 @@ def _entry(
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,
         "guard_skips": row.skips,
+        "steps_declined": row.declined,
         "failed": row.failed,
         "note": row.note,
     }

@@ -63,7 +63,14 @@ def _execute(prepared: Prepared, simulation: Simulation, record: Record, bars: B
         "time": simulation.time,
         "seconds": {**simulation.seconds, "total": time.perf_counter() - began},
         "closures": [
-            {"name": c.name, "every": c.every, "calls": c.calls, "skips": c.skips, "seconds": c.seconds}
+            {
+                "name": c.name,
+                "every": c.every,
+                "calls": c.calls,
+                "skips": c.skips,
+                "declined": c.declined,
+                "seconds": c.seconds,
+            }
             for c in simulation.closures
         ],
         "invariants": _invariants(simulation),

@@ -44,6 +44,7 @@ class Row(BaseModel):
     wall_seconds_per_time: Number = None
     closure_calls: int = 0
     guard_skips: int = 0
+    steps_declined: int = 0
     failed: str | None = None
 
     def error(self) -> float | None:
@@ -168,6 +169,7 @@ def columns(metrics: Metrics) -> list[Column]:
         Column("wall s/t", "wall seconds per unit of time", lambda row: row.wall_seconds_per_time, smaller),
         Column("calls", "closure calls", lambda row: row.closure_calls),
         Column("skips", "answers refused by the guard", lambda row: row.guard_skips),
+        Column("declined", "steps that a leap handed back to the solver", lambda row: row.steps_declined or None),
     ]
     return [c for c in l2 + rest if any(c.value(row) is not None for row in metrics.rows)]
 

@@ -68,6 +68,7 @@ class Sweep:
     files: tuple[Path, ...]
     times: NDArray[np.float64]
     about: dict[str, Any]
+    case: Case
 
     @property
     def directory(self) -> Path:
@@ -79,6 +80,17 @@ class Sweep:
     def state(self, run: int) -> NDArray[np.float32]:
         """(time, field, *grid) of a run."""
         return read_arrays(self.files[run])["state"]
+
+    def grown(self, points: NDArray) -> Sweep:
+        """With runs at more points (run, parameter), made where the cache does not hold them."""
+        return runs(self.case, np.concatenate([self.parameters, np.reshape(points, (-1, len(self.names)))]))
+
+    def starts(self, points: NDArray) -> NDArray[np.float32]:
+        """Initial states (point, field, *grid) at points of the sweep, without their runs."""
+        assert self.case.sweep is not None
+        varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
+        states = [v.initial.state(v.build_equation(), v.grid.grid(), (0,), v.ensemble.seed)[0] for v in varied]
+        return np.stack(states).astype(np.float32)
 
     def states(self) -> NDArray[np.float32]:
         """(run, time, field, *grid)."""
@@ -114,7 +126,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
         about[table] = {k: v for k, v in about[table].items() if k != key}
     first = read_arrays(files[0])["time"] if files else np.empty(0)
     ranges = np.array(list(case.sweep.parameters.values()))
-    return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about)
+    return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
 
 
 def _make(case: Case, file: Path) -> None:

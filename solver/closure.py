@@ -68,11 +68,20 @@ class Leap:
     """The states of coming steps, (time, member, field, *grid), at `times`: the solver goes on from the last.
 
     Every time must be that of a step after the present one, in increasing order, and every output that is due on
-    the way must be among them.
+    the way must be among them. Without states the solver computes the steps up to the next call itself.
+
+    declined: steps beyond the last state that the closure was to leap over and hands back to the solver, because a
+    check of its own says so; counted and reported.
     """
 
     states: Any
     times: NDArray
+    declined: int = 0
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...], declined: int = 0) -> Leap:
+        """The leap of no states, each of which would have the shape (member, field, *grid)."""
+        return cls(np.empty((0, *shape)), np.empty(0), declined)
 
 
 Answer = Tendency | Correction | Leap
@@ -229,6 +238,7 @@ class Coupled:
     hold: Hold | None = None
     calls: int = 0
     skips: int = 0
+    declined: int = 0
     seconds: float = 0.0
 
 
@@ -271,6 +281,8 @@ def inspect(answer: Answer, state: Any, equation: Equation, span: float) -> str 
     if not xp.all(finite):
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
     reached = state + span * value if isinstance(answer, Tendency) else value
+    if not len(reached):
+        return None
     if xp.min(reached) < low or xp.max(reached) > high:
         return f"the answer takes the state outside [{low:g}, {high:g}]"
     moments = reached if isinstance(answer, Leap) else reached[None, ...]

@@ -127,7 +127,7 @@ class Simulation:
         for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.items()}
-            arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips])
+            arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips, coupled.declined])
         return arrays
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
@@ -138,7 +138,7 @@ class Simulation:
             self.memories[i] = _below(arrays, f"closure.{i}.memory.")
             held = _below(arrays, f"closure.{i}.held.")
             self._held[i] = {k: self.backend.asarray(v) if k in ("value", "slope") else v for k, v in held.items()}
-            coupled.calls, coupled.skips = (int(v) for v in arrays[f"closure.{i}.counts"])
+            coupled.calls, coupled.skips, coupled.declined = (int(v) for v in arrays[f"closure.{i}.counts"])
             if "noise" in self._held[i]:
                 law = SpectralNoise(self.grid, self._held[i]["noise"], negligible=0.0)
                 self._laws[i] = self._sources(law, self._purpose(i), coupled.weight)
@@ -164,7 +164,8 @@ class Simulation:
 
         events(n) is the number of steps from n to the next event after n, 0 for none. `at(n)` is called at every
         stop, before the closures that are due there; none is called at the last step. A leap stops at each of its
-        states, `leaping` being set at all but the last, and must hold one for every multiple of `output_every`.
+        states, `leaping` being set at all but the last, and must hold one for every multiple of `output_every`; after
+        one of no states the loop goes on.
         """
         while True:
             n = self.step_number
@@ -226,6 +227,11 @@ class Simulation:
             if isinstance(answer, Correction):
                 self.replace(answer.state)
             elif isinstance(answer, Leap):
+                reached = round((answer.times[-1] - self.start) / self.step) if len(answer.times) else n
+                coupled.declined += max(0, min(answer.declined, steps - reached))
+                if not len(answer.times):
+                    self._held[i], self._laws[i] = {}, ()
+                    continue
                 self._freeze()
                 self.seconds["closure"] += time.perf_counter() - began
                 self._leap(answer, steps, at, output_every)

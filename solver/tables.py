@@ -239,17 +239,21 @@ class SweepTable(Table):
     """Numbers of [initial] or [equation] that a study varies within [low, high], and where in that box it runs.
 
     design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
-    "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`.
+    "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`;
+    "greedy", the corners, to which a training adds the point of the grid `candidate_counts` (by default test_counts)
+    where it knows least, until there are `runs` or its relative spread is nowhere above `tolerance`.
     test_counts: the grid of parameters that a trained model is tested on. every: time between the states of a run that
     are kept, output.every by default; a case may so ask for few outputs of a model that learned from many.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
-    design: Literal["grid", "corners", "latin-hypercube"] = "grid"
+    design: Literal["grid", "corners", "latin-hypercube", "greedy"] = "grid"
     counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     runs: Annotated[int, Field(ge=2)] | None = None
     test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     every: Positive | None = None
+    candidate_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    tolerance: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -262,10 +266,17 @@ class SweepTable(Table):
         if (self.design == "grid") != bool(self.counts):
             wrong = "missing; design grid needs them" if not self.counts else f"design {self.design} has none"
             mistakes.append(f"sweep.counts: {wrong}")
-        if (self.design == "latin-hypercube") != (self.runs is not None):
-            wrong = f"design {self.design} has none" if self.runs else "missing; design latin-hypercube needs them"
+        if (self.design in ("latin-hypercube", "greedy")) != (self.runs is not None):
+            wrong = f"design {self.design} has none" if self.runs else f"missing; design {self.design} needs them"
             mistakes.append(f"sweep.runs: {wrong}")
-        for key in ("counts", "test_counts"):
+        if self.design == "greedy":
+            if (corners := 2 ** len(self.parameters)) > (self.runs or corners):
+                mistakes.append(f"sweep.runs: design greedy begins with {corners} corners, found {self.runs}")
+            if not (self.candidate_counts or self.test_counts):
+                mistakes.append("sweep.candidate_counts: missing; design greedy needs them, or test_counts")
+        elif self.candidate_counts or self.tolerance is not None:
+            mistakes.append(f"sweep: design {self.design} has no candidate_counts and no tolerance")
+        for key in ("counts", "test_counts", "candidate_counts"):
             found = len(getattr(self, key))
             if found not in (0, len(self.parameters)):
                 mistakes.append(
@@ -282,8 +293,8 @@ class SweepTable(Table):
         return self._grid((2,) * len(self.parameters))
 
     def points(self) -> NDArray[np.float64]:
-        """Parameters of the training runs, (run, parameter)."""
-        if self.design == "corners":
+        """Parameters of the training runs, (run, parameter); of a greedy design those that it begins with."""
+        if self.design in ("corners", "greedy"):
             return self.corners()
         if self.design == "grid":
             return self._grid(self.counts)
@@ -293,6 +304,10 @@ class SweepTable(Table):
         unit = (slices + generator.random(slices.shape)) / self.runs
         low, high = np.array(list(self.parameters.values())).T
         return low + unit * (high - low)
+
+    def candidates(self) -> NDArray[np.float64]:
+        """Parameters of which a greedy design chooses, (point, parameter)."""
+        return self._grid(self.candidate_counts or self.test_counts)
 
     def test_points(self) -> NDArray[np.float64]:
         """Parameters of the test runs, (run, parameter); none without test_counts."""

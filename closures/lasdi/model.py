@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ class LatentModel:
         """z at 0, step, ..., (count - 1) step from states (run, point): (run, time, latent)."""
         return dynamics.trajectories(self.encode(states), self.coefficients(parameters), step, count)
 
+    @torch.no_grad()
+    def with_rate(self, z: Tensor, parameters: NDArray, stages: int | None = None) -> tuple[Tensor, Tensor]:
+        """States of latents (run, latent), and their rates along the latent dynamics: D(z) and D'(z) dz/dt."""
+        rate = (dynamics.affine(z.double())[:, None] @ self.coefficients(parameters))[:, 0]
+
+        def states(latents: Tensor) -> Tensor:
+            return self.basis.states(self.decoded(latents, stages))
+
+        found, tangent, *_ = torch.func.jvp(states, (z.double(),), (rate,))
+        return found, tangent
+
     def predict(
         self, states: Tensor, parameters: NDArray, step: float, count: int, stages: int | None = None
     ) -> Tensor:
@@ -118,6 +130,31 @@ class LatentModel:
         The coefficients are drawn as Xi(mu) plus what the Gaussian processes give for the residual of a run; latents
         are kept within the box that the training runs fill, widened on each side by its width.
         """
+        return self._deviation(states, parameters, step, count, samples, seed, self.decode)
+
+    @torch.inference_mode()
+    def relative_spread(
+        self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
+    ) -> Tensor:
+        """|predict_std| / |prediction|, (run, time), norms over the points, found in the orthonormal basis."""
+        deviation = self._deviation(states, parameters, step, count, samples, seed, self.decoded)
+        predicted = self.decoded(self.latents(states, parameters, step, count)) * self.basis.scale
+        shift = self.basis.mean @ self.basis.modes
+        outside = self.basis.mean.square().sum() - shift.square().sum()
+        whole = (predicted + shift).square().sum(-1) + outside.clamp_min(0)
+        return self.basis.scale * deviation.norm(dim=-1) / whole.sqrt()
+
+    def _deviation(
+        self,
+        states: Tensor,
+        parameters: NDArray,
+        step: float,
+        count: int,
+        samples: int,
+        seed: int,
+        decode: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Standard deviation of decoded draws, in what `decode` gives."""
         if self.spread is None:
             raise ValueError("this model was trained without its spread. Remedy: spread = true under [train.lasdi]")
         mean, deviation = self.spread.at(self.scaled(parameters))
@@ -129,8 +166,8 @@ class LatentModel:
             noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
             drawn = known + (mean + deviation * noise).reshape(known.shape)
             z = dynamics.trajectories(start, drawn, step, count)
-            states_drawn = self.decode(torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width))
-            first, second = first + states_drawn, second + states_drawn.square()
+            found = decode(torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width))
+            first, second = first + found, second + found.square()
         return (second / samples - (first / samples).square()).clamp_min(0).sqrt() * (samples / (samples - 1)) ** 0.5
 
     def escape(self, z: Tensor) -> float:

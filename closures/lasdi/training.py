@@ -2,98 +2,74 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from subgrid.ingest.sweep import Sweep
 
 from ..regression.training import one_cycle, torch_threads
 from ..weights_file import read_tensors, write_tensors
-from . import dynamics
-from .basis import Basis
+from . import dynamics, greedy
 from .model import LatentModel, Stage
-from .networks import First, Perceptron, StageDecoder
+from .networks import Perceptron, StageDecoder
+from .options import TrainingOptions
+from .snapshots import Snapshots
 
 Progress = Callable[[int, int, dict[str, float]], None]
-
-
-class TrainingOptions(BaseModel):
-    """How a reduced-order model is trained: Adam under a one-cycle learning rate, stage by stage.
-
-    The first stage minimises, in units of the snapshots' variance,
-
-        <|c - D(E(c))|^2> + dynamics_weight <|dz/dt - [1, z] Xi|^2> / <|dz/dt|^2>
-        + trajectory_weight <|c - D(z~)|^2> + coefficient_weight <|Xi|^2>
-
-    over every `stride`-th snapshot of every run, with another offset at each step; z~ is the latent trajectory
-    predicted from the run's first state, dz/dt the encoder's derivative along dc/dt, and Xi the joint fit to the batch.
-    A further stage minimises the mean square of what the stages before it leave along z~.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    modes: int = Field(256, ge=1, description="the most modes of the basis")
-    energy: float = Field(1e-6, gt=0, lt=1, description="share of the variance that the basis may leave out")
-    snapshots: int = Field(1500, ge=2, description="that make the basis, evenly spread over the runs")
-    latent: int = Field(5, ge=1)
-    widths: tuple[int, ...] = (200, 100, 50)
-    degree: int = Field(2, ge=0, description="of the polynomials of the parameters that are the coefficients")
-    dynamics_weight: float = Field(0.1, ge=0)
-    trajectory_weight: float = Field(1.0, ge=0)
-    coefficient_weight: float = Field(0.0, ge=0)
-    stride: int = Field(5, ge=1)
-    steps: int = Field(4000, ge=1)
-    learning_rate: float = Field(5e-3, gt=0)
-    stages: int = Field(2, ge=1, description="decoders in all; 1 is LaSDI")
-    stage_widths: tuple[int, ...] = (200, 400)
-    stage_first: First = "sine"
-    stage_kappa: float = Field(10.0, gt=0, description="frequency of the first layer: the higher, the finer")
-    stage_steps: int = Field(2000, ge=1)
-    stage_learning_rate: float = Field(5e-3, gt=0)
-    spread: bool = Field(True, description="whether Gaussian processes are fitted to the dynamics of single runs")
-    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, ge=1)
-
-
-class Snapshots:
-    """The training runs in coefficients of the basis, (run, time, mode), and what the basis leaves out of them."""
-
-    def __init__(self, sweep: Sweep, options: TrainingOptions) -> None:
-        runs, times = len(sweep), len(sweep.times)
-        each = min(times, max(2, options.snapshots // runs))
-        chosen = np.unique(np.rint(np.linspace(0, times - 1, each)).astype(int))
-        states = [torch.from_numpy(sweep.state(i)).reshape(times, -1) for i in range(runs)]
-        self.basis = Basis.fit(torch.cat([s[chosen] for s in states]), options.modes, options.energy)
-        self.c = torch.stack([self.basis.coefficients(s) for s in states])
-        self.norm = torch.stack([s.double().square().sum(-1) for s in states])
-        lost = [(s - self.basis.states(c)).double().square().sum(-1) for s, c in zip(states, self.c, strict=True)]
-        self.lost = torch.stack(lost)
-        self.step = float(sweep.times[1] - sweep.times[0])
-        self.rate = dynamics.derivative(self.c, self.step)
-        self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
-
-    def error(self, c: Tensor) -> Tensor:
-        """|u - u_hat| / |u| of each snapshot (run, time) for predicted coefficients."""
-        off = self.basis.scale**2 * (c - self.c).double().square().sum(-1)
-        return ((off + self.lost) / self.norm).sqrt()
 
 
 class Training:
     """The state of one training: what is finished, what is under way, and its place on disk."""
 
     def __init__(self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress) -> None:
-        self.sweep, self.options, self.directory, self.progress = sweep, options, directory, progress
-        self.data = data = Snapshots(sweep, options)
-        terms = math.comb(options.degree + len(sweep.names), options.degree)
+        self.options, self.directory, self.progress = options, directory, progress
+        self.table = sweep.case.sweep
+        self.greedy = self.table is not None and self.table.design == "greedy"
+        self.first_runs = len(sweep)
+        self.log: list[dict[str, float]] = []
+        self.under_way: tuple[int, int] = (0, 0)
+        self.moments: dict[str, Tensor] = {}
+        self.spreads: list[float] = []  # the largest, at which each run but the first ones was added
+        self.settled = not self.greedy  # whether no more runs will be added
+        held = self.held()
+        self.take(sweep.grown(held[1]["added"]) if held and held[1].get("added") else sweep)
+        widths = (self.data.c.shape[-1], *options.widths, options.latent)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.encoder = Perceptron(widths, 1.0)
+            self.decoder = Perceptron(widths[::-1], float(options.latent), 0.1)
+        self.further = self.stage_decoders()
+        self.identity: dict[str, Any] = {
+            "options": options.model_dump(mode="json", exclude={"threads", "stages"}),
+            "parameters": {"names": list(sweep.names), "values": sweep.parameters.tolist()},
+            "greedy": self.table.model_dump(mode="json") if self.greedy and self.table else None,
+        }
+        if held:
+            self.resume(*held)
+
+    def stage_decoders(self) -> list[StageDecoder]:
+        """Decoders of the further stages, as they begin."""
+        options = self.options
+        widths = (options.latent, *options.stage_widths, self.data.c.shape[-1])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed + 1)
+            return [StageDecoder(widths, options.stage_first, options.stage_kappa) for _ in range(options.stages - 1)]
+
+    def take(self, sweep: Sweep) -> None:
+        """Learn from these runs from now on."""
+        options = self.options
+        self.sweep, self.data = sweep, Snapshots(sweep, options)
+        self.degree = options.degree
+        while math.comb(self.degree + len(sweep.names), self.degree) > len(sweep) and self.greedy:
+            self.degree -= 1  # as long as there are too few runs
+        terms = math.comb(self.degree + len(sweep.names), self.degree)
         if len(sweep) < terms:
             raise ValueError(
                 f"train.lasdi.degree: {options.degree} needs {terms} runs or more, the sweep has {len(sweep)}. "
@@ -101,24 +77,36 @@ class Training:
             )
         low, high = sweep.ranges.T
         self.scaled = torch.from_numpy(2 * (sweep.parameters - low) / (high - low) - 1)
-        self.terms = dynamics.monomials(self.scaled, options.degree)
-        widths = (data.c.shape[-1], *options.widths, options.latent)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
-            self.encoder = Perceptron(widths, 1.0)
-            self.decoder = Perceptron(widths[::-1], float(options.latent), 0.1)
-            stage_widths = (options.latent, *options.stage_widths, widths[0])
-            self.further = [
-                StageDecoder(stage_widths, options.stage_first, options.stage_kappa) for _ in range(options.stages - 1)
-            ]
-        self.identity = {
-            "options": options.model_dump(mode="json", exclude={"threads", "stages"}),
-            "parameters": {"names": list(sweep.names), "values": sweep.parameters.tolist()},
-            "data": data.digest,
-        }
-        self.log: list[dict[str, float]] = []
-        self.under_way: tuple[int, int] = (0, 0)
-        self.moments: dict[str, Tensor] = {}
+        self.terms = dynamics.monomials(self.scaled, self.degree)
+
+    @property
+    def rounds(self) -> int:
+        """Runs that a greedy design has added."""
+        return len(self.sweep) - self.first_runs
+
+    def first_stage(self) -> None:
+        """The first stage; of a greedy design with one more run, where the spread is largest, as long as it is wanted.
+
+        After each run the networks go on from where they are, in the basis of all runs, with a fresh Adam.
+        """
+        options, table = self.options, self.table
+        self.optimise(0, options.round_steps if self.rounds else options.steps, options.learning_rate, self.first_loss)
+        while not self.settled:
+            assert table is not None and table.runs is not None
+            full = len(self.sweep) >= table.runs
+            found = None if full else greedy.least_known(self.first_model()[0], self.sweep)
+            if found is None or (table.tolerance is not None and found[1] <= table.tolerance):
+                self.settled = True
+                self.save()
+                return
+            before = self.data.basis
+            self.take(self.sweep.grown(found[0]))
+            self.encoder, self.decoder = greedy.rebase(self.encoder, self.decoder, before, self.data.basis)
+            self.further = self.stage_decoders()
+            self.spreads.append(found[1])
+            self.under_way, self.moments = (0, 0), {}
+            self.save()
+            self.optimise(0, options.round_steps, options.learning_rate, self.first_loss)
 
     @property
     def checkpoint(self) -> Path:
@@ -129,10 +117,8 @@ class Training:
         return first | {str(i): stage for i, stage in enumerate(self.further, start=1)}
 
     def run(self) -> LatentModel:
-        if self.checkpoint.exists():
-            self.resume()
         options = self.options
-        self.optimise(0, options.steps, options.learning_rate, self.first_loss)
+        self.first_stage()
         model, z = self.first_model()
         scores = self.scores(model, z)
         target = self.data.c - self.decoded(model, z)
@@ -171,8 +157,9 @@ class Training:
                 held = {k: self.moments[f"{k}.{name}"].clone() for k in ("exp_avg", "exp_avg_sq")}
                 optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
         losses: list[float] = []
-        total = self.options.steps + len(self.further) * self.options.stage_steps
-        before = self.options.steps + (phase - 1) * self.options.stage_steps if phase else 0
+        first = self.options.steps + self.rounds * self.options.round_steps
+        total = first + len(self.further) * self.options.stage_steps
+        before = first + (phase - 1) * self.options.stage_steps if phase else first - steps
         for step in range(begin, steps):
             rate, momentum = one_cycle(step, steps, peak)
             for group in optimizer.param_groups:
@@ -199,6 +186,8 @@ class Training:
 
     def first_loss(self, step: int) -> Tensor:
         options, data = self.options, self.data
+        if self.rounds:
+            step += options.steps + (self.rounds - 1) * options.round_steps
         generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
         chosen = slice(int(generator.integers(min(options.stride, data.c.shape[1]))), None, options.stride)
         c, rate = data.c[:, chosen], data.rate[:, chosen]
@@ -247,7 +236,9 @@ class Training:
             "runs": len(sweep),
             "interval": data.step,
             "span": float(sweep.times[-1] - sweep.times[0]),
-            "options": self.options.model_dump(mode="json", exclude={"threads"}),
+            "options": self.options.model_dump(mode="json", exclude={"threads"}) | {"degree": self.degree},
+            "points": sweep.parameters.tolist(),
+            **({"spreads": self.spreads} if self.greedy else {}),
             "seeds": {"training": self.options.seed, "runs": sweep.about["seed"]},
             "scores": {},
         }
@@ -284,19 +275,29 @@ class Training:
     def save(self) -> None:
         tensors = {f"{k}.{n}": v for k, m in self.modules().items() for n, v in m.state_dict().items()}
         tensors |= {f"moments.{k}": v for k, v in self.moments.items()}
-        header = {"identity": self.identity, "under_way": self.under_way, "log": self.log}
+        header: dict[str, Any] = {"identity": self.identity, "under_way": self.under_way, "log": self.log}
+        header |= {"data": self.data.digest, "spreads": self.spreads, "settled": self.settled}
+        header["added"] = self.sweep.parameters[self.first_runs :].tolist()
         write_tensors(self.checkpoint, {n: v.detach().numpy() for n, v in tensors.items()}, header)
 
-    def resume(self) -> None:
-        remedy = f"train in another directory, or delete {self.checkpoint}"
+    @property
+    def remedy(self) -> str:
+        return f"train in another directory, or delete {self.checkpoint}"
+
+    def held(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """What the checkpoint holds, if there is one."""
+        if not self.checkpoint.exists():
+            return None
         try:
-            arrays, header = read_tensors(self.checkpoint)
+            return read_tensors(self.checkpoint)
         except ValueError as error:
-            raise ValueError(f"{error}; {remedy}") from error
-        held = header.get("identity", {})
-        differing = [name for name in self.identity if held.get(name) != self.identity[name]]
-        if differing:
-            raise ValueError(f"{self.directory} holds another training ({', '.join(differing)} differ): {remedy}")
+            raise ValueError(f"{error}; {self.remedy}") from error
+
+    def resume(self, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        held = header.get("identity", {}) | {"data": header.get("data")}
+        asked = self.identity | {"data": self.data.digest}
+        if differing := [name for name in asked if held.get(name) != asked[name]]:
+            raise ValueError(f"{self.directory} holds another training ({', '.join(differing)} differ): {self.remedy}")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for k, module in self.modules().items():
             known = {n.removeprefix(f"{k}."): v for n, v in tensors.items() if n.startswith(f"{k}.")}
@@ -304,6 +305,7 @@ class Training:
                 module.load_state_dict(known)
         self.moments = {n.removeprefix("moments."): v for n, v in tensors.items() if n.startswith("moments.")}
         self.under_way, self.log = (header["under_way"][0], header["under_way"][1]), header["log"]
+        self.spreads, self.settled = header["spreads"], header["settled"]
 
 
 def fit(

@@ -26,6 +26,7 @@ KEYS = {
     "wall_seconds_per_time",
     "closure_calls",
     "guard_skips",
+    "steps_declined",
     "failed",
     "note",
 }

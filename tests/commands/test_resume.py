@@ -29,6 +29,8 @@ import zarr  # noqa: F401
 import subgrid.closures.eddy_viscosity
 import subgrid.closures.hyperdiffusion
 import subgrid.closures.hyperviscosity
+import subgrid.closures.lasdi.model
+import subgrid.closures.lasdi.trust
 import subgrid.closures.oracle
 import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
 from subgrid.closures import weights_file
@@ -36,6 +38,7 @@ from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
 from subgrid.commands.progress import Bars
+from subgrid.ingest.trajectories import described
 from subgrid.solver import case as cases
 from subgrid.solver.record import read_arrays
 from subgrid.solver.simulation import Simulation
@@ -121,6 +124,12 @@ SHOCK: dict[str, Any] = FLOW | {
         "noise": {"amplitude": 0.1, "correlation": 0.1},
     },
     "grid": {"shape": [48], "length": [6.25]},
+}
+WAVE: dict[str, Any] = FLOW | {
+    "title": "a wave that a reduced-order model carries on",
+    "equation": {"name": "advection", "speed": 1.5},
+    "grid": {"shape": [24], "length": [6.283185307179586]},
+    "initial": {"kind": "sine"},
 }
 LAME: dict[str, Any] = FLOW | {
     "title": "Kolmogorov flow without its advection and its noise",
@@ -214,6 +223,25 @@ CASES: dict[str, dict[str, Any]] = {
         FLOW, "etdrk2", {"name": "smagorinsky", "every": 9, "hold": "linear"}, {"path": "plugins.py:Jump", "every": 9}
     ),
     "oracle": configured(LAME, "cn-euler", {"name": "oracle", "every": 5, "hold": "linear"}),
+    "lasdi by turns": configured(
+        WAVE,
+        "rk4",
+        {"name": "lasdi", "weights": "wave.safetensors", "every": 3, "mode": "alternating", "leap": 12, "solve": 9},
+    ),
+    "lasdi with a check": configured(
+        WAVE,
+        "rk4",
+        {
+            "name": "lasdi",
+            "weights": "wave.safetensors",
+            "every": 3,
+            "trust": "spread",
+            "tolerance": 0.001,
+            "mode": "alternating",
+            "leap": 18,
+            "solve": 3,
+        },
+    ),
     "regression": configured(
         FLOW, "etdrk4", {"name": "regression", "weights": "small.safetensors", "noise": "residual", "every": 5}
     ),
@@ -365,7 +393,7 @@ def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> t
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Iterator[Path]:
+def folder(tmp_path_factory, carried_wave) -> Iterator[Path]:
     """Cases, plug-ins and weights, the cache beside them; this process compiled and bound to one thread."""
     folder = tmp_path_factory.mktemp("resume")
     patch = pytest.MonkeyPatch()
@@ -375,6 +403,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     torch.set_num_threads(1)
     (folder / "plugins.py").write_text(textwrap.dedent(PLUGINS))
     small_weights(folder / "small.safetensors")
+    carried_wave(folder / "wave.safetensors", noise=0.01)
     bottoms_and_water(folder)
     for i, data in enumerate(CASES.values()):
         (folder / f"{i}.toml").write_text(tomli_w.dumps(data))
@@ -384,7 +413,8 @@ def folder(tmp_path_factory) -> Iterator[Path]:
             state = case.initial.state(case.build_equation(), case.grid.grid(), (0, 1, 2), 0)
             coupled = [table.couple(folder) for table in case.closure]
             warm = Simulation(case.build_equation(), case.grid.grid(), case.time.stepper, 0.01, state, start=1.0,
-                              closures=coupled, folder=folder, cfl=case.time.cfl)  # fmt: skip
+                              closures=coupled, folder=folder, cfl=case.time.cfl,
+                              initial=described(case.initial))  # fmt: skip
             warm.run(12)
     yield folder
     torch.set_num_threads(threads)
@@ -526,7 +556,7 @@ def test_the_guard_stops_with_a_dump_or_skips_and_counts(answer, policy, folder,
     if policy == "skip":
         assert code == cli.DONE
         assert summary["closures"][0] | {"seconds": 0} == {
-            "name": "Broken", "every": 5, "calls": 10, "skips": 2, "seconds": 0
+            "name": "Broken", "every": 5, "calls": 10, "skips": 2, "declined": 0, "seconds": 0
         }  # fmt: skip
         return
     message = capfd.readouterr().err

@@ -252,7 +252,21 @@ def test_states_beyond_the_end_of_the_run_are_left_out():
     assert run.state == pytest.approx(6)
 
 
-@pytest.mark.parametrize("steps", [(0, 1), (2, 1), (1, 1), (1.5,), ()])
+def test_a_leap_of_no_states_leaves_the_steps_to_the_solver():
+    """Another closure's tendency acts, this one's own ends; what is declined is counted, up to the end of the run."""
+    answers = {0: Tendency(np.full((1, 1, 16), 5.0)), 4: Leap.none((1, 1, 16), 4), 8: Leap.none((1, 1, 16), 4)}
+    coupled = scripted(lambda view, memory: answers[view.step], every=4)
+    steady = scripted(lambda view, memory: Tendency(np.ones((1, 1, 16))), every=2)
+    run = simulation(coupled, steady)
+    run.run(10)
+    np.testing.assert_allclose(run.state, 0.4 * 5 + 1.0, atol=1e-14)
+    assert (coupled.calls, coupled.declined) == (3, 4 + 2)
+    again = simulation(coupled, steady)
+    again.restore(run.checkpoint())
+    assert again.closures[0].declined == 6
+
+
+@pytest.mark.parametrize("steps", [(0, 1), (2, 1), (1, 1), (1.5,)])
 def test_a_leap_to_times_that_are_not_coming_steps_is_refused(steps):
     def answer(view, memory):
         return Leap(np.zeros((len(steps), *view.state.shape)), 0.1 * np.array(steps))

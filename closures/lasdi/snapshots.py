@@ -1,0 +1,38 @@
+"""The runs that a reduced-order model learns from, in the basis that it works in."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subgrid.ingest.sweep import Sweep
+
+from . import dynamics
+from .basis import Basis
+from .options import TrainingOptions
+
+
+class Snapshots:
+    """The training runs in coefficients of the basis, (run, time, mode), and what the basis leaves out of them."""
+
+    def __init__(self, sweep: Sweep, options: TrainingOptions) -> None:
+        runs, times = len(sweep), len(sweep.times)
+        each = min(times, max(2, options.snapshots // runs))
+        chosen = np.unique(np.rint(np.linspace(0, times - 1, each)).astype(int))
+        states = [torch.from_numpy(sweep.state(i)).reshape(times, -1) for i in range(runs)]
+        self.basis = Basis.fit(torch.cat([s[chosen] for s in states]), options.modes, options.energy)
+        self.c = torch.stack([self.basis.coefficients(s) for s in states])
+        self.norm = torch.stack([s.double().square().sum(-1) for s in states])
+        lost = [(s - self.basis.states(c)).double().square().sum(-1) for s, c in zip(states, self.c, strict=True)]
+        self.lost = torch.stack(lost)
+        self.step = float(sweep.times[1] - sweep.times[0])
+        self.rate = dynamics.derivative(self.c, self.step)
+        self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
+
+    def error(self, c: Tensor) -> Tensor:
+        """|u - u_hat| / |u| of each snapshot (run, time) for predicted coefficients."""
+        off = self.basis.scale**2 * (c - self.c).double().square().sum(-1)
+        return ((off + self.lost) / self.norm).sqrt()

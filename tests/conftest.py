@@ -1,0 +1,65 @@
+"""What tests of several packages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+POINTS = 24
+WAVE: dict[str, Any] = {
+    "title": "a wave that is carried along",
+    "equation": {"name": "advection", "speed": 1.5},
+    "grid": {"shape": [POINTS], "length": [2 * np.pi]},
+    "time": {"end": 4.8, "step": 0.1, "stepper": "rk4"},
+    "initial": {"kind": "sine"},
+    "output": {"every": 0.6},
+}
+
+
+@pytest.fixture(scope="session")
+def carried_wave() -> Callable[..., dict[str, Any]]:
+    """Writes weights of `lasdi`, set down and not trained, for the case that it returns: a wave under linear advection.
+
+    u = z_1 cos x + z_2 sin x on [0, 2 pi), dz/dt = c' (-z_2, z_1) for a speed c in [1, 2], where
+    c' = c + wrong (p^2 - 1), p = 2 c - 3: exact at the ends of the box, and everywhere if wrong is 0. noise: standard
+    deviation of the coefficients, which makes the spread.
+    """
+
+    def write(path: Path, wrong: float = 0.0, noise: float = 1e-9) -> dict[str, Any]:
+        import torch
+
+        from subgrid.closures.lasdi.basis import Basis
+        from subgrid.closures.lasdi.dynamics import Spread
+        from subgrid.closures.lasdi.model import LatentModel
+        from subgrid.closures.lasdi.networks import Perceptron
+        from subgrid.closures.lasdi.training import TrainingOptions
+        from subgrid.ingest.sweep import request
+        from subgrid.solver.case import check
+
+        x = torch.arange(POINTS, dtype=torch.float64) * (2 * np.pi / POINTS)
+        size = (POINTS / 2) ** 0.5
+        basis = Basis(torch.zeros(POINTS), (torch.stack([x.cos(), x.sin()], 1) / size).float(), size)
+        networks = [Perceptron((2, 2), 1.0), Perceptron((2, 2), 1.0)]
+        for network in networks:
+            network.linear[0].weight.data = torch.eye(2)
+        turn = torch.tensor([[0.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+        one = torch.ones(2, dtype=torch.float64)
+        kernel = torch.full((6, 3), -80.0, dtype=torch.float64)
+        kernel[:, 1] = 2 * np.log(noise)
+        about = request(check(WAVE, "wave.toml", Path()))
+        about["equation"] = {k: v for k, v in about["equation"].items() if k != "speed"}
+        about |= {"version": "0", "fields": ["u"], "shape": [POINTS], "length": WAVE["grid"]["length"], "span": 4.8}
+        about |= {"parameters": [["equation.speed", [1.0, 2.0]]], "seeds": {}, "scores": {}}
+        about |= {"training_case": "none", "training_command": "none"}
+        options = TrainingOptions(modes=2, latent=2, widths=(), degree=2, stages=1)
+        about["options"] = options.model_dump(mode="json", exclude={"threads"})
+        xi = torch.stack([(1.5 - wrong) * turn, 0.5 * turn, wrong * turn])
+        spread = Spread(torch.tensor([[-1.0], [1.0]]).double(), torch.zeros(2, 6).double(), kernel)
+        LatentModel(basis, *networks, [], xi, -one, one, 0 * one, one, spread, about).save(path)
+        return WAVE
+
+    return write
