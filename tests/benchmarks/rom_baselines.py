@@ -104,8 +104,9 @@ class OperatorInference:
     """dc/dt = O(mu) [1, c, c c],  O(mu) = sum_k p_k(mu) O_k, p_k the monomials up to `degree`; RK4 in time.
 
     c the leading modes alone. One ridge regression over all runs finds the O_k; of MODES and RIDGES those are taken
-    that give the training runs back best. Peherstorfer and Willcox, Comput. Methods Appl. Mech. Engrg. 306 (2016) 196;
-    affine in the parameters as in McQuarrie, Khodabakhshi and Willcox, SIAM J. Sci. Comput. 45 (2023) A1917.
+    that give the training runs back best; if none stays finite there, predictions are nan. Peherstorfer and Willcox,
+    Comput. Methods Appl. Mech. Engrg. 306 (2016) 196; affine in the parameters as in McQuarrie, Khodabakhshi and
+    Willcox, SIAM J. Sci. Comput. 45 (2023) A1917.
     """
 
     MODES = (5, 10, 15, 20)
@@ -114,6 +115,7 @@ class OperatorInference:
 
     def __init__(self, scaled: Array, coefficients: Array, step: float) -> None:
         self.step, self.count = step, coefficients.shape[1]
+        self.operators: Array | None = None
         self.degree = 2 if len(scaled) >= 12 else 1
         rate = np.gradient(coefficients, step, axis=1, edge_order=2)
         rate[:, 2:-2] = (
@@ -170,6 +172,8 @@ class OperatorInference:
         return found
 
     def predict(self, scaled: Array, start: Array) -> Array:
+        if self.operators is None:
+            return np.full((len(scaled), self.count, start.shape[-1]), np.nan)
         return self._run(self.operators, scaled, start)
 
 
