@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import weights_file
 from . import dynamics
 from .basis import Basis
-from .networks import Perceptron, StageDecoder
+from .networks import Perceptron, StageDecoder, stage_decoders
 
 
 @dataclass
@@ -198,10 +198,8 @@ class LatentModel:
         normalisation = header.pop("normalisation")
         widths = (tensors["basis.modes"].shape[1], *options["widths"], options["latent"])
         encoder, decoder = Perceptron(widths, 1.0), Perceptron(widths[::-1], 1.0)
-        stages = []
-        stage_widths = (options["latent"], *options["stage_widths"], widths[0])
-        for scale in normalisation["stages"]:
-            stages.append(Stage(StageDecoder(stage_widths, options["stage_first"], options["stage_kappa"]), scale))
+        decoders = stage_decoders(options, widths[0])
+        stages = [Stage(d, scale) for d, scale in zip(decoders, normalisation["stages"], strict=False)]
         networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
         networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
         for prefix, network in networks.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from .networks import First
@@ -17,7 +19,8 @@ class TrainingOptions(BaseModel):
 
     over every `stride`-th snapshot of every run, with another offset at each step; z~ is the latent trajectory
     predicted from the run's first state, dz/dt the encoder's derivative along dc/dt, and Xi the joint fit to the batch.
-    A further stage minimises the mean square of what the stages before it leave along z~.
+    A further stage minimises the mean square of what the stages before it leave along z~: by "ridge" regression
+    (`ridge.py`), or by the published "descent" of all its layers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,9 +39,10 @@ class TrainingOptions(BaseModel):
     learning_rate: float = Field(5e-3, gt=0)
     round_steps: int = Field(1000, ge=1, description="of the first stage after each run that a greedy design adds")
     stages: int = Field(2, ge=1, description="decoders in all; 1 is LaSDI")
-    stage_widths: tuple[int, ...] = (200, 400)
+    stage_fit: Literal["ridge", "descent"] = Field("ridge", description="how a further stage is found")
+    stage_widths: tuple[int, ...] = (1000,)
     stage_first: First = "sine"
-    stage_kappa: float = Field(10.0, gt=0, description="frequency of the first layer: the higher, the finer")
+    stage_kappa: float = Field(1.0, gt=0, description="frequency of the first layer: the higher, the finer")
     stage_steps: int = Field(2000, ge=1)
     stage_learning_rate: float = Field(5e-3, gt=0)
     spread: bool = Field(True, description="whether Gaussian processes are fitted to the dynamics of single runs")

@@ -16,9 +16,9 @@ from subgrid.ingest.sweep import Sweep
 
 from ..regression.training import one_cycle, torch_threads
 from ..weights_file import read_tensors, write_tensors
-from . import dynamics, greedy
+from . import dynamics, greedy, ridge
 from .model import LatentModel, Stage
-from .networks import Perceptron, StageDecoder
+from .networks import Perceptron, StageDecoder, stage_decoders
 from .options import TrainingOptions
 from .snapshots import Snapshots
 
@@ -56,11 +56,9 @@ class Training:
 
     def stage_decoders(self) -> list[StageDecoder]:
         """Decoders of the further stages, as they begin."""
-        options = self.options
-        widths = (options.latent, *options.stage_widths, self.data.c.shape[-1])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed + 1)
-            return [StageDecoder(widths, options.stage_first, options.stage_kappa) for _ in range(options.stages - 1)]
+            torch.manual_seed(self.options.seed + 1)
+            return stage_decoders(self.options.model_dump(), self.data.c.shape[-1])
 
     def take(self, sweep: Sweep) -> None:
         """Learn from these runs from now on."""
@@ -131,10 +129,15 @@ class Training:
                 chosen = torch.from_numpy(generator.choice(len(x), max(1, len(x) // options.stride), replace=False))
                 return (d(x[chosen]) - y[chosen]).square().mean()
 
-            self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
+            gained = 0.0
+            if options.stage_fit == "ridge":
+                gained = ridge.solve(decoder, model.normalised(z), target / scale)
+                scores[f"stage_{i + 1}_held_out"] = gained**0.5
+            else:
+                self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
             with torch.inference_mode():
                 left = target - scale * torch.cat([decoder(x) for x in inputs.split(4096)]).reshape(target.shape)
-            gained = float(left.square().mean() / target.square().mean())
+            gained = max(gained, float(left.square().mean() / target.square().mean()))
             if gained >= 1:  # the zero decoder is as good: the stage is left out, and so are those after it
                 break
             model.stages.append(Stage(decoder.eval(), scale))
@@ -158,7 +161,7 @@ class Training:
                 optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
         losses: list[float] = []
         first = self.options.steps + self.rounds * self.options.round_steps
-        total = first + len(self.further) * self.options.stage_steps
+        total = first + (len(self.further) * self.options.stage_steps if self.options.stage_fit == "descent" else 0)
         before = first + (phase - 1) * self.options.stage_steps if phase else first - steps
         for step in range(begin, steps):
             rate, momentum = one_cycle(step, steps, peak)
