@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .dynamics import Form, Library
 from .networks import First
 
 
@@ -31,6 +32,8 @@ class TrainingOptions(BaseModel):
     latent: int = Field(5, ge=1)
     widths: tuple[int, ...] = (200, 100, 50)
     degree: int = Field(2, ge=0, description="of the polynomials of the parameters that are the coefficients")
+    library: Library = Field("affine", description="what the latents' rate is linear in")
+    form: Form = Field("strong", description="of the fit of the dynamics; the weak form needs no rates")
     dynamics_weight: float = Field(0.1, ge=0)
     trajectory_weight: float = Field(1.0, ge=0)
     coefficient_weight: float = Field(0.0, ge=0)

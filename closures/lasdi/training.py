@@ -194,9 +194,9 @@ class Training:
         generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
         chosen = slice(int(generator.integers(min(options.stride, data.c.shape[1]))), None, options.stride)
         c, rate = data.c[:, chosen], data.rate[:, chosen]
-        z, z_rate = self.encoder.with_tangent(c, rate)
-        coefficients = dynamics.at(dynamics.fit(z, z_rate, self.terms), self.terms)
-        fitted = dynamics.affine(z.double()) @ coefficients
+        z, library, z_rate = self.latents(c, rate, data.step * options.stride)
+        coefficients = dynamics.at(dynamics.fit(library, z_rate, self.terms), self.terms)
+        fitted = library @ coefficients
         loss = (self.decoder(z) - c).square().sum(-1).mean()
         off = (z_rate - fitted).square().mean() / z_rate.square().mean()
         loss = loss + options.dynamics_weight * off
@@ -214,12 +214,20 @@ class Training:
             loss = loss + weight * (self.decoder(path.float()) - c).square().sum(-1).mean()
         return loss.float()
 
+    def latents(self, c: Tensor, rate: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents of coefficients at times `step` apart, and both sides of their dynamics, in the form asked for."""
+        if self.options.form == "weak":
+            z, z_rate = self.encoder(c), None
+        else:
+            z, z_rate = self.encoder.with_tangent(c, rate)
+        return z, *dynamics.tested(z, z_rate, step, self.options.library)
+
     @torch.inference_mode()
     def first_model(self) -> tuple[LatentModel, Tensor]:
         """The model of one stage, and the latent trajectories it predicts for the training runs."""
         data, sweep = self.data, self.sweep
-        z, rate = self.encoder.with_tangent(data.c, data.rate)
-        xi = dynamics.fit(z, rate, self.terms)
+        z, library, rate = self.latents(data.c, data.rate, data.step)
+        xi = dynamics.fit(library, rate, self.terms)
         coefficients = dynamics.at(xi, self.terms)
         path = dynamics.trajectories(z[:, 0], coefficients, data.step, data.c.shape[1])
         if not torch.isfinite(path).all():
@@ -228,7 +236,7 @@ class Training:
                 f"the latent dynamics is unstable: eigenvalue {growth:.3g} over a time of "
                 f"{data.step * (data.c.shape[1] - 1):g}. Remedy: more steps, or another train.lasdi.dynamics_weight"
             )
-        spread = dynamics.Spread.fit(z, rate, coefficients, self.scaled) if self.options.spread else None
+        spread = dynamics.Spread.fit(library, rate, coefficients, self.scaled) if self.options.spread else None
         flat = path.flatten(0, 1)
         about = {
             "version": version("subgrid"),

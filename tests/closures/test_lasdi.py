@@ -88,8 +88,8 @@ def oscillators(runs=6, times=40, step=0.1):
 def test_the_joint_fit_recovers_a_linear_system():
     """From exact rates, at the runs and at a parameter that is none of them, to round-off of the normal equations."""
     scaled, coefficients, z = oscillators()
-    rate = dynamics.affine(z) @ coefficients
-    xi = dynamics.fit(z, rate, dynamics.monomials(scaled, 1), ridge=1e-13)
+    rate = dynamics.library(z) @ coefficients
+    xi = dynamics.fit(dynamics.library(z), rate, dynamics.monomials(scaled, 1), ridge=1e-13)
     assert torch.allclose(dynamics.at(xi, dynamics.monomials(scaled, 1)), coefficients, atol=1e-8)
     unseen = dynamics.at(xi, dynamics.monomials(torch.tensor([[0.2, -0.4]], dtype=torch.float64), 1))[0]
     expected = torch.tensor([[0.3, -0.02], [-0.1, -1.8], [1.8, -0.11]], dtype=torch.float64)
@@ -105,7 +105,7 @@ def test_trajectories_are_exact_and_differences_of_fourth_order():
     errors = []
     for step in (0.1, 0.05):
         _, coefficients, z = oscillators(step=step)
-        errors.append(float((dynamics.derivative(z, step) - dynamics.affine(z) @ coefficients).abs().max()))
+        errors.append(float((dynamics.derivative(z, step) - dynamics.library(z) @ coefficients).abs().max()))
     assert 12 < errors[0] / errors[1] < 24
 
 
@@ -354,3 +354,18 @@ def test_stages_by_ridge_regression_are_saved_and_read(sweep, tmp_path):
     again, state = LatentModel.load(tmp_path / "w.safetensors"), torch.rand(1, 32)
     at = np.array([[0.11, 0.9]])
     assert torch.equal(again.predict(state, at, 0.01, 9), model.predict(state, at, 0.01, 9))
+
+
+@pytest.mark.parametrize(("library", "form"), [("quadratic", "strong"), ("affine", "weak"), ("quadratic", "weak")])
+def test_other_dynamics_are_trained_saved_and_read(library, form, sweep, tmp_path):
+    """In the same way as the affine ones in the strong form: spread, stability and predictions with them."""
+    options = TrainingOptions(**OPTIONS | {"library": library, "form": form, "stages": 1, "latent": 2})
+    model = fit(sweep, options, tmp_path)
+    assert model.xi.shape == (3, 6 if library == "quadratic" else 3, 2)
+    assert model.about["scores"]["stage_1"] < 0.3
+    model.about |= {"training_case": "", "training_command": ""}
+    model.save(tmp_path / "w.safetensors")
+    again, at = LatentModel.load(tmp_path / "w.safetensors"), np.array([[0.11, 0.9]])
+    start = torch.from_numpy(sweep.state(0)[:1].reshape(1, -1))
+    assert torch.equal(again.predict(start, at, 0.01, 21), model.predict(start, at, 0.01, 21))
+    assert torch.isfinite(again.predict_std(start, at, 0.01, 21)).all()
