@@ -1,8 +1,8 @@
-"""Affine latent dynamics whose coefficients are polynomials of the parameters.
+"""Latent dynamics, affine or quadratic, whose coefficients are polynomials of the parameters.
 
-    dz/dt = [1, z] Xi(mu),    Xi(mu) = sum_k p_k(mu) Xi_k,
+    dz/dt = [1, z, ...] Xi(mu),    Xi(mu) = sum_k p_k(mu) Xi_k,
 
-z (run, time, latent), Xi (run, 1 + latent, latent), p_k the monomials up to a degree in the scaled parameters. One
+z (run, time, latent), Xi (run, entry, latent), p_k the monomials up to a degree in the scaled parameters. One
 least-squares fit over all runs finds the Xi_k. Fitted run by run, nearly collinear latents leave coefficients
 undetermined, and those are no smooth function of the parameters: an unseen parameter then has none.
 """
@@ -11,9 +11,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Library = Literal["affine", "quadratic"]
+Form = Literal["strong", "weak"]
+SUBSTEPS = 2
+LIMIT = 1e3
 
 
 def monomials(scaled: Tensor, degree: int) -> Tensor:
@@ -25,17 +31,54 @@ def monomials(scaled: Tensor, degree: int) -> Tensor:
     return torch.stack(terms, dim=1)
 
 
-def affine(z: Tensor) -> Tensor:
-    """[1, z]."""
-    return torch.cat([torch.ones_like(z[..., :1]), z], dim=-1)
+def library(z: Tensor, kind: Library = "affine") -> Tensor:
+    """[1, z], or [1, z, z_i z_j with i <= j]."""
+    parts = [torch.ones_like(z[..., :1]), z]
+    if kind == "quadratic":
+        i, j = torch.triu_indices(z.shape[-1], z.shape[-1])
+        parts.append(z[..., i] * z[..., j])
+    return torch.cat(parts, dim=-1)
 
 
-def fit(z: Tensor, rate: Tensor, terms: Tensor, ridge: float = 1e-8) -> Tensor:
-    """The Xi_k, (term, 1 + latent, latent), that minimise sum |rate - [1, z] Xi(mu)|^2 over all runs and times.
+def kind_of(coefficients: Tensor) -> Library:
+    """The library that coefficients (..., entry, latent) belong to."""
+    return "affine" if coefficients.shape[-2] == 1 + coefficients.shape[-1] else "quadratic"
 
-    By the normal equations in double precision, scaled to a unit diagonal, with a small ridge; gradients flow through.
+
+def tested(z: Tensor, rate: Tensor | None, step: float, kind: Library = "affine") -> tuple[Tensor, Tensor]:
+    """Both sides of the dynamics at evenly spaced times, as (library, rate), in double precision.
+
+    With a rate they are those of every time: the strong form. Without one they are integrals with test functions
+    phi = (1 - s^2)^4, -1 < s < 1, that vanish at the ends of their support: int phi dz/dt = -int phi' z, the weak form,
+    which needs no derivative of z and averages noise. Supports are an eighth of the span (but 9 times at least), their
+    centres a quarter of a support apart. Messenger and Bortz, arXiv 2005.04339.
     """
-    library, rate, terms = affine(z.double()), rate.double(), terms.double()
+    z = z.double()
+    if rate is not None:
+        return library(z, kind), rate.double()
+    count = z.shape[1]
+    half = max(4, count // 16)
+    if count < 2 * half + 1:
+        raise ValueError(f"the weak form needs {2 * half + 1} times or more, not {count}. Remedy: a smaller stride")
+    s = torch.arange(-half, half + 1, dtype=torch.float64) / half
+    unit = 1 / half**0.5
+    phi, slope = unit * (1 - s**2) ** 4, unit * -8 * s * (1 - s**2) ** 3 / (half * step)
+    windows = range(0, count - 2 * half, max(1, half // 2))
+
+    def integral(values: Tensor, weights: Tensor) -> Tensor:
+        pieces = [torch.einsum("w,rwi->ri", weights, values[:, k : k + 2 * half + 1]) for k in windows]
+        return torch.stack(pieces, dim=1)
+
+    return integral(library(z, kind), phi), integral(z, -slope)
+
+
+def fit(library: Tensor, rate: Tensor, terms: Tensor, ridge: float = 1e-8) -> Tensor:
+    """The Xi_k, (term, entry, latent), that minimise sum |rate - library Xi(mu)|^2 over all runs and times.
+
+    library (run, time, entry), rate (run, time, latent). By the normal equations in double precision, scaled to a unit
+    diagonal, with a small ridge; gradients flow through.
+    """
+    library, rate, terms = library.double(), rate.double(), terms.double()
     gram = library.transpose(1, 2) @ library
     side = library.transpose(1, 2) @ rate
     count, size, latent = terms.shape[1], library.shape[2], rate.shape[2]
@@ -58,18 +101,42 @@ def _generator(coefficients: Tensor) -> Tensor:
 
 
 def trajectories(start: Tensor, coefficients: Tensor, step: float, count: int) -> Tensor:
-    """z at 0, step, ..., (count - 1) step, exactly: (run, time, latent), by exponentials of M step, doubled."""
+    """z at 0, step, ..., (count - 1) step, (run, time, latent), in double precision.
+
+    Affine dynamics exactly, by exponentials of M step, doubled; quadratic by RK4 with steps of at most step / SUBSTEPS,
+    latents that run away stopping at LIMIT.
+    """
+    if kind_of(coefficients) == "quadratic":
+        return _integrated(start.double(), coefficients, step, count)
     power = torch.linalg.matrix_exp(_generator(coefficients) * step)
-    found = affine(start.double())[:, None]
+    found = library(start.double())[:, None]
     while found.shape[1] < count:
         found = torch.cat([found, found @ power], dim=1)
         power = power @ power
     return found[:, :count, 1:]
 
 
+def _integrated(z: Tensor, coefficients: Tensor, step: float, count: int) -> Tensor:
+    h = step / SUBSTEPS
+
+    def rate(z: Tensor) -> Tensor:
+        return (library(z, "quadratic")[:, None] @ coefficients)[:, 0]
+
+    found = [z]
+    for _ in range(count - 1):
+        for _ in range(SUBSTEPS):
+            a = rate(z)
+            b = rate(z + 0.5 * h * a)
+            c = rate(z + 0.5 * h * b)
+            d = rate(z + h * c)
+            z = torch.clamp(z + h / 6 * (a + 2 * b + 2 * c + d), -LIMIT, LIMIT)
+        found.append(z)
+    return torch.stack(found, dim=1)
+
+
 def fastest_growth(coefficients: Tensor) -> complex:
     """The eigenvalue of the linear part with the largest real part, over all runs."""
-    values = torch.linalg.eigvals(coefficients[..., 1:, :]).reshape(-1)
+    values = torch.linalg.eigvals(coefficients[..., 1 : 1 + coefficients.shape[-1], :]).reshape(-1)
     return complex(values[values.real.argmax()])
 
 
@@ -100,7 +167,7 @@ class Spread:
     kernel: Tensor
 
     @classmethod
-    def fit(cls, z: Tensor, rate: Tensor, coefficients: Tensor, scaled: Tensor, ridge: float = 1e-3) -> Spread:
+    def fit(cls, library: Tensor, rate: Tensor, coefficients: Tensor, scaled: Tensor, ridge: float = 1e-3) -> Spread:
         """Residual coefficients by ridge regressions, in latents of unit variance; kernels by scikit-learn."""
         import warnings
 
@@ -108,13 +175,12 @@ class Spread:
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-        library = affine(z.double())
-        left = rate.double() - library @ coefficients
+        left, times = rate - library @ coefficients, library.shape[1]
         scale = library.square().mean(dim=(0, 1)).rsqrt()
         scaled_library = library * scale
-        gram = scaled_library.transpose(1, 2) @ scaled_library / z.shape[1]
+        gram = scaled_library.transpose(1, 2) @ scaled_library / times
         gram = gram + ridge * torch.eye(gram.shape[1], dtype=gram.dtype)
-        found = torch.linalg.solve(gram, scaled_library.transpose(1, 2) @ left / z.shape[1]) * scale[:, None]
+        found = torch.linalg.solve(gram, scaled_library.transpose(1, 2) @ left / times) * scale[:, None]
         residual = found.reshape(len(found), -1)
         kernels = []
         for column in residual.T:

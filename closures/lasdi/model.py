@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import weights_file
 from . import dynamics
 from .basis import Basis
-from .networks import Perceptron, StageDecoder
+from .networks import Perceptron, StageDecoder, stage_decoders
 
 BLOCK = 512  # snapshots decoded at a time
 
@@ -31,7 +31,7 @@ class Stage:
 
 @dataclass
 class LatentModel:
-    """u(t; mu) ~ mean + scale modes [D_1(z) + s_2 D_2(z) + ...],  dz/dt = [1, z] Xi(mu),  z(0) = E(u(0)).
+    """u(t; mu) ~ mean + scale modes [D_1(z) + s_2 D_2(z) + ...],  dz/dt = [1, z, ...] Xi(mu),  z(0) = E(u(0)).
 
     States are (..., point), the fields and the grid in one axis; parameters (run, parameter), in the case's units.
     `about` says what the model is for, and goes into the header of its weights.
@@ -65,7 +65,7 @@ class LatentModel:
         return torch.from_numpy(2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1)
 
     def coefficients(self, parameters: NDArray) -> Tensor:
-        """Xi(mu), (run, 1 + latent, latent)."""
+        """Xi(mu), (run, entry, latent)."""
         return dynamics.at(self.xi, dynamics.monomials(self.scaled(parameters), self.about["options"]["degree"]))
 
     @torch.inference_mode()
@@ -107,7 +107,8 @@ class LatentModel:
     @torch.no_grad()
     def with_rate(self, z: Tensor, parameters: NDArray, stages: int | None = None) -> tuple[Tensor, Tensor]:
         """States of latents (run, latent), and their rates along the latent dynamics: D(z) and D'(z) dz/dt."""
-        rate = (dynamics.affine(z.double())[:, None] @ self.coefficients(parameters))[:, 0]
+        coefficients = self.coefficients(parameters)
+        rate = (dynamics.library(z.double(), dynamics.kind_of(coefficients))[:, None] @ coefficients)[:, 0]
 
         def states(latents: Tensor) -> Tensor:
             return self.basis.states(self.decoded(latents, stages))
@@ -155,20 +156,34 @@ class LatentModel:
         decode: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Standard deviation of decoded draws, in what `decode` gives."""
+        first = second = torch.zeros(())
+        for z in self._drawn(states, parameters, step, count, samples, seed):
+            found = decode(z)
+            first, second = first + found, second + found.square()
+        return (second / samples - (first / samples).square()).clamp_min(0).sqrt() * (samples / (samples - 1)) ** 0.5
+
+    @torch.inference_mode()
+    def sample(
+        self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
+    ) -> Tensor:
+        """States (sample, run, time, point) decoded from the draws whose deviation `predict_std` gives."""
+        return torch.stack([self.decode(z) for z in self._drawn(states, parameters, step, count, samples, seed)])
+
+    def _drawn(
+        self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Latents (run, time, latent) of draws of the dynamics, one after the other."""
         if self.spread is None:
             raise ValueError("this model was trained without its spread. Remedy: spread = true under [train.lasdi]")
         mean, deviation = self.spread.at(self.scaled(parameters))
         generator = torch.Generator().manual_seed(seed)
         start, known = self.encode(states), self.coefficients(parameters)
         width = self.high - self.low
-        first = second = torch.zeros(())
         for _ in range(samples):
             noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
             drawn = known + (mean + deviation * noise).reshape(known.shape)
             z = dynamics.trajectories(start, drawn, step, count)
-            found = decode(torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width))
-            first, second = first + found, second + found.square()
-        return (second / samples - (first / samples).square()).clamp_min(0).sqrt() * (samples / (samples - 1)) ** 0.5
+            yield torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width)
 
     def escape(self, z: Tensor) -> float:
         """How far latents leave the box that the training runs fill, in units of its widths; inf if not finite."""
@@ -209,10 +224,8 @@ class LatentModel:
         normalisation = header.pop("normalisation")
         widths = (tensors["basis.modes"].shape[1], *options["widths"], options["latent"])
         encoder, decoder = Perceptron(widths, 1.0), Perceptron(widths[::-1], 1.0)
-        stages = []
-        stage_widths = (options["latent"], *options["stage_widths"], widths[0])
-        for scale in normalisation["stages"]:
-            stages.append(Stage(StageDecoder(stage_widths, options["stage_first"], options["stage_kappa"]), scale))
+        decoders = stage_decoders(options, widths[0])
+        stages = [Stage(d, scale) for d, scale in zip(decoders, normalisation["stages"], strict=False)]
         networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
         networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
         for prefix, network in networks.items():

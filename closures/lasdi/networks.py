@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,25 +63,41 @@ class Perceptron(Layers):
 class StageDecoder(Layers):
     """sin(kappa (W z + b)), then tanh layers, then a linear one that starts at zero: a stage begins as no correction.
 
-    Weights begin normal and keep variances at 1, the first biases spread the phases evenly over the circle. (Xavier's
-    weights and zero biases, as in arXiv 2506.09207, begin odd in z and small: they take a kappa of 10 to be trained in
-    as many steps, and are less smooth between the training runs.) `first` puts tanh or ReLU in place of the sine.
+    Weights are Xavier-normal within two standard deviations, biases zero, as in arXiv 2506.09207. `first` puts tanh or
+    ReLU in place of the sine. `random` draws the first layer's weights from the unit normal law and its phases
+    kappa b evenly instead: the features of `ridge.py`.
     """
 
-    def __init__(self, widths: Sequence[int], first: First = "sine", kappa: float = 1.0) -> None:
+    def __init__(self, widths: Sequence[int], first: First = "sine", kappa: float = 1.0, random: bool = False) -> None:
         super().__init__(widths)
         self.first = {"sine": torch.sin, "tanh": torch.tanh, "relu": torch.relu}[first]
         self.kappa = kappa
-        for i, layer in enumerate(self.linear):
-            gain = 2.0 if i == 1 else 1.0  # the mean square of a sine is a half
-            nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
+        for layer in self.linear:
+            deviation = (2 / (layer.in_features + layer.out_features)) ** 0.5
+            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
             nn.init.zeros_(layer.bias)
-        nn.init.uniform_(self.linear[0].bias, -math.pi / kappa, math.pi / kappa)
         nn.init.zeros_(self.linear[-1].weight)
+        if random:
+            nn.init.normal_(self.linear[0].weight)
+            nn.init.uniform_(self.linear[0].bias, -math.pi / kappa, math.pi / kappa)
 
-    def forward(self, z: Tensor) -> Tensor:
-        begin, *inner, last = self.linear
+    def features(self, z: Tensor) -> Tensor:
+        """What the last layer is given."""
+        begin, *inner, _ = self.linear
         x = self.first(self.kappa * begin(z))
         for layer in inner:
             x = torch.tanh(layer(x))
-        return last(x)
+        return x
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.linear[-1](self.features(z))
+
+
+def stage_decoders(options: Mapping[str, Any], modes: int) -> list[StageDecoder]:
+    """Decoders of the further stages as they begin, by the options of a training."""
+    random = options.get("stage_fit", "descent") == "ridge"
+    widths = (options["latent"], *options["stage_widths"], modes)
+    return [
+        StageDecoder(widths, options["stage_first"], options["stage_kappa"] * (2**i if random else 1), random)
+        for i in range(options["stages"] - 1)
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from .dynamics import Form, Library
 from .networks import First
 
 
@@ -17,7 +20,8 @@ class TrainingOptions(BaseModel):
 
     over every `stride`-th snapshot of every run, with another offset at each step; z~ is the latent trajectory
     predicted from the run's first state, dz/dt the encoder's derivative along dc/dt, and Xi the joint fit to the batch.
-    A further stage minimises the mean square of what the stages before it leave along z~.
+    A further stage minimises the mean square of what the stages before it leave along z~: by "ridge" regression
+    (`ridge.py`), or by the published "descent" of all its layers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +32,8 @@ class TrainingOptions(BaseModel):
     latent: int = Field(5, ge=1)
     widths: tuple[int, ...] = (200, 100, 50)
     degree: int = Field(2, ge=0, description="of the polynomials of the parameters that are the coefficients")
+    library: Library = Field("affine", description="what the latents' rate is linear in")
+    form: Form = Field("strong", description="of the fit of the dynamics; the weak form needs no rates")
     dynamics_weight: float = Field(0.1, ge=0)
     trajectory_weight: float = Field(1.0, ge=0)
     coefficient_weight: float = Field(0.0, ge=0)
@@ -36,11 +42,11 @@ class TrainingOptions(BaseModel):
     learning_rate: float = Field(5e-3, gt=0)
     round_steps: int = Field(1000, ge=1, description="of the first stage after each run that a greedy design adds")
     stages: int = Field(2, ge=1, description="decoders in all; 1 is LaSDI")
-    stage_widths: tuple[int, ...] = (200, 400)
+    stage_fit: Literal["ridge", "descent"] = Field("ridge", description="how a further stage is found")
+    stage_widths: tuple[int, ...] = (1000,)
     stage_first: First = "sine"
-    stage_kappa: float = Field(2.0, gt=0, description="frequency of the first layer: the higher, the finer")
-    stage_steps: int = Field(1000, ge=1)
-    stage_stride: int = Field(10, ge=1, description="a batch is one snapshot in so many, drawn at random")
+    stage_kappa: float = Field(1.0, gt=0, description="frequency of the first layer: the higher, the finer")
+    stage_steps: int = Field(2000, ge=1)
     stage_learning_rate: float = Field(5e-3, gt=0)
     spread: bool = Field(True, description="whether Gaussian processes are fitted to the dynamics of single runs")
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")

@@ -16,9 +16,9 @@ from subgrid.ingest.sweep import Sweep
 
 from ..regression.training import one_cycle, torch_threads
 from ..weights_file import read_tensors, write_tensors
-from . import dynamics, greedy
+from . import dynamics, greedy, ridge
 from .model import LatentModel, Stage
-from .networks import Perceptron, StageDecoder
+from .networks import Perceptron, StageDecoder, stage_decoders
 from .options import TrainingOptions
 from .snapshots import Snapshots
 
@@ -56,11 +56,9 @@ class Training:
 
     def stage_decoders(self) -> list[StageDecoder]:
         """Decoders of the further stages, as they begin."""
-        options = self.options
-        widths = (options.latent, *options.stage_widths, self.data.c.shape[-1])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed + 1)
-            return [StageDecoder(widths, options.stage_first, options.stage_kappa) for _ in range(options.stages - 1)]
+            torch.manual_seed(self.options.seed + 1)
+            return stage_decoders(self.options.model_dump(), self.data.c.shape[-1])
 
     def take(self, sweep: Sweep) -> None:
         """Learn from these runs from now on."""
@@ -128,15 +126,18 @@ class Training:
 
             def loss(step: int, d: StageDecoder = decoder, x: Tensor = inputs, y: Tensor = wanted) -> Tensor:
                 generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
-                chosen = torch.from_numpy(
-                    generator.choice(len(x), max(1, len(x) // options.stage_stride), replace=False)
-                )
+                chosen = torch.from_numpy(generator.choice(len(x), max(1, len(x) // options.stride), replace=False))
                 return (d(x[chosen]) - y[chosen]).square().mean()
 
-            self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
+            gained = 0.0
+            if options.stage_fit == "ridge":
+                gained = ridge.solve(decoder, model.normalised(z), target / scale)
+                scores[f"stage_{i + 1}_held_out"] = gained**0.5
+            else:
+                self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
             with torch.inference_mode():
                 left = target - scale * torch.cat([decoder(x) for x in inputs.split(4096)]).reshape(target.shape)
-            gained = float(left.square().mean() / target.square().mean())
+            gained = max(gained, float(left.square().mean() / target.square().mean()))
             if gained >= 1:  # the zero decoder is as good: the stage is left out, and so are those after it
                 break
             model.stages.append(Stage(decoder.eval(), scale))
@@ -160,7 +161,7 @@ class Training:
                 optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
         losses: list[float] = []
         first = self.options.steps + self.rounds * self.options.round_steps
-        total = first + len(self.further) * self.options.stage_steps
+        total = first + (len(self.further) * self.options.stage_steps if self.options.stage_fit == "descent" else 0)
         before = first + (phase - 1) * self.options.stage_steps if phase else first - steps
         for step in range(begin, steps):
             rate, momentum = one_cycle(step, steps, peak)
@@ -193,9 +194,9 @@ class Training:
         generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
         chosen = slice(int(generator.integers(min(options.stride, data.c.shape[1]))), None, options.stride)
         c, rate = data.c[:, chosen], data.rate[:, chosen]
-        z, z_rate = self.encoder.with_tangent(c, rate)
-        coefficients = dynamics.at(dynamics.fit(z, z_rate, self.terms), self.terms)
-        fitted = dynamics.affine(z.double()) @ coefficients
+        z, library, z_rate = self.latents(c, rate, data.step * options.stride)
+        coefficients = dynamics.at(dynamics.fit(library, z_rate, self.terms), self.terms)
+        fitted = library @ coefficients
         loss = (self.decoder(z) - c).square().sum(-1).mean()
         off = (z_rate - fitted).square().mean() / z_rate.square().mean()
         loss = loss + options.dynamics_weight * off
@@ -213,12 +214,20 @@ class Training:
             loss = loss + weight * (self.decoder(path.float()) - c).square().sum(-1).mean()
         return loss.float()
 
+    def latents(self, c: Tensor, rate: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents of coefficients at times `step` apart, and both sides of their dynamics, in the form asked for."""
+        if self.options.form == "weak":
+            z, z_rate = self.encoder(c), None
+        else:
+            z, z_rate = self.encoder.with_tangent(c, rate)
+        return z, *dynamics.tested(z, z_rate, step, self.options.library)
+
     @torch.inference_mode()
     def first_model(self) -> tuple[LatentModel, Tensor]:
         """The model of one stage, and the latent trajectories it predicts for the training runs."""
         data, sweep = self.data, self.sweep
-        z, rate = self.encoder.with_tangent(data.c, data.rate)
-        xi = dynamics.fit(z, rate, self.terms)
+        z, library, rate = self.latents(data.c, data.rate, data.step)
+        xi = dynamics.fit(library, rate, self.terms)
         coefficients = dynamics.at(xi, self.terms)
         path = dynamics.trajectories(z[:, 0], coefficients, data.step, data.c.shape[1])
         if not torch.isfinite(path).all():
@@ -227,7 +236,7 @@ class Training:
                 f"the latent dynamics is unstable: eigenvalue {growth:.3g} over a time of "
                 f"{data.step * (data.c.shape[1] - 1):g}. Remedy: more steps, or another train.lasdi.dynamics_weight"
             )
-        spread = dynamics.Spread.fit(z, rate, coefficients, self.scaled) if self.options.spread else None
+        spread = dynamics.Spread.fit(library, rate, coefficients, self.scaled) if self.options.spread else None
         flat = path.flatten(0, 1)
         about = {
             "version": version("subgrid"),

@@ -27,6 +27,7 @@ OPTIONS = {
     "steps": 60,
     "round_steps": 30,
     "stages": 2,
+    "stage_fit": "descent",
     "stage_widths": [12],
     "stage_steps": 30,
     "checkpoint_every": 20,
