@@ -5,7 +5,7 @@ each snapshot, the maximum over time, and of that the maximum and the percentile
 
 architectures   widths and latents: one stage against more
 published       the same with the published loss of the first stage, trajectory_weight = 0
-first           sine, tanh and ReLU in the first layer of the second stage
+first           sine, tanh and ReLU in the first layer of the second stage, by ridge regression and by descent
 weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0, the published loss
 burgers         the advection-dominated cases, in one dimension and in the plane
 horizon         trained to half of the time, predicted to all of it
@@ -62,6 +62,10 @@ ARCHITECTURES = {
     "8, 200-100-50": (8, [200, 100, 50]),
     "5, 300-100": (5, [300, 100]),
 }
+STAGES: dict[str, dict[str, Any]] = {
+    "ridge": {"stage_fit": "ridge"},
+    "descent": {"stage_fit": "descent", "stage_widths": [200, 400], "stage_kappa": 10.0},
+}
 TABLES: dict[str, list[Line]] = {
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
@@ -70,7 +74,11 @@ TABLES: dict[str, list[Line]] = {
         Line(name, options={"latent": latent, "widths": widths, "trajectory_weight": 0.0})
         for name, (latent, widths) in ARCHITECTURES.items()
     ],
-    "first": [Line(first, options={"stage_first": first, "stages": 2}) for first in ("sine", "tanh", "relu")],
+    "first": [
+        Line(f"{first}, {fit}", options={"stage_first": first, "stages": 2, **how})
+        for fit, how in STAGES.items()
+        for first in ("sine", "tanh", "relu")
+    ],
     "weights": [
         *(Line(f"dynamics {w:g}", options={"dynamics_weight": w, "stages": 2}) for w in (1e-3, 1e-2, 0.1, 1.0, 10.0)),
         *(Line(f"coefficients {w:g}", options={"coefficient_weight": w, "stages": 2}) for w in (1e-6, 1e-4, 1e-2)),
