@@ -13,14 +13,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SAME = "all snapshots are the same: there is nothing to reduce"
+
 
 @dataclass
 class Basis:
-    """mean (point,), modes (point, mode), orthonormal, in single precision; scale, in units of the state."""
+    """mean (point,), modes (point, mode), orthonormal, in single precision; scale, in units of the state.
+
+    Without modes the coefficients are the points' own, P = 1.
+    """
 
     mean: Tensor
-    modes: Tensor
+    modes: Tensor | None
     scale: float
+
+    @property
+    def size(self) -> int:
+        """How many coefficients there are."""
+        return len(self.mean) if self.modes is None else self.modes.shape[1]
+
+    @classmethod
+    def points(cls, snapshots: Tensor) -> Basis:
+        """No modes: the points of snapshots (snapshot, point), less their mean."""
+        mean = snapshots.double().mean(dim=0)
+        scale = float((snapshots - mean).square().sum(-1).mean().sqrt())
+        if scale == 0:
+            raise ValueError(SAME)
+        return cls(mean.float(), None, scale)
 
     @classmethod
     def fit(cls, snapshots: Tensor, most: int, energy: float) -> Basis:
@@ -34,7 +53,7 @@ class Basis:
         values, vectors = torch.linalg.eigh(centred @ centred.T)
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         if values[0] <= 0:
-            raise ValueError("all snapshots are the same: there is nothing to reduce")
+            raise ValueError(SAME)
         left_out = 1 - values.cumsum(0) / values.sum()
         kept = min(int((left_out > energy).sum()) + 1, most, int((values > 1e-14 * values[0]).sum()))
         modes = centred.T @ vectors[:, :kept] / values[:kept].sqrt()
@@ -43,10 +62,22 @@ class Basis:
 
     def coefficients(self, states: Tensor) -> Tensor:
         """c of states (..., point)."""
-        return (states - self.mean) @ self.modes / self.scale
+        off = states - self.mean
+        return (off if self.modes is None else off @ self.modes) / self.scale
 
     def states(self, coefficients: Tensor) -> Tensor:
         """States (..., point)."""
-        return torch.addmm(
-            self.mean, coefficients.reshape(-1, coefficients.shape[-1]), self.modes.T, alpha=self.scale
-        ).reshape(*coefficients.shape[:-1], -1)
+        flat = coefficients.reshape(-1, coefficients.shape[-1])
+        return self.fill(flat).reshape(*coefficients.shape[:-1], -1)
+
+    def fill(self, coefficients: Tensor, out: Tensor | None = None) -> Tensor:
+        """States (snapshot, point), into `out` where it is given."""
+        if self.modes is None:
+            return torch.add(self.mean, coefficients, alpha=self.scale, out=out)
+        return torch.addmm(self.mean, coefficients, self.modes.T, alpha=self.scale, out=out)
+
+    def norm(self, coefficients: Tensor) -> Tensor:
+        """|u| of states with these coefficients (..., mode)."""
+        shift = self.mean if self.modes is None else self.mean @ self.modes
+        outside = self.mean.square().sum() - shift.square().sum()
+        return ((self.scale * coefficients + shift).square().sum(-1) + outside.clamp_min(0)).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from subgrid.ingest.sweep import Sweep
 
@@ -39,12 +40,14 @@ def least_known(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], 
 
 
 @torch.no_grad()
-def rebase(encoder: Perceptron, decoder: Perceptron, old: Basis, new: Basis) -> tuple[Perceptron, Perceptron]:
+def rebase(encoder: nn.Module, decoder: nn.Module, old: Basis, new: Basis) -> tuple[Perceptron, Perceptron]:
     """The same maps of states in another basis: c_old is affine in c_new, so the outermost layers absorb the change.
 
     c_old = M_old^T (mean_new - mean_old + scale_new M_new c_new) / scale_old, and likewise back; exact but for what
     one basis holds and the other does not.
     """
+    assert isinstance(encoder, Perceptron) and isinstance(decoder, Perceptron)
+    assert old.modes is not None and new.modes is not None
     found = []
     overlap = old.modes.T @ new.modes
     for network, layer, into in ((encoder, 0, True), (decoder, -1, False)):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import weights_file
 from . import dynamics
+from .autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
 from .basis import Basis
 from .networks import Perceptron, StageDecoder, stage_decoders
 
@@ -38,8 +39,8 @@ class LatentModel:
     """
 
     basis: Basis
-    encoder: Perceptron
-    decoder: Perceptron
+    encoder: Perceptron | ConvolutionalEncoder
+    decoder: Perceptron | ConvolutionalDecoder
     stages: list[Stage]
     xi: Tensor
     low: Tensor  # of the latents of the training runs
@@ -82,8 +83,7 @@ class LatentModel:
         flat = z.reshape(-1, z.shape[-1])
         found = torch.empty(len(flat), len(self.basis.mean)) if out is None else out
         for part, states in zip(flat.split(BLOCK), found.split(BLOCK), strict=True):
-            coefficients = self.decoded(part, stages)
-            torch.addmm(self.basis.mean, coefficients, self.basis.modes.T, alpha=self.basis.scale, out=states)
+            self.basis.fill(self.decoded(part, stages), states)
         return found.reshape(*z.shape[:-1], found.shape[1])
 
     def decoded(self, z: Tensor, stages: int | None = None) -> Tensor:
@@ -139,11 +139,8 @@ class LatentModel:
     ) -> Tensor:
         """|predict_std| / |prediction|, (run, time), norms over the points, found in the orthonormal basis."""
         deviation = self._deviation(states, parameters, step, count, samples, seed, self.decoded)
-        predicted = self.decoded(self.latents(states, parameters, step, count)) * self.basis.scale
-        shift = self.basis.mean @ self.basis.modes
-        outside = self.basis.mean.square().sum() - shift.square().sum()
-        whole = (predicted + shift).square().sum(-1) + outside.clamp_min(0)
-        return self.basis.scale * deviation.norm(dim=-1) / whole.sqrt()
+        predicted = self.decoded(self.latents(states, parameters, step, count))
+        return self.basis.scale * deviation.norm(dim=-1) / self.basis.norm(predicted)
 
     def _deviation(
         self,
@@ -196,7 +193,7 @@ class LatentModel:
         """Write the weights: equal models give equal bytes."""
         tensors = {
             "basis.mean": self.basis.mean,
-            "basis.modes": self.basis.modes,
+            **({} if self.basis.modes is None else {"basis.modes": self.basis.modes}),
             "dynamics.xi": self.xi,
             "latent.low": self.low,
             "latent.high": self.high,
@@ -222,9 +219,9 @@ class LatentModel:
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
         options = header["options"]
         normalisation = header.pop("normalisation")
-        widths = (tensors["basis.modes"].shape[1], *options["widths"], options["latent"])
-        encoder, decoder = Perceptron(widths, 1.0), Perceptron(widths[::-1], 1.0)
-        decoders = stage_decoders(options, widths[0])
+        basis = Basis(tensors["basis.mean"], tensors.get("basis.modes"), normalisation["scale"])
+        encoder, decoder = autoencoder(options, basis.size, header)
+        decoders = stage_decoders(options, basis.size)
         stages = [Stage(d, scale) for d, scale in zip(decoders, normalisation["stages"], strict=False)]
         networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
         networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
@@ -236,7 +233,7 @@ class LatentModel:
         if "spread.kernel" in tensors:
             spread = dynamics.Spread(*(tensors[f"spread.{name}"] for name in ("scaled", "residual", "kernel")))
         return cls(
-            Basis(tensors["basis.mean"], tensors["basis.modes"], normalisation["scale"]),
+            basis,
             encoder,
             decoder,
             stages,

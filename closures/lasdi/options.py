@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,12 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    autoencoder: Literal["pod-mlp", "mlp", "convolutional"] = Field(
+        "pod-mlp", description="what the networks are given: coefficients of a basis, all points, or the grid"
+    )
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (8, 16, 32), min_length=1, description="of the levels of a convolutional one"
+    )
     modes: int = Field(256, ge=1, description="the most modes of the basis")
     energy: float = Field(1e-6, gt=0, lt=1, description="share of the variance that the basis may leave out")
     snapshots: int = Field(1500, ge=2, description="that make the basis, evenly spread over the runs")

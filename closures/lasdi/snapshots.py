@@ -23,7 +23,9 @@ class Snapshots:
         each = min(times, max(2, options.snapshots // runs))
         chosen = np.unique(np.rint(np.linspace(0, times - 1, each)).astype(int))
         states = [torch.from_numpy(sweep.state(i)).reshape(times, -1) for i in range(runs)]
-        self.basis = Basis.fit(torch.cat([s[chosen] for s in states]), options.modes, options.energy)
+        some = torch.cat([s[chosen] for s in states])
+        reduced = options.autoencoder == "pod-mlp"
+        self.basis = Basis.fit(some, options.modes, options.energy) if reduced else Basis.points(some)
         self.c = torch.stack([self.basis.coefficients(s) for s in states])
         self.norm = torch.stack([s.double().square().sum(-1) for s in states])
         lost = [(s - self.basis.states(c)).double().square().sum(-1) for s, c in zip(states, self.c, strict=True)]

@@ -17,8 +17,9 @@ from subgrid.ingest.sweep import Sweep
 from ..regression.training import one_cycle, torch_threads
 from ..weights_file import read_tensors, write_tensors
 from . import dynamics, greedy, ridge
+from .autoencoder import autoencoder
 from .model import LatentModel, Stage
-from .networks import Perceptron, StageDecoder, stage_decoders
+from .networks import StageDecoder, stage_decoders
 from .options import TrainingOptions
 from .snapshots import Snapshots
 
@@ -40,11 +41,20 @@ class Training:
         self.settled = not self.greedy  # whether no more runs will be added
         held = self.held()
         self.take(sweep.grown(held[1]["added"]) if held and held[1].get("added") else sweep)
-        widths = (self.data.c.shape[-1], *options.widths, options.latent)
+        if self.greedy and options.autoencoder != "pod-mlp":
+            raise ValueError(
+                f"train.lasdi.autoencoder: a greedy design goes on in another basis, "
+                f'which {options.autoencoder!r} has not. Remedy: "pod-mlp", or another sweep.design'
+            )
+        grid, equation = sweep.case.grid.grid(), sweep.case.build_equation()
+        self.shape = {
+            "fields": sweep.about["fields"],
+            "shape": list(grid.shape),
+            "periodic": list(equation.periodic_axes(grid)),
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            self.encoder = Perceptron(widths, 1.0)
-            self.decoder = Perceptron(widths[::-1], float(options.latent), 0.1)
+            self.encoder, self.decoder = autoencoder(options.model_dump(), self.data.basis.size, self.shape)
         self.further = self.stage_decoders()
         self.identity: dict[str, Any] = {
             "options": options.model_dump(mode="json", exclude={"threads", "stages"}),
@@ -240,8 +250,8 @@ class Training:
         flat = path.flatten(0, 1)
         about = {
             "version": version("subgrid"),
-            **{k: sweep.about[k] for k in ("equation", "grid", "initial", "stepper", "step", "start", "fields")},
-            "shape": sweep.about["grid"]["shape"],
+            **{k: sweep.about[k] for k in ("equation", "grid", "initial", "stepper", "step", "start")},
+            **self.shape,
             "length": sweep.about["grid"]["length"],
             "parameters": [list(pair) for pair in zip(sweep.names, sweep.ranges.tolist(), strict=True)],
             "runs": len(sweep),

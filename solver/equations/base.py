@@ -123,6 +123,10 @@ class Equation(BaseModel, ABC):
         """Whether the state is stepped as Fourier coefficients."""
         return self.kind == "semi-linear"
 
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        """Whether the domain is periodic along each axis, in array order."""
+        return (True,) * grid.dimensions
+
     def axes(self, grid: Grid) -> tuple[str, ...]:
         """Names of the axes, in array order."""
         return self.axis_names[-grid.dimensions :]

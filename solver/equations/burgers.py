@@ -121,6 +121,9 @@ class Burgers(Equation):
 
         return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux)
 
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (self.boundary == "periodic",)
+
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """momentum <u> and energy <u^2>/2, per unit of length."""
         u = state[:, 0]

@@ -54,6 +54,9 @@ class Oscillator(Equation):
     def compiled(self, grid: Grid, members: int) -> RightHandSide:
         return Compiled(grid, self.amplitude)
 
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (False,)
+
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """energy <u^2>/2, per unit of length; nothing keeps it."""
         return {"energy": 0.5 * (state[:, 0] ** 2).mean(-1)}

@@ -152,6 +152,9 @@ class ShallowWater(Equation):
         u, v = (shallow_water.velocity(h, state[:, k], self.dry, np) for k in (1, 2))
         return u, v
 
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (self.boundary.bottom == "periodic", self.boundary.left == "periodic")
+
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """mass <h>, momenta <h u> and <h v>, energy <h |u|^2/2 + g h^2/2 + g h b>, per unit of area."""
         u, v = self.velocities(state)

@@ -88,6 +88,9 @@ class VlasovPoisson(Equation):
         """E (member, x) of a state (member, 1, v, x)."""
         return self._field(Operators(grid), state)[:, 0]
 
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (False, True)
+
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Integrals over phase space; all but the parts of the energy are invariants of the equation.
 
