@@ -37,7 +37,7 @@ class _Convolutional(nn.Module):
         levels = len(channels)
         if any(n % 2**levels for n in shape):
             raise ValueError(
-                f"train.lasdi.channels: {levels} levels halve {list(shape)} points as often, and leave no whole number. "
+                f"train.lasdi.channels: {levels} levels halve {list(shape)} points to no whole number. "
                 "Remedy: fewer of them"
             )
         self.fields, self.shape, self.periodic = fields, tuple(shape), tuple(periodic)
