@@ -68,6 +68,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "ridge": {"stage_fit": "ridge"},
     "descent": {"stage_fit": "descent", "stage_widths": [200, 400], "stage_kappa": 10.0},
 }
+SHORT = {"stages": 2, "steps": 1500}  # a first stage of fewer steps, where lines are compared with each other alone
 TABLES: dict[str, list[Line]] = {
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
@@ -77,7 +78,7 @@ TABLES: dict[str, list[Line]] = {
         for name, (latent, widths) in ARCHITECTURES.items()
     ],
     "first": [
-        Line(f"{first}, {fit}", options={"stage_first": first, "stages": 2, **how})
+        Line(f"{first}, {fit}", options={"stage_first": first, **SHORT, **how})
         for fit, how in STAGES.items()
         for first in ("sine", "tanh", "relu")
     ],
@@ -88,13 +89,13 @@ TABLES: dict[str, list[Line]] = {
         Line("pod-mlp", options={"steps": 1000}),
     ],
     "weights": [
-        *(Line(f"dynamics {w:g}", options={"dynamics_weight": w, "stages": 2}) for w in (1e-3, 1e-2, 0.1, 1.0, 10.0)),
-        *(Line(f"coefficients {w:g}", options={"coefficient_weight": w, "stages": 2}) for w in (1e-6, 1e-4, 1e-2)),
-        *(Line(f"trajectory {w:g}", options={"trajectory_weight": w, "stages": 2}) for w in (0.0, 0.1, 10.0)),
+        *(Line(f"dynamics {w:g}", options={"dynamics_weight": w, **SHORT}) for w in (1e-3, 1e-2, 0.1, 1.0, 10.0)),
+        *(Line(f"coefficients {w:g}", options={"coefficient_weight": w, **SHORT}) for w in (1e-6, 1e-4, 1e-2)),
+        *(Line(f"trajectory {w:g}", options={"trajectory_weight": w, **SHORT}) for w in (0.0, 0.1, 10.0)),
     ],
     "burgers": [Line(case, case=case) for case in ("rom-burgers-1d", "rom-burgers-2d")],
-    "horizon": [Line("half of the time", options={"stages": 2}, share=0.5)],
-    "noise": [Line(f"noise {n:g}", options={"stages": 2}, noise=n) for n in (0.01, 0.03, 0.1)],
+    "horizon": [Line("half of the time", options=SHORT, share=0.5)],
+    "noise": [Line(f"noise {n:g}", options=SHORT, noise=n) for n in (0.01, 0.03, 0.1)],
 }
 
 
