@@ -7,7 +7,6 @@ architectures   widths and latents: one stage against more
 published       the same with the published loss of the first stage, trajectory_weight = 0
 first           sine, tanh and ReLU in the first layer of the second stage, by ridge regression and by descent
 stages          four of them, by ridge regression and by descent
-autoencoders    of a basis, of all points and convolutional, a thousand steps each, with the processor seconds they take
 weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0, the published loss
 burgers         the advection-dominated cases, in one dimension and in the plane
 horizon         trained to half of the time, predicted to all of it
@@ -83,11 +82,6 @@ TABLES: dict[str, list[Line]] = {
         for first in ("sine", "tanh", "relu")
     ],
     "stages": [Line(f"four, {fit}", options={"stages": 4, **how}) for fit, how in STAGES.items()],
-    "autoencoders": [
-        Line("mlp", options={"autoencoder": "mlp", "steps": 1000}),
-        Line("convolutional", options={"autoencoder": "convolutional", "steps": 1000}),
-        Line("pod-mlp", options={"steps": 1000}),
-    ],
     "weights": [
         *(Line(f"dynamics {w:g}", options={"dynamics_weight": w, **SHORT}) for w in (1e-3, 1e-2, 0.1, 1.0, 10.0)),
         *(Line(f"coefficients {w:g}", options={"coefficient_weight": w, **SHORT}) for w in (1e-6, 1e-4, 1e-2)),
