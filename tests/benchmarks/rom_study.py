@@ -4,6 +4,7 @@ Each line of a table is a training, with options of its own, and its errors over
 each snapshot, the maximum over time, and of that the maximum and the percentiles at 90 and 75 % over the parameters.
 
 architectures   widths and latents: one stage against more
+short           the same with 1,500 steps of the first stage in place of 4,000
 published       the same with the published loss of the first stage, trajectory_weight = 0
 first           sine, tanh and ReLU in the first layer of the second stage, by ridge regression and by descent
 stages          four of them, by ridge regression and by descent
@@ -71,6 +72,10 @@ SHORT = {"stages": 2, "steps": 1500}  # a first stage of fewer steps, where line
 TABLES: dict[str, list[Line]] = {
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
+    ],
+    "short": [
+        Line(name, options={"latent": latent, "widths": widths, "steps": 1500})
+        for name, (latent, widths) in ARCHITECTURES.items()
     ],
     "published": [
         Line(name, options={"latent": latent, "widths": widths, "trajectory_weight": 0.0})
@@ -157,7 +162,7 @@ def show(results: list[dict[str, Any]]) -> None:
     ratios: dict[str, list[float]] = {label: [] for label in QUANTILES}
     for result in results:
         last = max((n for n in result["errors"] if n.startswith("stage ") and "," not in n), default="stage 1")
-        for label in QUANTILES if result["table"] in ("architectures", "published") else ():
+        for label in QUANTILES if result["table"] in ("architectures", "short", "published") else ():
             ratios[label].append(result["errors"]["stage 1"][label] / result["errors"][last][label])
     if ratios["max"]:
         medians = ", ".join(f"{label} {np.median(values):.2f}" for label, values in ratios.items())
