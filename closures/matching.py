@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from subgrid.solver.closure import Problem
+from subgrid.solver.closure import ClosureError, Problem
+
+Loaded = TypeVar("Loaded")
+Options = TypeVar("Options", bound=BaseModel)
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
 
@@ -22,6 +27,54 @@ def locate(weights: str, folder: Path) -> Path:
             f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
         )
     return found
+
+
+def fitting(
+    name: str,
+    weights: str | None,
+    problem: Problem,
+    load: Callable[[Path], Loaded],
+    wrong: Callable[[Loaded, bool], str | None],
+    shipped: str = "*.safetensors",
+) -> Loaded:
+    """What `load` makes of the weights that a closure called `name` names, or of the first shipped file that fits.
+
+    wrong(loaded, strict) says how a file and the problem differ; strict for those that were not named. Raises
+    ClosureError, with the remedy.
+    """
+
+    def loaded(path: Path) -> Loaded:
+        try:
+            return load(path)
+        except ValueError as error:
+            raise ClosureError(f"{name}: {error}") from None
+
+    if weights is not None:
+        try:
+            path = locate(weights, problem.folder)
+        except ValueError as error:
+            raise ClosureError(f"{name}: {error}") from None
+        found = loaded(path)
+        if fault := wrong(found, False):
+            raise ClosureError(f"{name}: {path.name} {fault}. Remedy: train for this case")
+        return found
+    for path in sorted(SHIPPED.glob(shipped), key=lambda p: p.stem):
+        found = loaded(path)
+        if not wrong(found, True):
+            return found
+    raise ClosureError(
+        f"{name}: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. Remedy: "
+        f"`subgrid train CASE --closure {name}`, then weights = the file it writes"
+    )
+
+
+def training_options(name: str, model: type[Options], options: dict[str, Any]) -> Options:
+    """The options of [train.NAME]. Raises ValueError that names each wrong one."""
+    try:
+        return model(**options)
+    except ValidationError as error:
+        lines = [f"train.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError("; ".join(lines)) from None
 
 
 def mismatch(header: dict[str, Any], problem: Problem, *, free: bool, strict: bool = False) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from subgrid.solver.closure import Closure, ClosureError, Leap, Memory, Problem, View
 
-from ..regression.closure import SHIPPED, locate
+from ..matching import fitting, training_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,28 +174,13 @@ class Lasdi(Closure):
     def _find(self, problem: Problem) -> LatentModel:
         from .model import LatentModel
 
-        def load(path: Path) -> LatentModel:
-            try:
-                return LatentModel.load(path)
-            except ValueError as error:
-                raise ClosureError(f"lasdi: {error}") from None
-
-        if self.weights is not None:
-            try:
-                path = locate(self.weights, problem.folder)
-            except ValueError as error:
-                raise ClosureError(f"lasdi: {error}") from None
-            model = load(path)
-            if mismatch := _mismatch(model.about, problem):
-                raise ClosureError(f"lasdi: {path.name} {mismatch}. Remedy: train for this case")
-            return model
-        for path in sorted(SHIPPED.glob("*-lasdi.safetensors")):
-            model = load(path)
-            if not _mismatch(model.about, problem):
-                return model
-        raise ClosureError(
-            f"lasdi: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. "
-            "Remedy: `subgrid train CASE --closure lasdi`, then weights = the file it writes"
+        return fitting(
+            "lasdi",
+            self.weights,
+            problem,
+            LatentModel.load,
+            lambda model, strict: _mismatch(model.about, problem),
+            "*-lasdi.safetensors",
         )
 
     @staticmethod
@@ -212,15 +197,9 @@ class Lasdi(Closure):
 
         Raises ValueError for options that training does not have.
         """
-        from pydantic import ValidationError
-
         from .training import TrainingOptions, fit
 
-        try:
-            chosen = TrainingOptions(**options)
-        except ValidationError as error:
-            lines = [f"train.lasdi.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise ValueError("; ".join(lines)) from None
+        chosen = training_options("lasdi", TrainingOptions, options)
         model = fit(sweep, chosen, work, progress)
         model.about |= origin
         model.save(target)

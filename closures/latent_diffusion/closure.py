@@ -14,7 +14,7 @@ from subgrid.ingest.dataset import Dataset
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 
-from ..matching import SHIPPED, locate, mismatch
+from ..matching import fitting, mismatch, training_options
 from ..regression.closure import residual_noise
 from .samplers import Sampler
 
@@ -138,28 +138,13 @@ class LatentDiffusion(Closure):
     def _find(self, problem: Problem) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
         from .model import GenerativeTerm
 
-        def load(path: Path) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
-            try:
-                return GenerativeTerm.load(path)
-            except ValueError as error:
-                raise ClosureError(f"latent-diffusion: {error}") from None
-
-        if self.weights is not None:
-            try:
-                path = locate(self.weights, problem.folder)
-            except ValueError as error:
-                raise ClosureError(f"latent-diffusion: {error}") from None
-            found = load(path)
-            if wrong := mismatch(found[1], problem, free=found[0].latent.free):
-                raise ClosureError(f"latent-diffusion: {path.name} {wrong}. Remedy: train for this case")
-            return found
-        for path in sorted(SHIPPED.glob("*-latent-diffusion.safetensors")):
-            found = load(path)
-            if not mismatch(found[1], problem, free=found[0].latent.free, strict=True):
-                return found
-        raise ClosureError(
-            f"latent-diffusion: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)}. Remedy: "
-            "`subgrid train CASE --closure latent-diffusion`, then weights = the file it writes"
+        return fitting(
+            "latent-diffusion",
+            self.weights,
+            problem,
+            GenerativeTerm.load,
+            lambda found, strict: mismatch(found[1], problem, free=found[0].latent.free, strict=strict),
+            "*-latent-diffusion.safetensors",
         )
 
     @staticmethod
@@ -176,15 +161,9 @@ class LatentDiffusion(Closure):
 
         Raises ValueError for options that training does not have.
         """
-        from pydantic import ValidationError
-
         from .training import TrainingOptions, train
 
-        try:
-            chosen = TrainingOptions(**options)
-        except ValidationError as error:
-            lines = [f"train.latent-diffusion.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise ValueError("; ".join(lines)) from None
+        chosen = training_options("latent-diffusion", TrainingOptions, options)
         model, header, spectrum = train(dataset, chosen, work, folder, progress)
         model.save(target, {**header, **origin}, spectrum)
         return header["scores"]

@@ -11,12 +11,12 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from subgrid.ingest.dataset import Dataset
-from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
 from .. import weights_file
-from ..matching import SHIPPED, locate, mismatch
+from ..matching import fitting, locate, mismatch, training_options
 
 if TYPE_CHECKING:
     import torch
@@ -75,30 +75,13 @@ class Regression(Closure):
         return Tendency(torch.cat(parts).to(torch.float64), noise=self._noise), memory
 
     def _find(self, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        if self.weights is not None:
-            try:
-                path = locate(self.weights, problem.folder)
-            except ValueError as error:
-                raise ClosureError(f"regression: {error}") from None
-            tensors, header = self._load(path)
-            if wrong := _mismatch(header, problem):
-                raise ClosureError(f"regression: {path.name} {wrong}. Remedy: train for this case")
-            return tensors, header
-        for path in sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem):
-            tensors, header = self._load(path)
-            if not _mismatch(header, problem, strict=True):
-                return tensors, header
-        raise ClosureError(
-            f"regression: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)}. Remedy: "
-            "`subgrid train CASE --closure regression`, then weights = the file it writes"
+        return fitting(
+            "regression",
+            self.weights,
+            problem,
+            weights_file.load,
+            lambda found, strict: _mismatch(found[1], problem, strict),
         )
-
-    @staticmethod
-    def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        try:
-            return weights_file.load(path)
-        except ValueError as error:
-            raise ClosureError(f"regression: {error}") from None
 
     @staticmethod
     def train(
@@ -115,18 +98,12 @@ class Regression(Closure):
         With options["objective"] = "rollout" weights are trained on through the solver: `fit_through_solver`. Files
         named in the options are relative to `folder`. Raises ValueError for options that training does not have.
         """
-        from pydantic import ValidationError
-
         from .rollout_training import fit_through_solver
         from .training import TrainingOptions, fit
 
         through_solver = options.get("objective") == "rollout"
         options = {k: v for k, v in options.items() if k != "objective"}
-        try:
-            chosen = TrainingOptions(**options)
-        except ValidationError as error:
-            lines = [f"train.regression.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-            raise ValueError("; ".join(lines)) from None
+        chosen = training_options("regression", TrainingOptions, options)
         about = dict(dataset.about)
         if through_solver:
             if chosen.rollout is None:

@@ -32,7 +32,7 @@ from rom_baselines import BASELINES
 from rom_calibration import calibration, flat
 
 from subgrid.closures.lasdi.model import LatentModel
-from subgrid.closures.regression.closure import locate
+from subgrid.closures.matching import locate
 from subgrid.commands.prepare import with_step
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.solver.case import Case, read
