@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .regression.training import one_cycle
-from .weights_file import read_tensors, write_tensors
+from .weights_file import read_checkpoint, write_tensors
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -99,17 +99,7 @@ class Phases:
         self.checkpoint.with_name("training.jsonl").write_text(lines, encoding="utf-8")
 
     def _resume(self) -> None:
-        remedy = f"train in another directory, or delete {self.checkpoint}"
-        try:
-            arrays, header = read_tensors(self.checkpoint)
-        except ValueError as error:
-            raise ValueError(f"{error}; {remedy}") from error
-        held = header.get("identity", {})
-        differing = [name for name in self.identity if held.get(name) != self.identity[name]]
-        if differing:
-            raise ValueError(
-                f"{self.checkpoint.parent} holds another training ({', '.join(differing)} differ): {remedy}"
-            )
+        arrays, header = read_checkpoint(self.checkpoint, self.identity)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         self.model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
         self.moments = {n.removeprefix("moments."): v for n, v in tensors.items() if n.startswith("moments.")}

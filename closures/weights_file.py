@@ -97,6 +97,22 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     return tensors, header
 
 
+def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors, header) of a training's checkpoint, whose header must hold this `identity`.
+
+    Raises ValueError, with the remedy, for a damaged file, and for one of another training, saying what differs.
+    """
+    remedy = f"train in another directory, or delete {path}"
+    try:
+        tensors, header = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from error
+    held = header.get("identity", {})
+    if differing := [name for name in identity if held.get(name) != identity[name]]:
+        raise ValueError(f"{path.parent} holds another training ({', '.join(differing)} differ): {remedy}")
+    return tensors, header
+
+
 def _require(path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
     missing = [key for key in REQUIRED if key not in header]
     if missing:

@@ -6,6 +6,7 @@ the condition alone; `forward` is what a sampler calls again and again. The last
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
@@ -36,16 +37,16 @@ def convolution(dimensions: int, left: int, right: int, kernel: int = 1) -> nn.M
     return (nn.Conv1d if dimensions == 1 else nn.Conv2d)(left, right, kernel)
 
 
-class ScoreNetwork(nn.Module):
+class ScoreNetwork(nn.Module, ABC):
     """F(v, phi; c) in two parts."""
 
+    @abstractmethod
     def prepare(self, condition: Tensor) -> Tensor:
         """What is made of the condition (batch, channel, *grid) alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, v: Tensor, angle: Tensor, prepared: Tensor) -> Tensor:
         """F (batch, channel, *grid) of v alike, at angles (batch,)."""
-        raise NotImplementedError
 
 
 class ScoreFNO(ScoreNetwork):

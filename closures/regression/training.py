@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..weights_file import read_tensors, write_tensors
+from ..weights_file import read_checkpoint, write_tensors
 from .term import FEATURES, Features, LearnedTerm, Lengths
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -264,15 +264,7 @@ class Training:
         (self.directory / "training.jsonl").write_text(lines, encoding="utf-8")
 
     def resume(self) -> None:
-        remedy = f"train in another directory, or delete {self.checkpoint}"
-        try:
-            arrays, header = read_tensors(self.checkpoint)
-        except ValueError as error:
-            raise ValueError(f"{error}; {remedy}") from error
-        held = header.get("identity", {})
-        differing = [name for name in self.identity if held.get(name) != self.identity[name]]
-        if differing:
-            raise ValueError(f"{self.directory} holds another training ({', '.join(differing)} differ): {remedy}")
+        arrays, header = read_checkpoint(self.checkpoint, self.identity)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for name, value in self.term.state_dict().items():
             self.best[name] = tensors[f"best.{name}"]
