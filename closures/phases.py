@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,43 @@ from .regression.training import one_cycle
 from .weights_file import read_checkpoint, write_tensors
 
 Progress = Callable[[int, int, dict[str, float]], None]
+
+
+def descent(
+    named: dict[str, nn.Parameter],
+    moments: dict[str, Tensor],
+    begin: int,
+    steps: int,
+    peak: float,
+    loss: Callable[[int], Tensor],
+) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
+    """Adam under a one-cycle rate, gradients cut to norm 1, from step `begin` with its moments: yields the steps taken,
+    the last loss, and how to read the moments, by the names of the parameters.
+
+    Raises FloatingPointError for a loss that is not finite.
+    """
+    optimizer = torch.optim.Adam(named.values(), lr=peak)
+    keys = ("exp_avg", "exp_avg_sq")
+    if begin:
+        for name, parameter in named.items():
+            held = {key: moments[f"{key}.{name}"].clone() for key in keys}
+            optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
+
+    def read() -> dict[str, Tensor]:
+        return {f"{key}.{name}": optimizer.state[p][key] for name, p in named.items() for key in keys}
+
+    for step in range(begin, steps):
+        rate, momentum = one_cycle(step, steps, peak)
+        for group in optimizer.param_groups:
+            group["lr"], group["betas"] = rate, (momentum, 0.999)
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(step)
+        value.backward()
+        nn.utils.clip_grad_norm_(list(named.values()), 1.0)
+        optimizer.step()
+        if not math.isfinite(found := value.item()):
+            raise FloatingPointError(f"the loss is {found} at step {step + 1}: lower learning_rate ({peak})")
+        yield step + 1, found, read
 
 
 class Phases:
@@ -61,33 +98,15 @@ class Phases:
             return
         trained = set(parameters)
         named = {name: p for name, p in self.model.named_parameters() if p in trained}
-        optimizer = torch.optim.Adam(named.values(), lr=peak)
-        for name, parameter in named.items():
-            if begin:
-                held = {k: self.moments[f"{k}.{name}"].clone() for k in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
-        before = sum(self.steps[p] for p in self.order[:there])
+        before, total = sum(self.steps[p] for p in self.order[:there]), sum(self.steps.values())
         losses: list[float] = []
-        for step in range(begin, steps):
-            rate, momentum = one_cycle(step, steps, peak)
-            for group in optimizer.param_groups:
-                group["lr"], group["betas"] = rate, (momentum, 0.999)
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(step)
-            value.backward()
-            nn.utils.clip_grad_norm_(list(named.values()), 1.0)
-            optimizer.step()
-            losses.append(value.item())
-            if not math.isfinite(losses[-1]):
-                raise FloatingPointError(f"the loss of {phase} is {losses[-1]} at step {step + 1}: lower learning_rate")
-            self.progress(before + step + 1, sum(self.steps.values()), {"loss": losses[-1]})
-            if (step + 1) % self.every == 0 or step + 1 == steps:
-                self.log.append({"phase": phase, "step": step + 1, "loss": float(np.mean(losses))})
+        for step, value, moments in descent(named, self.moments, begin, steps, peak, loss):
+            losses.append(value)
+            self.progress(before + step, total, {"loss": value})
+            if step % self.every == 0 or step == steps:
+                self.log.append({"phase": phase, "step": step, "loss": float(np.mean(losses))})
                 losses.clear()
-                self.under_way = (phase, step + 1)
-                self.moments = {
-                    f"{k}.{name}": optimizer.state[p][k] for name, p in named.items() for k in ("exp_avg", "exp_avg_sq")
-                }
+                self.under_way, self.moments = (phase, step), moments()
                 self._save()
 
     def _save(self) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from subgrid.ingest.sweep import Sweep
 
-from ..regression.training import one_cycle, torch_threads
+from ..phases import Progress, descent
+from ..regression.training import torch_threads
 from ..weights_file import read_tensors, write_tensors
 from . import dynamics, greedy, ridge
 from .autoencoder import autoencoder
@@ -22,8 +23,6 @@ from .model import LatentModel, Stage
 from .networks import StageDecoder, stage_decoders
 from .options import TrainingOptions
 from .snapshots import Snapshots
-
-Progress = Callable[[int, int, dict[str, float]], None]
 
 
 class Training:
@@ -163,38 +162,18 @@ class Training:
         begin = self.under_way[1] if phase == self.under_way[0] else 0
         if begin >= steps:
             return
-        network = self.modules()[str(phase)]
-        optimizer = torch.optim.Adam(network.parameters(), lr=peak)
-        for name, parameter in network.named_parameters():
-            if begin:
-                held = {k: self.moments[f"{k}.{name}"].clone() for k in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": torch.tensor(float(begin)), **held}
+        named = dict(self.modules()[str(phase)].named_parameters())
         losses: list[float] = []
         first = self.options.steps + self.rounds * self.options.round_steps
         total = first + (len(self.further) * self.options.stage_steps if self.options.stage_fit == "descent" else 0)
         before = first + (phase - 1) * self.options.stage_steps if phase else first - steps
-        for step in range(begin, steps):
-            rate, momentum = one_cycle(step, steps, peak)
-            for group in optimizer.param_groups:
-                group["lr"], group["betas"] = rate, (momentum, 0.999)
-            optimizer.zero_grad(set_to_none=True)
-            value = loss(step)
-            value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            losses.append(value.item())
-            if not math.isfinite(losses[-1]):
-                raise FloatingPointError(f"the loss is {losses[-1]} at step {step + 1}: lower learning_rate ({peak})")
-            self.progress(before + step + 1, total, {"stage": phase + 1, "loss": losses[-1]})
-            if (step + 1) % self.options.checkpoint_every == 0 or step + 1 == steps:
-                self.log.append({"stage": phase + 1, "step": step + 1, "loss": float(np.mean(losses))})
+        for step, value, moments in descent(named, self.moments, begin, steps, peak, loss):
+            losses.append(value)
+            self.progress(before + step, total, {"stage": phase + 1, "loss": value})
+            if step % self.options.checkpoint_every == 0 or step == steps:
+                self.log.append({"stage": phase + 1, "step": step, "loss": float(np.mean(losses))})
                 losses.clear()
-                self.under_way = (phase, step + 1)
-                self.moments = {
-                    f"{k}.{name}": optimizer.state[parameter][k]
-                    for name, parameter in network.named_parameters()
-                    for k in ("exp_avg", "exp_avg_sq")
-                }
+                self.under_way, self.moments = (phase, step), moments()
                 self.save()
 
     def first_loss(self, step: int) -> Tensor:
