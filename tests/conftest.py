@@ -19,6 +19,43 @@ WAVE: dict[str, Any] = {
     "output": {"every": 0.6},
 }
 
+LAME: dict[str, Any] = {
+    "title": "flow without its advection and its noise",
+    "equation": {
+        "name": "kolmogorov",
+        "viscosity": 0.02,
+        "noise": {"amplitude": 0.005, "correlation": 0.1},
+        "omit": ["advection", "noise"],
+    },
+    "grid": {"shape": [16, 16], "length": [6.25, 6.25]},
+    "time": {"end": 0.4, "step": 0.01, "stepper": "cn-euler"},
+    "initial": {"kind": "reference"},
+    "output": {"every": 0.1},
+    "reference": {
+        "shape": [16, 16],
+        "initial": {"kind": "gaussian-random-field", "exponent": 4.0, "tau": 1.5},
+        "restrict": "subsample",
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def lame_flow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple[Any, Any]]:
+    """(case, pairs) of so many trajectories, the last four for validation, of a small flow that lacks two terms."""
+
+    def make(trajectories: int) -> tuple[Any, Any]:
+        from subgrid.ingest.dataset import dataset
+        from subgrid.solver.case import check
+
+        folder = tmp_path_factory.mktemp("lame-flow")
+        table = {"trajectories": trajectories, "validation": 4, "start": 0.0, "end": 0.4, "every": 0.1, "seed": 2}
+        case = check(LAME | {"training": table}, "tiny.toml", folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
+            return case, dataset(case, lambda done, total, what: None)
+
+    return make
+
 
 @pytest.fixture(scope="session")
 def carried_wave() -> Callable[..., dict[str, Any]]:

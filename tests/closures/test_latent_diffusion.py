@@ -15,8 +15,6 @@ from subgrid.closures.latent_diffusion.model import SPECTRUM, GenerativeTerm
 from subgrid.closures.latent_diffusion.networks import ScoreCNN, ScoreFNO
 from subgrid.closures.latent_diffusion.samplers import sample
 from subgrid.closures.regression.training import shell_spectrum
-from subgrid.ingest.dataset import dataset
-from subgrid.solver.case import check
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
 from subgrid.solver.equations import Burgers
 from subgrid.solver.grid import Grid
@@ -44,32 +42,9 @@ VARIANTS = {"fourier": FOURIER, "physical": PHYSICAL, "joint": JOINT, "two-phase
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(lame_flow):
     """(case, pairs) of flow without its advection and its noise."""
-    folder = tmp_path_factory.mktemp("latent-diffusion")
-    tables = {
-        "title": "tiny",
-        "equation": {
-            "name": "kolmogorov",
-            "viscosity": 0.02,
-            "noise": {"amplitude": 0.005, "correlation": 0.1},
-            "omit": ["advection", "noise"],
-        },
-        "grid": {"shape": [16, 16], "length": LENGTH},
-        "time": {"end": 0.4, "step": STEP, "stepper": "cn-euler"},
-        "initial": {"kind": "reference"},
-        "output": {"every": 0.1},
-        "reference": {
-            "shape": [16, 16],
-            "initial": {"kind": "gaussian-random-field", "exponent": 4.0, "tau": 1.5},
-            "restrict": "subsample",
-        },
-        "training": {"trajectories": 24, "validation": 4, "start": 0.0, "end": 0.4, "every": 0.1, "seed": 2},
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
-        case = check(tables, "tiny.toml", folder)
-        return case, dataset(case, lambda done, total, what: None)
+    return lame_flow(24)
 
 
 def trained(options, pairs, path, work, progress=lambda done, total, metrics: None):

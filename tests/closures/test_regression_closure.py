@@ -11,8 +11,6 @@ from subgrid.closures import weights_file
 from subgrid.closures.regression import Regression
 from subgrid.closures.regression.closure import SPECTRUM, residual_noise
 from subgrid.closures.regression.term import LearnedTerm
-from subgrid.ingest.dataset import dataset
-from subgrid.solver.case import check
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
 from subgrid.solver.equations import Burgers, Kolmogorov
 from subgrid.solver.grid import Grid
@@ -32,32 +30,10 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, lame_flow):
     """(weights, scores, model, data): a quadratic network trained on flow without its advection and its noise."""
     folder = tmp_path_factory.mktemp("regression")
-    data = {
-        "title": "tiny",
-        "equation": {
-            "name": "kolmogorov",
-            "viscosity": 0.02,
-            "noise": {"amplitude": 0.005, "correlation": 0.1},
-            "omit": ["advection", "noise"],
-        },
-        "grid": {"shape": [16, 16], "length": LENGTH},
-        "time": {"end": 0.4, "step": STEP, "stepper": "cn-euler"},
-        "initial": {"kind": "reference"},
-        "output": {"every": 0.1},
-        "reference": {
-            "shape": [16, 16],
-            "initial": {"kind": "gaussian-random-field", "exponent": 4.0, "tau": 1.5},
-            "restrict": "subsample",
-        },
-        "training": {"trajectories": 64, "validation": 4, "start": 0.0, "end": 0.4, "every": 0.1, "seed": 2},
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
-        case = check(data, "tiny.toml", folder)
-        pairs = dataset(case, lambda done, total, what: None)
+    case, pairs = lame_flow(64)
     path = folder / "tiny.safetensors"
     scores = Regression.train(OPTIONS, pairs, path, folder / "work", folder, ORIGIN, lambda done, total, metrics: None)
     return path, scores, case.build_equation(), pairs
