@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..regression.modes import from_low_modes, low_modes
-from .networks import convolution, wrap
+from ..regression.networks import wrap
+from .networks import convolution
 
 
 class Physical(nn.Module):

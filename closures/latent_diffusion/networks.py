@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..regression.modes import from_low_modes, low_modes
-from ..regression.networks import apply_multipliers, highest_mode, multipliers
+from ..regression.networks import apply_multipliers, highest_mode, multipliers, wrap
 
 HARMONICS = 16
 
@@ -23,14 +23,6 @@ def angle_features(angle: Tensor) -> Tensor:
     """cos(2 j phi), sin(2 j phi), j = 1..16: (batch, 32)."""
     phase = 2 * angle[:, None] * torch.arange(1, HARMONICS + 1, device=angle.device)
     return torch.cat([phase.cos(), phase.sin()], dim=1)
-
-
-def wrap(value: Tensor, halo: int, dimensions: int) -> Tensor:
-    """The field with a periodic halo; keeps the channels-last layout, which `functional.pad` loses."""
-    for axis in range(-dimensions, 0):
-        points = value.shape[axis]
-        value = torch.cat([value.narrow(axis, points - halo, halo), value, value.narrow(axis, 0, halo)], dim=axis)
-    return value
 
 
 def convolution(dimensions: int, left: int, right: int, kernel: int = 1) -> nn.Module:
@@ -157,7 +149,7 @@ class ScoreCNN(ScoreNetwork):
         return self._on(self.last, functional.gelu(value))
 
     def _on(self, layer: nn.Module, value: Tensor) -> Tensor:
-        return layer(wrap(value, self.halo, self.dimensions) if self.halo else value)
+        return layer(wrap(value, self.halo, self.dimensions))
 
 
 def _zero(layer: nn.Module) -> None:

@@ -86,6 +86,14 @@ def _check_grid(state: torch.Tensor, dimensions: int, modes: int) -> None:
         )
 
 
+def wrap(value: torch.Tensor, halo: int, dimensions: int) -> torch.Tensor:
+    """The field with a periodic halo; keeps the channels-last layout, which ``functional.pad`` loses."""
+    for axis in range(-dimensions, 0) if halo else ():
+        points = value.shape[axis]
+        value = torch.cat([value.narrow(axis, points - halo, halo), value, value.narrow(axis, 0, halo)], dim=axis)
+    return value
+
+
 class QuadraticSpectralNetwork(nn.Module):
     """term = sum_p C_p * [ (A_p * u) (B_p * u) ] + L * u, where * is convolution by learned multipliers.
 
@@ -246,23 +254,13 @@ class PeriodicCNN(nn.Module):
         value = state.contiguous(memory_format=torch.channels_last) if self.dimensions == 2 else state
         with torch.autocast(state.device.type, torch.bfloat16, enabled=self.low_precision):
             for layer in self.layers[:-1]:
-                value = functional.gelu(layer(self._wrap(value)))
-            value = self.layers[-1](self._wrap(value))
+                value = functional.gelu(layer(wrap(value, self.halo, self.dimensions)))
+            value = self.layers[-1](wrap(value, self.halo, self.dimensions))
         value = value.to(state.dtype)
         if self.working_grid is not None and self.cut is not None:
             value = from_low_modes(low_modes(value, self.cut, self.dimensions), grid)
             return sharp_cut(value, self.dimensions, None, self.zero_mean)
         return sharp_cut(value, self.dimensions, self.cut, self.zero_mean)
-
-    def _wrap(self, value: torch.Tensor) -> torch.Tensor:
-        """The field with a periodic halo. ``functional.pad`` would lose the channels-last layout."""
-        if self.halo:
-            for axis in range(-self.dimensions, 0):
-                points = value.shape[axis]
-                first = value.narrow(axis, 0, self.halo)
-                last = value.narrow(axis, points - self.halo, self.halo)
-                value = torch.cat([last, value, first], dim=axis)
-        return value
 
 
 NETWORKS: dict[str, type[nn.Module]] = {
