@@ -307,6 +307,7 @@ def _write(
     sources = ["reference", *(r.name for r in rows)]
     particles = equation.kind == "particles"
     energy = [] if particles else [metrics.energy_spectrum(truth, equation, grid)]
+    ranks = np.full((len(sources), 1 + case.ensemble.members // truth.shape[1]), np.nan)
     series = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
     for name in series:
         dataset[name] = np.full((len(sources), len(times)), np.nan)
@@ -330,6 +331,7 @@ def _write(
                 row.scores = _score(row, truth, prepared)
             for name in series:
                 dataset[name][i, :count] = row.scores[name]
+            ranks[i] = row.scores["rank_histogram"]
             with np.errstate(over="ignore"):
                 frames[i, : len(kept)] = row.states[kept, 0, what]
             _put_invariants(dataset, i, row.states, prepared)
@@ -339,6 +341,7 @@ def _write(
     variables = {
         **{k: (("source", "time"), v) for k, v in dataset.items()},
         "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
+        "rank_histogram": (("source", "rank"), ranks),
         **(studied or {}),
     }
     if not particles:
@@ -397,6 +400,7 @@ def _score(row: Row, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
         ),
         "crps": metrics.crps(ensemble, true),
         "spread_skill": metrics.spread_skill(ensemble, true),
+        "rank_histogram": metrics.rank_histogram(ensemble[1:], true[1:]),
     }
     if equation.kind != "particles":
         scores["energy"] = energy = metrics.energy_spectrum(row.states, equation, grid)
@@ -431,6 +435,7 @@ def _entry(
         "invariants": drift if "invariants" in wanted else {},
         "crps": _numbers(s["crps"]) if count and "crps" in wanted else [],
         "spread_skill": _numbers(s["spread_skill"]) if count and "spread_skill" in wanted else [],
+        "rank_histogram": _known(s["rank_histogram"]) if count and "rank_histogram" in wanted else [],
         "skill": skill,
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,
@@ -439,6 +444,10 @@ def _entry(
         "failed": row.failed,
         "note": row.note,
     }
+
+
+def _known(values: NDArray) -> list[float]:
+    return values.tolist() if np.isfinite(values).all() else []
 
 
 def _numbers(values: NDArray) -> list[float | None]:

@@ -77,6 +77,20 @@ def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
         return np.where(error > 0, np.sqrt(variance / error), np.nan)
 
 
+def rank_histogram(ensemble: NDArray, truth: NDArray) -> NDArray:
+    """How often the truth is the r-th from below of members and truth, times (M + 1): (M + 1,), flat if calibrated.
+
+    Over all points, trajectories and times. High ends are a spread that is too small. nan for one member, or for
+    members that do not differ: deviations below 1e-3 of the error. Hamill, Mon. Wea. Rev. 129 (2001) 550.
+    """
+    members = ensemble.shape[2]
+    spread = ensemble.std(axis=2).mean() if members > 1 and ensemble.size else 0.0
+    if not spread > 1e-3 * np.abs(ensemble[:, :, 0] - truth).mean():
+        return np.full(members + 1, np.nan)
+    ranks = (ensemble < truth[:, :, None]).sum(axis=2)
+    return np.bincount(ranks.ravel(), minlength=members + 1) * (members + 1) / ranks.size
+
+
 def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:
     """Energy per shell of integer wavenumber, averaged over all leading axes of (..., field, *grid): (shell,)."""
     flat = states.reshape(-1, *grid.shape)

@@ -219,11 +219,15 @@ def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
 
 def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     panels = {"crps": "CRPS", "spread_skill": "Ensemble spread over error"}
-    finite = [v for v in panels if v in comparison and np.isfinite(comparison[v].values).any()]
+    ranks = "rank_histogram"
+    finite = [v for v in (*panels, ranks) if v in comparison and np.isfinite(comparison[v].values).any()]
     if not finite:
         return None
     figure, axes = canvas(1, len(finite), height=3.6)
     for a, variable in zip(axes.flat, finite, strict=True):
+        if variable == ranks:
+            _ranks(a, comparison, metrics)
+            continue
         _series(a, comparison, variable, metrics, panels[variable])
         a.set_ylabel(with_units(panels[variable], comparison[variable]))
         if variable == "spread_skill":
@@ -231,6 +235,18 @@ def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
             a.set_ylim(0, max(1.1, a.get_ylim()[1]))
     legend(figure, *axes.flat)
     return figure
+
+
+def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
+    """Steps over the share of members below the truth: 1 where the truth is one of them."""
+    for look in looks(metrics.rows):
+        share = comparison["rank_histogram"].sel(source=look.name).values
+        if np.isfinite(share).all():
+            edges = np.linspace(0, 1, len(share) + 1)
+            axes.stairs(share, edges, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+    axes.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
+    axes.set_ylim(0)
+    axes.set(title="Rank of the truth", xlabel="share of the members below it", ylabel="how often, 1 is ideal")
 
 
 def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:

@@ -40,6 +40,7 @@ class Row(BaseModel):
     invariants: dict[str, Invariant] = {}
     crps: list[Number] = []
     spread_skill: list[Number] = []
+    rank_histogram: list[Number] = []
     skill: Number = None
     wall_seconds_per_time: Number = None
     closure_calls: int = 0

@@ -329,7 +329,7 @@ class SweepTable(Table):
         return np.array(list(itertools.product(*axes)))
 
 
-METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill")
+METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill", "rank_histogram")
 
 
 class CompareRow(Table):

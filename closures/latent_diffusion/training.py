@@ -27,6 +27,7 @@ from .samplers import heun
 TEACHER_EVALUATIONS = 9
 SCORED = 128  # validation pairs that the scores are taken from
 DRAWS = 8  # samples of each of them
+WHITE_DRAWS = 64  # where the solver will draw the noise by their spectrum: its first shell is one mode
 
 
 def train(
@@ -197,18 +198,20 @@ class Training:
         state, both = state[chosen], both[chosen]
         term, predictable = both.chunk(2, dim=1)
         h = model.residual(term, predictable)
-        draws = torch.stack([self._sample(state, predictable, draw) for draw in range(DRAWS)])
+        correlation_time = self._correlation_time()
+        count = DRAWS if correlation_time else WHITE_DRAWS
+        draws = torch.stack([self._sample(state, predictable, draw) for draw in range(count)])
         found = predictable + draws.mean(0)
         true = term - found
         noise = draws - draws.mean(0)
-        ratio = DRAWS / (DRAWS - 1)
+        ratio = count / (count - 1)
         spectrum = ratio * shell_spectrum(noise.flatten(0, 1).numpy())
-        left = shell_spectrum(true.numpy()) / (1 + 1 / DRAWS)
+        left = shell_spectrum(true.numpy()) / (1 + 1 / count)
         z = model.latent.encode(h)
         scores = {
             "mean_error": relative_error(found.numpy(), term.numpy()),
             "predictable_error": relative_error(predictable.numpy(), term.numpy()),
-            "variance_ratio": float(ratio * noise.square().mean() / (true.square().mean() / (1 + 1 / DRAWS))),
+            "variance_ratio": float(ratio * noise.square().mean() / (true.square().mean() / (1 + 1 / count))),
             "spectrum_error": _spectrum_error(spectrum, left),
             "latent_variance": float(z.var()),
             "rebuilt": relative_error(model.latent.decode(z, state.shape[2:]).numpy(), h.numpy()),
@@ -217,7 +220,7 @@ class Training:
             **self.dataset.about,
             "version": version("subgrid"),
             "seeds": {**self.dataset.about["seeds"], "training": options.seed},
-            "correlation_time": self._correlation_time(),
+            "correlation_time": correlation_time,
             "training_options": options.model_dump(mode="json"),
             "scores": scores,
         }
@@ -233,17 +236,22 @@ class Training:
                 return torch.from_numpy(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
 
             score = self.options.parametrisation == "score"
-            sampler = ("euler-maruyama", 20) if score else ("heun", TEACHER_EVALUATIONS)
+            sampler = ("euler-maruyama", 10) if score else ("heun", TEACHER_EVALUATIONS)
             found.append(self.model.sampled(part, mean, fresh(), *sampler, fresh))  # type: ignore[arg-type]
         return torch.cat(found)
 
     def _correlation_time(self) -> float:
-        """Of what the mean leaves out, T = -dt / ln rho, from the correlation rho of samples that follow each other.
+        """Of H - M(u) - E[H - M(u) | u], T = -dt / ln rho, rho the correlation of samples that follow each other.
 
         0 where rho is below a tenth.
         """
         trajectories, times = self.dataset.sequences[1].shape[:2]
-        h = self.residuals(*self.valid).reshape(trajectories, times, -1)
+        state, both = (torch.from_numpy(array).split(64) for array in self.valid)
+        left = []
+        for u, pair in zip(state, both, strict=True):
+            term, predictable = pair.chunk(2, dim=1)
+            left.append(self.model.residual(term, predictable + self.model.expected(u, predictable)))
+        h = torch.cat(left).reshape(trajectories, times, -1)
         rho = float((h[:, 1:] * h[:, :-1]).mean() / h.square().mean())
         interval = self.dataset.model.sampling * self.dataset.model.step
         return -interval / float(np.log(rho)) if rho > 0.1 else 0.0

@@ -22,6 +22,7 @@ KEYS = {
     "invariants",
     "crps",
     "spread_skill",
+    "rank_histogram",
     "skill",
     "wall_seconds_per_time",
     "closure_calls",

@@ -58,6 +58,24 @@ def test_spread_and_skill_agree_where_the_truth_is_one_of_the_ensemble(members):
     np.testing.assert_allclose(metrics.spread_skill(2 * ensemble, truth), wide, rtol=2 * tolerance)
 
 
+@pytest.mark.parametrize("members", [2, 9])
+def test_the_rank_of_the_truth_is_flat_where_it_is_one_of_the_ensemble(members):
+    """Too small a spread piles up at both ends, a bias at one."""
+    ensemble, truth = draws(3, 10, members, 1, 3000), draws(3, 10, 1, 3000, seed=1)
+    found = metrics.rank_histogram(ensemble, truth)
+    assert found.mean() == pytest.approx(1) and found == pytest.approx(np.ones(members + 1), abs=0.05)
+    narrow, biased = metrics.rank_histogram(0.3 * ensemble, truth), metrics.rank_histogram(ensemble + 1, truth)
+    assert min(narrow[0], narrow[-1]) > 1.25 > 1 > narrow[1]
+    assert biased[0] > 1.25 and biased[-1] < 0.75
+
+
+def test_the_rank_is_unknown_for_one_member_or_members_that_do_not_differ():
+    truth = draws(3, 2, 1, 4)
+    assert np.isnan(metrics.rank_histogram(draws(3, 2, 1, 1, 4), truth)).all()
+    same = np.repeat(draws(3, 2, 1, 1, 4, seed=1), 2, axis=2)
+    assert np.isnan(metrics.rank_histogram(same + 1e-9 * draws(3, 2, 2, 1, 4), truth)).all()
+
+
 def test_spread_skill_is_unknown_for_one_member_or_no_error():
     assert np.isnan(metrics.spread_skill(draws(3, 2, 1, 1, 4), draws(3, 2, 1, 4))).all()
     truth = draws(3, 2, 1, 4)

@@ -34,6 +34,7 @@ import subgrid.closures.lasdi.trust
 import subgrid.closures.oracle
 import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
 from subgrid.closures import weights_file
+from subgrid.closures.latent_diffusion.model import GenerativeTerm
 from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
@@ -47,6 +48,7 @@ from subgrid.solver.steppers import fitting
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 KILLS = 20
+RESIDUAL = 10.0 ** (-2.0 * np.arange(10))[None]
 AT_ONCE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
 STEPS = 48  # outputs every 6 steps, checkpoints every 4: both fall between and onto calls of the closures
 
@@ -181,6 +183,7 @@ CHARGES: dict[str, Any] = FLOW | {
     "initial": {"kind": "charged-particles"},
 }
 STOCHASTIC = {"path": "plugins.py:Stochastic", "every": 5, "hold": "linear"}
+GENERATIVE = {"name": "latent-diffusion", "weights": "generative.safetensors", "every": 5}
 
 
 def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) -> dict[str, Any]:
@@ -244,6 +247,11 @@ CASES: dict[str, dict[str, Any]] = {
     ),
     "regression": configured(
         FLOW, "etdrk4", {"name": "regression", "weights": "small.safetensors", "noise": "residual", "every": 5}
+    ),
+    "latent diffusion": configured(FLOW, "etdrk4", GENERATIVE | {"coupling": "sample", "correlation_time": 0.1}),
+    "latent diffusion split": configured(FLOW, "etdrk2", GENERATIVE | {"coupling": "split", "hold": "linear"}),
+    "latent diffusion by many draws": configured(
+        FLOW, "sbdf2", GENERATIVE | {"coupling": "sample", "sampler": "euler-maruyama", "evaluations": 3}
     ),
 }
 
@@ -356,23 +364,45 @@ def small_weights(path: Path) -> None:
     normalisation = {"state": [1.0], "term": [1.0]}
     term = regression_term(network, normalisation)
     tensors = {name: value.numpy() for name, value in term.state_dict().items()}
-    equation = cases.check(FLOW, "flow", path.parent).build_equation()
-    header = {
-        "closure": "regression",
+    own = {"closure": "regression", "normalisation": normalisation, "network": network}
+    weights_file.save(path, {**tensors, regression.SPECTRUM: RESIDUAL}, header_for_flow(path.parent) | own)
+
+
+def generative_weights(path: Path) -> None:
+    """Weights of an untrained generative term for FLOW, all numbers at random so that its network is not zero."""
+    structure = {
+        "latent": {"kind": "fourier", "points": 12},
+        "score": {"network": "cnn", "width": 4, "layers": 1},
+        "parametrisation": "data",
+        "features": "state",
+        "mean": None,
+        "distilled": False,
+    }
+    normalisation = {"state": [1.0], "term": [0.1], "given": [1.0]}
+    length = tuple(FLOW["grid"]["length"])
+    model = GenerativeTerm(structure, normalisation, 2, length, (0.0, 0.0))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+    model.save(path, header_for_flow(path.parent) | {"correlation_time": 0.1}, RESIDUAL)
+
+
+def header_for_flow(folder: Path) -> dict[str, Any]:
+    """What weights say of the case that they are for: FLOW."""
+    equation = cases.check(FLOW, "flow", folder).build_equation()
+    return {
         "version": "0",
         "equation": {"name": equation.name} | equation.model_dump(mode="json"),
         "fields": ["vorticity"],
         "shape": FLOW["grid"]["shape"],
         "length": FLOW["grid"]["length"],
+        "origin": [0.0, 0.0],
         "step": 0.01,
-        "normalisation": normalisation,
         "training_case": "none",
         "training_command": "none",
         "seeds": {},
         "scores": {},
-        "network": network,
     }
-    weights_file.save(path, {**tensors, regression.SPECTRUM: 10.0 ** (-2.0 * np.arange(10))[None]}, header)
 
 
 def bottoms_and_water(folder: Path) -> None:
@@ -403,6 +433,7 @@ def folder(tmp_path_factory, carried_wave) -> Iterator[Path]:
     torch.set_num_threads(1)
     (folder / "plugins.py").write_text(textwrap.dedent(PLUGINS))
     small_weights(folder / "small.safetensors")
+    generative_weights(folder / "generative.safetensors")
     carried_wave(folder / "wave.safetensors", noise=0.01)
     bottoms_and_water(folder)
     for i, data in enumerate(CASES.values()):
