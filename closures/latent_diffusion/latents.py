@@ -54,7 +54,7 @@ class Physical(nn.Module):
 
 
 class Fourier(nn.Module):
-    """z_hat(k) = h_hat(k) / a(round |k|) for |k_i| < points / 2, on a grid of `points` per axis.
+    """z_hat(k) = h_hat(k) / a(|k|^2) for |k_i| < points / 2, on a grid of `points` per axis.
 
     a makes z white over the training set, so that what a score network has to learn is how h is not Gaussian noise of
     that spectrum. Wavenumbers are integers per domain: the same weights serve every grid that holds them. What lies
@@ -73,18 +73,17 @@ class Fourier(nn.Module):
         square = axis[: self.highest + 1] ** 2
         if dimensions == 2:
             square = axis[:, None] ** 2 + square
-        self.shell = square.sqrt().round().long()
-        self.register_buffer("amplitude", torch.ones(fields, int(self.shell.max()) + 1))
+        radii, self.ring = square.unique(return_inverse=True)  # modes of one |k|^2
+        self.register_buffer("amplitude", torch.ones(fields, len(radii)))
 
     def fit(self, h: Tensor) -> None:
         power = low_modes(h, self.highest, self.dimensions).abs().double().square().mean(0)
-        shells = self.amplitude.shape[1]
-        count = torch.bincount(self.shell.flatten(), minlength=shells)
-        total = torch.stack(
-            [torch.bincount(self.shell.flatten(), weights=p.flatten(), minlength=shells) for p in power]
-        )
-        amplitude = (total / count.clamp_min(1) * self.points**self.dimensions).sqrt()
-        # a shell that the terms do not have is not drawn either
+        weight = torch.ones_like(power[0])
+        weight[..., 1:] = 2  # for the other half of the plane
+        count = torch.bincount(self.ring.flatten(), weight.flatten())
+        total = torch.stack([torch.bincount(self.ring.flatten(), (weight * p).flatten()) for p in power])
+        amplitude = (total / count * self.points**self.dimensions).sqrt()
+        # a ring that the terms do not have is not drawn either
         self.amplitude = torch.where(amplitude > 1e-6 * amplitude.amax(), amplitude, 0).float()
 
     def grid(self, grid: Sequence[int]) -> tuple[int, ...]:
@@ -97,7 +96,7 @@ class Fourier(nn.Module):
     def _lowered(self, field: Tensor, factor: Tensor | None) -> Tensor:
         spectrum = low_modes(field, self.highest, self.dimensions)
         if factor is not None:
-            spectrum = spectrum * factor[:, self.shell]
+            spectrum = spectrum * factor[:, self.ring]
         return spectrum
 
     def encode(self, h: Tensor) -> Tensor:
