@@ -67,7 +67,7 @@ class TrainingOptions(BaseModel):
 
     the gradient of L_score reaching both encoders. Source: arXiv 2506.20771. Latents that are not trained need no
     choice. distil_steps: of a student that makes in one evaluation what the probability flow makes of the same noise in
-    many.
+    many. correlation_time: what the closure will take for that of its noise, in place of the one measured on the grid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +86,7 @@ class TrainingOptions(BaseModel):
     learning_rate: float = Field(2e-3, gt=0)
     shift: Literal["all", "x", "none"] = "none"
     reflections: bool = False
+    correlation_time: float | None = Field(None, ge=0, description="of samples; by default the one measured")
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)

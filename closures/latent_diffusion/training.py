@@ -220,7 +220,8 @@ class Training:
             **self.dataset.about,
             "version": version("subgrid"),
             "seeds": {**self.dataset.about["seeds"], "training": options.seed},
-            "correlation_time": correlation_time,
+            "correlation_time": correlation_time if options.correlation_time is None else options.correlation_time,
+            "measured_correlation_time": correlation_time,
             "training_options": options.model_dump(mode="json"),
             "scores": scores,
         }
