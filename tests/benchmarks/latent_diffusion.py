@@ -104,12 +104,16 @@ def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations:
         return torch.randn(len(state), *shape, generator=generator)
 
     mean = model.predictable(state)
+    if sampler == "expected":  # what the coupling "split" holds
+        return (mean + model.expected(state, mean))[None]
     draws = (model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count))
     return mean + torch.stack(list(draws))
 
 
 @torch.inference_mode()
-def accuracy(case: Case, files: list[str], at: list[float], runs: list[tuple[str, int]], samples: int) -> None:
+def accuracy(
+    case: Case, files: list[str], at: list[float], runs: list[tuple[str, int]], samples: int, pairs: int, tau_max: float
+) -> None:
     state, term, times = unseen(case)
     equation, grid = case.build_equation(), case.grid.grid()
     law = None
@@ -124,13 +128,17 @@ def accuracy(case: Case, files: list[str], at: list[float], runs: list[tuple[str
         for sampler, evaluations in runs:
             for t in at:
                 n = int(np.argmin(np.abs(times - t)))
-                near = slice(max(0, n - 8), n + 8)  # 64 pairs around the time
+                half = pairs // (2 * TRAJECTORIES)
+                near = slice(max(0, n - half), n + half)
                 u, h = state[:, near].flatten(0, 1), term[:, near].flatten(0, 1)
-                found = torch.cat([drawn(model, part, sampler, evaluations, samples) for part in u.split(BATCH)], 1)
+                found = torch.cat(
+                    [drawn(model, part, sampler, evaluations, samples, tau_max=tau_max) for part in u.split(BATCH)], 1
+                )
                 mean = found.mean(0)
                 error = (mean - h).flatten(1).norm(dim=1) / h.flatten(1).norm(dim=1)
-                spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * samples / (samples - 1)
-                true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / samples)
+                count = len(found)
+                spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * count / max(count - 1, 1)
+                true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / count)
                 true = np.pad(true, (0, max(0, len(spectrum) - len(true))))[: len(spectrum)]
                 held = true > 0.01 * true.max()
                 print(
@@ -239,16 +247,19 @@ def main() -> None:
     parser.add_argument("--at", type=float, nargs="+", default=[20.0, 30.0, 35.0], metavar="TIME")
     parser.add_argument("--run", nargs="+", default=["exponential:1"], metavar="SAMPLER:EVALUATIONS")
     parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=64, help="around each time")
+    parser.add_argument("--tau-max", type=float, default=1.0, help='where "euler-maruyama" begins')
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
     if options.what == "train":
         train(options.case, [Path(name) for name in options.weights])
         return
-    torch.set_num_threads(2)
+    if options.what != "accuracy":
+        torch.set_num_threads(2)
     case = with_step(read(options.case))
     runs = [(s, int(n)) for s, _, n in (run.partition(":") for run in options.run)]
     if options.what == "accuracy":
-        accuracy(case, options.weights, options.at, runs, options.samples)
+        accuracy(case, options.weights, options.at, runs, options.samples, options.pairs, options.tau_max)
     elif options.what == "engines":
         engines(case, options.weights, options.repeats)
     else:
