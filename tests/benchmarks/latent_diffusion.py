@@ -2,10 +2,11 @@
 
 train: the models of MODELS whose names the files WEIGHTS have, with equal steps, batches and learning rates.
 
-accuracy: on pairs of trajectories that neither training nor validation has seen (those of [training] with another
-seed), at stated times: D_MSE, the mean square of (mean of samples - H), H with the noise of its step; D_RE, the mean of
-the relative error of each pair; beside them what H is made of, and the law of the samples: variance about their mean
-and spectrum, against those of the true noise, or, where the model omits none, of H less the mean of samples.
+accuracy: of samples, or of what the coupling "split" holds and draws (--run expected:1), on pairs of trajectories that
+neither training nor validation has seen (those of [training] with another seed), at stated times: D_MSE, the mean
+square of (mean of samples - H), H with the noise of its step; D_RE, the mean of the relative error of each pair; beside
+them what H is made of, and the law of the samples: variance about their mean and spectrum, against those of the true
+noise, or, where the model omits none, of H less the mean of samples.
 
 cost: milliseconds per call of the closure for a batch of 16 states, encoder and decoder included, medians in turn in
 one process on two threads.
@@ -104,7 +105,7 @@ def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations:
         return torch.randn(len(state), *shape, generator=generator)
 
     mean = model.predictable(state)
-    if sampler == "expected":  # what the coupling "split" holds
+    if sampler == "expected":  # what the coupling "split" holds; its noise is that of the weights
         return (mean + model.expected(state, mean))[None]
     draws = (model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count))
     return mean + torch.stack(list(draws))
@@ -124,7 +125,7 @@ def accuracy(
         law = total / np.maximum(np.bincount(shells.ravel(), weights=weight.ravel()), 1)
     print("weights                        sampler        N     t    rms H   D_MSE     D_RE   variance  spectrum")
     for name in files:
-        model, _, _ = GenerativeTerm.load(locate(name, Path()))
+        model, _, noise = GenerativeTerm.load(locate(name, Path()))
         for sampler, evaluations in runs:
             for t in at:
                 n = int(np.argmin(np.abs(times - t)))
@@ -138,6 +139,8 @@ def accuracy(
                 error = (mean - h).flatten(1).norm(dim=1) / h.flatten(1).norm(dim=1)
                 count = len(found)
                 spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * count / max(count - 1, 1)
+                if sampler == "expected":
+                    spectrum = noise[0]
                 true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / count)
                 true = np.pad(true, (0, max(0, len(spectrum) - len(true))))[: len(spectrum)]
                 held = true > 0.01 * true.max()
