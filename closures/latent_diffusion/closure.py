@@ -17,6 +17,7 @@ from subgrid.solver.random import SpectralNoise
 from ..matching import fitting, mismatch, training_options
 from ..regression.closure import residual_noise
 from .samplers import Sampler
+from .transfer import without_transfer
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,9 @@ class LatentDiffusion(Closure):
     correlation_time: T; by default the one measured in training; 0 draws afresh at each call. sampler and evaluations
     (of the score network, per draw); distilled: use the student, made for one evaluation ("exponential"). tau_max:
     where "euler-maruyama" begins. transfer: what <u H> is held to, "free", "zero", or "mean", that of the predictable
-    part. members are evaluated `batch` at a time.
+    part, or "shells", that of the predictable part shell by shell of wavenumbers: what is left of the term given the
+    state is uncorrelated with it, but a model that is stirred by noise which lives on answers to it, and would gain
+    energy. members are evaluated `batch` at a time.
 
     Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
     fields, length or, but for Fourier latents, shape.
@@ -51,7 +54,7 @@ class LatentDiffusion(Closure):
     distilled: bool | None = None
     correlation_time: float | None = Field(None, ge=0)
     tau_max: float = Field(1.0, gt=0, le=1)
-    transfer: Literal["free", "zero", "mean"] = "free"
+    transfer: Literal["free", "zero", "mean", "shells"] = "free"
     batch: int = Field(16, ge=1)
     _model: GenerativeTerm = PrivateAttr()
     _noise: SpectralNoise | None = PrivateAttr()
@@ -131,6 +134,8 @@ class LatentDiffusion(Closure):
         """The term with as much along u as brings <u H> to its target."""
         if self.transfer == "free":
             return term
+        if self.transfer == "shells":
+            return mean + without_transfer(term - mean, state)
         axes = tuple(range(1, state.ndim))
         off = (state * (term - mean if self.transfer == "mean" else term)).sum(axes, keepdim=True)
         return term - off / state.square().sum(axes, keepdim=True) * state

@@ -14,6 +14,7 @@ from subgrid.closures.latent_diffusion.latents import Autoencoder, Fourier
 from subgrid.closures.latent_diffusion.model import SPECTRUM, GenerativeTerm
 from subgrid.closures.latent_diffusion.networks import ScoreCNN, ScoreFNO
 from subgrid.closures.latent_diffusion.samplers import sample
+from subgrid.closures.latent_diffusion.transfer import without_transfer
 from subgrid.closures.regression.training import shell_spectrum
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
 from subgrid.solver.equations import Burgers
@@ -367,6 +368,38 @@ def test_the_transfer_is_held_to_its_target(transfer, data, weights):
         target = (state * mean.numpy()).mean(axis=(1, 2, 3))
     scale = np.abs(state * field).mean()
     np.testing.assert_allclose((state * field).mean(axis=(1, 2, 3)), target, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("grid", "fields"), [((12, 16), 1), ((9, 8), 2), ((16,), 1), ((15,), 2)])
+def test_noise_without_transfer_feeds_no_shell(grid, fields):
+    """And is otherwise left alone: what is taken off lies along the state, shell by shell."""
+    generator = torch.Generator().manual_seed(0)
+    noise, state = (torch.randn(3, fields, *grid, generator=generator, dtype=torch.float64) for _ in range(2))
+    state[:, :, 1:] -= state[:, :, :1]
+    found = without_transfer(noise, state)
+    axes = range(2, 2 + len(grid))
+    lines = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
+    shell = np.rint(np.sqrt(sum(k**2 for k in lines)))
+    u, h, before = (np.fft.fftn(part.numpy(), axes=axes) for part in (state, found, noise))
+    for s in np.unique(shell):
+        here = shell == s
+        part = (h * u.conj()).real[..., here].sum(-1)
+        assert np.abs(part).max() < 1e-10 * np.abs(before * u)[..., here].sum(-1).max()
+        off = (before - h)[..., here] / u[..., here]
+        np.testing.assert_allclose(off, np.broadcast_to(off[..., :1].real, off.shape), atol=1e-9)
+
+
+def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
+    case, pairs = data
+    state = pairs.validation[0][:3].astype(float)
+    closure = LatentDiffusion(weights=str(weights["fourier"]), coupling="sample", transfer="shells")
+    closure.start(problem_of(case.build_equation(), weights["fourier"]))
+    field = closure(View(lambda: state, 0.0, 0, Stream(0, "test", 0, (0, 1, 2))), {})[0].field
+    with torch.inference_mode():
+        mean = GenerativeTerm.load(weights["fourier"])[0].predictable(torch.from_numpy(state).float())
+    left = without_transfer(field - mean, torch.from_numpy(state))
+    torch.testing.assert_close(left, field - mean, atol=1e-5 * left.abs().max().item(), rtol=1e-4)
+    assert (field - mean).std() > 0
 
 
 def test_draws_follow_each_other_as_the_correlation_time_says(data, weights):
