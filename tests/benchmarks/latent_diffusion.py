@@ -99,10 +99,9 @@ def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
 def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations: int, count: int, **options: Any):
     """M(u) + samples, (sample, batch, field, *grid)."""
     shape = model.latent_shape(state.shape[2:])
-    generator = torch.Generator().manual_seed(0)
 
     def fresh() -> torch.Tensor:
-        return torch.randn(len(state), *shape, generator=generator)
+        return torch.randn(len(state), *shape)
 
     mean = model.predictable(state)
     if sampler == "expected":  # what the coupling "split" holds; its noise is that of the weights
@@ -130,6 +129,7 @@ def accuracy(
             for t in at:
                 n = int(np.argmin(np.abs(times - t)))
                 half = pairs // (2 * TRAJECTORIES)
+                torch.manual_seed(0)
                 near = slice(max(0, n - half), n + half)
                 u, h = state[:, near].flatten(0, 1), term[:, near].flatten(0, 1)
                 found = torch.cat(
