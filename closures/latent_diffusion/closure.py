@@ -38,9 +38,9 @@ class LatentDiffusion(Closure):
     correlation_time: T; by default the one measured in training; 0 draws afresh at each call. sampler and evaluations
     (of the score network, per draw); distilled: use the student, made for one evaluation ("exponential"). tau_max:
     where "euler-maruyama" begins. transfer: what <u H> is held to, "free", "zero", or "mean", that of the predictable
-    part, or "shells", that of the predictable part shell by shell of wavenumbers: what is left of the term given the
-    state is uncorrelated with it, but a model that is stirred by noise which lives on answers to it, and would gain
-    energy. members are evaluated `batch` at a time.
+    part, or "shells", that of the predictable part shell by shell of wavenumbers, over the time until the next call:
+    what is left of the term given the state is uncorrelated with it, but a model that is stirred by noise which lives
+    on answers to it, and would gain energy. members are evaluated `batch` at a time.
 
     Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
     fields, length or, but for Fourier latents, shape.
@@ -61,6 +61,7 @@ class LatentDiffusion(Closure):
     _rho: float = PrivateAttr()
     _shape: tuple[int, ...] = PrivateAttr()
     _student: bool = PrivateAttr()
+    _span: float = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         model, header, spectrum = self._find(problem)
@@ -82,6 +83,7 @@ class LatentDiffusion(Closure):
         split = self.coupling == "split" or (self.coupling == "auto" and header["correlation_time"] == 0)
         self._noise = residual_noise(problem.grid, spectrum[0], header["step"]) if split else None
         self._rho = math.exp(-problem.every * problem.step / time) if time else 0.0
+        self._span = problem.every * problem.step
         self._model = model.to(problem.device)
         return {}
 
@@ -135,7 +137,7 @@ class LatentDiffusion(Closure):
         if self.transfer == "free":
             return term
         if self.transfer == "shells":
-            return mean + without_transfer(term - mean, state)
+            return mean + without_transfer(term - mean, state, self._span)
         axes = tuple(range(1, state.ndim))
         off = (state * (term - mean if self.transfer == "mean" else term)).sum(axes, keepdim=True)
         return term - off / state.square().sum(axes, keepdim=True) * state

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 
-def without_transfer(noise: Tensor, state: Tensor) -> Tensor:
-    """h_hat(k) - u_hat(k) sum Re(h_hat conj u_hat) / sum |u_hat|^2, sums over the shell round |k|, field by field.
+def without_transfer(noise: Tensor, state: Tensor, span: float) -> Tensor:
+    """h - s u with |u + span (h - s u)|^2 = |u|^2 in every shell round |k| of integer wavenumbers, field by field.
 
-    Then d/dt |u|^2 / 2 = <u h> is zero in every shell of integer wavenumbers. Both are (batch, field, *grid).
+    s = <u h> / |u|^2 + [1 - sqrt(1 - span^2 |h_0|^2 / |u|^2)] / span, h_0 = h - <u h> / |u|^2 u: what lies along u, and
+    what a step of length `span` across it would add. Noise that is held for `span` then turns the state, and feeds it
+    nothing; where it is larger than that allows, h_0 is scaled down to what does. Both are (batch, field, *grid).
     """
     grid = state.shape[2:]
     axes = tuple(range(2, state.ndim))
@@ -29,6 +31,14 @@ def without_transfer(noise: Tensor, state: Tensor) -> Tensor:
 
     power = sums(u.real.square() + u.imag.square())
     along = sums(h.real * u.real + h.imag * u.imag)
-    share = torch.where(power > 0, along / power.clamp_min(torch.finfo(power.dtype).tiny), 0)
-    h = h - share[..., shell].reshape(h.shape) * u
+
+    def over_power(sum_: Tensor) -> Tensor:
+        return torch.where(power > 0, sum_ / power.clamp_min(torch.finfo(power.dtype).tiny), 0)
+
+    def spread(share: Tensor) -> Tensor:
+        return share[..., shell].reshape(h.shape)
+
+    h = h - spread(over_power(along)) * u
+    across = span**2 * over_power(sums(h.real.square() + h.imag.square()))
+    h = spread(across.clamp_min(1).rsqrt()) * h - spread((1 - (1 - across.clamp_max(1)).sqrt()) / span) * u
     return torch.fft.irfftn(h, s=grid, dim=axes)

@@ -370,26 +370,35 @@ def test_the_transfer_is_held_to_its_target(transfer, data, weights):
     np.testing.assert_allclose((state * field).mean(axis=(1, 2, 3)), target, atol=1e-5 * scale)
 
 
+def shell_energies(field):
+    """(batch, field, shell)."""
+    grid = field.shape[2:]
+    lines = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
+    shell = np.rint(np.sqrt(sum(k**2 for k in lines))).astype(int).ravel()
+    power = np.abs(np.fft.fftn(field.numpy(), axes=range(2, field.ndim))).reshape(*field.shape[:2], -1) ** 2
+    return np.stack([[np.bincount(shell, weights=p) for p in part] for part in power])
+
+
 @pytest.mark.parametrize(("grid", "fields"), [((12, 16), 1), ((9, 8), 2), ((16,), 1), ((15,), 2)])
-def test_noise_without_transfer_feeds_no_shell(grid, fields):
-    """And is otherwise left alone: what is taken off lies along the state, shell by shell."""
+@pytest.mark.parametrize("span", [1e-3, 0.3])
+def test_noise_without_transfer_feeds_no_shell(grid, fields, span):
     generator = torch.Generator().manual_seed(0)
     noise, state = (torch.randn(3, fields, *grid, generator=generator, dtype=torch.float64) for _ in range(2))
-    state[:, :, 1:] -= state[:, :, :1]
-    found = without_transfer(noise, state)
-    axes = range(2, 2 + len(grid))
-    lines = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
-    shell = np.rint(np.sqrt(sum(k**2 for k in lines)))
-    u, h, before = (np.fft.fftn(part.numpy(), axes=axes) for part in (state, found, noise))
-    for s in np.unique(shell):
-        here = shell == s
-        part = (h * u.conj()).real[..., here].sum(-1)
-        assert np.abs(part).max() < 1e-10 * np.abs(before * u)[..., here].sum(-1).max()
-        off = (before - h)[..., here] / u[..., here]
-        np.testing.assert_allclose(off, np.broadcast_to(off[..., :1].real, off.shape), atol=1e-9)
+    found = without_transfer(noise, state, span)
+    np.testing.assert_allclose(shell_energies(state + span * found), shell_energies(state), rtol=1e-9)
+    assert found.norm() > 0.3 * noise.norm()  # a direction of many is taken off
+
+
+def test_noise_too_strong_to_feed_nothing_is_scaled_down():
+    generator = torch.Generator().manual_seed(0)
+    noise, state = (torch.randn(2, 1, 16, generator=generator, dtype=torch.float64) for _ in range(2))
+    found = without_transfer(1e3 * noise, state, 0.1)
+    np.testing.assert_allclose(shell_energies(state + 0.1 * found), shell_energies(state), rtol=1e-9)
+    assert without_transfer(noise, torch.zeros_like(state), 0.1).isfinite().all()
 
 
 def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
+    """What is sampled beside the mean leaves every shell its energy, over the five steps that it is held."""
     case, pairs = data
     state = pairs.validation[0][:3].astype(float)
     closure = LatentDiffusion(weights=str(weights["fourier"]), coupling="sample", transfer="shells")
@@ -397,9 +406,11 @@ def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
     field = closure(View(lambda: state, 0.0, 0, Stream(0, "test", 0, (0, 1, 2))), {})[0].field
     with torch.inference_mode():
         mean = GenerativeTerm.load(weights["fourier"])[0].predictable(torch.from_numpy(state).float())
-    left = without_transfer(field - mean, torch.from_numpy(state))
-    torch.testing.assert_close(left, field - mean, atol=1e-5 * left.abs().max().item(), rtol=1e-4)
-    assert (field - mean).std() > 0
+    before, rest = torch.from_numpy(state), field - mean
+    held = shell_energies(rest) > 1e-6 * shell_energies(rest).max()
+    after = shell_energies(before + 5 * STEP * rest)
+    np.testing.assert_allclose(after[held], shell_energies(before)[held], rtol=1e-4)
+    assert rest.std() > 0
 
 
 def test_draws_follow_each_other_as_the_correlation_time_says(data, weights):
