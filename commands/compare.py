@@ -435,7 +435,7 @@ def _entry(
         "invariants": drift if "invariants" in wanted else {},
         "crps": _numbers(s["crps"]) if count and "crps" in wanted else [],
         "spread_skill": _numbers(s["spread_skill"]) if count and "spread_skill" in wanted else [],
-        "rank_histogram": _known(s["rank_histogram"]) if count and "rank_histogram" in wanted else [],
+        "rank_histogram": _numbers(s["rank_histogram"]) if count and "rank_histogram" in wanted else [],
         "skill": skill,
         "wall_seconds_per_time": row.seconds_per_time,
         "closure_calls": row.calls,
@@ -444,10 +444,6 @@ def _entry(
         "failed": row.failed,
         "note": row.note,
     }
-
-
-def _known(values: NDArray) -> list[float]:
-    return values.tolist() if np.isfinite(values).all() else []
 
 
 def _numbers(values: NDArray) -> list[float | None]:

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from subgrid.ingest.dataset import Dataset
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
 from ..matching import fitting, mismatch, training_options
@@ -61,6 +62,7 @@ class LatentDiffusion(Closure):
     _rho: float = PrivateAttr()
     _shape: tuple[int, ...] = PrivateAttr()
     _student: bool = PrivateAttr()
+    _grid: Grid = PrivateAttr()
     _span: float = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
@@ -83,7 +85,7 @@ class LatentDiffusion(Closure):
         split = self.coupling == "split" or (self.coupling == "auto" and header["correlation_time"] == 0)
         self._noise = residual_noise(problem.grid, spectrum[0], header["step"]) if split else None
         self._rho = math.exp(-problem.every * problem.step / time) if time else 0.0
-        self._span = problem.every * problem.step
+        self._grid, self._span = problem.grid, problem.every * problem.step
         self._model = model.to(problem.device)
         return {}
 
@@ -137,7 +139,7 @@ class LatentDiffusion(Closure):
         if self.transfer == "free":
             return term
         if self.transfer == "shells":
-            return mean + without_transfer(term - mean, state, self._span)
+            return mean + without_transfer(term - mean, state, self._span, self._grid)
         axes = tuple(range(1, state.ndim))
         off = (state * (term - mean if self.transfer == "mean" else term)).sum(axes, keepdim=True)
         return term - off / state.square().sum(axes, keepdim=True) * state

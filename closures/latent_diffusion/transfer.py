@@ -5,24 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from subgrid.solver.grid import Grid
 
-def without_transfer(noise: Tensor, state: Tensor, span: float) -> Tensor:
+
+def without_transfer(noise: Tensor, state: Tensor, span: float, grid: Grid) -> Tensor:
     """h - s u with |u + span (h - s u)|^2 = |u|^2 in every shell round |k| of integer wavenumbers, field by field.
 
     s = <u h> / |u|^2 + [1 - sqrt(1 - span^2 |h_0|^2 / |u|^2)] / span, h_0 = h - <u h> / |u|^2 u: what lies along u, and
     what a step of length `span` across it would add. Noise that is held for `span` then turns the state, and feeds it
     nothing; where it is larger than that allows, h_0 is scaled down to what does. Both are (batch, field, *grid).
     """
-    grid = state.shape[2:]
     axes = tuple(range(2, state.ndim))
     h, u = (torch.fft.rfftn(part, dim=axes) for part in (noise, state))
-    lines = [torch.fft.fftfreq(n, 1 / n) for n in grid[:-1]] + [torch.fft.rfftfreq(grid[-1], 1 / grid[-1])]
-    radius = torch.stack(torch.meshgrid(*lines, indexing="ij")).square().sum(0).sqrt()
-    shell = radius.round().long().flatten().to(state.device)
-    weight = torch.full(h.shape[2:], 2.0, device=state.device)  # for the other half of the plane
-    weight[..., 0] = 1
-    if grid[-1] % 2 == 0:
-        weight[..., -1] = 1
+    shell = torch.tensor(grid.shells().ravel(), device=state.device)
+    weight = torch.tensor(grid.half_plane_weight(), dtype=state.dtype, device=state.device)
 
     def sums(product: Tensor) -> Tensor:
         flat = (weight * product).flatten(2)
@@ -41,4 +37,4 @@ def without_transfer(noise: Tensor, state: Tensor, span: float) -> Tensor:
     h = h - spread(over_power(along)) * u
     across = span**2 * over_power(sums(h.real.square() + h.imag.square()))
     h = spread(across.clamp_min(1).rsqrt()) * h - spread((1 - (1 - across.clamp_max(1)).sqrt()) / span) * u
-    return torch.fft.irfftn(h, s=grid, dim=axes)
+    return torch.fft.irfftn(h, s=grid.shape, dim=axes)

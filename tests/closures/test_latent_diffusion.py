@@ -384,7 +384,7 @@ def shell_energies(field):
 def test_noise_without_transfer_feeds_no_shell(grid, fields, span):
     generator = torch.Generator().manual_seed(0)
     noise, state = (torch.randn(3, fields, *grid, generator=generator, dtype=torch.float64) for _ in range(2))
-    found = without_transfer(noise, state, span)
+    found = without_transfer(noise, state, span, Grid(grid, LENGTH[: len(grid)]))
     np.testing.assert_allclose(shell_energies(state + span * found), shell_energies(state), rtol=1e-9)
     assert found.norm() > 0.3 * noise.norm()  # a direction of many is taken off
 
@@ -392,9 +392,10 @@ def test_noise_without_transfer_feeds_no_shell(grid, fields, span):
 def test_noise_too_strong_to_feed_nothing_is_scaled_down():
     generator = torch.Generator().manual_seed(0)
     noise, state = (torch.randn(2, 1, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    found = without_transfer(1e3 * noise, state, 0.1)
+    line = Grid((16,), LENGTH[:1])
+    found = without_transfer(1e3 * noise, state, 0.1, line)
     np.testing.assert_allclose(shell_energies(state + 0.1 * found), shell_energies(state), rtol=1e-9)
-    assert without_transfer(noise, torch.zeros_like(state), 0.1).isfinite().all()
+    assert without_transfer(noise, torch.zeros_like(state), 0.1, line).isfinite().all()
 
 
 def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
