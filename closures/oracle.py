@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from subgrid.ingest.trajectories import Trajectories, description
+from subgrid.ingest.requests import description
+from subgrid.ingest.trajectories import Trajectories
+from subgrid.solver.case.tables import GridTable
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
-from subgrid.solver.tables import GridTable
 
 
 class Oracle(Closure):

@@ -83,7 +83,7 @@ def _say(message: str, code: int) -> int:
 
 def _read(case: Path, overrides: tuple[str, ...], backend: str | None) -> Any:
     from subgrid.solver.backend import select
-    from subgrid.solver.case import read
+    from subgrid.solver.case.reading import read
 
     chosen = [f"backend={backend}"] if backend is not None else []
     if backend is not None:
@@ -145,7 +145,7 @@ def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = N
 
     Writes metrics.json, pictures and report.html to runs/CASE-compare, or to --out.
     """
-    from .compare import compare as compare_case
+    from .comparison.compare import compare as compare_case
     from .progress import Bars
 
     checked = _read(case, set_, backend)
@@ -158,7 +158,7 @@ def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = N
 @app.command
 def report(folder: Path, *, json_: Json = False) -> None:
     """Draw the pictures and the report of a finished comparison again."""
-    from .report import write
+    from .report.page import write
 
     page = write(folder)
     _finish({"report": str(page)}, json_, lambda: print(page))
@@ -167,7 +167,7 @@ def report(folder: Path, *, json_: Json = False) -> None:
 def _table(metrics: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
 
-    from .report import table
+    from .report.page import table
 
     Console().print(table(metrics))
     print(f"report: {folder / 'report.html'}")
@@ -179,10 +179,11 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
 
     --out gets a text file with the directories.
     """
+    from subgrid.ingest.prepare import with_step
+    from subgrid.ingest.requests import reference_request, training_request
     from subgrid.ingest.sweep import runs
-    from subgrid.ingest.trajectories import generate, reference_request, training_request
+    from subgrid.ingest.trajectories import generate
 
-    from .prepare import with_step
     from .progress import Bars
 
     checked = _read(case, set_, backend)
@@ -252,7 +253,7 @@ def list_(*, json_: Json = False) -> None:
     """List equations, steppers and closures, with those that cannot be imported and why."""
     from subgrid.solver.closure import UnknownClosure, find, names
     from subgrid.solver.equations import EQUATIONS
-    from subgrid.solver.steppers import STEPPERS
+    from subgrid.solver.time_stepping.schemes import STEPPERS
 
     def first_line(thing: object) -> str:
         return (getattr(thing, "__doc__", "") or "").strip().split("\n")[0]
@@ -281,7 +282,7 @@ def list_(*, json_: Json = False) -> None:
 @app.command
 def schema(*, out: Out = None) -> None:
     """Print the JSON schema of case files, for editors."""
-    from subgrid.solver.case import Case
+    from subgrid.solver.case.tables import Case
 
     text = json.dumps(Case.model_json_schema(), indent=1)
     if out is not None:

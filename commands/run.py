@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from subgrid.solver.case import Case, multiple, read
+from subgrid.ingest.prepare import Prepared, prepare
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.reading import read
+from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import ClosureError
-from subgrid.solver.record import Record, require_vacant
 from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation.record import Record, require_vacant
 
-from .prepare import Prepared, prepare
 from .progress import Bars, Interrupted, interruptible
 
 STRIDE_SECONDS = 0.2  # the loop comes up for air this often, to draw, to save and to see a signal

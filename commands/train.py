@@ -6,13 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from subgrid.ingest.dataset import dataset
+from subgrid.ingest.prepare import with_step
+from subgrid.ingest.requests import cache, training_request
 from subgrid.ingest.sweep import runs
-from subgrid.ingest.trajectories import cache, training_request
-from subgrid.solver.case import Case
+from subgrid.ingest.training_set import dataset
+from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import find
 
-from .prepare import with_step
 from .progress import Bars
 
 

@@ -84,38 +84,3 @@ def _average_along(state: NDArray, coarse: int) -> NDArray:
         overlap = integral[..., low] + (faces - low) * np.diff(integral, axis=-1)[..., low]
         found[overshot] = (np.diff(overlap, axis=-1) * coarse / fine)[overshot]
     return found
-
-
-class MissingTerm:
-    """H = R(F(u)) - F_model(R(u)), with F = L u + N(u): what the coarse model lacks, (member, field, *coarse).
-
-    For a model that omits terms and a restriction that commutes with them, H is the omitted terms; for a complete
-    model on a coarse grid it is the subgrid term of large-eddy simulation. Noise is not part of H: it is added by
-    whoever wants it.
-    """
-
-    def __init__(self, model: Equation, restrict: Restrict, members: int) -> None:
-        self._restrict = restrict
-        self._fine = Rate(model.complete(), restrict.fine, members)
-        self._coarse = Rate(model, restrict.coarse, members)
-
-    def __call__(self, state: NDArray) -> NDArray:
-        return self._restrict(self._fine(state)) - self._coarse(self._restrict(state))
-
-
-class Rate:
-    """F(u) = L u + N(u) in physical space, (member, field, *grid)."""
-
-    def __init__(self, equation: Equation, grid: Grid, members: int) -> None:
-        self._rhs = equation.right_hand_side(grid, members)
-        self._transforms = Transforms(grid) if equation.spectral else None
-
-    def __call__(self, state: NDArray) -> NDArray:
-        inner = self._transforms.to_spectrum(state) if self._transforms else np.array(state)
-        u = inner.reshape(inner.shape[0] * inner.shape[1], -1, inner.shape[-1])
-        rate = np.zeros_like(u)
-        self._rhs(u, 0.0, rate)
-        if self._rhs.linear is not None:
-            rate += self._rhs.linear * u
-        shaped = rate.reshape(inner.shape)
-        return self._transforms.to_physical(shaped) if self._transforms else shaped

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.case import Case, multiple
-from subgrid.solver.ensemble import available_threads
-from subgrid.solver.record import read_arrays, write_arrays
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.tables import Case
 from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation.ensemble import available_threads
+from subgrid.solver.simulation.record import read_arrays, write_arrays
 
-from .trajectories import Progress, cache, described, description
+from .requests import cache, described, description
+from .trajectories import Progress
 
 FORMAT = 1
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from .grid import Grid
 
@@ -149,3 +151,25 @@ class SpectralNoise:
 def keys(seed: int, purpose: str, members: tuple[int, ...]) -> NDArray[np.uint64]:
     """The members' keys, shape (member,)."""
     return np.array([key(seed, purpose, m) for m in members], dtype=np.uint64)
+
+
+class QWiener(BaseModel):
+    """sigma dW/dt with E|W_hat_k|^2 = draws exp(-correlation |k|^2) t / |domain|.
+
+    A Q-Wiener process: Lord, Powell and Shardlow, An Introduction to Computational Stochastic PDEs (2014),
+    algorithm 10.6. `draws` independent increments are summed per step, as the benchmark of arXiv 2506.20771
+    does; the mean mode is included. The increment over a step h has variance proportional to h, whatever h is.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["q-wiener"] = "q-wiener"
+    amplitude: float
+    correlation: float
+    draws: int = 1
+
+    def law(self, grid: Grid) -> SpectralNoise:
+        """The noise as a law per unit of sqrt(time), for `grid`."""
+        k2 = sum(k**2 for k in grid.wavenumbers())
+        area = np.prod(grid.length)
+        amplitude = self.amplitude * np.sqrt(self.draws / area) * np.exp(-self.correlation * k2 / 2)
+        return SpectralNoise(grid, np.broadcast_to(amplitude, grid.spectral_shape).copy())

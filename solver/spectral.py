@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -280,3 +281,20 @@ def resample(spectrum: NDArray, source: Grid, target: Grid, dealias: bool = Fals
         kept: Any = (..., *corner, last)
         out[kept] = spectrum[kept]
     return out
+
+
+def spectrum(state_hat: NDArray, grid: Grid, density: NDArray) -> NDArray:
+    """sum over shells |m| = 0, 1, ... of density |u_hat|^2, conjugate modes counted; shape (..., shell)."""
+    shells = grid.shells()
+    energy = density * grid.half_plane_weight() * np.abs(state_hat) ** 2
+    flat = energy.reshape(-1, shells.size)
+    count = int(shells.max()) + 1
+    out = np.stack([np.bincount(shells.ravel(), row, minlength=count) for row in flat])
+    return out.reshape(*state_hat.shape[: -grid.dimensions], count)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def square(u):
+    """In place: u -> u^2, (points,)."""
+    for i in range(u.shape[0]):
+        u[i] = u[i] * u[i]

@@ -44,8 +44,8 @@ def lame_flow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple
     """(case, pairs) of so many trajectories, the last four for validation, of a small flow that lacks two terms."""
 
     def make(trajectories: int) -> tuple[Any, Any]:
-        from subgrid.ingest.dataset import dataset
-        from subgrid.solver.case import check
+        from subgrid.ingest.training_set import dataset
+        from subgrid.solver.case.reading import check
 
         folder = tmp_path_factory.mktemp("lame-flow")
         table = {"trajectories": trajectories, "validation": 4, "start": 0.0, "end": 0.4, "every": 0.1, "seed": 2}
@@ -73,9 +73,9 @@ def carried_wave() -> Callable[..., dict[str, Any]]:
         from subgrid.closures.lasdi.dynamics import Spread
         from subgrid.closures.lasdi.model import LatentModel
         from subgrid.closures.lasdi.networks import Perceptron
-        from subgrid.closures.lasdi.training import TrainingOptions
+        from subgrid.closures.lasdi.options import TrainingOptions
         from subgrid.ingest.sweep import request
-        from subgrid.solver.case import check
+        from subgrid.solver.case.reading import check
 
         x = torch.arange(POINTS, dtype=torch.float64) * (2 * np.pi / POINTS)
         size = (POINTS / 2) ** 0.5

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from subgrid.commands.compare import compare
+from subgrid.commands.comparison.compare import compare
 from subgrid.commands.progress import Bars
-from subgrid.solver.case import read
+from subgrid.solver.case.reading import read
 
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
 

@@ -9,7 +9,7 @@ from subgrid.solver.closure import Coupled
 from subgrid.solver.equations import EQUATIONS
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.steppers import STEPPERS
+from subgrid.solver.time_stepping.schemes import STEPPERS
 
 DOCS = Path(__file__).parent.parent / "docs"
 

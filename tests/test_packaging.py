@@ -133,6 +133,7 @@ def test_the_wheel_holds_all_it_needs_and_nothing_generic(wheel):
     expected = {f"subgrid/{p.relative_to(ROOT)}" for home in HOMES for p in sources(home)}
     expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "commands" / "templates").iterdir()}
     expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "closures" / "weights").glob("*.safetensors")}
+    expected |= {"subgrid/commands/report/report.html.j2"}
     expected |= {f"subgrid/{home}/py.typed" for home in HOMES}
     code = {name for name in names if name.startswith("subgrid/")}
     assert code == expected

@@ -11,15 +11,15 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from subgrid.solver.closure import Closure, ClosureError, Leap, Memory, Problem, View
 
-from ..matching import fitting, training_options
+from ..learning.compatibility import fitting, training_options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from subgrid.ingest.sweep import Sweep
 
+    from .error_indicators import Residual
     from .model import LatentModel
-    from .trust import Residual
 
 
 class Lasdi(Closure):
@@ -97,7 +97,7 @@ class Lasdi(Closure):
                 )
         self._model, self._parameters, self._problem = model, parameters[None], problem
         if self.trust == "residual":
-            from .trust import Residual
+            from .error_indicators import Residual
 
             self._residual = Residual(problem)
         return {"solver_until": np.array(0)}
@@ -108,7 +108,7 @@ class Lasdi(Closure):
         return self.extrapolate or self.trust != "none"
 
     def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
-        from . import trust
+        from . import error_indicators
         from .dynamics import fastest_growth
 
         problem, model = self._problem, self._model
@@ -131,7 +131,7 @@ class Lasdi(Closure):
         memory = {"solver_until": np.array(target + (self.solve or 0))}
         state = view.torch().cpu().reshape(len(problem.members), -1).float()
         parameters = np.repeat(self._parameters, len(state), 0)
-        if self.trust != "none" and not trust.distance(model, state, self.stages) <= self.distance:
+        if self.trust != "none" and not error_indicators.distance(model, state, self.stages) <= self.distance:
             return Leap.none(shape, target - view.step), memory
         z = model.latents(state, parameters, interval, count + 1)
         if not model.escape(z) <= self.reach:
@@ -151,23 +151,23 @@ class Lasdi(Closure):
     def _trusted(self, t: float, state: Tensor, parameters: np.ndarray, z: Tensor) -> int:
         """How many states of a leap from time t stand up to the check; state (member, point), z
         (member, time, latent)."""
-        from . import trust
+        from . import error_indicators
 
         assert self.tolerance is not None
         interval, count = self._problem.every * self._problem.step, z.shape[1] - 1
         if self.trust == "spread":
             at = np.arange(count + 1)
-            values = trust.spread(self._model, state, parameters, interval, count + 1)
+            values = error_indicators.spread(self._model, state, parameters, interval, count + 1)
         else:
-            at = trust.checked(count, self.checks)
+            at = error_indicators.checked(count, self.checks)
             values = np.array(
                 [self._residual(self._model, z[:, i], parameters, t + i * interval, self.stages) for i in at]
             )
-        return trust.trusted(values, self.tolerance, at)
+        return error_indicators.trusted(values, self.tolerance, at)
 
     def portrait(self, states: np.ndarray, interval: float) -> dict[str, np.ndarray]:
         """The latents of a run (time, field, *grid) of the problem; see `portrait.portrait`."""
-        from .portrait import portrait
+        from .latent_trajectories import portrait
 
         return portrait(self._model, self._parameters, states, interval)
 
@@ -197,7 +197,8 @@ class Lasdi(Closure):
 
         Raises ValueError for options that training does not have.
         """
-        from .training import TrainingOptions, fit
+        from .options import TrainingOptions
+        from .training import fit
 
         chosen = training_options("lasdi", TrainingOptions, options)
         model = fit(sweep, chosen, work, progress)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import weights_file
+from ..learning import weights_file
 from . import dynamics
 from .autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
 from .basis import Basis

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from subgrid.ingest.sweep import Sweep
 
-from ..phases import Progress, descent
-from ..regression.training import torch_threads
-from ..weights_file import read_tensors, write_tensors
+from ..learning.optimisation import descent, torch_threads
+from ..learning.training import Progress
+from ..learning.weights_file import read_tensors, write_tensors
 from . import dynamics, greedy, ridge
 from .autoencoder import autoencoder
 from .model import LatentModel, Stage
 from .networks import StageDecoder, stage_decoders
 from .options import TrainingOptions
-from .snapshots import Snapshots
+from .reduced_snapshots import Snapshots
 
 
 class Training:

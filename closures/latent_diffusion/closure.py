@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from subgrid.ingest.dataset import Dataset
+from subgrid.ingest.training_set import Dataset
 from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
-from ..matching import fitting, mismatch, training_options
-from ..regression.closure import residual_noise
+from ..learning.compatibility import fitting, mismatch, training_options
+from ..learning.noise import residual_noise
+from .energy_transfer import without_transfer
 from .samplers import Sampler
-from .transfer import without_transfer
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +170,8 @@ class LatentDiffusion(Closure):
 
         Raises ValueError for options that training does not have.
         """
-        from .training import TrainingOptions, train
+        from .options import TrainingOptions
+        from .training import train
 
         chosen = training_options("latent-diffusion", TrainingOptions, options)
         model, header, spectrum = train(dataset, chosen, work, folder, progress)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import weights_file
-from ..regression.term import FEATURES, LearnedTerm
+from ..learning import weights_file
+from ..learning.learned_term import FEATURES, LearnedTerm
 from .denoiser import Denoiser
-from .latents import LATENTS
+from .latent_spaces import LATENTS
 from .samplers import Fresh, Sampler, sample
 
 SPECTRUM = "noise_spectrum"

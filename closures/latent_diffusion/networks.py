@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..regression.modes import from_low_modes, low_modes
-from ..regression.networks import apply_multipliers, highest_mode, multipliers, wrap
+from ..learning.fourier_modes import from_low_modes, low_modes
+from ..learning.networks import apply_multipliers, highest_mode, multipliers, wrap
 
 HARMONICS = 16
 

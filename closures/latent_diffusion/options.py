@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..regression.term import Features
+from ..learning.learned_term import Features
 from .denoiser import Parametrisation
 
 

@@ -10,16 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subgrid.ingest.dataset import Dataset
+from subgrid.ingest.training_set import Dataset
 
-from .. import weights_file
-from ..matching import locate
-from ..phases import Phases, Progress
-from ..regression.closure import SPECTRUM as RESIDUAL
-from ..regression.term import FEATURES, Features
+from ..learning import weights_file
+from ..learning.batches import draw_batch
+from ..learning.compatibility import locate
+from ..learning.learned_term import FEATURES, Features
+from ..learning.noise import SPECTRUM as RESIDUAL
+from ..learning.optimisation import torch_threads
+from ..learning.scores import relative_error, shell_spectrum
+from ..learning.training import Phases, Progress
 from ..regression.training import TrainingOptions as MeanOptions
-from ..regression.training import draw_batch, fit, relative_error, shell_spectrum, torch_threads
-from .latents import Autoencoder
+from ..regression.training import fit
+from .latent_spaces import Autoencoder
 from .model import GenerativeTerm
 from .options import TrainingOptions
 from .samplers import heun

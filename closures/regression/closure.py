@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import PrivateAttr
 
-from subgrid.ingest.dataset import Dataset
+from subgrid.ingest.training_set import Dataset
 from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
-from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
-from .. import weights_file
-from ..matching import fitting, locate, mismatch, training_options
+from ..learning import weights_file
+from ..learning.compatibility import fitting, locate, mismatch, training_options
+from ..learning.noise import SPECTRUM, residual_noise
 
 if TYPE_CHECKING:
     import torch
-
-SPECTRUM = "residual_spectrum"
 
 
 class Regression(Closure):
@@ -47,7 +45,7 @@ class Regression(Closure):
     def start(self, problem: Problem) -> Memory:
         import torch
 
-        from .term import LearnedTerm
+        from ..learning.learned_term import LearnedTerm
 
         tensors, header = self._find(problem)
         network = header["network"]
@@ -142,11 +140,3 @@ def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) ->
         return f"is for the closure {header['closure']}"
     free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
     return mismatch(header, problem, free=free, strict=strict)
-
-
-def residual_noise(grid: Grid, power: np.ndarray, step: float) -> SpectralNoise:
-    """The law with E|xi_hat_k|^2 = power[round |k|] at steps of `step`, as amplitude per sqrt(time)."""
-    shells = np.minimum(grid.shells(), len(power) - 1)
-    amplitude = np.sqrt(np.maximum(power[shells], 0.0) * step)
-    amplitude[grid.shells() >= len(power)] = 0.0
-    return SpectralNoise(grid, amplitude, negligible=1e-6)

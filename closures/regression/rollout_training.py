@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from subgrid.ingest.dataset import Dataset
-from subgrid.solver.rollout import rollout
+from subgrid.ingest.training_set import Dataset
+from subgrid.solver.simulation.rollout import rollout
 
-from .training import FitResult, Progress, Training, TrainingOptions, checked_pairs, torch_threads
+from ..learning.optimisation import Progress, torch_threads
+from .training import FitResult, Training, TrainingOptions, checked_pairs
 
 
 def fit_through_solver(
@@ -23,8 +24,8 @@ def fit_through_solver(
 ) -> FitResult:
     """Train on from `weights`, minimising the loss of `RolloutOptions`; resumes as `fit` does.
 
-    The way back through the solver is exact: `subgrid.solver.rollout` is the model's own stepper as array code. The
-    score that weights are chosen by is the root of the loss on the validation windows: 1 is the uncorrected model.
+    Gradients through the solver are exact: `rollout` is the model's own stepper as array code. The score that selects
+    the weights is the root of the loss on the validation windows; 1 is the uncorrected model.
 
     Raises ValueError for a model with noise or adaptive steps, and for a window that is not a whole number of
     sampling intervals, beside what `fit` raises.

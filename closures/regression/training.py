@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..weights_file import read_checkpoint, write_tensors
-from .term import FEATURES, Features, LearnedTerm, Lengths
-
-Progress = Callable[[int, int, dict[str, float]], None]
+from ..learning.batches import draw_batch
+from ..learning.learned_term import FEATURES, Features, LearnedTerm, Lengths
+from ..learning.optimisation import Progress, one_cycle, torch_threads
+from ..learning.scores import relative_error, shell_spectrum
+from ..learning.weights_file import read_checkpoint, write_tensors
 
 
 class RolloutOptions(BaseModel):
@@ -277,75 +276,6 @@ class Training:
             self.optimizer.state[parameter] = {"step": torch.tensor(float(self.log[-1]["step"])), **state}
 
 
-def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
-    """Learning rate and first Adam decay at a step: cosine from peak/25 to `peak` over 30%, then to zero.
-
-    The decay runs the other way, .95 to .85 and back. Source: Smith & Topin, arXiv 1708.07120.
-    """
-    rise = 0.3 * steps
-    if step < rise:
-        height = 0.5 - 0.5 * math.cos(math.pi * step / rise)
-        return peak * (0.04 + 0.96 * height), 0.95 - 0.1 * height
-    height = 0.5 + 0.5 * math.cos(math.pi * (step - rise) / (steps - rise))
-    return peak * height, 0.95 - 0.1 * height
-
-
-class Drawing(Protocol):
-    """What `draw_batch` needs to know."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def shift(self) -> Literal["all", "x", "none"]: ...
-    @property
-    def reflections(self) -> bool: ...
-
-
-def draw_batch(states: np.ndarray, terms: np.ndarray, options: Drawing, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch number `step`: distinct samples, each pair rolled, and if asked reversed, at random along each axis."""
-    generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
-    chosen = generator.choice(len(states), min(options.batch, len(states)), replace=False)
-    state, term = states[chosen], terms[chosen]
-    grid = state.shape[2:]
-    axes = {"all": range(len(grid)), "x": [len(grid) - 1], "none": []}[options.shift]
-    for axis in axes:
-        place = np.arange(grid[axis]) + generator.integers(grid[axis], size=(len(chosen), 1))
-        shape = [len(chosen), 1, *[1] * len(grid)]
-        shape[axis + 2] = grid[axis]
-        place = place.reshape(shape) % grid[axis]
-        state, term = (np.take_along_axis(array, place, axis + 2) for array in (state, term))
-    if options.reflections:
-        for axis in range(2, state.ndim):
-            odd = generator.integers(2, size=len(chosen)).astype(bool)
-            state[odd], term[odd] = (-np.flip(array[odd], axis) for array in (state, term))
-    return torch.from_numpy(state), torch.from_numpy(term)
-
-
-def relative_error(prediction: np.ndarray, term: np.ndarray) -> float:
-    """||prediction - term|| / ||term|| over all values."""
-    return float(np.linalg.norm((prediction - term).ravel()) / np.linalg.norm(term.ravel()))
-
-
-def shell_spectrum(field: np.ndarray) -> np.ndarray:
-    """E(s) = mean of |f_hat(k)|^2 over samples and the complex modes with round(|k|) = s, per field.
-
-    `field` is (sample, field, *grid) in 1D or 2D, k the integer wavenumber, f_hat as ``norm="forward"``.
-    Returns (field, shell) float64 for every shell up to the corner of the grid's modes; the sum over shells
-    of E(s) times the modes in the shell is the mean square of the field.
-    """
-    grid = field.shape[2:]
-    wavenumbers = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
-    shell = np.rint(np.sqrt(sum(k**2 for k in wavenumbers))).astype(int).ravel()
-    power = np.zeros((field.shape[1], shell.size))
-    for sample in field:
-        amplitude = np.fft.fftn(sample, axes=range(1, sample.ndim), norm="forward")
-        power += np.abs(amplitude.reshape(len(amplitude), -1)) ** 2
-    total = np.stack([np.bincount(shell, weights=row) for row in power / len(field)])
-    return total / np.maximum(np.bincount(shell), 1)
-
-
 def _transfer(state: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
     """<u.term> of each sample: the mean over its grid and fields."""
     return (state * term).flatten(1).mean(1)
@@ -370,13 +300,3 @@ def _scales(array: np.ndarray, name: str) -> list[float]:
     if not scales.all():
         raise ValueError(f"a field of the {name} is zero in every pair: it has no scale, and is not learned")
     return scales.tolist()
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .advection import LinearAdvection
 from .base import Equation, Field
-from .burgers import Burgers
-from .burgers_2d import Burgers2D
-from .charged_particles import ChargedParticles
-from .kolmogorov import Kolmogorov
+from .burgers.line import Burgers
+from .burgers.plane import Burgers2D
+from .kolmogorov.equation import Kolmogorov
 from .oscillator import Oscillator
-from .shallow_water import ShallowWater
-from .vlasov_poisson import VlasovPoisson
+from .particles.equation import ChargedParticles
+from .shallow_water.equation import ShallowWater
+from .vlasov_poisson.equation import VlasovPoisson
 
 EQUATIONS: dict[str, type[Equation]] = {
     e.name: e

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .. import finite_volume, finite_volume_kernels
+from ..finite_volume import array_code as finite_volume
+from ..finite_volume import kernels as finite_volume_kernels
 from ..grid import Grid
 from ..spectral import Operators
-from ..stepping import RightHandSide
 from .base import Array, Equation, Field, Kind
+from .right_hand_side import NoNonlinearTerm, RightHandSide
 
 
 class LinearAdvection(Equation):
@@ -82,14 +82,3 @@ class LinearAdvection(Equation):
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         return (abs(self.signal_velocity),)
-
-
-class NoNonlinearTerm:
-    """N = 0, in one dimension: all the equation is in L."""
-
-    def __init__(self) -> None:
-        self.linear: NDArray | None = None
-        self.rows, self.columns = np.zeros(1, dtype=bool), 0
-
-    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        out[...] = 0.0

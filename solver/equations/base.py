@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..grid import Grid
-from ..random import SpectralNoise
+from ..random import QWiener, SpectralNoise
 from ..spectral import Operators
-from ..stepping import RightHandSide
+from .right_hand_side import ArrayRightHandSide, RightHandSide
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
@@ -27,28 +27,6 @@ class Field:
     name: str
     unit: str
     description: str
-
-
-class QWiener(BaseModel):
-    """sigma dW/dt with E|W_hat_k|^2 = draws exp(-correlation |k|^2) t / |domain|.
-
-    A Q-Wiener process: Lord, Powell and Shardlow, An Introduction to Computational Stochastic PDEs (2014),
-    algorithm 10.6. `draws` independent increments are summed per step, as the benchmark of arXiv 2506.20771
-    does; the mean mode is included. The increment over a step h has variance proportional to h, whatever h is.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["q-wiener"] = "q-wiener"
-    amplitude: float
-    correlation: float
-    draws: int = 1
-
-    def law(self, grid: Grid) -> SpectralNoise:
-        """The noise as a law per unit of sqrt(time), for `grid`."""
-        k2 = sum(k**2 for k in grid.wavenumbers())
-        area = np.prod(grid.length)
-        amplitude = self.amplitude * np.sqrt(self.draws / area) * np.exp(-self.correlation * k2 / 2)
-        return SpectralNoise(grid, np.broadcast_to(amplitude, grid.spectral_shape).copy())
 
 
 class Equation(BaseModel, ABC):
@@ -181,42 +159,3 @@ class Equation(BaseModel, ABC):
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """sum over the axes of signal speed / spacing, in 1/time: what a step by CFL is divided by."""
         return float(sum(s / h for s, h in zip(self.signal_speed(state, grid), grid.spacing, strict=True)))
-
-
-class ArrayRightHandSide:
-    """The equation's array code for NumPy batches (member * field, row, column), in the place of a compiled one."""
-
-    def __init__(self, equation: Equation, grid: Grid) -> None:
-        self.linear: NDArray | None = None
-        self._equation, self._operators = equation, Operators(grid)
-        self._shape = (len(equation.fields), *(grid.spectral_shape if equation.spectral else grid.shape))
-        self.columns = self._shape[-1]
-        self.rows = np.ones(grid.points // grid.shape[-1], dtype=bool)
-
-    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        out[...] = self._equation.nonlinear(self._operators, self._state(u), t).reshape(out.shape)
-
-    def _state(self, u: NDArray) -> NDArray:
-        return u.reshape(-1, *self._shape)
-
-    def rate(self, u: NDArray) -> float:
-        return self._equation.largest_rate(self._state(u), self._operators.grid)
-
-    def admissible(self, u: NDArray) -> bool:
-        return self._equation.admissible(self._state(u))
-
-    def relax(self, u: NDArray, h: float) -> None:
-        u[...] = self._equation.relax(self._operators, self._state(u), h).reshape(u.shape)
-
-    def flow(self, part: str, u: NDArray, h: float) -> None:
-        u[...] = self._equation.flow(part, self._operators, self._state(u), h).reshape(u.shape)
-
-
-def spectrum(state_hat: NDArray, grid: Grid, density: NDArray) -> NDArray:
-    """sum over shells |m| = 0, 1, ... of density |u_hat|^2, conjugate modes counted; shape (..., shell)."""
-    shells = grid.shells()
-    energy = density * grid.half_plane_weight() * np.abs(state_hat) ** 2
-    flat = energy.reshape(-1, shells.size)
-    count = int(shells.max()) + 1
-    out = np.stack([np.bincount(shells.ravel(), row, minlength=count) for row in flat])
-    return out.reshape(*state_hat.shape[: -grid.dimensions], count)

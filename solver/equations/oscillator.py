@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numba
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..grid import Grid
 from ..spectral import Operators
-from ..stepping import RightHandSide
 from .base import Array, Equation, Field, Kind
+from .initial_state import InitialState, Members, repeat
+from .right_hand_side import RightHandSide
 
 
 class Oscillator(Equation):
@@ -88,3 +90,23 @@ def rate(x, envelope, t, out):
         waves = -math.cos(2 * x[i] - t) - 0.1 * math.sin(fast * sine) * (2 * sine + fast * cosine)
         for b in range(out.shape[0]):
             out[b, 0, i] = envelope[i] * waves
+
+
+class OscillatorFormula(InitialState):
+    """u = A [sin(2x - t) + 0.1 cos((40x + 2t) sin t)] exp(-x^2) at t = `time`, which must be the case's time.start.
+
+    A is the equation's amplitude. Exact at all times.
+    """
+
+    kind: Literal["oscillator"] = "oscillator"
+    time: float = 0.0
+
+    def state(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64]:
+        return self.exact(equation, grid, 0.0, members, seed)
+
+    def exact(self, equation: Equation, grid: Grid, t: float, members: Members, seed: int) -> NDArray[np.float64]:
+        self._require(isinstance(equation, Oscillator), "the equation oscillator", equation)
+        assert isinstance(equation, Oscillator)
+        return repeat(equation.at(grid.coordinates(centres=True)[0], self.time + t), members)

@@ -9,8 +9,10 @@ import numpy as np
 from timing import Row, ratio, take_turns
 
 from subgrid.solver.equations import ChargedParticles, ShallowWater, VlasovPoisson
+from subgrid.solver.equations.particles.initial import RandomParticles
+from subgrid.solver.equations.shallow_water.initial import RandomSurface
+from subgrid.solver.equations.vlasov_poisson.initial import TwoStream
 from subgrid.solver.grid import Grid
-from subgrid.solver.initial import RandomParticles, RandomSurface, TwoStream
 from subgrid.solver.simulation import Simulation
 
 

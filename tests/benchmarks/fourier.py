@@ -15,14 +15,15 @@ from timing import TURNS, Disagreement, Row, Work, against, ratio, repeat, take_
 from subgrid.commands.progress import Bars
 from subgrid.commands.run import run
 from subgrid.solver import spectral
-from subgrid.solver.case import Case
+from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Burgers, Kolmogorov
-from subgrid.solver.equations.kolmogorov import Forcing
+from subgrid.solver.equations.kolmogorov.equation import Forcing
 from subgrid.solver.grid import Grid
-from subgrid.solver.initial import GaussianRandomField, Sine
+from subgrid.solver.initial.profiles import Sine
+from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.steppers import ETDRK2
-from subgrid.solver.stepping import bind
+from subgrid.solver.time_stepping.compiled import bind
+from subgrid.solver.time_stepping.schemes import ETDRK2
 
 SIZES = (64, 128, 256, 512)
 MEMBERS = 32

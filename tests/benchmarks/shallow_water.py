@@ -19,11 +19,11 @@ from timing import Disagreement, Missing, Row, ratio, repeat, take_turns
 
 from subgrid.ingest.restriction import average_cells
 from subgrid.solver.equations import ShallowWater
+from subgrid.solver.equations.shallow_water.initial import RadialDamBreak
 from subgrid.solver.grid import Grid
-from subgrid.solver.initial import RadialDamBreak
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.steppers import STEPPERS
-from subgrid.solver.stepping import ExplicitStepper, SplitStepper, bind
+from subgrid.solver.time_stepping.compiled import ExplicitStepper, SplitStepper, bind
+from subgrid.solver.time_stepping.schemes import STEPPERS
 
 SIZES = (128, 256, 512)
 LENGTH, END = 5.0, 1.5

@@ -12,10 +12,10 @@ import numpy as np
 from timing import Row, Work, ratio, repeat, take_turns
 
 from subgrid.solver.equations import VlasovPoisson
+from subgrid.solver.equations.vlasov_poisson.initial import TwoStreamHypar
 from subgrid.solver.grid import Grid
-from subgrid.solver.initial import TwoStreamHypar
-from subgrid.solver.steppers import RK4, STRANG, Scheme
-from subgrid.solver.stepping import bind
+from subgrid.solver.time_stepping.compiled import bind
+from subgrid.solver.time_stepping.schemes import RK4, STRANG, Scheme
 
 EQUATION = VlasovPoisson()
 SIZES = (128, 256, 512)

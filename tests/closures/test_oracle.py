@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from subgrid.closures.oracle import Oracle
-from subgrid.commands.prepare import prepare
-from subgrid.ingest.trajectories import generate, reference_request
-from subgrid.solver.case import check
+from subgrid.ingest.prepare import prepare
+from subgrid.ingest.requests import reference_request
+from subgrid.ingest.trajectories import generate
+from subgrid.solver.case.reading import check
 from subgrid.solver.closure import ClosureError, Problem, View
 from subgrid.solver.equations import Burgers, Kolmogorov
 from subgrid.solver.grid import Grid

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from subgrid.commands import cli
-from subgrid.solver.case import CaseError, check, read
+from subgrid.solver.case.reading import CaseError, check, read
 from subgrid.solver.equations import EQUATIONS
 from subgrid.solver.simulation import Simulation
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from subgrid.closures import weights_file
+from subgrid.closures.learning import weights_file
 from subgrid.commands import cli
-from subgrid.solver.case import read
+from subgrid.solver.case.reading import read
 from subgrid.solver.equations import EQUATIONS
-from subgrid.solver.steppers import STEPPERS
+from subgrid.solver.time_stepping.schemes import STEPPERS
 
 TINY = """
 title = "Tiny large-eddy simulation"

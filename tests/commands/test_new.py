@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from subgrid.commands import cli, new
-from subgrid.solver.case import read
+from subgrid.solver.case.reading import read
 
 
 @pytest.fixture

@@ -26,24 +26,17 @@ import torch
 import xarray  # noqa: F401
 import zarr  # noqa: F401
 
-import subgrid.closures.eddy_viscosity
-import subgrid.closures.hyperdiffusion
-import subgrid.closures.hyperviscosity
-import subgrid.closures.lasdi.model
-import subgrid.closures.lasdi.trust
-import subgrid.closures.oracle
-import subgrid.closures.regression.networks  # noqa: F401 (warms the children)
-from subgrid.closures import weights_file
 from subgrid.closures.latent_diffusion.model import GenerativeTerm
+from subgrid.closures.learning import weights_file
 from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
 from subgrid.commands.progress import Bars
-from subgrid.ingest.trajectories import described
-from subgrid.solver import case as cases
-from subgrid.solver.record import read_arrays
+from subgrid.ingest.requests import described
+from subgrid.solver.case import reading as cases
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.steppers import fitting
+from subgrid.solver.simulation.record import read_arrays
+from subgrid.solver.time_stepping.schemes import fitting
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -415,7 +408,7 @@ def bottoms_and_water(folder: Path) -> None:
 
 
 def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> torch.nn.Module:
-    from subgrid.closures.regression.term import LearnedTerm
+    from subgrid.closures.learning.learned_term import LearnedTerm
 
     return LearnedTerm(
         network["kind"], network["options"], network["features"], 2, tuple(FLOW["grid"]["length"]), normalisation
@@ -503,7 +496,7 @@ def test_a_folder_belongs_to_one_run(folder, capfd):
     assert finished(child(lambda: cli.execute(command), errors)) == cli.MISTAKE
     assert "is not empty" in capfd.readouterr().err
     assert {f: f.read_bytes() for f in out.rglob("*") if f.is_file()} == before
-    from subgrid.solver.record import Record
+    from subgrid.solver.simulation.record import Record
 
     held = Record.open(out)
     assert finished(child(lambda: cli.execute(["resume", str(out)]), errors)) == cli.MISTAKE

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from subgrid.ingest.restriction import MissingTerm, Rate, Restrict, average_cells
+from subgrid.ingest.missing_term import MissingTerm, Rate
+from subgrid.ingest.restriction import Restrict, average_cells
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
-from subgrid.solver.equations.kolmogorov import Forcing
+from subgrid.solver.equations.kolmogorov.equation import Forcing
 from subgrid.solver.grid import Grid
 
 FINE, COARSE = Grid((48, 64), (3.0, 5.0)), Grid((24, 32), (3.0, 5.0))

@@ -11,7 +11,7 @@ import tomli_w
 
 from subgrid.commands import cli
 from subgrid.ingest.sweep import runs
-from subgrid.solver.case import CaseError, check
+from subgrid.solver.case.reading import CaseError, check
 from subgrid.solver.simulation import BlowUp, Simulation
 
 CASE: dict[str, Any] = {

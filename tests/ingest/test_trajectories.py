@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from subgrid.ingest import trajectories
-from subgrid.ingest.dataset import dataset
+from subgrid.ingest.requests import reference_request, training_request
 from subgrid.ingest.restriction import Restrict
-from subgrid.ingest.trajectories import Trajectories, due, generate, reference_request, training_request
-from subgrid.solver.case import check
+from subgrid.ingest.training_set import dataset
+from subgrid.ingest.trajectories import Trajectories, due, generate
+from subgrid.solver.case.reading import check
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms
 

@@ -3,10 +3,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from subgrid.solver import kernels, spectral
-from subgrid.solver.equations.base import spectrum
+from subgrid.solver import spectral
 from subgrid.solver.grid import Grid
-from subgrid.solver.spectral import Operators, Transforms, resample
+from subgrid.solver.spectral import Operators, Transforms, resample, spectrum
+from subgrid.solver.time_stepping import kernels
 
 INSTALLED = [
     name

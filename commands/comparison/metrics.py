@@ -1,0 +1,109 @@
+"""Scores of an ensemble (time, trajectory, member, *) against the truth (time, trajectory, *)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
+from subgrid.solver.spectral import Transforms, spectrum
+
+
+def _flat(values: NDArray, lead: int) -> NDArray:
+    return values.reshape(*values.shape[:lead], -1)
+
+
+def relative_l2(estimate: NDArray, truth: NDArray) -> NDArray:
+    """||estimate - truth|| / ||truth|| for every time and trajectory: (time, trajectory)."""
+    a, b = _flat(estimate, 2), _flat(truth, 2)
+    return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def correlation(estimate: NDArray, truth: NDArray) -> NDArray:
+    """Pattern correlation of the two fields about their means: (time, trajectory)."""
+    a, b = _flat(estimate, 2), _flat(truth, 2)
+    a = a - a.mean(-1, keepdims=True)
+    b = b - b.mean(-1, keepdims=True)
+    scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return (a * b).sum(-1) / np.where(scale > 0, scale, 1.0)
+
+
+def correlation_time(values: NDArray, times: NDArray, threshold: float) -> float:
+    """Mean over trajectories of the time after the start at which the correlation first falls below the threshold.
+
+    Linear between output times; a trajectory that never does counts with the length of the window.
+    """
+    spans = []
+    for series in values.T:
+        below = np.flatnonzero(series < threshold)
+        if below.size == 0:
+            spans.append(times[-1] - times[0])
+        elif below[0] == 0:
+            spans.append(0.0)
+        else:
+            i = below[0]
+            part = (series[i - 1] - threshold) / (series[i - 1] - series[i])
+            spans.append(times[i - 1] + part * (times[i] - times[i - 1]) - times[0])
+    return float(np.mean(spans))
+
+
+def crps(ensemble: NDArray, truth: NDArray) -> NDArray:
+    """E|X - y| - E|X - X'| / 2 with X, X' from the ensemble, averaged over points and trajectories: (time,).
+
+    Hersbach, Weather and Forecasting 15 (2000) 559; for one member it is the mean absolute error.
+    """
+    members = ensemble.shape[2]
+    error = np.abs(ensemble - truth[:, :, None]).mean(axis=tuple(range(1, ensemble.ndim)))
+    ordered = np.sort(ensemble, axis=2)
+    weight = (2 * np.arange(members) - members + 1).reshape(1, 1, members, *[1] * (ensemble.ndim - 3))
+    spread = (weight * ordered).sum(axis=2).mean(axis=tuple(range(1, ensemble.ndim - 1))) / members**2
+    return error - spread
+
+
+def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
+    """sqrt((M+1)/M mean variance) / rms error of the mean: (time,), 1 for a calibrated ensemble.
+
+    nan for one member or where the error is zero. Fortin et al., J. Hydrometeorology 15 (2014) 1708.
+    """
+    members = ensemble.shape[2]
+    if members < 2:
+        return np.full(len(ensemble), np.nan)
+    axes = tuple(range(1, truth.ndim))
+    variance = ensemble.var(axis=2, ddof=1).mean(axis=axes) * (members + 1) / members
+    error = ((ensemble.mean(axis=2) - truth) ** 2).mean(axis=axes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(error > 0, np.sqrt(variance / error), np.nan)
+
+
+def rank_histogram(ensemble: NDArray, truth: NDArray) -> NDArray:
+    """How often the truth is the r-th from below of members and truth, times (M + 1): (M + 1,), flat if calibrated.
+
+    Over all points, trajectories and times. High ends are a spread that is too small. nan for one member, or for
+    members that do not differ: deviations below 1e-3 of the error. Hamill, Mon. Wea. Rev. 129 (2001) 550.
+    """
+    members = ensemble.shape[2]
+    spread = ensemble.std(axis=2).mean() if members > 1 and ensemble.size else 0.0
+    if not spread > 1e-3 * np.abs(ensemble[:, :, 0] - truth).mean():
+        return np.full(members + 1, np.nan)
+    ranks = (ensemble < truth[:, :, None]).sum(axis=2)
+    return np.bincount(ranks.ravel(), minlength=members + 1) * (members + 1) / ranks.size
+
+
+def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:
+    """Energy per shell of integer wavenumber, averaged over all leading axes of (..., field, *grid): (shell,)."""
+    flat = states.reshape(-1, *grid.shape)
+    return spectrum(Transforms(grid).to_spectrum(flat), grid, equation.spectrum_density(grid)).mean(axis=0)
+
+
+def spectrum_distance(energy: NDArray, truth: NDArray, largest: int) -> float | None:
+    """Mean of |log10(E / E_truth)| over the shells 2..largest that hold more than 1e-10 of the truth's peak.
+
+    None where fewer than two shells qualify.
+    """
+    shells = np.arange(2, min(largest + 1, len(truth)))
+    shells = shells[truth[shells] > 1e-10 * truth.max()]
+    if len(shells) < 2:
+        return None
+    ratio = np.maximum(energy[shells], 1e-300) / truth[shells]
+    return float(np.abs(np.log10(ratio)).mean())

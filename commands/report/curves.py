@@ -1,0 +1,307 @@
+"""The curves of a comparison: one look per run, kept through all pictures, on a colour-blind-safe palette.
+
+The palette is that of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/; the reference is black and the
+uncorrected run grey. A run's kind shows in its dash as well, so that nothing hangs on colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..comparison.results import Metrics, Row
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C564B")
+DASHES = {"none": (0, (4, 1.5)), "finer-grid": (0, (6, 1.5, 1, 1.5)), "oracle": (0, (1, 1))}
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "image.interpolation": "nearest",
+    "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+}
+WIDTH = 9.5  # inches; shown about 1000 pixels wide, so 10 point type is read at 14 pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, its title, and the words that stand in its place where it cannot be seen."""
+
+    path: Path
+    title: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one source is drawn, in every picture alike."""
+
+    name: str
+    color: str
+    dash: Any = "solid"
+    failed: bool = False
+    width: float = 1.8
+
+    @property
+    def label(self) -> str:
+        """The name, safe for mathtext, with a failure said."""
+        return self.name.replace("$", r"\$") + (" (failed)" if self.failed else "")
+
+
+def looks(rows: list[Row]) -> list[Look]:
+    """The reference's look, then one for each row in order."""
+    colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
+    return [Look("reference", "black", width=3.0)] + [
+        Look(
+            row.name,
+            "#7a7a7a" if row.kind == "none" else next(colours),
+            DASHES.get(row.kind, "solid"),
+            row.failed is not None,
+        )
+        for row in rows
+    ]
+
+
+def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
+    """Draw each curve the comparison has numbers for as `folder/NAME.png`; returns the pictures by name.
+
+    A picture that an earlier call left in `folder` and that has no numbers now is removed.
+    """
+    import matplotlib
+
+    drawn = {}
+    names = ", ".join(row.name for row in metrics.rows)
+    with matplotlib.rc_context(STYLE):
+        for name, (plot, title) in CURVES.items():
+            path = folder / f"{name}.png"
+            path.unlink(missing_ok=True)
+            if (figure := plot(metrics, comparison)) is not None:
+                figure.savefig(path)
+                drawn[name] = Picture(path, title, f"{title}, for {names}.")
+    return drawn
+
+
+def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as the page, and its axes as a (rows, columns) array."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False) -> None:
+    """Curves over time, within the limits of the runs that finished; a failed one ends in a cross."""
+    time = comparison["time"].values
+    intact, ends = [], []
+    for look in looks(metrics.rows):
+        y = _of(comparison, variable, look.name, positive=log)
+        if not np.isfinite(y).any():
+            continue
+        axes.plot(time, y, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+        if look.failed:
+            last = np.flatnonzero(np.isfinite(y))[-1]
+            ends.append((time[last], y[last], look.color))
+        else:
+            intact.append(y[np.isfinite(y)])
+        if f"{variable}_low" in comparison and comparison.sizes["time"] > 1:
+            low, high = (_of(comparison, f"{variable}_{end}", look.name, log) for end in ("low", "high"))
+            axes.fill_between(time, low, high, color=look.color, alpha=0.15, linewidth=0)
+    if log:
+        axes.set_yscale("log")
+    if intact:
+        bottom, top = np.concatenate(intact).min(), np.concatenate(intact).max()
+        if log:
+            axes.set_ylim(max(bottom / 1.6, top * 1e-8), top * 2.5)
+        elif top > bottom:
+            axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+    for t, value, color in ends:
+        inside = np.clip(value, *axes.get_ylim())
+        axes.plot(t, inside, "x", color=color, markersize=8, markeredgewidth=2, clip_on=False)
+    axes.margins(x=0.01)
+    axes.set(title=title, xlabel=with_units("time", comparison["time"]))
+
+
+def _of(comparison: xr.Dataset, variable: str, source: str, positive: bool) -> np.ndarray:
+    """One source's values, with what cannot be drawn (beyond 1e30; on a log axis not positive) as nan."""
+    values = comparison[variable].sel(source=source).values.astype(float)
+    return np.where((np.abs(values) < 1e30) & ((values > 0) | (not positive)), values, np.nan)
+
+
+def with_units(name: str, array: xr.DataArray) -> str:
+    units = array.attrs.get("units")
+    return f"{name} [{units}]" if units and units != "1" else name
+
+
+def legend(figure: Figure, *axes: Axes) -> None:
+    """One legend for the figure, each label once, to the right of the axes."""
+    entries = {label: line for a in axes for line, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(entries.values()), list(entries), loc="outside right upper")
+
+
+def _error(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    figure, axes = canvas()
+    title = "Relative L2 error against the reference (dimensionless)"
+    _series(axes[0, 0], comparison, "relative_l2", metrics, title, log=True)
+    axes[0, 0].set_ylabel("relative L2 error")
+    legend(figure, axes[0, 0])
+    return figure
+
+
+def _correlation(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    figure, axes = canvas()
+    a = axes[0, 0]
+    _series(a, comparison, "correlation", metrics, "Correlation with the reference (dimensionless)")
+    threshold = comparison.attrs.get("correlation_threshold")
+    if threshold is not None:
+        a.axhline(threshold, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label=f"threshold {threshold:g}")
+        a.set_ylim(min(a.get_ylim()[0], threshold - 0.05), 1.02)
+    a.set_ylabel("correlation")
+    legend(figure, a)
+    return figure
+
+
+def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
+    if "spectrum" not in comparison:
+        return None
+    figure, axes = canvas(height=4.8)
+    a, k = axes[0, 0], comparison["wavenumber"].values
+    top = 0.0
+    for look in looks(metrics.rows):
+        spectrum = np.where(k > 0, _of(comparison, "spectrum", look.name, positive=True), np.nan)
+        if np.isfinite(spectrum).any():
+            a.plot(k, spectrum, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+            top = top if look.failed else max(top, float(np.nanmax(spectrum)))
+    if not a.lines:
+        return None
+    a.set(xscale="log", yscale="log", title="Energy spectrum, mean over the window")
+    a.set(xlabel=with_units("wavenumber k", comparison["wavenumber"]))
+    a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
+    if top > 0:
+        a.set_ylim(max(a.get_ylim()[0], top * 1e-10), top * 3)
+    legend(figure, a)
+    return figure
+
+
+def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
+    names = sorted(str(v) for v in comparison.data_vars if str(v).startswith("invariant_"))
+    if not names:
+        return None
+    columns = min(len(names), 2)
+    rows = -(-len(names) // columns)
+    figure, axes = canvas(rows, columns, height=1.0 + 2.7 * rows)
+    for a, name in zip(axes.flat, names, strict=False):
+        _series(a, comparison, name, metrics, name.removeprefix("invariant_").replace("_", " ").capitalize())
+        a.set_ylabel(with_units(name.removeprefix("invariant_").replace("_", " "), comparison[name]))
+    for a in axes.flat[len(names) :]:
+        a.set_axis_off()
+    legend(figure, *axes.flat[: len(names)])
+    return figure
+
+
+def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
+    panels = {"crps": "CRPS", "spread_skill": "Ensemble spread over error"}
+    ranks = "rank_histogram"
+    finite = [v for v in (*panels, ranks) if v in comparison and np.isfinite(comparison[v].values).any()]
+    if not finite:
+        return None
+    figure, axes = canvas(1, len(finite), height=3.6)
+    for a, variable in zip(axes.flat, finite, strict=True):
+        if variable == ranks:
+            _ranks(a, comparison, metrics)
+            continue
+        _series(a, comparison, variable, metrics, panels[variable])
+        a.set_ylabel(with_units(panels[variable], comparison[variable]))
+        if variable == "spread_skill":
+            a.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
+            a.set_ylim(0, max(1.1, a.get_ylim()[1]))
+    legend(figure, *axes.flat)
+    return figure
+
+
+def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
+    """Steps over the share of members below the truth: 1 where the truth is one of them."""
+    for look in looks(metrics.rows):
+        share = comparison["rank_histogram"].sel(source=look.name).values
+        if np.isfinite(share).all():
+            edges = np.linspace(0, 1, len(share) + 1)
+            axes.stairs(share, edges, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+    axes.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
+    axes.set_ylim(0)
+    axes.set(title="Rank of the truth", xlabel="share of the members below it", ylabel="how often, 1 is ideal")
+
+
+def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    points = [
+        (row.wall_seconds_per_time, row.error(), look)
+        for row, look in zip(metrics.rows, looks(metrics.rows)[1:], strict=True)
+        if row.wall_seconds_per_time and (row.error() or row.failed)
+    ]
+    if not any(error for _, error, _ in points):
+        return None
+    figure, axes = canvas(height=4.6)
+    a = axes[0, 0]
+    a.set(xscale="log", yscale="log")
+    a.set_title("Cost against error: lower left is better", pad=24)
+    a.set(xlabel="wall seconds per unit of time", ylabel="relative L2 error, mean over time")
+    a.margins(x=0.2, y=0.15)
+    upper_edge = a.get_xaxis_transform()
+    for cost, error, look in points:
+        if error is None:
+            a.plot(cost, 1, "x", color=look.color, markersize=9, mew=2, transform=upper_edge, clip_on=False)
+        else:
+            a.plot(cost, error, "o", color=look.color, markersize=9)
+    for axis in (a.xaxis, a.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    figure.draw_without_rendering()
+    labels: list[tuple[float, float]] = []
+    for cost, error, look in points:
+        place = (cost, error or 1)
+        x, y = (upper_edge if error is None else a.transData).transform(place) * 72 / figure.dpi
+        clear = y
+        while any(abs(x - other) < 110 and abs(clear - height) < 13 for other, height in labels):
+            clear += 1
+        labels.append((x, clear))
+        a.annotate(
+            look.label,
+            place,
+            (9, clear - y),
+            "data" if error is not None else upper_edge,
+            "offset points",
+            color=look.color,
+            va="center",
+            annotation_clip=False,
+        )
+    return figure
+
+
+CURVES: dict[str, tuple[Callable[[Metrics, xr.Dataset], Figure | None], str]] = {
+    "error": (_error, "Relative L2 error against time"),
+    "correlation": (_correlation, "Correlation with the reference against time"),
+    "spectra": (_spectra, "Energy spectra"),
+    "ensemble": (_ensemble, "Ensemble scores against time"),
+    "invariants": (_invariants, "Invariants against time"),
+    "cost": (_cost, "Cost against error"),
+}

@@ -1,0 +1,112 @@
+"""The pictures of a study over parameters: errors over the plane of the parameters, and trajectories of latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..comparison.results import Metrics
+from .curves import PALETTE, STYLE, Picture, canvas, legend
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+PANELS = 4  # in one line
+LATENTS = 5  # that are drawn
+
+
+def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
+    """Draw `parameters.png` and `latents.png` where the comparison has numbers for them, by name."""
+    import matplotlib
+
+    plots = {
+        "parameters": ("plane_error", _parameters, "Largest relative error in time, over the parameters"),
+        "latents": ("latent_encoded", _latents, "Latents of the run, encoded and predicted"),
+    }
+    drawn = {}
+    for name, (needed, plot, title) in plots.items():
+        path = folder / f"{name}.png"
+        path.unlink(missing_ok=True)
+        if needed in comparison:
+            with matplotlib.rc_context(STYLE):
+                plot(comparison).savefig(path)
+            drawn[name] = Picture(path, title, f"{title}, for {', '.join(row.name for row in metrics.rows)}.")
+    return drawn
+
+
+def _parameters(comparison: xr.Dataset) -> Figure:
+    """A map per row over two parameters, or a curve per row over the first one."""
+    points, trained = comparison["plane_point"].values, comparison["training_point"].values
+    names = [str(n).partition(".")[2] for n in comparison["plane_parameter"].values]
+    errors = comparison["plane_error"].values
+    sources = [str(s).replace("$", r"\$") for s in comparison["plane_source"].values]
+    if len(names) == 2:
+        return _maps(errors, sources, points, trained, names)
+    figure, axes = canvas()
+    a = axes[0, 0]
+    for source, values, color in zip(sources, errors, PALETTE * len(errors), strict=False):
+        order = np.argsort(points[:, 0])
+        style = "-" if len(names) == 1 else "."
+        a.plot(points[order, 0], 100 * values[order], style, marker=".", color=color, label=source)
+    for x in np.unique(trained[:, 0]):
+        a.axvline(x, color="#444444", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+    a.plot([], [], color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="training runs")
+    a.set(yscale="log", xlabel=names[0], ylabel="largest relative error in time [%]")
+    a.yaxis.set_major_formatter("{x:g}")
+    legend(figure, a)
+    return figure
+
+
+def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: np.ndarray, names: list[str]) -> Figure:
+    from matplotlib.colors import LogNorm
+
+    columns = min(len(sources), PANELS)
+    lines = -(-len(sources) // columns)
+    figure, axes = canvas(lines, columns, height=0.8 + 4.2 * lines * min(1.0, 2 / columns), sharex=True, sharey=True)
+    across, up = np.unique(points[:, 0]), np.unique(points[:, 1])
+    finite = 100 * errors[np.isfinite(errors) & (errors > 0)]
+    scale = LogNorm(finite.min(), finite.max()) if finite.size else None
+    image: Any = None
+    for a, source, values in zip(axes.flat, sources, errors, strict=False):
+        grid = np.full((len(up), len(across)), np.nan)
+        grid[np.searchsorted(up, points[:, 1]), np.searchsorted(across, points[:, 0])] = 100 * values
+        image = a.pcolormesh(across, up, grid, norm=scale, cmap="viridis", shading="nearest")
+        a.plot(*trained.T, "o", color="white", markeredgecolor="black", markersize=5, clip_on=False)
+        worst = f", at most {100 * np.nanmax(values):.2g} %" if np.isfinite(values).any() else ", failed"
+        a.set(title=source + worst, xlabel=names[0])
+        a.grid(False)
+    for a in axes[:, 0]:
+        a.set_ylabel(names[1])
+    for a in axes.flat[len(sources) :]:
+        a.set_axis_off()
+    bar = figure.colorbar(image, ax=axes, label="largest relative error in time [%]")
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.yaxis.set_minor_formatter("{x:g}")
+    return figure
+
+
+def _latents(comparison: xr.Dataset) -> Figure:
+    """The first latents against time, and under each what was predicted from the start minus what was encoded."""
+    time = comparison["time"].values
+    encoded, predicted, deviation = (comparison[f"latent_{n}"].values for n in ("encoded", "predicted", "deviation"))
+    count = min(encoded.shape[1], LATENTS)
+    figure, axes = canvas(2, count, height=4.6, sharex=True)
+    for i, (above, below) in enumerate(axes.T):
+        above.plot(time, encoded[:, i], color="black", linewidth=3.0, label="encoded")
+        above.plot(time, predicted[:, i], color=PALETTE[1], label="predicted")
+        above.set_title(f"latent {i + 1} of {encoded.shape[1]}")
+        off, band = predicted[:, i] - encoded[:, i], 2 * deviation[:, i]
+        below.plot(time, off, color=PALETTE[1])
+        if np.isfinite(band).any():
+            below.fill_between(
+                time, -band, band, color=PALETTE[4], alpha=0.4, linewidth=0, label="2 standard\ndeviations"
+            )
+        below.ticklabel_format(axis="y", scilimits=(-2, 3))
+        below.set_xlabel("time")
+    axes[0, 0].set_ylabel("latent")
+    axes[1, 0].set_ylabel("predicted − encoded")
+    legend(figure, axes[0, 0], axes[1, 0])
+    return figure

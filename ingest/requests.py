@@ -1,0 +1,136 @@
+"""What a reference or a training set depends on; its hash names the folder in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.tables import Case, ReferenceTable
+from subgrid.solver.equations import Equation
+from subgrid.solver.equations.initial_state import InitialState
+
+from .restriction import Restriction
+
+FORMAT = 1
+
+
+def cache() -> Path:
+    """Where generated data lie: SUBGRID_CACHE, or ~/.cache/subgrid."""
+    return Path(os.environ.get("SUBGRID_CACHE") or Path.home() / ".cache" / "subgrid")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything the data depend on. Times are counted in steps of the reference from its start.
+
+    state_steps, term_steps: (first, last, every), or None where nothing is kept. term_noise: whether the term
+    contains the omitted noise of its step, as a training set of the benchmark of arXiv 2506.20771 does.
+    """
+
+    equation: dict[str, Any]
+    grid: dict[str, Any]
+    reference_shape: tuple[int, ...]
+    stepper: str
+    step: float
+    start: float
+    initial: dict[str, Any]
+    trajectories: int
+    seed: int
+    restrict: Restriction
+    state_steps: tuple[int, int, int]
+    term_steps: tuple[int, int, int] | None
+    term_noise: bool
+    fine_at: int | None
+    cfl: float | None = None
+
+    def directory(self) -> Path:
+        """The directory named by the content of the request."""
+        content = asdict(self) | {"format": FORMAT}
+        if self.cfl is None:
+            del content["cfl"]
+        text = json.dumps(content, sort_keys=True)
+        return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def described(initial: InitialState) -> dict[str, Any]:
+    """The table [initial] as plain data; of a file its content counts, wherever it lies."""
+    data = initial.model_dump(mode="json", exclude_none=True)
+    return data | (_content(data["path"]) if "path" in data else {})
+
+
+def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
+    if reference.shape is None:
+        raise ValueError("this reference is a closed form; it has no trajectories to generate")
+    return {
+        "equation": description(case.build_equation()),
+        "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
+        "reference_shape": reference.shape,
+        "stepper": reference.stepper or case.time.stepper,
+        "step": reference.step or case.step,
+        "cfl": reference.cfl or case.time.cfl,
+        "start": case.time.start if reference.start is None else reference.start,
+        "initial": described(reference.initial or case.initial),
+        "restrict": reference.restrict,
+    }
+
+
+def description(equation: Equation) -> dict[str, Any]:
+    """The equation's name and parameters as plain data, with the content of files it names."""
+    data = {"name": equation.name} | equation.model_dump(mode="json")
+    return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
+
+
+def _content(path: str) -> dict[str, str]:
+    """What stands for a file: wherever it lies, its content counts."""
+    return {"path": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+
+
+def reference_request(case: Case) -> Request:
+    """The case's reference: states at the output times, the missing term wherever an oracle is called."""
+    reference = case.reference
+    if reference is None:
+        raise ValueError("the case has no [reference] table")
+    base = _base(case, reference)
+    h = base["step"]
+    begin = multiple(case.time.start - base["start"], h) if case.time.start > base["start"] else 0
+    last = begin + multiple(case.time.end - case.time.start, h)
+    tables = [*case.closure, *(c for row in case.compare.closures for c in row.closures)]
+    every = math.gcd(*(c.every for c in tables if c.name == "oracle"))
+    return Request(
+        **base,
+        trajectories=reference.trajectories,
+        seed=reference.seed,
+        state_steps=(begin, last, multiple(case.output.every, h)),
+        term_steps=(begin, last, multiple(every * case.step, h)) if every else None,
+        term_noise=False,
+        fine_at=begin,
+    )
+
+
+def training_request(case: Case) -> Request:
+    """The case's training set: pairs (state, missing term) at the sampling times of [training]."""
+    if case.reference is None or case.training is None:
+        raise ValueError("a training set needs the tables [reference] and [training]")
+    training = case.training
+    if training.seed == case.reference.seed:
+        raise ValueError("training.seed must differ from reference.seed: they would share trajectories")
+    base = _base(case, case.reference)
+    h = base["step"]
+    begin = multiple(training.start - base["start"], h) if training.start > base["start"] else 0
+    every = multiple(training.every, h)
+    span = (begin, begin + multiple(training.end - training.start, h) - every, every)
+    return Request(
+        **base,
+        trajectories=training.trajectories,
+        seed=training.seed,
+        state_steps=span,
+        term_steps=span,
+        term_noise=True,
+        fine_at=None,
+    )

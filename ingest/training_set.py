@@ -1,0 +1,70 @@
+"""Training pairs (state, missing term), split by trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.tables import Case
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
+
+from .requests import training_request
+from .trajectories import Progress, generate
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the pairs are to correct: the case's model, and the steps that it takes between two samples."""
+
+    equation: Equation
+    grid: Grid
+    stepper: str
+    step: float
+    sampling: int
+    cfl: float | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pairs for training and for validation, (sample, field, *grid), and what they were made for.
+
+    about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed. sequences: the states
+    in order, (trajectory, time, field, *grid) in double precision, likewise for training and for validation.
+    """
+
+    train: tuple[NDArray, NDArray]
+    validation: tuple[NDArray, NDArray]
+    about: dict[str, Any]
+    sequences: tuple[NDArray, NDArray]
+    model: Model
+
+
+def dataset(case: Case, progress: Progress) -> Dataset:
+    """The case's training set, made if it is not in the cache. The last [training].validation trajectories validate."""
+    request = training_request(case)
+    trajectories = generate(case, request, progress)
+    assert case.training is not None
+    split = case.training.trajectories - case.training.validation
+    state, term = np.array(trajectories.state, dtype=np.float32), np.array(trajectories.term)
+
+    def pairs(part: slice) -> tuple[NDArray, NDArray]:
+        return state[part].reshape(-1, *state.shape[2:]), term[part].reshape(-1, *term.shape[2:])
+
+    equation, grid = case.build_equation(), case.grid.grid()
+    about = {
+        "equation": {"name": equation.name} | equation.model_dump(mode="json"),
+        "fields": [f.name for f in equation.fields],
+        "shape": list(grid.shape),
+        "length": list(grid.length),
+        "origin": list(grid.origin),
+        "step": request.step,
+        "seeds": {"trajectories": request.seed},
+    }
+    model = Model(equation, grid, case.time.stepper, case.step, multiple(case.training.every, case.step), case.time.cfl)
+    sequences = (trajectories.state[:split], trajectories.state[split:])
+    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model)

@@ -1,0 +1,41 @@
+"""What all tables of a case share."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_STEPS = 1e12
+
+
+def unknown(value: str, known: Any) -> str:
+    """The message for a name that is not known, with the nearest one."""
+    near = difflib.get_close_matches(value, list(known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{value!r} is not known; {hint}expected one of: {', '.join(known)}"
+
+
+class Table(BaseModel):
+    """Base of all tables: no unknown keys, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def multiple(span: float, step: float) -> int:
+    """span / step as a whole number; raises ValueError, with the nearest step that fits, if it is none."""
+    ratio = span / step
+    if abs(ratio) > MOST_STEPS:
+        raise ValueError(f"{span:g} is {ratio:.2g} steps of {step:g}; at most {MOST_STEPS:.0e}")
+    count = round(ratio)
+    if count < 1 or abs(count * step - span) > 1e-6 * step * max(1, count) ** 0.5 + 1e-9 * abs(span):
+        near = span / max(1, count)
+        raise ValueError(f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})")
+    return count

@@ -1,0 +1,338 @@
+"""Mistakes that only show when the tables of a case are read together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ..equations.base import Equation
+from ..equations.initial_state import InitialState
+from ..time_stepping.schemes import STEPPERS, Split, fits, fitting, takes_courant_steps
+from .base import multiple, unknown
+from .sweep_design import SweepTable
+from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
+
+LARGEST_STATE = 4 * 2**30  # bytes one state may take; beyond it a case is taken for a slip of the pen
+MOST_OUTPUTS = 10**6
+TRIED_POINTS = 2**18  # up to this size the initial state is made once to see whether it fits
+
+
+@dataclass
+class Parts:
+    """The tables of a case that could be read; None for one that is missing or wrong."""
+
+    equation: Equation | None = None
+    grid: GridTable | None = None
+    time: TimeTable | None = None
+    initial: InitialState | None = None
+    ensemble: EnsembleTable | None = None
+    output: OutputTable | None = None
+    reference: ReferenceTable | None = None
+    training: TrainingTable | None = None
+    sweep: SweepTable | None = None
+    given: frozenset[str] = frozenset()  # names of the tables in the file, right or wrong
+    oracles: tuple[str, ...] = ()  # keys of the closures that are oracles
+    tables: tuple[ClosureTable, ...] = ()
+
+
+def contradictions(parts: Parts) -> list[str]:
+    """Every contradiction between tables; a check whose tables could not be read is left out."""
+    found: list[str] = []
+    for check in (
+        _dimensions,
+        _sizes,
+        _steppers,
+        _steps,
+        _fields,
+        _parameters,
+        _initial,
+        _reference,
+        _training,
+        _sweep,
+        _oracles,
+    ):
+        found += check(parts)
+    return found
+
+
+def _dimensions(p: Parts) -> Iterator[str]:
+    if not (p.equation and p.grid):
+        return
+    axes, wanted = len(p.grid.points), p.equation.dimensions
+    particles = p.equation.kind == "particles"
+    if particles != (p.grid.entities is not None):
+        wrong = "needs grid.entities, and no shape" if particles else "needs grid.shape and grid.length, not entities"
+        yield f"grid.{'shape' if particles else 'entities'}: {p.equation.name} {wrong}"
+    elif axes not in wanted:
+        yield f"grid.shape: {p.equation.name} needs {' or '.join(map(str, wanted))} axes, found {axes}"
+    elif p.reference and p.reference.shape and len(p.reference.shape) != axes:
+        yield f"reference.shape: needs {axes} axes as grid.shape has, found {len(p.reference.shape)}"
+
+
+def _sizes(p: Parts) -> Iterator[str]:
+    sizes: list[tuple[str, tuple[int, ...], int, str]] = []
+    if p.grid and p.ensemble:
+        key = "grid.shape" if p.grid.entities is None else "grid.entities"
+        sizes.append((key, p.grid.points, p.ensemble.members, "members"))
+    if p.reference and p.reference.shape:
+        sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
+        if p.training:
+            sizes.append(("training.trajectories", p.reference.shape, p.training.trajectories, "trajectories"))
+    for key, shape, count, what in sizes:
+        size = 8 * math.prod(shape) * count * len(p.equation.fields if p.equation else (1,))
+        if size > LARGEST_STATE:
+            amount = f"{size / 2**30:.3g} GiB" if size < 2**1000 else "no machine's memory"
+            yield (
+                f"{key}: a state of {'x'.join(_digits(n) for n in shape)} points and {_digits(count)} {what} takes "
+                f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: fewer points or {what}"
+            )
+
+
+def _digits(n: int) -> str:
+    return str(n) if n < 10**12 else "very many"
+
+
+def _steppers(p: Parts) -> Iterator[str]:
+    if not p.equation:
+        return
+    equation = p.equation
+    names = {"time.stepper": p.time and p.time.stepper, "reference.stepper": p.reference and p.reference.stepper}
+    for key, name in names.items():
+        if name and not fits(STEPPERS[name], equation.kind, equation.split):
+            known = ", ".join(fitting(equation.kind, equation.split))
+            yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
+        elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
+            yield f'{key}: {name} goes by MUSCL states. Remedy: equation.reconstruction = "muscl", or another stepper'
+    if not p.time or p.time.cfl is None or not fits(STEPPERS[p.time.stepper], equation.kind, equation.split):
+        return
+    if equation.kind == "particles":
+        yield "time.cfl: there is no grid for a Courant number. Remedy: time.step"
+    elif p.time.step is not None or equation.adaptive:
+        scheme = STEPPERS[p.time.stepper]
+        if not takes_courant_steps(scheme, equation.kind):
+            beside = "beside time.step it" if p.time.step is not None else "as signal speeds may grow it"
+            yield (
+                f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not "
+                "take. Remedy: time.step alone"
+            )
+        elif p.time.step is None and p.tables:
+            yield (
+                "time.step: missing; with adaptive steps, closures are called every so many intervals of time.step. "
+                "Remedy: give it beside time.cfl"
+            )
+
+
+def _whole(spans: dict[str, float], step: float) -> Iterator[str]:
+    for key, span in spans.items():
+        try:
+            multiple(span, step)
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
+def _steps(p: Parts) -> Iterator[str]:
+    if not (p.time and p.output):
+        return
+    span = p.time.end - p.time.start
+    if p.output.every > span * (1 + 1e-9):
+        yield f"output.every: must not exceed time.end - time.start = {span:g}, found {p.output.every:g}"
+    elif span / p.output.every > MOST_OUTPUTS:
+        yield f"output.every: makes {span / p.output.every:.2g} outputs; at most {MOST_OUTPUTS}"
+    elif p.time.step is not None:
+        yield from whole_steps(p.time, p.output)
+
+
+def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
+    """Spans of the case that are not whole numbers of its step."""
+    assert time.step is not None
+    spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
+    if not isinstance(output.checkpoint_every, str):
+        spans["output.checkpoint_every"] = output.checkpoint_every
+    yield from _whole(spans, time.step)
+
+
+def _fields(p: Parts) -> Iterator[str]:
+    if p.equation and p.output:
+        names = [f.name for f in p.equation.fields]
+        yield from (f"output.fields: {unknown(f, names)}" for f in p.output.fields or () if f not in names)
+
+
+def _parameters(p: Parts) -> Iterator[str]:
+    """Whether the equation can be set up on the grids of the case and of the reference."""
+    if not (p.equation and p.grid) or len(p.grid.points) not in p.equation.dimensions:
+        return
+    shapes = [p.grid.points, *([p.reference.shape] if p.reference and p.reference.shape else [])]
+    if any(len(s) != len(p.grid.points) or math.prod(s) > LARGEST_STATE // 8 for s in shapes):
+        return
+    for shape in shapes:
+        faults = list(_trial("equation", lambda s=shape: p.equation.require(p.grid.grid().refined(s)), p))  # type: ignore
+        yield from faults
+        if faults:
+            return
+
+
+def _initial(p: Parts) -> Iterator[str]:
+    reference = p.reference
+    if p.initial and p.initial.kind == "reference":
+        if "reference" not in p.given or (reference and reference.shape is None):
+            yield 'initial.kind: "reference" needs a [reference] table with a shape'
+        elif reference and reference.initial is None:
+            yield 'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
+        if p.time and p.time.cfl is not None and p.time.step is None:
+            yield 'time.cfl: contradicts initial.kind = "reference", whose speed is not known yet. Remedy: time.step'
+    if reference and reference.initial and reference.initial.kind == "reference":
+        yield "reference.initial.kind: a reference cannot start from itself. Remedy: another kind"
+    if not (p.equation and p.grid and p.ensemble) or len(p.grid.points) not in p.equation.dimensions:
+        return
+    if math.prod(p.grid.points) > TRIED_POINTS or any(_parameters(p)):
+        return
+    last = p.ensemble.members - 1
+    tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
+    for key, initial in tried.items():
+        if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
+            faults = list(_trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0), p))  # type: ignore
+            yield from faults
+            if faults:
+                return
+    if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
+        span = p.time.end - p.time.start
+        exact = p.initial.exact
+        yield from _trial("reference.exact", lambda: exact(p.equation, p.grid.grid(), span, (0,), 0), p)  # type: ignore
+
+
+def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
+    """What is wrong with the state that `make` gives, or with what it raises."""
+    try:
+        with np.errstate(all="ignore"):
+            made = make()
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        message = str(error)
+        yield message if message.startswith(f"{key}.") else f"{key}: {message}"
+        return
+    assert p.equation
+    if made is None and key == "reference.exact" and p.initial:
+        yield (
+            f"reference.exact: {p.initial.kind} has no closed form under {p.equation.name} as set up here. "
+            "Remedy: reference.shape"
+        )
+    elif made is not None and not np.isfinite(made).all():
+        yield f"{key}: the state is not finite. Remedy: smaller numbers"
+    elif made is not None and not p.equation.admissible(made):
+        yield f"{key}: the state is out of the bounds of {p.equation.name}"
+
+
+def _reference(p: Parts) -> Iterator[str]:
+    reference = p.reference
+    if reference is None:
+        return
+    if p.ensemble and p.ensemble.members % reference.trajectories:
+        yield (
+            f"ensemble.members: must be a multiple of reference.trajectories = {_digits(reference.trajectories)}, "
+            f"found {_digits(p.ensemble.members)}"
+        )
+    if reference.shape is None:
+        return
+    if p.grid and p.equation and len(p.grid.points) == len(reference.shape):
+        pairs = list(zip(reference.shape, p.grid.points, strict=True))
+        if any(n < m for n, m in pairs):
+            yield "reference.shape: must be at least as fine as grid.shape"
+        elif p.equation.kind == "particles" and reference.shape != p.grid.points:
+            yield f"reference.shape: must be the number of entities, {list(p.grid.points)}"
+        elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or not p.equation.spectral):
+            yield "reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged"
+    if not p.time:
+        return
+    start = p.time.start if reference.start is None else reference.start
+    if start > p.time.start:
+        yield f"reference.start: must not be later than time.start = {p.time.start:g}, found {start:g}"
+    step = reference.step or p.time.step
+    if step is not None:
+        spans = {"reference.start: the span to time.start": p.time.start - start} if start < p.time.start else {}
+        if reference.step is not None and p.output:
+            spans["reference.step: output.every"] = p.output.every
+        yield from _whole(spans, step)
+        if reference.step is not None and p.time.step is not None:
+            for table in {t.every: t for t in p.tables if t.name == "oracle"}.values():
+                yield from _whole({"reference.step: the oracle's interval": table.every * p.time.step}, step)
+    if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
+        yield "reference.step: must equal time.step when the model contains noise: they share its increments"
+
+
+def _training(p: Parts) -> Iterator[str]:
+    training, reference = p.training, p.reference
+    if training is None:
+        return
+    if "reference" not in p.given or (reference and reference.shape is None):
+        yield "training: needs a [reference] table with a shape; its data are made there"
+        return
+    if reference is None or p.time is None:
+        return
+    if training.seed == reference.seed:
+        yield f"training.seed: must differ from reference.seed = {reference.seed}: they would share trajectories"
+    start = p.time.start if reference.start is None else reference.start
+    if training.start < start:
+        yield f"training.start: must not be earlier than the reference's start = {start:g}, found {training.start:g}"
+    if step := reference.step or p.time.step:
+        spans = {"training.every": training.every, "training.end - training.start": training.end - training.start}
+        if training.start > start:
+            spans["training.start: the span from the reference's start"] = training.start - start
+        yield from _whole(spans, step)
+
+
+def _sweep(p: Parts) -> Iterator[str]:
+    """Every parameter is a number of its table, and the models take all values that the sweep gives them."""
+    if p.sweep is None:
+        return
+    tables = {"initial": p.initial, "equation": p.equation}
+    if p.initial and p.initial.kind == "reference":
+        yield "sweep: the runs of a sweep start by themselves, not from a reference. Remedy: another initial.kind"
+        return
+    if p.sweep.every is not None and p.output and p.time:
+        yield from _whole({"sweep.every": p.sweep.every}, p.time.step or p.sweep.every)
+        yield from _whole({"output.every, in steps of sweep.every,": p.output.every}, p.sweep.every)
+    faults = False
+    for name in p.sweep.parameters:
+        where, _, key = name.partition(".")
+        if where not in tables or not key:
+            faults = True
+            yield f"sweep.parameters.{name}: expected initial.KEY or equation.KEY"
+        elif (model := tables[where]) is not None:
+            numbers = [k for k, v in model if isinstance(v, (int, float)) and not isinstance(v, bool)]
+            if key not in numbers:
+                faults = True
+                yield f"sweep.parameters.{name}: {unknown(key, numbers) if numbers else 'there is no number to vary'}"
+    if faults or not (p.initial and p.equation):
+        return
+    corners = len(p.sweep.corners())
+    for i, point in enumerate([*p.sweep.corners(), *p.sweep.points(), *p.sweep.test_points()]):
+        values = p.sweep.values(point)
+        try:
+            made = [
+                type(model).model_validate(
+                    model.model_dump()
+                    | {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{where}.")}
+                )
+                for where, model in (("initial", p.initial), ("equation", p.equation))
+            ]
+        except ValidationError as error:
+            first = error.errors()[0]
+            yield f"sweep.parameters: {first['loc'][0] if first['loc'] else ''}: {first['msg']}, at {values}"
+            return
+        small = p.grid and len(p.grid.points) in p.equation.dimensions and math.prod(p.grid.points) <= TRIED_POINTS
+        if i < corners and small and p.grid:
+            made.append(p.grid.grid())  # type: ignore[arg-type]
+            faulty = list(_trial("sweep.parameters", lambda m=made: m[0].state(*m[1:], (0,), 0), p))  # type: ignore
+            yield from (f"{fault}, at {values}" for fault in faulty)
+            if faulty:
+                return
+
+
+def _oracles(p: Parts) -> Iterator[str]:
+    if "reference" not in p.given or (p.reference and p.reference.shape is None):
+        for key in p.oracles:
+            yield f"{key}: oracle needs a [reference] table with a shape. Remedy: reference.shape, or another closure"

@@ -1,0 +1,271 @@
+"""Case files: read, overridden, checked; every mistake reported at once."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from pydantic import ValidationError
+
+from ..backend import NAMES
+from ..closure.discovery import UnknownClosure, names
+from ..equations import EQUATIONS
+from ..equations.base import Equation
+from ..initial.registry import Initial
+from .base import Table, unknown
+from .consistency import Parts, contradictions, whole_steps
+from .mistakes import not_finite, table, unknown_key
+from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
+
+INITIAL = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(Initial)[0])}
+
+
+class CaseError(ValueError):
+    """The case file is wrong; `mistakes` names every one with its key."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        self.mistakes = mistakes
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {m}" for m in mistakes))
+
+
+def read(path: Path, overrides: list[str] | None = None) -> Case:
+    """Read, override and check a case file. Raises CaseError with every mistake found.
+
+    overrides: "table.key=value", the value in TOML syntax (a bare word is taken as a string). Paths in the file are
+    relative to its folder; in the case they are absolute, so that a run can be resumed from anywhere.
+    """
+    if not path.is_file():
+        raise CaseError(str(path), ["there is no such file"])
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CaseError(str(path), [f"not TOML: {error}"]) from None
+    except RecursionError:
+        raise CaseError(str(path), ["not TOML: its arrays are nested too deeply"]) from None
+    for text in overrides or []:
+        _override(data, text)
+    return check(data, str(path), path.parent)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    name, equals, value = text.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise CaseError("--set", [f"{text!r} must read table.key=value"])
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    place: Any = data
+    for k in keys[:-1]:
+        place = (
+            place[int(k)]
+            if isinstance(place, list) and k.isdigit() and int(k) < len(place)
+            else (place.setdefault(k, {}) if isinstance(place, dict) else None)
+        )
+        if not isinstance(place, (dict, list)):
+            raise CaseError("--set", [f"{text!r}: {name} is not in a table"])
+    if not isinstance(place, dict):
+        raise CaseError("--set", [f"{text!r}: {name} is not in a table"])
+    place[keys[-1]] = parsed
+
+
+def check(data: dict[str, Any], source: str, folder: Path) -> Case:
+    """Validate case data against the models, the equation, the closures and itself. Raises CaseError.
+
+    Every table is read by itself, so that a mistake in one hides none in another.
+    """
+    checking = _Checking(folder)
+    data = checking.case(data)
+    if checking.mistakes:
+        raise CaseError(source, list(dict.fromkeys(checking.mistakes)))
+    try:
+        return Case.model_validate(data)
+    except ValidationError as error:
+        raise CaseError(source, [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from None
+
+
+class _Checking:
+    """One pass over the data of a case: collects mistakes, and makes paths absolute."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self.mistakes: list[str] = []
+        self.parts = Parts()
+
+    def case(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The data with absolute paths; mistakes are in `mistakes`."""
+        self.mistakes += not_finite(data)
+        fields, parts = Case.model_fields, self.parts
+        parts.given = frozenset(data)
+        self.mistakes += [f"{k}: {unknown_key(k, list(fields))}" for k in data if k not in fields]
+        self.mistakes += [
+            f"{k}: missing; it is required" for k, f in fields.items() if f.is_required() and k not in data
+        ]
+        data = {k: v for k, v in data.items() if k in fields}
+        if not isinstance(data.get("title", ""), str):
+            self.mistakes.append(f"title: expected a string, found {data['title']!r}")
+        backend = data.get("backend", "numpy")
+        if not isinstance(backend, str) or backend.partition(":")[0] not in NAMES:
+            self.mistakes.append(f"backend: expected numpy, cupy or torch[:device], found {backend!r}")
+        for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
+            if name in data or not fields[name].is_required():
+                raw = data.get(name, None if name in ("training", "sweep") else {})
+                setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
+        if "equation" in data:
+            data["equation"] = self._absolute_within(data["equation"])
+            parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
+        if "initial" in data:
+            data["initial"] = self._absolute(data["initial"])
+            parts.initial = self._named(data["initial"], "initial", "kind", INITIAL)
+        if "reference" in data:
+            data["reference"] = self._reference(data["reference"])
+        if "closure" in data:
+            data["closure"] = self._list(data["closure"], "closure", self._closure)
+        if "compare" in data:
+            data["compare"] = self._compare(data["compare"])
+        for name in ("train", "expected"):
+            self._plain(data.get(name, {}), name)
+        self.mistakes += contradictions(parts)
+        return data
+
+    def _table(self, model: type, raw: Any, key: str, also: Any = ()) -> Any:
+        found, mistakes = table(model, raw, key, also)
+        self.mistakes += mistakes
+        return found
+
+    def _named(self, raw: Any, key: str, tag: str, models: dict[str, Any]) -> Any:
+        """A table whose key `tag` says which model it is."""
+        if not isinstance(raw, dict):
+            self.mistakes.append(f"{key}: expected a table, found {raw!r}")
+        elif tag not in raw:
+            self.mistakes.append(f"{key}.{tag}: missing; it is required. Expected one of: {', '.join(models)}")
+        elif not isinstance(raw[tag], str) or raw[tag] not in models:
+            self.mistakes.append(f"{key}.{tag}: {unknown(str(raw[tag]), models)}")
+        else:
+            model = models[raw[tag]]
+            fields = raw if tag in model.model_fields else {k: v for k, v in raw.items() if k != tag}
+            return self._table(model, fields, key, also=(tag,))
+        return None
+
+    def _reference(self, raw: Any) -> Any:
+        if not isinstance(raw, dict) or "initial" not in raw:
+            self.parts.reference = self._table(ReferenceTable, raw, "reference")
+            return raw
+        initial = self._absolute(raw["initial"])
+        made = self._named(initial, "reference.initial", "kind", INITIAL)
+        rest = {k: v for k, v in raw.items() if k != "initial"}
+        found = self._table(ReferenceTable, rest, "reference")
+        self.parts.reference = found and found.model_copy(update={"initial": made}) if made else None
+        return raw | {"initial": initial}
+
+    def _list(self, raw: Any, key: str, each: Any) -> Any:
+        if not isinstance(raw, list):
+            self.mistakes.append(f"{key}: expected a list, found {raw!r}. Remedy: [[{key}]] or {key} = [...]")
+            return raw
+        return [each(entry, f"{key}.{i}") for i, entry in enumerate(raw)]
+
+    def _compare(self, raw: Any) -> Any:
+        rest = {k: v for k, v in raw.items() if k != "closures"} if isinstance(raw, dict) else raw
+        self._table(CompareTable, rest, "compare", also=("closures",))
+        if not isinstance(raw, dict) or "closures" not in raw:
+            return raw
+        return raw | {"closures": self._list(raw["closures"], "compare.closures", self._row)}
+
+    def _row(self, raw: Any, key: str) -> Any:
+        """A row in any of its spellings; the keys of mistakes are those of the spelling at hand."""
+        row = row_of(raw)
+        if not isinstance(row, dict) or not isinstance(row.get("closures"), list):
+            self.mistakes.append(f"{key}: expected a name, a table, or a list of them, found {raw!r}")
+            return raw
+        closures = row["closures"]
+        inner = f"{key}.closures" if row is raw else key
+        keys = [f"{inner}.{i}" for i in range(len(closures))] if row is raw or isinstance(raw, list) else [key]
+        if not closures:
+            self.mistakes.append(f"{key}: names no closure")
+        if not isinstance(row.get("label", ""), str):
+            self.mistakes.append(f"{key}.label: expected a string, found {row['label']!r}")
+        if row is raw:
+            self.mistakes += [
+                f"{key}.{k}: {unknown_key(k, list(CompareRow.model_fields))}"
+                for k in raw
+                if k not in CompareRow.model_fields
+            ]
+        return row | {"closures": [self._closure(c, k) for c, k in zip(closures, keys, strict=True)]}
+
+    def _closure(self, raw: Any, key: str) -> Any:
+        raw = {"name": raw} if isinstance(raw, str) else self._absolute(raw)
+        found = self._table(ClosureTable, raw, key)
+        if found is None:
+            return raw
+        self.parts.tables += (found,)
+        if found.name == "oracle" and "reference" not in found.options:
+            self.parts.oracles += (key,)
+        try:
+            model = found.find(self.folder)
+        except UnknownClosure as error:
+            self.mistakes.append(f"{key}: {error}")
+            return raw
+        self._table(model, found.options, key, also=ClosureTable.model_fields)
+        return raw
+
+    def _plain(self, raw: Any, key: str) -> None:
+        if not isinstance(raw, dict):
+            self.mistakes.append(f"{key}: expected a table, found {raw!r}")
+        elif key == "train":
+            for name, options in raw.items():
+                if name not in names():
+                    self.mistakes.append(f"train: {unknown(name, names())}")
+                elif not isinstance(options, dict):
+                    self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
+
+    def _absolute_within(self, raw: Any) -> Any:
+        """The table with the `path` of every table in it absolute."""
+        if not isinstance(raw, dict):
+            return raw
+        inner = {k: v for k, v in raw.items() if isinstance(v, dict) and isinstance(v.get("path"), str)}
+        return raw | {k: v | {"path": os.path.join(self.folder, v["path"])} for k, v in inner.items()}
+
+    def _absolute(self, raw: Any) -> Any:
+        """The table with absolute paths: its `path`, and every option that names a file beside the case."""
+        if not isinstance(raw, dict):
+            return raw
+        result = dict(raw)
+        for k, v in raw.items():
+            if not isinstance(v, str) or k in ("name", "kind", "label"):
+                continue
+            file, colon, attribute = v.rpartition(":") if k == "path" and ":" in v else (v, "", "")
+            if k == "path" or os.path.isfile(self.folder / file):
+                result[k] = os.path.join(self.folder, file) + colon + attribute
+        return result
+
+
+def _model(field: Any) -> type[Table]:
+    """The table's model, whether or not it is optional."""
+    return next(a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type))
+
+
+def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
+    """Turn time.cfl alone into a step, cfl / sum(speed / spacing), that divides output.every and the whole span.
+
+    Where the equation's speeds may grow, steps are chosen anew as the run goes on, and the step of the case, on which
+    outputs lie, is output.every.
+    """
+    if case.time.step is not None or case.time.cfl is None:
+        return case
+    if equation.adaptive:
+        time = case.time.model_copy(update={"step": case.output.every})
+    else:
+        rate = equation.largest_rate(state, case.grid.grid())
+        if rate <= 0:
+            raise CaseError("case", ["time.cfl: the initial state is at rest, so no step follows. Remedy: time.step"])
+        count = math.ceil(case.output.every * rate / case.time.cfl)
+        time = case.time.model_copy(update={"step": case.output.every / count, "cfl": None})
+    if mistakes := list(whole_steps(time, case.output)):
+        raise CaseError("case", mistakes)
+    return case.model_copy(update={"time": time})

@@ -1,0 +1,112 @@
+"""The table [sweep]: parameters that vary, and the design of the runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from .base import Positive, Table
+
+MOST_RUNS = 10_000
+
+
+Range = tuple[float, float]
+
+
+class SweepTable(Table):
+    """Numbers of [initial] or [equation] that a study varies within [low, high], and where in that box it runs.
+
+    design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
+    "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`;
+    "greedy", the corners, to which a training adds the point of the grid `candidate_counts` (by default test_counts)
+    where it knows least, until there are `runs` or its relative spread is nowhere above `tolerance`.
+    test_counts: the grid of parameters that a trained model is tested on. every: time between the states of a run that
+    are kept, output.every by default; a case may so ask for few outputs of a model that learned from many.
+    """
+
+    parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
+    design: Literal["grid", "corners", "latin-hypercube", "greedy"] = "grid"
+    counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    runs: Annotated[int, Field(ge=2)] | None = None
+    test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    every: Positive | None = None
+    candidate_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SweepTable:
+        mistakes = [
+            f"sweep.parameters.{name}: the first number must be the smaller one, found [{low:g}, {high:g}]"
+            for name, (low, high) in self.parameters.items()
+            if low >= high
+        ]
+        if (self.design == "grid") != bool(self.counts):
+            wrong = "missing; design grid needs them" if not self.counts else f"design {self.design} has none"
+            mistakes.append(f"sweep.counts: {wrong}")
+        if (self.design in ("latin-hypercube", "greedy")) != (self.runs is not None):
+            wrong = f"design {self.design} has none" if self.runs else f"missing; design {self.design} needs them"
+            mistakes.append(f"sweep.runs: {wrong}")
+        if self.design == "greedy":
+            if (corners := 2 ** len(self.parameters)) > (self.runs or corners):
+                mistakes.append(f"sweep.runs: design greedy begins with {corners} corners, found {self.runs}")
+            if not (self.candidate_counts or self.test_counts):
+                mistakes.append("sweep.candidate_counts: missing; design greedy needs them, or test_counts")
+        elif self.candidate_counts or self.tolerance is not None:
+            mistakes.append(f"sweep: design {self.design} has no candidate_counts and no tolerance")
+        for key in ("counts", "test_counts", "candidate_counts"):
+            found = len(getattr(self, key))
+            if found not in (0, len(self.parameters)):
+                mistakes.append(
+                    f"sweep.{key}: needs one number for each of {len(self.parameters)} parameters, found {found}"
+                )
+        if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0) > MOST_RUNS:
+            mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: fewer counts")
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def corners(self) -> NDArray[np.float64]:
+        """The corners of the box, (corner, parameter)."""
+        return self._grid((2,) * len(self.parameters))
+
+    def points(self) -> NDArray[np.float64]:
+        """Parameters of the training runs, (run, parameter); of a greedy design those that it begins with."""
+        if self.design in ("corners", "greedy"):
+            return self.corners()
+        if self.design == "grid":
+            return self._grid(self.counts)
+        assert self.runs
+        generator = np.random.default_rng(self.seed)
+        slices = np.stack([generator.permutation(self.runs) for _ in self.parameters], axis=1)
+        unit = (slices + generator.random(slices.shape)) / self.runs
+        low, high = np.array(list(self.parameters.values())).T
+        return low + unit * (high - low)
+
+    def candidates(self) -> NDArray[np.float64]:
+        """Parameters of which a greedy design chooses, (point, parameter)."""
+        return self._grid(self.candidate_counts or self.test_counts)
+
+    def test_points(self) -> NDArray[np.float64]:
+        """Parameters of the test runs, (run, parameter); none without test_counts."""
+        return self._grid(self.test_counts) if self.test_counts else np.empty((0, len(self.parameters)))
+
+    def nearest(self, point: NDArray) -> int:
+        """The training run nearest to a point, in units of the ranges."""
+        low, high = np.array(list(self.parameters.values())).T
+        return int(np.argmin((((self.points() - point) / (high - low)) ** 2).sum(axis=1)))
+
+    def values(self, point: NDArray) -> dict[str, float]:
+        """A point by the names of its parameters."""
+        return dict(zip(self.parameters, map(float, point), strict=True))
+
+    def _grid(self, counts: tuple[int, ...]) -> NDArray[np.float64]:
+        # rounded, so that a value that two grids share is the same number in both
+        ranges = zip(self.parameters.values(), counts, strict=True)
+        axes = [np.round(np.linspace(low, high, n), 12) for (low, high), n in ranges]
+        return np.array(list(itertools.product(*axes)))

@@ -1,0 +1,153 @@
+"""Burgers' equation, on Fourier modes or finite volumes, and its closed-form solutions."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Option
+from pydantic import model_validator
+
+from ...finite_volume import array_code as finite_volume
+from ...finite_volume import kernels as finite_volume_kernels
+from ...grid import Grid
+from ...spectral import Operators, Transforms, empty, square
+from ..base import Array, Equation, Field, Kind
+from ..right_hand_side import NoNonlinearTerm, RightHandSide
+from . import kernels
+
+
+class Burgers(Equation):
+    """u_t + u u_x = nu u_xx + sigma dW/dt in one dimension: waves steepen to shocks of width nu / (jump).
+
+    State (member, 1, x). Units are the equation's own: viscosity nu in length^2/time.
+
+    fourier: u at the points x_j, periodic; N = -(i k / 2) (u^2)^, dealiased by the 2/3 rule on its input and
+    its output, so that sum u^2 of the kept modes changes by viscosity alone.
+
+    finite-volume: averages over cells centred at (j + 1/2) dx; Godunov's flux of reconstructed states;
+    central viscous flux, of second order with "muscl", of fourth with "weno5". Explicit steps need
+    max|u| h / dx <= 1/2 (for "muscl" to make no new extrema) and nu h / dx^2 below about 1/2. boundary
+    "dirichlet" holds u = left at x = 0 and u = right at x = L.
+
+    Terms that can be omitted: advection, diffusion, noise.
+    """
+
+    name: ClassVar[str] = "burgers"
+    dimensions: ClassVar[tuple[int, ...]] = (1,)
+    fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "noise")
+
+    viscosity: float = Option(ge=0)
+    discretisation: Literal["fourier", "finite-volume"] = "fourier"
+    flux: Literal["godunov"] = "godunov"
+    reconstruction: Literal["muscl", "weno5"] = "muscl"
+    boundary: Literal["periodic", "dirichlet"] = "periodic"
+    left: float = 0.0
+    right: float = 0.0
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> Burgers:
+        if self.boundary == "periodic":
+            if self.left or self.right:
+                raise ValueError(
+                    f"left = {self.left:g}, right = {self.right:g} contradict boundary = 'periodic'. "
+                    "Remedy: boundary = 'dirichlet', or leave left and right out"
+                )
+            return self
+        if self.discretisation == "fourier":
+            raise ValueError(
+                "boundary = 'dirichlet' contradicts discretisation = 'fourier', which is periodic. "
+                "Remedy: discretisation = 'finite-volume', or boundary = 'periodic'"
+            )
+        if self.noise and self.has("noise"):
+            raise ValueError(
+                "noise is a sum of periodic waves and contradicts boundary = 'dirichlet'. "
+                "Remedy: boundary = 'periodic', or leave noise out"
+            )
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        return "semi-linear" if self.discretisation == "fourier" else "balance-law"
+
+    @property
+    def effective_viscosity(self) -> float:
+        """nu, or 0 where diffusion is omitted."""
+        return self.viscosity if self.has("diffusion") else 0.0
+
+    @property
+    def _ends(self) -> finite_volume.Ends:
+        return None if self.boundary == "periodic" else (self.left, self.right)
+
+    def linear(self, operators: Operators) -> Array:
+        if self.discretisation == "finite-volume":
+            return super().linear(operators)
+        return -self.effective_viscosity * operators.k2
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        xp = operators.xp
+        if self.discretisation == "fourier":
+            if not self.has("advection"):
+                return 0 * u
+            square = operators.inverse(operators.mask * u) ** 2
+            return operators.k[0] * operators.mask * (-0.5j * operators.forward(square))
+
+        spacing = operators.grid.spacing[-1]
+
+        def flux(cells: Array, left: Array, right: Array) -> Array:
+            width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
+            viscous = finite_volume.diffusive_flux(cells, width, self.effective_viscosity, spacing)
+            return finite_volume.godunov(left, right, xp) + viscous if self.has("advection") else viscous
+
+        return finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        if self.discretisation == "fourier":
+            return SpectralAdvection(grid, members) if self.has("advection") else NoNonlinearTerm()
+        width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
+        advects, viscosity, spacing = self.has("advection"), self.effective_viscosity, grid.spacing[-1]
+
+        def flux(cells: NDArray, left: NDArray, right: NDArray, out: NDArray) -> None:
+            if advects:
+                finite_volume_kernels.godunov(left, right, out)
+            else:
+                out[...] = 0.0
+            if viscosity:
+                finite_volume_kernels.add_diffusive_flux(cells, width, viscosity, spacing, out)
+
+        return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux)
+
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (self.boundary == "periodic",)
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """momentum <u> and energy <u^2>/2, per unit of length."""
+        u = state[:, 0]
+        return {"momentum": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        return (float(np.abs(state).max()) if self.has("advection") else 0.0,)
+
+
+class SpectralAdvection:
+    """N = -(i k / 2) (u^2)^ for a batch (batch, 1, column) of Fourier coefficients, in two transforms."""
+
+    def __init__(self, grid: Grid, batch: int) -> None:
+        self.linear: NDArray | None = None
+        transforms = Transforms(grid)
+        self.rows, self.columns = np.ones(1, dtype=bool), grid.cuts[0] + 1
+        self._factor = -0.5 * transforms.scale * grid.wavenumbers()[0][: self.columns]
+        self._spectral = empty((batch, 1, *grid.spectral_shape), "complex128")
+        physical = empty((batch, 1, *grid.shape))
+        self._flat = physical.reshape(-1)
+        self._inverse = transforms.inverse(self._spectral, physical)
+        self._forward = transforms.forward(physical, self._spectral)
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        kernels.copy_kept(u, self.columns, self._spectral)
+        self._inverse()
+        square(self._flat)
+        self._forward()
+        kernels.derivative(self._spectral, self._factor, out)

@@ -1,0 +1,128 @@
+"""Burgers' equation for a velocity in the plane, on cells."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Option
+
+from ...finite_volume import array_code as finite_volume
+from ...finite_volume.reconstruction import slope
+from ...grid import Grid
+from ...spectral import Operators
+from ..base import Array, Equation, Field, Kind
+from ..right_hand_side import RightHandSide
+
+
+class Burgers2D(Equation):
+    """(u, v)_t + u (u, v)_x + v (u, v)_y = nu (laplacian of u, of v), periodic in the plane.
+
+    State (member, 2, y, x), averages over cells. The form is that of advection, as in the published reduced-order
+    models, not of conservation: where velocities jump, the speed of the jump is the scheme's. At the centre of a cell
+    the derivative along x is the difference of the MUSCL states of its two faces, both from the side the velocity there
+    comes from; viscosity is central. Second order where the solution is smooth; explicit steps need
+    (max|u| / dx + max|v| / dy) h <= 1/2 for no new extrema, and nu h (1/dx^2 + 1/dy^2) below about 1/2.
+
+    viscosity: nu, length^2/time; a Reynolds number of unit scales is 1 / nu. Terms that can be omitted: advection,
+    diffusion.
+    """
+
+    name: ClassVar[str] = "burgers-2d"
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("u", "length/time", "velocity along x"),
+        Field("v", "length/time", "velocity along y"),
+    )
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion")
+
+    noise: None = None  # type: ignore[assignment]
+    viscosity: float = Option(ge=0)
+
+    @property
+    def kind(self) -> Kind:
+        return "balance-law"
+
+    @property
+    def effective_viscosity(self) -> float:
+        """nu, or 0 where diffusion is omitted."""
+        return self.viscosity if self.has("diffusion") else 0.0
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        xp, (dy, dx) = operators.xp, operators.grid.spacing
+        along_x = self._along(u, u[:, :1, ...], dx, xp)
+        along_y = self._along(xp.matrix_transpose(u), xp.matrix_transpose(u[:, 1:, ...]), dy, xp)
+        return along_x + xp.matrix_transpose(along_y)
+
+    def _along(self, u: Array, speed: Array, spacing: float, xp: Array) -> Array:
+        """-c u_x + nu u_xx along the last axis, c = `speed` at the centres."""
+        cells = finite_volume.extend(u, 2, None, xp)
+        rate = self.effective_viscosity / spacing**2 * (cells[..., 1:-3] - 2 * u + cells[..., 3:-1])
+        if not self.has("advection"):
+            return rate
+        left, right = (faces[..., 1:] - faces[..., :-1] for faces in finite_volume.muscl(cells, xp))
+        positive, negative = 0.5 * (speed + xp.abs(speed)), 0.5 * (speed - xp.abs(speed))
+        return rate - (positive * left + negative * right) / spacing
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        return Compiled(grid, members, self.effective_viscosity, self.has("advection"))
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """momentum_x <u>, momentum_y <v>, energy <u^2 + v^2>/2, per unit of area. The equation keeps none of them."""
+        mean = state.mean(axis=(-2, -1))
+        energy = 0.5 * (state**2).sum(1).mean(axis=(-2, -1))
+        return {"momentum_x": mean[:, 0], "momentum_y": mean[:, 1], "energy": energy}
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        """max|v| along y, max|u| along x."""
+        if not self.has("advection"):
+            return (0.0, 0.0)
+        return float(np.abs(state[:, 1]).max()), float(np.abs(state[:, 0]).max())
+
+
+class Compiled:
+    """The rate for a batch (member * field, y, x)."""
+
+    def __init__(self, grid: Grid, members: int, viscosity: float, advects: bool) -> None:
+        self.linear: NDArray | None = None
+        self.rows, self.columns = np.ones(grid.shape[0], dtype=bool), grid.shape[1]
+        self._viscosity, self._advects, self._spacing = viscosity, advects, grid.spacing
+        ny, nx = grid.shape
+        self._cells = np.zeros((2 * members, ny + 4, nx + 4))
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        cells = self._cells
+        cells[:, 2:-2, 2:-2] = u
+        cells[:, 2:-2, :2], cells[:, 2:-2, -2:] = u[:, :, -2:], u[:, :, :2]
+        cells[:, :2, 2:-2], cells[:, -2:, 2:-2] = u[:, -2:], u[:, :2]
+        dy, dx = self._spacing
+        rate(cells, self._viscosity, self._advects, dy, dx, out)
+
+
+@numba.njit(inline="always")
+def _along(a, b, c, d, e, speed, viscosity, spacing):
+    """-speed u_x + viscosity u_xx at c, from five cells in a row."""
+    if speed > 0:
+        difference = c - b + 0.5 * (slope(b, c, d) - slope(a, b, c))
+    else:
+        difference = d - c - 0.5 * (slope(c, d, e) - slope(b, c, d))
+    return (viscosity * (b - 2 * c + d) / spacing - speed * difference) / spacing
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def rate(cells, viscosity, advects, dy, dx, out):
+    """out = the rate of the cells within two rows and columns of ghosts; fields u, v, u, v, ... of the members."""
+    for m in range(out.shape[0] // 2):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                u = cells[2 * m, y + 2, x + 2] if advects else 0.0
+                v = cells[2 * m + 1, y + 2, x + 2] if advects else 0.0
+                for b in range(2 * m, 2 * m + 2):
+                    row = cells[b, y + 2]
+                    along_x = _along(row[x], row[x + 1], row[x + 2], row[x + 3], row[x + 4], u, viscosity, dx)
+                    i, w = x + 2, cells[b]
+                    out[b, y, x] = along_x + _along(
+                        w[y, i], w[y + 1, i], w[y + 2, i], w[y + 3, i], w[y + 4, i], v, viscosity, dy
+                    )

@@ -1,0 +1,167 @@
+"""Two-dimensional incompressible flow in vorticity form, doubly periodic."""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Option
+
+from ...grid import Grid
+from ...spectral import Operators, Transforms, square
+from ..base import Array, Equation, Field
+from ..right_hand_side import RightHandSide
+from . import kernels
+
+
+class Forcing(BaseModel):
+    """A steady vorticity source f(x, y), per unit of time.
+
+    sine: velocity forcing A sin(k y) along x, that is f = -A k cos(k y), with k = 2 pi wavenumber / L_y.
+    diagonal: f = A [sin 2 pi n (x/L_x + y/L_y) + cos 2 pi n (x/L_x + y/L_y)], n = wavenumber.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["sine", "diagonal"]
+    amplitude: float
+    wavenumber: int = Option(ge=1)
+
+    def field(self, grid: Grid) -> NDArray[np.float64]:
+        """f on the grid, shape (y, x)."""
+        y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
+        ly, lx = grid.length
+        if self.kind == "sine":
+            k = 2 * np.pi * self.wavenumber / ly
+            return -self.amplitude * k * np.cos(k * y)
+        phase = 2 * np.pi * self.wavenumber * (x / lx + y / ly)
+        return self.amplitude * (np.sin(phase) + np.cos(phase))
+
+
+class Kolmogorov(Equation):
+    """w_t + u . grad w = nu lap w - drag w + f + sigma dW/dt, with w = v_x - u_y.
+
+    psi_hat = w_hat / |k|^2 with the mean mode zero, u = psi_y, v = -psi_x. State (member, 1, y, x). The
+    nonlinear term is Basdevant's, u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which takes four transforms
+    (Basdevant, J. Comput. Phys. 50 (1983) 209), dealiased by the 2/3 rule on its input and its output.
+
+    Units are the equation's own. Terms that can be omitted: advection, diffusion, drag, forcing, noise.
+    """
+
+    name: ClassVar[str] = "kolmogorov"
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "drag", "forcing", "noise")
+
+    viscosity: float = Option(ge=0)
+    drag: float = Option(default=0.0, ge=0)
+    forcing: Forcing | None = None
+
+    def linear(self, operators: Operators) -> Array:
+        viscosity = self.viscosity if self.has("diffusion") else 0.0
+        drag = self.drag if self.has("drag") else 0.0
+        return -viscosity * operators.k2 - drag
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        rate = operators.constant("forcing", lambda: self._forcing(operators.grid))
+        if not self.has("advection"):
+            return 0 * u + rate
+        grid = operators.grid
+        u_factor = operators.constant("u", lambda: _factors(grid)[0])
+        v_factor = operators.constant("v", lambda: _factors(grid)[1])
+        cross_factor = operators.constant("u v", lambda: _factors(grid)[2])
+        square_factor = operators.constant("v^2 - u^2", lambda: _factors(grid)[3])
+        velocity_x, velocity_y = operators.inverse(u * u_factor), operators.inverse(u * v_factor)
+        cross = operators.forward(velocity_x * velocity_y) * cross_factor
+        squares = operators.forward(velocity_y * velocity_y - velocity_x * velocity_x) * square_factor
+        return cross + squares + rate
+
+    def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
+        if self.forcing is None or not self.has("forcing"):
+            return np.zeros(grid.spectral_shape, dtype=np.complex128)
+        rate = np.fft.rfftn(self.forcing.field(grid), norm="forward")
+        rate[np.abs(rate) < 1e-14 * np.abs(rate).max()] = 0.0
+        rate[~grid.mask()] = 0.0
+        return rate
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        rate = self._forcing(grid)
+        return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
+
+    def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
+        """(u, v) of the vorticity (..., y, x), in length per time."""
+        operators = Operators(grid)
+        ky, kx = operators.k
+        psi = operators.forward(state) * operators.inverse_k2
+        return operators.inverse(1j * ky * psi), operators.inverse(-1j * kx * psi)
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """energy <|u|^2>/2 and enstrophy <w^2>/2, both per unit of area."""
+        operators = Operators(grid)
+        power = np.abs(operators.forward(state[:, 0])) ** 2 * grid.half_plane_weight()
+        axes = (-2, -1)
+        return {
+            "energy": 0.5 * (power * operators.inverse_k2).sum(axes),
+            "enstrophy": 0.5 * power.sum(axes),
+        }
+
+    def spectrum_density(self, grid: Grid) -> NDArray:
+        """Kinetic energy per squared vorticity coefficient, 1 / (2 |k|^2)."""
+        return 0.5 * Operators(grid).inverse_k2
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        u, v = self.velocity(state[:, 0], grid)
+        return float(np.abs(v).max()), float(np.abs(u).max())
+
+
+@functools.cache
+def _factors(grid: Grid) -> NDArray[np.complex128]:
+    """i k_y / k^2, -i k_x / k^2, k_x^2 - k_y^2 and k_x k_y on the modes that the 2/3 rule keeps: (4, *spectral_shape).
+
+    They make u^ and v^ of w^, and Basdevant's two parts of (u v)^ and (v^2 - u^2)^.
+    """
+    ky, kx = grid.wavenumbers()
+    psi = Operators(grid).inverse_k2
+    parts = np.broadcast_arrays(1j * ky * psi, -1j * kx * psi, kx**2 - ky**2, kx * ky)
+    return np.stack(parts) * grid.mask()
+
+
+class SteadyForcing:
+    """N = f: what is left of Kolmogorov flow without its advection."""
+
+    def __init__(self, grid: Grid, forcing: NDArray[np.complex128]) -> None:
+        self.linear: NDArray | None = None
+        self.rows = np.abs(forcing).max(axis=1) > 0
+        present = np.flatnonzero(np.abs(forcing).max(axis=0))
+        self.columns = int(present.max()) + 1 if present.size else 0
+        self._forcing = forcing
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        out[...] = self._forcing
+
+
+class BasdevantAdvection:
+    """N = -u . grad w + f for a batch (batch, row, column) of Fourier coefficients, in four transforms.
+
+    They are carried out as two complex ones: with q = u + i v, q^ = (k_x + i k_y) w^ / k^2, and the real and the
+    imaginary part of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
+    """
+
+    def __init__(self, grid: Grid, batch: int, forcing: NDArray[np.complex128]) -> None:
+        self.linear: NDArray | None = None
+        ky, kx = grid.wavenumbers()
+        transforms = Transforms(grid)
+        self.columns = grid.cuts[1] + 1
+        self.rows = np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
+        kept = slice(0, self.columns)
+        self._velocity = np.ascontiguousarray(((kx + 1j * ky) * Operators(grid).inverse_k2)[:, kept])
+        self._curl = np.ascontiguousarray((-0.25j * transforms.scale * (kx - 1j * ky) ** 2)[:, kept])
+        self._forcing = np.ascontiguousarray(forcing[:, kept])
+        self._spectral, self._square = transforms.through(batch, square)
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        kernels.velocity(u, self._velocity, self.rows, self._spectral)
+        self._square()
+        kernels.curl(self._spectral, self._curl, self._forcing, self.rows, out)

@@ -1,0 +1,123 @@
+"""Particles in three dimensions that act on each other in pairs: charges, masses, or balls on springs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Option
+
+from ...grid import Grid
+from ...spectral import Operators
+from ..base import Array, Equation, Field, Kind
+from ..right_hand_side import RightHandSide
+from . import kernels
+
+Force = Literal["coulomb", "gravity", "springs"]
+
+
+class ChargedParticles(Equation):
+    """x_i' = v_i,  v_i' = a_i = sum_j w_ij (x_i - x_j), with c the coupling and r^2 = |x_i - x_j|^2 + softening^2:
+
+        coulomb   w = strength c_i c_j / r^3                     c: charge; like charges repel; unit masses
+        gravity   w = -strength c_j / r^3                        c: mass
+        springs   w = -strength c_i c_j (1 - rest_length / r)    c: 1 on springs, 0 free; unit masses
+
+    State (member, 7, entity): x, y, z, the velocity, and c, which never changes. A spring ties every two entities with
+    c = 1. `force_limit` clips each component of the sum a_i, as in the published data; where it does, momentum and
+    energy are no longer kept. There are no walls.
+
+    Split steppers move x ("drift") and v ("kick") by turns, each exactly; the error in energy is bounded.
+
+    Terms that can be omitted: interaction, which leaves free flight.
+    """
+
+    name: ClassVar[str] = "charged-particles"
+    dimensions: ClassVar[tuple[int, ...]] = (1,)
+    fields: ClassVar[tuple[Field, ...]] = (
+        *(Field(axis, "length", f"{axis} of the entity") for axis in "xyz"),
+        *(Field(f"velocity_{axis}", "length/time", f"velocity along {axis}") for axis in "xyz"),
+        Field("coupling", "1", "constant: the charge, the mass, or 1 on springs and 0 free"),
+    )
+    terms: ClassVar[tuple[str, ...]] = ("interaction",)
+    split: ClassVar[tuple[str, ...]] = ("drift", "kick")
+    axis_names: ClassVar[tuple[str, ...]] = ("entity",)
+
+    noise: None = None  # type: ignore[assignment]
+    force: Force = "coulomb"
+    strength: float = 1.0
+    softening: float = Option(default=0.0, ge=0)
+    rest_length: float = Option(default=0.0, ge=0)
+    force_limit: float | None = Option(default=None, gt=0)
+
+    @property
+    def kind(self) -> Kind:
+        return "particles"
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        xp = operators.xp
+        return xp.concat([u[:, 3:6, ...], self._acceleration(operators, u), xp.zeros_like(u[:, 6:, ...])], axis=1)
+
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        if part == "drift":
+            return operators.xp.concat([u[:, :3, ...] + h * u[:, 3:6, ...], u[:, 3:, ...]], axis=1)
+        kicked = u[:, 3:6, ...] + h * self._acceleration(operators, u)
+        return operators.xp.concat([u[:, :3, ...], kicked, u[:, 6:, ...]], axis=1)
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        return kernels.Particles(
+            grid.points,
+            members,
+            self.force,
+            self.strength if self.has("interaction") else 0.0,
+            self.softening,
+            self.rest_length,
+            self.force_limit,
+        )
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Energy, momentum and angular momentum about the origin, of all entities together."""
+        x, v, c = state[:, :3], state[:, 3:6], state[:, 6]
+        mass = c if self.force == "gravity" else np.ones_like(c)
+        momentum = mass[:, None] * v
+        kinetic = 0.5 * (momentum * v).sum((1, 2))
+        spin = np.cross(x, momentum, axis=1)
+        return {
+            "energy": kinetic + self._potential_energy(x, c),
+            **{f"momentum_{axis}": momentum[:, i].sum(-1) for i, axis in enumerate("xyz")},
+            **{f"angular_momentum_{axis}": spin[:, i].sum(-1) for i, axis in enumerate("xyz")},
+        }
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        raise TypeError(f"{self.name} has no grid, and so no step by a Courant number. Remedy: a fixed step")
+
+    def _acceleration(self, operators: Operators, u: Array) -> Array:
+        """a (member, 3, entity). On the diagonal r >= 1 and the difference is 0: no value and no gradient is nan."""
+        xp: Any = operators.xp
+        if not self.has("interaction"):
+            return xp.zeros_like(u[:, :3, ...])
+        diagonal = operators.constant("diagonal", lambda: np.eye(operators.grid.points))
+        x, c = u[:, :3, ...], u[:, 6, ...]
+        apart = x[..., :, None] - x[..., None, :]
+        squared = xp.sum(apart**2, axis=1) + self.softening**2 + diagonal
+        pairs = -c[:, None, :] if self.force == "gravity" else c[:, :, None] * c[:, None, :]
+        if self.force != "springs":
+            weight = self.strength * pairs / (squared * xp.sqrt(squared))
+        elif self.rest_length:
+            weight = -self.strength * pairs * (1 - self.rest_length / xp.sqrt(squared))
+        else:
+            weight = -self.strength * pairs
+        total = xp.sum(weight[:, None, ...] * apart, axis=-1)
+        return total if self.force_limit is None else xp.clip(total, -self.force_limit, self.force_limit)
+
+    def _potential_energy(self, x: NDArray, c: NDArray) -> NDArray:
+        """Sum over pairs, (member,)."""
+        if not self.has("interaction"):
+            return np.zeros(len(x))
+        i, j = np.triu_indices(x.shape[-1], 1)
+        r = np.sqrt(((x[..., i] - x[..., j]) ** 2).sum(1) + self.softening**2)
+        pairs = self.strength * c[:, i] * c[:, j]
+        if self.force == "springs":
+            return (0.5 * pairs * (r - self.rest_length) ** 2).sum(-1)
+        return (pairs / r).sum(-1) * (-1 if self.force == "gravity" else 1)

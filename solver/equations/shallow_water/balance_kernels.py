@@ -1,0 +1,320 @@
+"""Numba kernels for shallow water, which carry out the array code of the equation on the CPU, member by member.
+
+u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row
+by row: the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of
+the row. All that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees
+that lines do not overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over
+faces run on to a whole vector: what they find there has no effect.
+
+Arguments that are None where there is no bottom (b), and where the reconstruction is MUSCL (wide), are resolved by
+Numba when it compiles.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from .pointwise_kernels import (
+    GHOSTS,
+    OPTIONS,
+    STRIDE,
+    TILE,
+    VECTOR,
+    copy,
+    depths,
+    half_slope,
+    hllc,
+    level,
+    square,
+    weno5,
+    whole,
+)
+
+# Lines. Five rows (j - 2 ... j + 2) of h, u, v, e, h u, h v; MUSCL keeps the middle three.
+H, U, V, E, Q, P = (k * STRIDE for k in range(6))
+ROW = 6 * STRIDE
+BEFORE, LAST, HERE, NEXT, AFTER = (k * ROW for k in range(5))
+HIGH = 5 * ROW  # states h, v, u, e at the upper faces of the last row
+CARRY = HIGH + 4 * STRIDE  # what the flux through its lower faces brings to the rates of h, h v, h u
+LEFT, RIGHT = CARRY + 3 * STRIDE, CARRY + 7 * STRIDE  # states h, u, v, e at the faces of a row
+INNER = CARRY + 11 * STRIDE  # force along x inside the cells
+FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen from the left, from the right, across
+RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
+SIZE = RATE + 3 * STRIDE + 2 * VECTOR
+
+
+@numba.njit(**OPTIONS)
+def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
+    """Row r into the lines of the newest row. turn, sign: factors of h u and of h v, -1 beyond a wall; same: ones."""
+    at = NEXT if wide is None else AFTER
+    copy(u[m, r], start, n, columns, same, s[at + H :])
+    copy(u[m + 1, r], start, n, columns, turn, s[at + U :])
+    copy(u[m + 2, r], start, n, columns, same, s[at + V :])
+    if b is not None:
+        copy(b[r], start, n, columns, same, s[at + E :])
+    for k in range(whole(n + 2 * GHOSTS)):
+        h, q, p = max(s[at + H + k], 0.0), s[at + U + k], sign * s[at + V + k]
+        inverse = h / max(h * h, dry * dry)
+        s[at + H + k], s[at + U + k], s[at + V + k] = h, q * inverse, p * inverse
+        if b is not None:
+            s[at + E + k] += h
+        if wide is not None:
+            s[at + Q + k], s[at + P + k] = q, p
+
+
+@numba.njit(**OPTIONS)
+def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
+    """Fluxes through the lower faces of the row, which complete the rate of the last row; then the rows move down."""
+    for i in range(n):
+        k = i + GHOSTS
+        h_0, h_1, h_2 = s[LAST + H + k], s[HERE + H + k], s[NEXT + H + k]
+        u_0, u_1, u_2 = s[LAST + U + k], s[HERE + U + k], s[NEXT + U + k]
+        v_0, v_1, v_2 = s[LAST + V + k], s[HERE + V + k], s[NEXT + V + k]
+        h, u, v = (
+            half_slope(h_1 - h_0, h_2 - h_1),
+            half_slope(u_1 - u_0, u_2 - u_1),
+            half_slope(v_1 - v_0, v_2 - v_1),
+        )
+        h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
+        h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
+        if b is not None:
+            e_0, e_1, e_2 = s[LAST + E + k], s[HERE + E + k], s[NEXT + E + k]
+            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e_low, e_high = e_1 - e, e_1 + e
+        if wide is not None:
+            h_b, h_a = s[BEFORE + H + k], s[AFTER + H + k]
+            d_low, d_high = weno5(h_b, h_0, h_1, h_2, h_a)
+            q_low, q_high = weno5(
+                s[BEFORE + Q + k], s[LAST + Q + k], s[HERE + Q + k], s[NEXT + Q + k], s[AFTER + Q + k]
+            )
+            p_low, p_high = weno5(
+                s[BEFORE + P + k], s[LAST + P + k], s[HERE + P + k], s[NEXT + P + k], s[AFTER + P + k]
+            )
+            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry
+            resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
+            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
+            if b is not None:
+                f_low, f_high = weno5(s[BEFORE + E + k], e_0, e_1, e_2, s[AFTER + E + k])
+                e_low, e_high = f_low if resolved else e_low, f_high if resolved else e_high
+            h_low, h_high = d_low if resolved else h_low, d_high if resolved else h_high
+            u_low, u_high = q_low / d_low if resolved else u_low, q_high / d_high if resolved else u_high
+            v_low, v_high = p_low / d_low if resolved else v_low, p_high / d_high if resolved else v_high
+        if b is None:
+            h_left, h_right = s[HIGH + k], h_low
+            force = 0.5 * gravity * (h_low + h_high) * (h_high - h_low)
+        else:
+            h_left, h_right = depths(s[HIGH + k], s[HIGH + 3 * STRIDE + k], h_low, e_low)
+            force = 0.5 * gravity * (h_low + h_high) * (e_high - e_low)
+        mass, below, above, over = hllc(
+            h_left, s[HIGH + STRIDE + k], s[HIGH + 2 * STRIDE + k], h_right, v_low, u_low, gravity
+        )
+        s[RATE + k] = per_y * (s[CARRY + k] - mass) + per_x * (s[FLUX + k] - s[FLUX + k + 1])
+        s[RATE + STRIDE + k] = (
+            per_y * (s[CARRY + 2 * STRIDE + k] - over)
+            + per_x * (s[FLUX + 2 * STRIDE + k] - s[FLUX + STRIDE + k + 1] - s[INNER + k])
+            + coriolis * (h_0 * v_0)
+        )
+        s[RATE + 2 * STRIDE + k] = (
+            per_y * (s[CARRY + STRIDE + k] - below)
+            + per_x * (s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1])
+            - coriolis * (h_0 * u_0)
+        )
+        s[CARRY + k], s[CARRY + STRIDE + k], s[CARRY + 2 * STRIDE + k] = mass, above - force, over
+        s[HIGH + k], s[HIGH + STRIDE + k], s[HIGH + 2 * STRIDE + k] = h_high, v_high, u_high
+        if b is not None:
+            s[HIGH + 3 * STRIDE + k] = e_high
+
+
+@numba.njit(**OPTIONS)
+def _move_down(b, wide, s):
+    """Every row takes the place of the one before it."""
+    if wide is not None:
+        for k in range(4 * ROW):
+            s[k] = s[k + ROW]
+    else:
+        for k in range(3 * STRIDE if b is None else 4 * STRIDE):
+            s[LAST + k] = s[HERE + k]
+            s[HERE + k] = s[NEXT + k]
+
+
+@numba.njit(**OPTIONS)
+def _along(s, n, b, wide, gravity, dry):
+    """Fluxes along x of the middle row."""
+    for i in range(whole(n + 2)):
+        k = i + GHOSTS - 1
+        h_0, h_1, h_2 = s[HERE + H + k - 1], s[HERE + H + k], s[HERE + H + k + 1]
+        u_0, u_1, u_2 = s[HERE + U + k - 1], s[HERE + U + k], s[HERE + U + k + 1]
+        v_0, v_1, v_2 = s[HERE + V + k - 1], s[HERE + V + k], s[HERE + V + k + 1]
+        h, u, v = (
+            half_slope(h_1 - h_0, h_2 - h_1),
+            half_slope(u_1 - u_0, u_2 - u_1),
+            half_slope(v_1 - v_0, v_2 - v_1),
+        )
+        h_low, u_low, v_low = h_1 - h, u_1 - u, v_1 - v
+        h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
+        if b is not None:
+            e_0, e_1, e_2 = s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1]
+            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e_low, e_high = e_1 - e, e_1 + e
+        if wide is not None:
+            h_b, h_a = s[HERE + H + k - 2], s[HERE + H + k + 2]
+            d_low, d_high = weno5(h_b, h_0, h_1, h_2, h_a)
+            q = HERE + Q + k
+            q_low, q_high = weno5(s[q - 2], s[q - 1], s[q], s[q + 1], s[q + 2])
+            p = HERE + P + k
+            p_low, p_high = weno5(s[p - 2], s[p - 1], s[p], s[p + 1], s[p + 2])
+            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry
+            resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
+            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
+            if b is not None:
+                f_low, f_high = weno5(s[HERE + E + k - 2], e_0, e_1, e_2, s[HERE + E + k + 2])
+                e_low, e_high = f_low if resolved else e_low, f_high if resolved else e_high
+            h_low, h_high = d_low if resolved else h_low, d_high if resolved else h_high
+            u_low, u_high = q_low / d_low if resolved else u_low, q_high / d_high if resolved else u_high
+            v_low, v_high = p_low / d_low if resolved else v_low, p_high / d_high if resolved else v_high
+        s[LEFT + k + 1], s[LEFT + STRIDE + k + 1], s[LEFT + 2 * STRIDE + k + 1] = h_high, u_high, v_high
+        s[RIGHT + k], s[RIGHT + STRIDE + k], s[RIGHT + 2 * STRIDE + k] = h_low, u_low, v_low
+        if b is None:
+            s[INNER + k] = 0.5 * gravity * (h_low + h_high) * (h_high - h_low)
+        else:
+            s[INNER + k] = 0.5 * gravity * (h_low + h_high) * (e_high - e_low)
+            s[LEFT + 3 * STRIDE + k + 1] = e_high
+            s[RIGHT + 3 * STRIDE + k] = e_low
+    for i in range(whole(n + 1)):
+        k = i + GHOSTS
+        if b is None:
+            h_left, h_right = s[LEFT + k], s[RIGHT + k]
+        else:
+            h_left, h_right = depths(s[LEFT + k], s[LEFT + 3 * STRIDE + k], s[RIGHT + k], s[RIGHT + 3 * STRIDE + k])
+        mass, before, after, over = hllc(
+            h_left,
+            s[LEFT + STRIDE + k],
+            s[LEFT + 2 * STRIDE + k],
+            h_right,
+            s[RIGHT + STRIDE + k],
+            s[RIGHT + 2 * STRIDE + k],
+            gravity,
+        )
+        s[FLUX + k], s[FLUX + STRIDE + k] = mass, before
+        s[FLUX + 2 * STRIDE + k], s[FLUX + 3 * STRIDE + k] = after, over
+
+
+@numba.njit(**OPTIONS)
+def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
+    """out = a base + c u + h (rates + frozen) in a row, weights = (a, c, h)."""
+    a, c, h = weights
+    for k in range(3):
+        rates = s[RATE + k * STRIDE + GHOSTS :]
+        target, now = out[m + k, r, start : start + n], u[m + k, r, start : start + n]
+        first = base[m + k, r, start : start + n]
+        if use_frozen:
+            more = frozen[m + k, r, start : start + n]
+            for i in range(n):
+                rates[i] += more[i]
+        for i in range(n):
+            target[i] = a * first[i] + c * now[i] + h * rates[i]
+
+
+@numba.njit(**OPTIONS)
+def balance(
+    u,
+    b,
+    rows,
+    columns,
+    turns_y,
+    turns_x,
+    spacing_y,
+    spacing_x,
+    gravity,
+    coriolis,
+    wide,
+    dry,
+    s,
+    out,
+    weights,
+    base,
+    frozen,
+    use_frozen,
+):
+    """out = a base + c u + h (N + frozen), N the rates of u and weights = (a, c, h); out may be base, and not u.
+
+    rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
+    """
+    height, width = u.shape[1:]
+    reach = 1 if wide is None else 2
+    same = np.ones(columns.shape[0])
+    for m in range(0, u.shape[0], 3):
+        for start in range(0, width, TILE):
+            n = min(TILE, width - start)
+            for j in range(-1 - 2 * reach, height + 1):
+                if j > -1 - 2 * reach:
+                    _move_down(b, wide, s)
+                r = rows[j + reach + GHOSTS]
+                _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry, s)
+                if j >= -1:
+                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
+                if j >= 1:
+                    _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
+                if 0 <= j < height:
+                    _along(s, n, b, wide, gravity, dry)
+
+
+@numba.njit(**OPTIONS)
+def rate(u, per_y, per_x, gravity, dry, line):
+    """Largest sum over the axes of (speed + sqrt(g h)) / spacing; line: work of one row."""
+    line[:] = 0.0
+    for m in range(0, u.shape[0], 3):
+        for r in range(u.shape[1]):
+            for c in range(u.shape[2]):
+                h = max(u[m, r, c], 0.0)
+                inverse = h / max(h * h, dry * dry)
+                sound = math.sqrt(gravity * h)
+                along = per_x * (abs(u[m + 1, r, c]) * inverse + sound)
+                across = per_y * (abs(u[m + 2, r, c]) * inverse + sound)
+                line[c] = max(along + across, line[c])
+    largest = 0.0
+    for c in range(u.shape[2]):
+        largest = max(line[c], largest)
+    return largest
+
+
+@numba.njit(**OPTIONS)
+def admissible(u):
+    """No depth below zero."""
+    for m in range(0, u.shape[0], 3):
+        for r in range(u.shape[1]):
+            lowest = 0.0
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest < 0.0:
+                return False
+    return True
+
+
+@numba.njit(**OPTIONS)
+def relax(u, friction, dry, h):
+    """In place: friction over a time h; see the array code."""
+    for m in range(0, u.shape[0], 3):
+        for r in range(u.shape[1]):
+            lowest = np.inf
+            for c in range(u.shape[2]):
+                lowest = min(u[m, r, c], lowest)
+            if lowest >= dry and friction == 0.0:
+                continue
+            for c in range(u.shape[2]):
+                depth = u[m, r, c]
+                factor = 1.0
+                if depth < dry:
+                    factor = square(max(depth, 0.0)) / (dry * dry)
+                    if depth >= -1e-6 * dry:
+                        u[m, r, c] = max(depth, 0.0)
+                if friction > 0.0 and depth > 0.0:
+                    size = math.sqrt(square(u[m + 1, r, c]) + square(u[m + 2, r, c])) * factor
+                    water = depth ** (7 / 3)
+                    factor *= water / (water + friction * h * size)
+                if factor != 1.0:
+                    u[m + 1, r, c] *= factor
+                    u[m + 2, r, c] *= factor

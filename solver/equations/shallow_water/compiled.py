@@ -1,0 +1,114 @@
+"""The right-hand side of shallow water in Numba kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...grid import Grid
+from ...spectral import empty
+from . import array_code, balance_kernels, sweep_kernels
+from .pointwise_kernels import GHOSTS, TILE
+
+
+def with_ghosts(n: int, low: str, high: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Numbers of the cells -GHOSTS ... n + GHOSTS, and -1 for those beyond a wall, else 1; as array_code.extend."""
+    cells = array_code.extend(np.arange(n, dtype=np.float64), GHOSTS, low, high, 1.0, np)
+    turned = array_code.extend(np.ones(n), GHOSTS, low, high, -1.0, np)
+    return cells.astype(np.int64), turned
+
+
+class ShallowWaterBalance:
+    """du/dt of shallow water, for batches (member * 3, row, column); sides are left, right, bottom, top."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        bottom: NDArray | None,
+        sides: tuple[str, str, str, str],
+        gravity: float,
+        coriolis: float,
+        friction: float,
+        reconstruction: str,
+        dry: float,
+    ) -> None:
+        self.linear: NDArray | None = None
+        self.rows, self.columns = np.ones(grid.shape[0], dtype=bool), grid.shape[1]
+        self._bottom, self._gravity, self._coriolis = bottom, gravity, coriolis
+        self._friction, self._dry, self._spacing = friction, dry, grid.spacing
+        self._wide = None if reconstruction == "muscl" else True
+        self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
+        self._lines, self._row = empty((balance_kernels.SIZE,)), empty((grid.shape[1],))
+        self._sweeps: tuple[NDArray, ...] | None = None
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        self._balance(u, out, (0.0, 0.0, 1.0), u, None)
+
+    def stage(
+        self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
+    ) -> None:
+        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
+        self._balance(u, out, (a, c, c * h), base, frozen)
+
+    def _balance(
+        self, u: NDArray, out: NDArray, weights: tuple[float, float, float], base: NDArray, frozen: NDArray | None
+    ) -> None:
+        balance_kernels.balance(
+            u,
+            self._bottom,
+            self._y[0],
+            self._x[0],
+            self._y[1],
+            self._x[1],
+            *self._spacing,
+            self._gravity,
+            self._coriolis,
+            self._wide,
+            self._dry,
+            self._lines,
+            out,
+            weights,
+            base,
+            u if frozen is None else frozen,
+            frozen is not None,
+        )
+
+    def rate(self, u: NDArray) -> float:
+        per_y, per_x = (1 / h for h in self._spacing)
+        return float(balance_kernels.rate(u, per_y, per_x, self._gravity, self._dry, self._row))
+
+    def admissible(self, u: NDArray) -> bool:
+        return bool(balance_kernels.admissible(u))
+
+    def relax(self, u: NDArray, h: float) -> None:
+        balance_kernels.relax(u, self._friction, self._dry, h)
+
+    def sweep_rate(self, u: NDArray) -> float:
+        """The largest of speed / spacing over the axes."""
+        speeds = (
+            balance_kernels.rate(u, *pair, self._gravity, self._dry, self._row) for pair in ((1.0, 0.0), (0.0, 1.0))
+        )
+        return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        if self._sweeps is None:
+            edge = np.zeros((4, 3, TILE))
+            self._sweeps = (
+                empty((sweep_kernels.SIZE,)),
+                edge,
+                np.zeros((3, u.shape[2])),
+                np.ones(u.shape[2] + 2 * GHOSTS),
+            )
+        lines, edge, row, same = self._sweeps
+        self._turn(u, 0.25 * self._coriolis * h)
+        physics = self._gravity, self._dry
+        if part == "x":
+            sweep_kernels.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
+        else:
+            sweep_kernels.along_y(u, self._bottom, *self._y, h / self._spacing[0], *physics, edge, lines)
+        self._turn(u, 0.25 * self._coriolis * h)
+
+    def _turn(self, u: NDArray, angle: float) -> None:
+        if angle:
+            state = u.reshape(-1, 3, *u.shape[1:])
+            state[...] = array_code.turn(state, angle, np)

@@ -1,0 +1,177 @@
+"""The shallow-water equations on a plane, over any bottom."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import Field as Option
+
+from ...grid import Grid
+from ...spectral import Operators
+from ..base import Array, Equation, Field
+from ..right_hand_side import RightHandSide
+from . import array_code, compiled
+from .bathymetry import Bottom, Flat, on_grid
+
+Side = Literal["periodic", "wall", "open"]
+
+
+class Sides(BaseModel):
+    """What is beyond each side: the opposite side, a wall that the water slides along, or more of the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    left: Side
+    right: Side
+    bottom: Side
+    top: Side
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_all(cls, given: object) -> object:
+        return dict.fromkeys(("left", "right", "bottom", "top"), given) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _periodic_in_pairs(self) -> Sides:
+        for one, other in (("left", "right"), ("bottom", "top")):
+            if (getattr(self, one) == "periodic") != (getattr(self, other) == "periodic"):
+                raise ValueError(f"{one} and {other} must both be periodic, or neither")
+        return self
+
+    @property
+    def all(self) -> tuple[str, str, str, str]:
+        return self.left, self.right, self.bottom, self.top
+
+
+class ShallowWater(Equation):
+    """h_t + div(h u) = 0, (h u)_t + div(h u u + g h^2/2) = -g h grad b - g n^2 |u| u / h^(1/3) + f h (v, -u).
+
+    State (member, 3, y, x): averages over cells of the depth h >= 0, in units of length, and of the momenta h u along x
+    and h v along y, in length^2/time. b is the bottom, e = h + b the surface; gravity g; manning n, in
+    time/length^(1/3); coriolis f, in 1/time.
+
+    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see array_code.py. Where h < dry counts
+    as dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
+    negative with "muscl", of 1/3 with "weno5"; adaptive steps take back those that did not. Friction is carried
+    out exactly before and after each step.
+
+    Terms that can be omitted: friction, coriolis.
+    """
+
+    name: ClassVar[str] = "shallow-water"
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("depth", "length", "h"),
+        Field("momentum_x", "length^2/time", "h u"),
+        Field("momentum_y", "length^2/time", "h v"),
+    )
+    terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis")
+    adaptive: ClassVar[bool] = True
+    split: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    gravity: float = Option(default=9.81, gt=0)
+    reconstruction: Literal["muscl", "weno5"] = "muscl"
+    boundary: Sides = Sides(left="periodic", right="periodic", bottom="periodic", top="periodic")
+    bathymetry: Bottom = Flat()
+    manning: float = Option(default=0.0, ge=0)
+    coriolis: float = 0.0
+    dry: float = Option(default=1e-6, gt=0)
+
+    @model_validator(mode="after")
+    def _no_noise(self) -> ShallowWater:
+        if self.noise is not None:
+            raise ValueError("equation.noise: it is for one field; shallow-water has none. Remedy: leave noise out")
+        return self
+
+    @property
+    def kind(self) -> Literal["balance-law"]:
+        return "balance-law"
+
+    @property
+    def friction(self) -> float:
+        """g n^2, or 0 where friction is omitted."""
+        return self.gravity * self.manning**2 if self.has("friction") else 0.0
+
+    @property
+    def rotation(self) -> float:
+        """f, or 0 where the Coriolis force is omitted."""
+        return self.coriolis if self.has("coriolis") else 0.0
+
+    def require(self, grid: Grid) -> None:
+        self.bottom(grid)
+
+    def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
+        """b, averaged over the cells (y, x); None where it is flat."""
+        return on_grid(self.bathymetry, grid)
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        b = self.bottom(operators.grid)
+        return array_code.rate(
+            u,
+            None if b is None else operators.constant("bottom", b.copy),
+            self.boundary.all,
+            operators.grid.spacing[-2:],  # type: ignore[arg-type]
+            self.gravity,
+            self.rotation,
+            self.reconstruction,
+            self.dry,
+            operators.xp,
+        )
+
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        b = self.bottom(operators.grid)
+        ground = None if b is None else operators.constant("bottom", lambda: b)
+        spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
+        u = array_code.turn(u, 0.25 * self.rotation * h, operators.xp)
+        u = array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
+        return array_code.turn(u, 0.25 * self.rotation * h, operators.xp)
+
+    def relax(self, operators: Operators, u: Array, h: float) -> Array:
+        return array_code.relax(u, self.friction, self.dry, h, operators.xp)
+
+    def admissible(self, state: Array) -> bool:
+        return bool((state[:, 0, ...] >= 0).all())
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        return compiled.ShallowWaterBalance(
+            grid,
+            self.bottom(grid),
+            self.boundary.all,
+            self.gravity,
+            self.rotation,
+            self.friction,
+            self.reconstruction,
+            self.dry,
+        )
+
+    def velocities(self, state: NDArray) -> tuple[NDArray, NDArray]:
+        """u and v (member, y, x), small where there is next to no water."""
+        h = np.maximum(state[:, 0], 0.0)
+        u, v = (array_code.velocity(h, state[:, k], self.dry, np) for k in (1, 2))
+        return u, v
+
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (self.boundary.bottom == "periodic", self.boundary.left == "periodic")
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """mass <h>, momenta <h u> and <h v>, energy <h |u|^2/2 + g h^2/2 + g h b>, per unit of area."""
+        u, v = self.velocities(state)
+        h, b = state[:, 0], self.bottom(grid)
+        potential = self.gravity * h * (0.5 * h if b is None else 0.5 * h + b)
+        energy = 0.5 * (u * state[:, 1] + v * state[:, 2]) + potential
+        means = {"mass": h, "momentum_x": state[:, 1], "momentum_y": state[:, 2], "energy": energy}
+        return {name: value.mean(axis=(-2, -1)) for name, value in means.items()}
+
+    def largest_rate(self, state: NDArray, grid: Grid) -> float:
+        """max((|u| + c) / dx + (|v| + c) / dy) over the cells."""
+        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
+        (u, v), (dy, dx) = self.velocities(state), grid.spacing
+        return float(((np.abs(u) + c) / dx + (np.abs(v) + c) / dy).max())
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        """max(|v| + c), max(|u| + c), c = sqrt(g h)."""
+        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
+        u, v = self.velocities(state)
+        return float((np.abs(v) + c).max()), float((np.abs(u) + c).max())

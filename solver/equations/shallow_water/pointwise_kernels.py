@@ -1,0 +1,97 @@
+"""Numba kernels of single cells and faces, which the balance and the sweeps of shallow water share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+
+GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
+
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+@numba.njit(inline="always")
+def half_slope(back, ahead):
+    """Half of what the monotonised central limiter makes of the differences to either side."""
+    middle = 0.25 * (back + ahead)
+    size = min(min(abs(back), abs(ahead)), abs(middle))
+    return math.copysign(size if back * ahead > 0.0 else 0.0, middle)
+
+
+@numba.njit(inline="always")
+def level(e_0, e_1, e_2, h_0, h_1, h_2, dry):
+    """Half the slope of the surface, level over a dry neighbour's ground that stands higher."""
+    back, ahead = e_1 - e_0, e_2 - e_1
+    back = back if h_0 > dry else max(back, 0.0)
+    ahead = ahead if h_2 > dry else min(ahead, 0.0)
+    slope = half_slope(back, ahead)
+    return slope if h_1 > dry else 0.0
+
+
+@numba.njit(inline="always")
+def square(x):
+    return x * x
+
+
+@numba.njit(inline="always")
+def weno5(a, b, c, d, e):
+    """Values at the lower and the upper face of the cell c."""
+    d1, d2, d3, d4 = b - a, c - b, d - c, e - d
+    smooth_0 = 13 / 12 * square(d2 - d1) + 0.25 * square(3 * d2 - d1) + 1e-40
+    smooth_1 = 13 / 12 * square(d3 - d2) + 0.25 * square(d2 + d3) + 1e-40
+    smooth_2 = 13 / 12 * square(d4 - d3) + 0.25 * square(3 * d3 - d4) + 1e-40
+    tau = abs(smooth_0 - smooth_2)
+    weight_0 = 1 + square(tau / smooth_0)
+    weight_1 = 6 * (1 + square(tau / smooth_1))
+    weight_2 = 1 + square(tau / smooth_2)
+    high = weight_0 * (5 * d2 - 2 * d1) + weight_1 * (d2 + 2 * d3) + 3 * weight_2 * (4 * d3 - d4)
+    low = weight_2 * (5 * d3 - 2 * d4) + weight_1 * (d3 + 2 * d2) + 3 * weight_0 * (4 * d2 - d1)
+    return c - low / (6 * (weight_2 + weight_1 + 3 * weight_0)), c + high / (6 * (weight_0 + weight_1 + 3 * weight_2))
+
+
+@numba.njit(inline="always")
+def depths(h_left, e_left, h_right, e_right):
+    """Depths above the higher of the two bottoms."""
+    floor = max(e_left - h_left, e_right - h_right)
+    return min(h_left, max(e_left - floor, 0.0)), min(h_right, max(e_right - floor, 0.0))
+
+
+@numba.njit(inline="always")
+def hllc(h_left, u_left, v_left, h_right, u_right, v_right, gravity):
+    c_left, c_right = math.sqrt(gravity * h_left), math.sqrt(gravity * h_right)
+    front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
+    w_left = u_left if h_left > 0.0 else front_left
+    w_right = u_right if h_right > 0.0 else front_right
+    u_star = 0.5 * (w_left + w_right) + c_left - c_right
+    c_star = 0.5 * (c_left + c_right) + 0.25 * (w_left - w_right)
+    slow = min(min(w_left - c_left, u_star - c_star), 0.0)
+    fast = max(max(w_right + c_right, u_star + c_star), 0.0)
+    inverse = 1 / max(fast - slow, 1e-300)
+    skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
+    q_left, q_right = h_left * w_left, h_right * w_right
+    m_left, m_right = q_left * w_left, q_right * w_right
+    jump = 0.5 * gravity * (h_right - h_left) * (h_right + h_left)
+    mass = 0.5 * (q_left + q_right) + skew * (q_left - q_right) + spread * (h_right - h_left)
+    middle = 0.5 * (m_left + m_right) + skew * (m_left - m_right - jump) + spread * (q_right - q_left)
+    v = v_left if mass > 0.0 else v_right
+    return mass, middle + 0.5 * jump, middle - 0.5 * jump, mass * v
+
+
+@numba.njit(inline="always")
+def whole(n):
+    return (n + VECTOR - 1) // VECTOR * VECTOR
+
+
+@numba.njit(**OPTIONS)
+def copy(row, start, n, columns, turn, line):
+    """Cells start - GHOSTS ... start + n + GHOSTS of a row into a line; beyond the ends, those that `columns` names."""
+    first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, row.shape[0])
+    inside, place = row[first:last], line[first - start + GHOSTS :]
+    for i in range(inside.shape[0]):
+        place[i] = inside[i]
+    for c in range(start - GHOSTS, first):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]
+    for c in range(last, start + n + GHOSTS):
+        line[c - start + GHOSTS] = turn[c + GHOSTS] * row[columns[c + GHOSTS]]

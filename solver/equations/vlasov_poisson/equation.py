@@ -1,0 +1,129 @@
+"""The Vlasov-Poisson system in one dimension of space and one of velocity."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...grid import Grid
+from ...spectral import Operators
+from ..base import Array, Equation, Field, Kind
+from ..right_hand_side import RightHandSide
+from . import array_code, kernels
+
+
+class VlasovPoisson(Equation):
+    """f_t + v f_x + E f_v = 0, E = -phi_x, -phi_xx = n - <n>, n = int f dv.
+
+    The particles are those of unit charge and mass before a neutralising background: E_x = n - <n>, they repel each
+    other, and the plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
+
+    State (member, 1, v, x): f at the centres of the cells of phase space, grid.origin its lower corner; periodic in x,
+    f = 0 beyond the ends in v. Through `ends` "closed" nothing flows, so that mass is kept to round-off; what crosses
+    "open" ones is lost. n is a sum over v times dv.
+
+    Explicit steppers take upwind fluxes with WENO-Z states of fifth order in x and in v, and E anew at every stage; a
+    step h with h (max|v| / dx + max|E| / dv) <= 1 is stable with rk4. Split steppers shift along x ("drift") and, with
+    the field of the moment, along v ("kick"), each exactly but for the interpolation, with no bound on h: conservative
+    and semi-Lagrangian, of order `interpolation`. positivity keeps f >= 0 there.
+
+    Terms that can be omitted: streaming (v f_x), field (E f_v).
+    """
+
+    name: ClassVar[str] = "vlasov-poisson"
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("distribution", "time/length^2", "f, particles per unit of phase space"),
+    )
+    terms: ClassVar[tuple[str, ...]] = ("streaming", "field")
+    split: ClassVar[tuple[str, ...]] = ("drift", "kick")
+    adaptive: ClassVar[bool] = True
+    axis_names: ClassVar[tuple[str, ...]] = ("v", "x")
+
+    interpolation: array_code.Order = 13
+    positivity: bool = False
+    ends: Literal["closed", "open"] = "closed"
+
+    @property
+    def kind(self) -> Kind:
+        return "kinetic"
+
+    def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        xp, spacing = operators.xp, operators.grid.spacing
+        rate = 0 * u
+        if self.has("streaming"):
+            rate = rate + array_code.upwind_rate(u, self._velocity(operators), spacing[1], "periodic", xp)
+        if self.has("field"):
+            columns = xp.matrix_transpose(u)
+            speed = self._field(operators, u)[..., None]
+            rate = rate + xp.matrix_transpose(array_code.upwind_rate(columns, speed, spacing[0], self.ends, xp))
+        return rate
+
+    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+        xp, spacing = operators.xp, operators.grid.spacing
+        table = operators.constant("fraction table", lambda: array_code.fraction_table(self.interpolation))
+        if part == "drift" and self.has("streaming"):
+            distance = self._velocity(operators) * (h / spacing[1])
+            return array_code.shift(u, distance, table, "periodic", self.positivity, xp)
+        if part == "kick" and self.has("field"):
+            distance = self._field(operators, u)[..., None] * (h / spacing[0])
+            columns = xp.matrix_transpose(u)
+            return xp.matrix_transpose(array_code.shift(columns, distance, table, self.ends, self.positivity, xp))
+        return u
+
+    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+        return kernels.Transport(
+            grid,
+            members,
+            self.interpolation,
+            self.positivity,
+            self.ends == "closed",
+            self.has("streaming"),
+            self.has("field"),
+        )
+
+    def electric_field(self, state: NDArray, grid: Grid) -> NDArray[np.float64]:
+        """E (member, x) of a state (member, 1, v, x)."""
+        return self._field(Operators(grid), state)[:, 0]
+
+    def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
+        return (False, True)
+
+    def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Integrals over phase space; all but the parts of the energy are invariants of the equation.
+
+        mass f, momentum v f, kinetic v^2 f / 2, field E^2 / 2 (over x), energy their sum, l2 f^2, entropy -f ln f
+        where f > 0.
+        """
+        f, v, cell = state[:, 0], grid.coordinates(centres=True)[0], float(np.prod(grid.spacing))
+        rows = f.sum(-1) * cell
+        kinetic_energy = 0.5 * (rows * v**2).sum(-1)
+        field_energy = 0.5 * grid.spacing[1] * (self.electric_field(state, grid) ** 2).sum(-1)
+        positive = np.where(f > 0, f, 1.0)
+        return {
+            "mass": rows.sum(-1),
+            "momentum": (rows * v).sum(-1),
+            "kinetic": kinetic_energy,
+            "field": field_energy,
+            "energy": kinetic_energy + field_energy,
+            "l2": (f**2).sum((-2, -1)) * cell,
+            "entropy": -(positive * np.log(positive)).sum((-2, -1)) * cell,
+        }
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        """max|E| along v, max|v| along x."""
+        field = float(np.abs(self.electric_field(state, grid)).max()) if self.has("field") else 0.0
+        streaming = float(np.abs(grid.coordinates(centres=True)[0]).max()) if self.has("streaming") else 0.0
+        return (field, streaming)
+
+    def _velocity(self, operators: Operators) -> Array:
+        """v as a column."""
+        return operators.constant("velocity", lambda: operators.grid.coordinates(centres=True)[0][:, None])
+
+    def _field(self, operators: Operators, u: Array) -> Array:
+        """E (member, field, x)."""
+        xp: Any = operators.xp
+        matrix = operators.constant("field matrix", lambda: array_code.field_matrix(operators.grid))
+        return xp.matmul(xp.sum(u, axis=-2), matrix)

@@ -1,0 +1,299 @@
+"""Numba kernels for Vlasov-Poisson, named as in array_code, whose array code they carry out on the CPU.
+
+States are (member, v, x). Loops over x, the contiguous axis, are innermost in both directions, so that they vectorise;
+sums over v and over cells keep one order whatever the number of members.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ...grid import Grid
+from . import array_code
+
+TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones carry zeros
+FARTHEST = array_code.FARTHEST
+REACH = TAPS // 2
+BLOCK = 64  # columns that are shifted along v together, packed: columns a power of two apart evict each other
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def electric_field(u, green, spacing, density, field):
+    """density = sum_v f dv; field_i = sum_j green[n + i - j] density_j, green of period n stored twice."""
+    n = u.shape[2]
+    for b in range(u.shape[0]):
+        for i in range(n):
+            density[b, i] = 0.0
+            field[b, i] = 0.0
+        for j in range(u.shape[1]):
+            for i in range(n):
+                density[b, i] += u[b, j, i]
+        for i in range(n):
+            density[b, i] *= spacing
+        for j in range(n):
+            shifted = green[n - j : 2 * n - j]
+            value = density[b, j]
+            for i in range(n):
+                field[b, i] += shifted[i] * value
+
+
+@numba.njit(inline="always")
+def _square(x):
+    return x * x
+
+
+@numba.njit(inline="always")
+def _weno5(a, b, c, d, e):
+    """finite_volume's WENO-Z with the weights over a common denominator: one division for four.
+
+    The weights are products of twelve values of f, the smoothness cut off at 1e-40: f below 1e23 overflows nothing.
+    """
+    s0 = 13 / 12 * _square(a - 2 * b + c) + 0.25 * _square(a - 4 * b + 3 * c)
+    s1 = 13 / 12 * _square(b - 2 * c + d) + 0.25 * _square(b - d) + 1e-40
+    s2 = 13 / 12 * _square(c - 2 * d + e) + 0.25 * _square(3 * c - 4 * d + e)
+    tau = _square(s0 - s2)
+    s0, s1, s2 = _square(s0 + 1e-40), _square(s1), _square(s2 + 1e-40)
+    w0 = (s0 + tau) * (s1 * s2)
+    w1 = 6 * (s1 + tau) * (s0 * s2)
+    w2 = 3 * (s2 + tau) * (s0 * s1)
+    value = w0 * (2 * a - 7 * b + 11 * c) + w1 * (5 * c - b + 2 * d) + w2 * (2 * c + 5 * d - e)
+    return value / (6 * (w0 + w1 + w2))
+
+
+@numba.njit(cache=True, nogil=True)
+def extend(u, cells):
+    """cells (v + 6, x + 6) = u (v, x) with three ghosts at every side: periodic in x; those in v stay zero."""
+    height, n = u.shape
+    for j in range(height):
+        row = cells[j + 3]
+        for i in range(n):
+            row[i + 3] = u[j, i]
+        for i in range(3):
+            row[2 - i] = row[n + 2 - i % n]
+            row[n + 3 + i] = row[3 + i % n]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def streaming(cells, velocity, spacing, flux, out):
+    """out = -v f_x; cells (v + 6, x + 6) with three ghosts at every side."""
+    n = out.shape[1]
+    for j in range(out.shape[0]):
+        p, row = cells[j + 3], out[j]
+        factor = velocity[j] / spacing
+        if factor > 0:
+            for i in range(n + 1):
+                flux[i] = _weno5(p[i], p[i + 1], p[i + 2], p[i + 3], p[i + 4])
+        else:
+            for i in range(n + 1):
+                flux[i] = _weno5(p[i + 5], p[i + 4], p[i + 3], p[i + 2], p[i + 1])
+        for i in range(n):
+            row[i] = factor * (flux[i] - flux[i + 1])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def acceleration(cells, field, spacing, closed, flux, out):
+    """out += -E f_v; cells as for streaming; closed: no flux through the ends."""
+    height, n = out.shape
+    for i in range(n):
+        flux[i] = 0.0
+    for j in range(closed, height + 1 - closed):
+        p0, p1, p2 = cells[j, 3 : n + 3], cells[j + 1, 3 : n + 3], cells[j + 2, 3 : n + 3]
+        p3, p4, p5 = cells[j + 3, 3 : n + 3], cells[j + 4, 3 : n + 3], cells[j + 5, 3 : n + 3]
+        row = out[j - 1 if j else 0]
+        for i in range(n):
+            up = field[i] > 0
+            a = p0[i] if up else p5[i]
+            b = p1[i] if up else p4[i]
+            c = p2[i] if up else p3[i]
+            d = p3[i] if up else p2[i]
+            e = p4[i] if up else p1[i]
+            value = field[i] / spacing * _weno5(a, b, c, d, e)
+            if j > 0:
+                row[i] += flux[i] - value
+            flux[i] = value
+    if closed:
+        row = out[height - 1]
+        for i in range(n):
+            row[i] += flux[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def split_shift(distance, whole, fraction):
+    """distance = whole + fraction in cells, 0 <= fraction < 1; what is not finite stays in the fraction."""
+    for i in range(distance.shape[0]):
+        below = math.floor(distance[i]) if abs(distance[i]) < FARTHEST else 0.0
+        whole[i] = int(below)
+        fraction[i] = distance[i] - below
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def taps(fraction, table, out):
+    """out[m, i] = sum_d table[m, d] fraction_i^d by Horner's rule; table (tap, power)."""
+    for m in range(out.shape[0]):
+        row = out[m]
+        for i in range(row.shape[0]):
+            row[i] = table[m, table.shape[1] - 1]
+        for d in range(table.shape[1] - 2, -1, -1):
+            value = table[m, d]
+            for i in range(row.shape[0]):
+                row[i] = row[i] * fraction[i] + value
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def drift(u, whole, coefficients, positivity, line, mass):
+    """Each row of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
+    n = u.shape[2]
+    c = np.empty(TAPS)
+    for b in range(u.shape[0]):
+        for j in range(u.shape[1]):
+            row = u[b, j]
+            for m in range(TAPS):
+                c[m] = coefficients[m, j]
+            start = (-whole[j] - 1 - REACH) % n
+            done = 0
+            while done < n + TAPS:
+                part = min(n - start, n + TAPS - done)
+                for i in range(part):
+                    line[done + i] = row[start + i]
+                done += part
+                start = 0
+            for i in range(n + 1):
+                total = 0.0
+                for m in range(TAPS):
+                    total += c[m] * line[i + m]
+                mass[i] = total
+            if positivity:
+                for i in range(n + 1):
+                    cell = line[i + REACH]
+                    mass[i] = min(max(mass[i], min(cell, 0.0)), max(cell, 0.0))
+            for i in range(n):
+                row[i] = line[i + 1 + REACH] + mass[i] - mass[i + 1]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
+    """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
+
+    What leaves at the ends is lost, or stays in the end cells if they are closed. Columns are moved by their fractions
+    in blocks, packed with zeros above and below; what is moved is stored at whole cells further, run by run of columns
+    that go equally far.
+    """
+    height, n = u.shape
+    c = np.empty((TAPS, BLOCK))
+    for first in range(0, n, BLOCK):
+        width = min(BLOCK, n - first)
+        for j in range(height):
+            for i in range(width):
+                block[TAPS + j, i] = u[j, first + i]
+        for m in range(TAPS):
+            for i in range(width):
+                c[m, i] = coefficients[m, first + i]
+        for i in range(BLOCK):
+            mass[i] = 0.0
+        for j in range(moved.shape[0]):
+            row = moved[j]
+            for i in range(BLOCK):
+                total = 0.0
+                for m in range(TAPS):
+                    total += c[m, i] * block[j + m, i]
+                cell = block[j + REACH, i]
+                if positivity:
+                    total = min(max(total, min(cell, 0.0)), max(cell, 0.0))
+                row[i] = cell + mass[i] - total
+                mass[i] = total
+        left = 0
+        while left < width:
+            cells = whole[first + left]
+            right = left + 1
+            while right < width and whole[first + right] == cells:
+                right += 1
+            for j in range(height):
+                source = j - cells + TAPS - REACH
+                if 0 <= source < moved.shape[0]:
+                    for i in range(left, right):
+                        u[j, first + i] = moved[source, i]
+                else:
+                    for i in range(left, right):
+                        u[j, first + i] = 0.0
+            if closed:
+                bottom = TAPS - REACH - cells  # row of what was moved into the lowest cell
+                for j in range(min(bottom, moved.shape[0])):
+                    for i in range(left, right):
+                        u[0, first + i] += moved[j, i]
+                for j in range(max(bottom + height, 0), moved.shape[0]):
+                    for i in range(left, right):
+                        u[height - 1, first + i] += moved[j, i]
+            left = right
+
+
+class Transport:
+    """The right-hand side and the split flows of Vlasov-Poisson for a batch (member, v, x).
+
+    streams, accelerates: whether the terms v f_x and E f_v are in the model.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        members: int,
+        order: array_code.Order,
+        positivity: bool,
+        closed: bool,
+        streams: bool,
+        accelerates: bool,
+    ) -> None:
+        height, n = grid.shape
+        self.linear: NDArray | None = None
+        self.rows, self.columns = np.ones(height, dtype=bool), n
+        self._spacing, self._velocity = grid.spacing, grid.coordinates(centres=True)[0]
+        self._green = np.tile(array_code.green(grid), 2)
+        self._positivity, self._closed, self._streams, self._accelerates = positivity, closed, streams, accelerates
+        narrow = array_code.fraction_table(order)
+        self._table = np.zeros((TAPS, TAPS + 1))
+        spare = (TAPS - len(narrow)) // 2
+        self._table[spare : TAPS - spare, : narrow.shape[1]] = narrow
+        self._density, self._field = np.zeros((2, members, n))
+        self._cells, self._flux = np.zeros((height + 6, n + 6)), np.zeros(n + 1)
+        self._distance, self._fraction = np.zeros((2, max(height, n)))
+        self._whole = np.zeros(max(height, n), dtype=np.int64)
+        self._row_taps, self._column_taps = np.zeros((TAPS, height)), np.zeros((TAPS, n))
+        self._line, self._mass = np.zeros(n + TAPS), np.zeros(max(n + 1, BLOCK))
+        self._block, self._moved = np.zeros((height + 2 * TAPS, BLOCK)), np.zeros((height + TAPS + 1, BLOCK))
+
+    def field(self, u: NDArray) -> NDArray:
+        """E (member, x), in an array that the next call overwrites."""
+        electric_field(u, self._green, self._spacing[0], self._density, self._field)
+        return self._field
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        field = self.field(u) if self._accelerates else self._field
+        for f, e, rate in zip(u, field, out, strict=True):
+            extend(f, self._cells)
+            if self._streams:
+                streaming(self._cells, self._velocity, self._spacing[1], self._flux, rate)
+            else:
+                rate[...] = 0.0
+            if self._accelerates:
+                acceleration(self._cells, e, self._spacing[0], self._closed, self._flux, rate)
+
+    def flow(self, part: str, u: NDArray, h: float) -> None:
+        if part == "drift" and self._streams:
+            whole = self._prepare(self._velocity, h / self._spacing[1], self._row_taps)
+            drift(u, whole, self._row_taps, self._positivity, self._line, self._mass)
+        if part == "kick" and self._accelerates:
+            for f, e in zip(u, self.field(u), strict=True):
+                whole = self._prepare(e, h / self._spacing[0], self._column_taps)
+                kick(f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass)
+
+    def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
+        """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`."""
+        n = len(speed)
+        distance, fraction, whole = self._distance[:n], self._fraction[:n], self._whole[:n]
+        np.multiply(speed, factor, out=distance)
+        split_shift(distance, whole, fraction)
+        taps(fraction, self._table, coefficients)
+        return whole

@@ -1,0 +1,171 @@
+"""Initial states that are a function u(x) in one dimension."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Option
+
+from ..equations.advection import LinearAdvection
+from ..equations.base import Equation
+from ..equations.burgers.exact import cole_hopf, dirichlet_solution, riemann_solution
+from ..equations.burgers.line import Burgers
+from ..equations.initial_state import InitialState, Members, repeat
+from ..grid import Grid
+
+
+class Profile(InitialState):
+    """u(x) in one dimension, the same for all members. A subclass writes `at`, and `_burgers` if it can."""
+
+    @abstractmethod
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        """u at x, 0 <= x <= length."""
+
+    def state(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64]:
+        self._require(grid.dimensions == 1 and len(equation.fields) == 1, "one field in one dimension", equation)
+        return repeat(_sample(lambda x: self.at(x, grid.length[0]), equation, grid), members)
+
+    def exact(
+        self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
+    ) -> NDArray[np.float64] | None:
+        (length,) = grid.length
+        solution = None
+        if equation.noise_law(grid) is not None:
+            return None
+        if isinstance(equation, LinearAdvection):
+            shift = equation.signal_velocity * t
+            return repeat(_sample(lambda x: self.at((x - shift) % length, length), equation, grid), members)
+        if isinstance(equation, Burgers) and equation.has("advection"):
+            solution = self._burgers(equation, length, t)
+        return None if solution is None else repeat(_sample(solution, equation, grid), members)
+
+    def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        """The solution of Burgers' equation at time t as a function of x, or None."""
+        return None
+
+
+class Sine(Profile):
+    """u = offset + A sin(2 pi wavenumber x / L + phase).
+
+    Exact for advection, and by `cole_hopf` for viscous Burgers where u is periodic, or odd about both ends of
+    a Dirichlet domain that holds 0 there. A wavenumber that is no integer leaves a kink or jump at the seam.
+    """
+
+    kind: Literal["sine"] = "sine"
+    amplitude: float = 1.0
+    wavenumber: float = Option(default=1.0, gt=0)
+    offset: float = 0.0
+    phase: float = 0.0
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        return self.offset + self.amplitude * np.sin(2 * np.pi * self.wavenumber / length * x + self.phase)
+
+    def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        if equation.boundary == "periodic":
+            fits = self.wavenumber == round(self.wavenumber)
+        else:
+            fits = 2 * self.wavenumber == round(2 * self.wavenumber)
+            fits &= not (self.offset or self.phase or equation.left or equation.right)
+        if not fits or equation.effective_viscosity == 0:
+            return None
+        k, a, phase = 2 * np.pi * self.wavenumber / length, self.amplitude, self.phase
+        return lambda x: (
+            self.offset
+            + cole_hopf(
+                x - self.offset * t,
+                t,
+                equation.effective_viscosity,
+                2 * np.pi / k,
+                lambda y: a * np.sin(k * y + phase),
+                lambda y: -a / k * np.cos(k * y + phase),
+            )
+        )
+
+
+class GaussianPulse(Profile):
+    """u = A sum_n exp(-(x - centre + n L)^2 / (2 width^2)), the periodic sum. Exact for advection."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    centre: float
+    width: float = Option(gt=0)
+    amplitude: float = 1.0
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        distance = (x - self.centre) % length
+        images = np.arange(-np.ceil(9 * self.width / length) - 1, np.ceil(9 * self.width / length) + 1)
+        return self.amplitude * np.exp(-0.5 * ((distance[..., None] + images * length) / self.width) ** 2).sum(-1)
+
+
+class Riemann(Profile):
+    """u = left for x < position, right beyond; on a periodic domain the seam is a second jump, back to left.
+
+    Exact for advection, and for Burgers without viscosity until a wave meets another or an end of the domain.
+    """
+
+    kind: Literal["riemann"] = "riemann"
+    left: float
+    right: float
+    position: float
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        return np.where(x < self.position, self.left, self.right)
+
+    def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        l, r, position = self.left, self.right, self.position
+        if equation.effective_viscosity > 0:
+            return None
+        slowest, fastest = _wave(l, r)
+        if equation.boundary == "dirichlet":
+            fits = (equation.left, equation.right) == (l, r)
+            fits &= position + slowest * t >= 0 and position + fastest * t <= length
+            return (lambda x: riemann_solution(x, t, l, r, position)) if fits else None
+        slowest_seam, fastest_seam = _wave(r, l)
+        if position + slowest * t < fastest_seam * t or position + fastest * t > length + slowest_seam * t:
+            return None
+        return lambda x: (
+            riemann_solution(x, t, l, r, position)
+            + (riemann_solution(x, t, r, l, 0.0) - l)
+            + (riemann_solution(x, t, r, l, length) - r)
+        )
+
+
+class BurgersDirichlet(Profile):
+    """u = x / (1 + exp(Re (x^2 / 4 - 1 / 16))), `dirichlet_solution` at t = 0 on [0, 1].
+
+    Exact for Burgers with boundary "dirichlet", 0 at both ends, and viscosity 1 / reynolds, while u(1, t) <
+    1e-8.
+    """
+
+    kind: Literal["burgers-dirichlet"] = "burgers-dirichlet"
+    reynolds: float = Option(gt=0)
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        return dirichlet_solution(x, 0.0, self.reynolds)
+
+    def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        fits = equation.boundary == "dirichlet" and equation.left == equation.right == 0 and length == 1
+        fits &= bool(np.isclose(equation.effective_viscosity * self.reynolds, 1, rtol=1e-12))
+        if not fits or dirichlet_solution(np.ones(1), t, self.reynolds)[0] > 1e-8:
+            return None
+        return lambda x: dirichlet_solution(x, t, self.reynolds)
+
+
+def _sample(profile: Callable[[NDArray], NDArray], equation: Equation, grid: Grid) -> NDArray[np.float64]:
+    """A function of x at the points of the grid, or averaged over its cells, as the equation's kind wants."""
+    if equation.kind == "semi-linear":
+        return profile(grid.coordinates()[0])
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    x = grid.coordinates(centres=True)[0][:, None] + 0.5 * grid.spacing[0] * nodes
+    return profile(x) @ (0.5 * weights)
+
+
+def _wave(left: float, right: float) -> tuple[float, float]:
+    """Slowest and fastest speed in the solution of a Riemann problem of Burgers' equation."""
+    return ((left + right) / 2,) * 2 if left > right else (left, right)

@@ -1,0 +1,45 @@
+"""Gaussian random fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Option
+
+from ..equations.base import Equation
+from ..equations.initial_state import InitialState, Members
+from ..grid import Grid
+from ..random import SpectralNoise
+from ..spectral import Transforms
+
+
+class GaussianRandomField(InitialState):
+    """u = sum_k u_hat_k exp(i k x), Gaussian, with E|u_hat_k|^2 = 2 s^2 (|k|^2 + tau^2)^(-a), k = 2 pi m / L.
+
+    Zero mean. s is `scale`, by default tau^(a - d/2) in d dimensions, so that the variance depends on tau
+    weakly; a is `exponent`. A member's field is the same function on every grid that resolves it. Li et al.,
+    Fourier Neural Operator (ICLR 2021), appendix A.3, N(0, s^2 (-lap + tau^2)^(-a)).
+    """
+
+    kind: Literal["gaussian-random-field"] = "gaussian-random-field"
+    exponent: float = Option(gt=0)
+    tau: float = Option(gt=0)
+    scale: float | None = None
+
+    def state(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64]:
+        periodic = getattr(equation, "boundary", "periodic") == "periodic"
+        self._require(periodic and len(equation.fields) == 1, "one periodic field", equation)
+        scale = self.tau ** (self.exponent - grid.dimensions / 2) if self.scale is None else self.scale
+        k2 = sum(k**2 for k in grid.wavenumbers())
+        amplitude = np.sqrt(2) * scale * (k2 + self.tau**2) ** (-self.exponent / 2)
+        amplitude.flat[0] = 0.0
+        draw = SpectralNoise(grid, amplitude).sample(seed, "initial", members)[:, None]
+        if equation.kind == "balance-law":
+            for k, h in zip(grid.wavenumbers(), grid.spacing, strict=True):
+                draw = draw * np.exp(0.5j * k * h) * np.sinc(k * h / (2 * np.pi))
+        return Transforms(grid).to_physical(draw)

@@ -1,0 +1,221 @@
+"""A run on disk: case.toml, fields.zarr, checkpoint/, log.jsonl and summary.json."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..case.tables import Case
+from ..grid import Grid
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two processes in one folder go unnoticed there
+    fcntl = None  # type: ignore[assignment]
+
+PATIENCE = 1.0  # seconds: a process that was killed may leave its lock, for a moment, with one it was about to start
+STARTING = ".starting"  # lies in a folder until its run is laid out; without case.toml such a folder counts as empty
+
+
+class RunFolderError(ValueError):
+    """The folder is taken by another run, or holds none."""
+
+
+def require_vacant(folder: Path) -> None:
+    """Refuse a folder that holds anything but what a run left that was killed before it began."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if (folder / STARTING).is_file() and not (folder / "case.toml").exists():
+        return
+    raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON beside the target and rename, so that a reader never sees half a file."""
+    _replace(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Write arrays as .npz beside the target and rename."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    _replace(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {k: file[k] for k in file.files}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+class Record:
+    """The folder of one run.
+
+    Fields are laid out for all output times when the run begins and filled as it goes, so a resumed run rewrites the
+    frames after its checkpoint with the same bytes. `create` refuses a folder that holds anything, and a folder belongs
+    to one process at a time: it is locked until the process ends or calls `close`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._checkpoint = folder / "checkpoint" / "state.npz"
+        self._lock = os.open(folder, os.O_RDONLY) if fcntl else -1
+        deadline = time.monotonic() + PATIENCE
+        while fcntl:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise RunFolderError(f"{folder} is in use by another process. Remedy: wait for it") from None
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @classmethod
+    def create(cls, folder: Path, case: Case, grid: Grid) -> Record:
+        require_vacant(folder)
+        import tomli_w
+
+        folder.mkdir(parents=True, exist_ok=True)
+        record = cls(folder)
+        require_vacant(folder)
+        (folder / STARTING).touch()
+        for left in ("checkpoint", "fields.zarr"):
+            shutil.rmtree(folder / left, ignore_errors=True)
+        (folder / "checkpoint").mkdir()
+        record._layout(case, grid)
+        _replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
+        (folder / STARTING).unlink()
+        return record
+
+    @classmethod
+    def open(cls, folder: Path) -> Record:
+        """The record of a run that has begun, cleared of what a write that was cut short left behind."""
+        if not (folder / "case.toml").is_file():
+            raise RunFolderError(
+                f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
+            )
+        record = cls(folder)
+        for left in (folder / STARTING, *folder.rglob("*.partial"), *folder.rglob("*.part")):
+            left.unlink(missing_ok=True)
+        return record
+
+    def _layout(self, case: Case, grid: Grid) -> None:
+        import xarray as xr
+        import zarr
+
+        equation = case.build_equation()
+        every = round(case.output.every / case.step)
+        times = case.time.start + case.step * np.arange(0, case.steps() + 1, every)
+        dims = ("time", "member", *equation.axes(grid))
+        shape = (len(times), case.ensemble.members, *grid.shape)
+        coords: dict[str, Any] = {
+            "time": ("time", times, {"units": "equation's own", "long_name": "time"}),
+            "member": ("member", np.arange(case.ensemble.members)),
+        }
+        where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")
+        for axis, values in equation.coordinates(grid).items():
+            coords[axis] = (axis, values, {"units": "equation's own", "long_name": f"{axis}, {where}"})
+        dataset = xr.Dataset(coords=coords, attrs={"title": case.title, "equation": equation.name})
+        dataset.to_zarr(self.folder / "fields.zarr", mode="w", consolidated=False)
+        group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
+        for field in equation.fields:
+            if case.output.fields and field.name not in case.output.fields:
+                continue
+            array = group.create_array(
+                field.name,
+                shape=shape,
+                chunks=(1, *shape[1:]),
+                dtype="float64",
+                fill_value=float("nan"),
+                dimension_names=dims,
+            )
+            array.attrs.update({"units": field.unit, "long_name": field.description})
+
+    def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
+        """Write the state (member, field, *grid) as output number `index`; fields not asked for are left out."""
+        import zarr
+
+        group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
+        for i, name in enumerate(names):
+            if name in group:
+                group[name][index] = state[:, i]  # type: ignore[index]
+
+    def save(self, arrays: dict[str, NDArray]) -> None:
+        """Replace the checkpoint."""
+        write_arrays(self._checkpoint, arrays)
+
+    def checkpoint(self) -> dict[str, NDArray] | None:
+        """The last checkpoint, or None."""
+        return read_arrays(self._checkpoint) if self._checkpoint.is_file() else None
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one event to log.jsonl."""
+        line = json.dumps({"wall": time.time(), "event": event, **values})
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def summarise(self, status: str, **values: Any) -> None:
+        """Write summary.json: status, versions, machine, git revision and the given values."""
+        write_json(self.folder / "summary.json", {"status": status, **provenance(), **values})
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine and git revision, for summaries and reports."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": platform.python_version()}
+    for package in ("subgrid", "numpy", "scipy", "numba", "torch", "pyfftw", "ducc0", "xarray", "zarr"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": _revision(),
+    }
+
+
+def _revision() -> str | None:
+    """Revision of the checkout this package is imported from; None if it is not one."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+        tracked = subprocess.run(
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None

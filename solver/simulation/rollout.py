@@ -1,0 +1,84 @@
+"""Runs through which gradients flow: the same steppers as array code on torch, with memory bounded by checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..backend import Backend, keep_freed_memory
+from ..equations.base import Equation
+from ..grid import Grid
+from ..spectral import Operators
+from ..time_stepping.array_code import ArrayStepper
+from ..time_stepping.schemes import STEPPERS
+
+if TYPE_CHECKING:
+    import torch
+
+
+def rollout(
+    equation: Equation,
+    grid: Grid,
+    stepper: str,
+    step: float,
+    state: torch.Tensor,
+    steps: int,
+    *,
+    start: float = 0.0,
+    tendency: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    every: int = 1,
+    keep: int | None = None,
+    segment: int | None = None,
+) -> torch.Tensor:
+    """u(t + n h) as a differentiable function of u(t), and of whatever `tendency` depends on.
+
+    state: (member, field, *grid), float64, on any device. tendency(state) is called before every `every`-th step, as a
+    closure is in a run, and held until the next call. Returns the state after `steps` steps, or, with `keep`, those
+    after every `keep`-th, (time, member, field, *grid). The equation's own noise is left out.
+
+    The way back is computed anew from one state in `segment` steps (by default about sqrt(steps), a multiple of
+    `every`), so that memory grows with steps / segment + segment rather than with steps.
+
+    Raises ValueError for a state that is not in double precision, and for `keep` or `segment` that do not divide.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if state.dtype != torch.float64:
+        raise ValueError(f"a rollout is in double precision, the state is {state.dtype}. Remedy: state.double()")
+    if keep is not None and steps % keep:
+        raise ValueError(f"keep = {keep} does not divide {steps} steps")
+    span = segment or every * max(1, round(math.sqrt(steps) / every))
+    if tendency is not None and span % every:
+        raise ValueError(f"segment = {span} is not a multiple of every = {every}, the interval of the tendency")
+    keep_freed_memory()
+    operators = Operators(grid, backend=Backend("torch", str(state.device)))
+    carried = ArrayStepper(STEPPERS[stepper], equation, operators, step)
+    inward = operators.forward if equation.spectral else _same
+    outward = operators.inverse if equation.spectral else _same
+
+    def advance(u: Any, memory: Any, held: Any, first: int, count: int) -> Any:
+        for n in range(first, first + count):
+            if tendency is not None and n % every == 0:
+                held = inward(tendency(outward(u)))
+            u, memory = carried.advance(u, start + n * step, held, memory)
+        return u, memory, held
+
+    memory: dict[str, Any] = {}
+    u, held = inward(state), None
+    kept, n = [], 0
+    while n < steps:
+        count = min(span - n % span, steps - n, *([keep - n % keep] if keep else []))
+        if torch.is_grad_enabled():
+            u, memory, held = checkpoint(advance, u, memory, held, n, count, use_reentrant=False)
+        else:
+            u, memory, held = advance(u, memory, held, n, count)
+        n += count
+        if keep and n % keep == 0:
+            kept.append(outward(u))
+    return torch.stack(kept) if keep else outward(u)
+
+
+def _same(values: Any) -> Any:
+    return values

@@ -1,0 +1,128 @@
+"""Schemes as array code: the same tables, carried out without writing to anything, in any array namespace.
+
+This is what runs on GPUs and what gradients flow through. State and memory are passed, never hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..equations.base import Equation
+from ..spectral import Operators
+from .schemes import Multistep, OneStep, Scheme, Split, longest
+
+Array = Any
+Memory = dict[str, Array]
+
+
+class ArrayStepper:
+    """A scheme bound to an equation, a grid in a namespace (`operators`) and a step h.
+
+    `advance` takes the state as it is stepped, (member, field, *), and the memory of the step before ({} at first, and
+    after the state was replaced), and returns both anew.
+    """
+
+    def __init__(self, scheme: Scheme, equation: Equation, operators: Operators, step: float) -> None:
+        self.scheme, self.equation, self.operators, self.h = scheme, equation, operators, step
+        self._linear: Array | None = None
+        if isinstance(scheme, Split):
+            return
+        z = np.zeros(1)
+        if equation.spectral:
+            linear = np.asarray(equation.linear(Operators(operators.grid)))
+            z = step * np.broadcast_to(linear, operators.grid.spectral_shape)
+        if isinstance(scheme, OneStep):
+            if scheme.linear == "explicit" and equation.spectral:
+                self._linear = operators.constant("stepped linear", lambda: z / step)
+            self._stages = [
+                (
+                    stage.time,
+                    self._coefficient(stage.base(z)),
+                    [None if w is None else self._coefficient(step * w(z)) for w in stage.weights],
+                    self._coefficient(step * sum((w(z) for w in stage.weights if w is not None), np.zeros_like(z))),
+                )
+                for stage in scheme.stages[1:]
+            ]
+        else:
+            self._table = self._multistep(scheme, z)
+            self._start = self._multistep(scheme.start, z) if scheme.start else self._table
+
+    def _coefficient(self, values: Any) -> Array | float | complex:
+        """A number where all modes share it, else an array of the namespace."""
+        values = np.asarray(values)
+        first = values.flat[0]
+        if (values == first).all():
+            return complex(first) if np.iscomplexobj(values) and first.imag else float(first.real)
+        return self.operators.constant(f"coefficient {hash(values.tobytes())} {values.shape}", lambda: values)
+
+    def _multistep(self, scheme: Multistep, z: Any) -> Any:
+        d = scheme.denominator(z)
+        return (
+            self._coefficient(scheme.now(z) / d),
+            [self._coefficient(self.h * q / d) for q in scheme.rates],
+            self._coefficient(self.h / d),
+            self._coefficient(scheme.before / d) if scheme.before else None,
+        )
+
+    def courant_rate(self, state: NDArray) -> float:
+        """The Courant number of a step per unit of time; of sweeps along single axes, that of the longest."""
+        grid = self.operators.grid
+        if not isinstance(self.scheme, Split):
+            return self.equation.largest_rate(state, grid)
+        speeds = self.equation.signal_speed(state, grid)
+        return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
+
+    def advance(
+        self, u: Array, t: float, frozen: Array | None, memory: Memory, h: float | None = None
+    ) -> tuple[Array, Memory]:
+        """One step of u from time t with the frozen tendency (of u's shape) if there is one."""
+        h = self.h if h is None else h
+        stretch = h / self.h
+        if isinstance(self.scheme, Split):
+            return self._split(self.scheme, u, frozen, h), memory
+        if isinstance(self.scheme, Multistep):
+            return self._several(self.scheme, u, t, frozen, memory)
+        equation, operators = self.equation, self.operators
+        u = equation.relax(operators, u, 0.5 * h)
+        state, offset = u, 0.0
+        rates: list[Array] = []
+        for time, base, weights, total in self._stages:
+            rate = equation.nonlinear(operators, state, t + offset * h)
+            rates.append(rate if self._linear is None else rate + self._linear * state)
+            state = u if isinstance(base, float) and base == 1.0 else base * u
+            for weight, known in zip(weights, rates, strict=True):
+                if weight is not None:
+                    state = state + (weight if stretch == 1.0 else stretch * weight) * known
+            if frozen is not None:
+                state = state + (total if stretch == 1.0 else stretch * total) * frozen
+            offset = time
+        return equation.relax(operators, state, 0.5 * h), memory
+
+    def _split(self, scheme: Split, u: Array, frozen: Array | None, h: float) -> Array:
+        equation, operators = self.equation, self.operators
+        u = equation.relax(operators, u, 0.5 * h)
+        if frozen is not None:
+            u = u + 0.5 * h * frozen
+        for part, coefficient in scheme.parts:
+            u = equation.flow(part, operators, u, coefficient * h)
+        u = equation.relax(operators, u, 0.5 * h)
+        return u if frozen is None else u + 0.5 * h * frozen
+
+    def _several(
+        self, scheme: Multistep, u: Array, t: float, frozen: Array | None, memory: Memory
+    ) -> tuple[Array, Memory]:
+        rate = self.equation.nonlinear(self.operators, u, t)
+        now, rates, total, before = self._table if memory or not scheme.start else self._start
+        out = now * u + rates[0] * rate
+        if len(rates) > 1:
+            out = out + rates[1] * memory["rate"]
+        if before is not None:
+            out = out + before * memory["state"]
+        if frozen is not None:
+            out = out + total * frozen
+        if not scheme.start:
+            return out, {}
+        return out, {"rate": rate, "state": u} if scheme.before else {"rate": rate}

@@ -1,0 +1,247 @@
+"""Schemes carried out in place, on batches of members in preallocated arrays: the compiled half of time stepping.
+
+A batch is (member * field, row, column). A stepper is bound to a right-hand side, a step h and a shape; `memory` holds
+what a restart needs besides u: nothing for one-step schemes; N_{n-1}, and u_{n-1} where the scheme uses it, for
+multistep ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..equations.right_hand_side import RightHandSide
+from . import kernels
+from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
+
+
+class Stepper(Protocol):
+    """`advance` moves u in place by one step from time t, with the frozen tendency if there is one."""
+
+    memory: dict[str, NDArray]
+
+    def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None: ...
+
+    def restart(self) -> None:
+        """Forget the history: the state was replaced, so the next step is the scheme's first."""
+
+
+def bind(scheme: Scheme, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float) -> Stepper:
+    """The stepper that carries out a scheme for a batch (batch, row, column)."""
+    if isinstance(scheme, Split):
+        return SplitStepper(scheme, rhs, shape, step)
+    if isinstance(scheme, OneStep) and scheme.linear == "explicit" and rhs.linear is None:
+        return ExplicitStepper(scheme, rhs, shape, step)
+    return DiagonalStepper(scheme, rhs, shape, dtype, step)
+
+
+class SplitStepper:
+    """The flows of an equation's parts by turns; the frozen tendency, and what relaxes, by halves before and after."""
+
+    def __init__(self, scheme: Split, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
+        self.scheme, self.rhs, self.h = scheme, rhs, step
+        self.memory: dict[str, NDArray] = {}
+        self.before = np.zeros(shape)
+        self._relax = getattr(rhs, "relax", None)
+
+    def restart(self) -> None:
+        """A split step has no history."""
+
+    def courant_rate(self, u: NDArray) -> float:
+        """The Courant number of the longest sweep per unit of time of a step."""
+        return self.rhs.sweep_rate(u) * longest(self.scheme)  # type: ignore[attr-defined]
+
+    def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
+        h = self.h if h is None else h
+        self._sources(u, 0.5 * h, frozen)
+        for part, coefficient in self.scheme.parts:
+            self.rhs.flow(part, u, coefficient * h)  # type: ignore[attr-defined]
+        self._sources(u, 0.5 * h, frozen)
+
+    def _sources(self, u: NDArray, h: float, frozen: NDArray | None) -> None:
+        if self._relax:
+            self._relax(u, h)
+        if frozen is not None:
+            kernels.add(u.reshape(-1), h, frozen.reshape(-1))
+
+
+class ExplicitStepper:
+    """An explicit Runge-Kutta scheme where no L is treated apart: h may differ from step to step."""
+
+    def __init__(self, scheme: OneStep, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
+        self.scheme, self.rhs, self.h = scheme, rhs, step
+        self.memory: dict[str, NDArray] = {}
+        zero = np.zeros(1)
+        self._tables = [
+            (stage.time, np.array([0.0 if w is None else w(zero)[0] for w in stage.weights]))
+            for stage in scheme.stages[1:]
+        ]
+        self._stage = getattr(rhs, "stage", None) if scheme.convex else None
+        self._rates = np.zeros((0 if self._stage else len(self._tables), *shape))
+        self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
+        self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape))
+        self.before = np.zeros(shape)
+        self._relax = getattr(rhs, "relax", None)
+
+    def restart(self) -> None:
+        """A one-step scheme has no history."""
+
+    def courant_rate(self, u: NDArray) -> float:
+        """The Courant number of a step per unit of time."""
+        return self.rhs.rate(u)  # type: ignore[attr-defined]
+
+    def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
+        h = self.h if h is None else h
+        if self._relax:
+            self._relax(u, 0.5 * h)
+        state, offset = u, 0.0
+        last = len(self._tables) - 1
+        force = np.zeros(1) if frozen is None else frozen.reshape(-1)
+        for i, (time, weights) in enumerate(self._tables):
+            out = u if i == last else self._work[i if self._stage else 0]
+            if self._stage:
+                a = self.scheme.convex[i]
+                self._stage(state, t + offset * h, out, u, a, 1 - a, h, frozen)
+                state, offset = out, time
+                continue
+            self.rhs(state, t + offset * h, self._rates[i])
+            kernels.combine_stages(
+                out.reshape(-1), u.reshape(-1), self._flat, h * weights, h * weights.sum(), force, frozen is not None
+            )
+            state, offset = out, time
+        if self._relax:
+            self._relax(u, 0.5 * h)
+
+
+def advance_adaptively(
+    stepper: ExplicitStepper | SplitStepper, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float
+) -> None:
+    """Step over the whole span: each step is the rest of it, divided so that its Courant number is at most `cfl`.
+
+    A step whose result is not admissible is taken back and divided again. Raises ArithmeticError where that leads
+    nowhere, or where the speeds are no longer finite.
+    """
+    rest, smallest = span, span * 1e-9
+    while True:
+        rate = stepper.courant_rate(u)
+        if not math.isfinite(rate):
+            raise ArithmeticError("the signal speeds are not finite")
+        steps = max(1, math.ceil(rest * rate / cfl - 1e-9))
+        before = stepper.before
+        before[...] = u
+        while True:
+            h = rest / steps
+            if h < smallest:
+                raise ArithmeticError(f"steps by CFL fell below {smallest:.1e}")
+            stepper.advance(u, t + span - rest, frozen, h)
+            if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
+                break
+            u[...] = before
+            steps *= 2
+        if steps == 1:
+            return
+        rest -= h
+
+
+@dataclass
+class _Table:
+    """A stage's coefficients, evaluated: base, total and before (row, column), weights (stage, row, column)."""
+
+    time: float
+    base: NDArray
+    weights: NDArray
+    total: NDArray
+    before: NDArray | None = None
+
+
+class DiagonalStepper:
+    """A scheme whose coefficients are functions of z = h L, mode by mode; h is fixed."""
+
+    def __init__(
+        self,
+        scheme: OneStep | Multistep,
+        rhs: RightHandSide,
+        shape: tuple[int, int, int],
+        dtype: str,
+        step: float,
+    ) -> None:
+        self.scheme, self.rhs, self.h = scheme, rhs, step
+        linear = np.zeros(shape[1:]) if rhs.linear is None else np.broadcast_to(rhs.linear, shape[1:])
+        z = np.ascontiguousarray(step * linear)
+        self._rows, self._columns = rhs.rows, rhs.columns
+        self._linear: NDArray | None = None
+        self.memory: dict[str, NDArray] = {}
+        if isinstance(scheme, OneStep):
+            self._tables = [self._stage(stage, z) for stage in scheme.stages[1:]]
+            count = len(self._tables)
+            self._work = np.zeros(shape, dtype)
+            if scheme.linear == "explicit" and rhs.linear is not None:
+                self._linear = np.ascontiguousarray(linear)
+                self._rows, self._columns = np.ones(shape[1], dtype=bool), shape[2]
+        else:
+            count = len(scheme.rates)
+            self._tables = [self._multistep(scheme, z)]
+            if scheme.start:
+                self._start = self._multistep(scheme.start, z)
+                self.memory["age"] = np.zeros(1, dtype=np.int64)
+            if scheme.before:
+                self.memory["state"] = np.zeros(shape, dtype)
+        self._rates = np.zeros((count, *shape), dtype)
+        if "age" in self.memory:
+            self.memory["rate"] = self._rates[1]
+        self._no_frozen = np.zeros((1, 1, 1), dtype)
+
+    def _stage(self, stage: Stage, z: NDArray) -> _Table:
+        zero = np.zeros_like(z)
+        weights = np.stack([zero if w is None else self.h * w(z) for w in stage.weights])
+        return _Table(stage.time, np.ascontiguousarray(stage.base(z)), weights, weights.sum(axis=0))
+
+    def _multistep(self, scheme: Multistep, z: NDArray) -> _Table:
+        d = scheme.denominator(z)
+        weights = np.stack([self.h * q / d for q in scheme.rates])
+        before = scheme.before / d if scheme.before else None
+        return _Table(0.0, scheme.now(z) / d, weights, self.h / d, before)
+
+    def restart(self) -> None:
+        """Forget the history: the state was replaced, so the next step is the scheme's first."""
+        if "age" in self.memory:
+            self.memory["age"][0] = 0
+
+    def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
+        assert h is None or h == self.h, "the coefficients hold for one step"
+        if isinstance(self.scheme, OneStep):
+            state, offset = u, 0.0
+            last = len(self._tables) - 1
+            for i, table in enumerate(self._tables):
+                if self._linear is not None:
+                    self._rates[i] = 0.0  # L u of the last step lies where N does not write
+                self.rhs(state, t + offset * self.h, self._rates[i])
+                if self._linear is not None:
+                    kernels.add_linear(self._rates[i], self._linear, state)
+                out = u if i == last else self._work
+                self._combine(out, table, u, self._rates, frozen)
+                state, offset = out, table.time
+            return
+        table, rates = self._tables[0], self._rates
+        self.rhs(u, t, rates[0])
+        if "age" in self.memory and self.memory["age"][0] == 0:
+            table = self._start
+        if "state" in self.memory:
+            now = u.copy()
+        self._combine(u, table, u, rates[: len(table.weights)], frozen)
+        if "age" in self.memory:
+            rates[1] = rates[0]
+            self.memory["age"][0] = 1
+        if "state" in self.memory:
+            if table.before is not None:
+                u += table.before * self.memory["state"]
+            self.memory["state"][...] = now
+
+    def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
+        use = frozen is not None
+        force = self._no_frozen if frozen is None else frozen
+        kernels.combine(out, table.base, u, table.weights, rates, table.total, force, use, self._rows, self._columns)

@@ -1,0 +1,274 @@
+"""Generative closures off line: python studies/latent_diffusion.py train|accuracy|cost|engines CASE WEIGHTS...
+
+train: the models of MODELS whose names the files WEIGHTS have, with equal steps, batches and learning rates.
+
+accuracy: of samples, or of what the coupling "split" holds and draws (--run expected:1), on pairs of trajectories that
+neither training nor validation has seen (those of [training] with another seed), at stated times: D_MSE, the mean
+square of (mean of samples - H), H with the noise of its step; D_RE, the mean of the relative error of each pair; beside
+them what H is made of, and the law of the samples: variance about their mean and spectrum, against those of the true
+noise, or, where the model omits none, of H less the mean of samples.
+
+cost: milliseconds per call of the closure for a batch of 16 states, encoder and decoder included, medians in turn in
+one process on two threads.
+
+engines: milliseconds of one evaluation of the score network for a batch of 16, as torch runs it, in bfloat16, through
+torch.compile (which needs a C++ compiler) and through ONNX Runtime (pip install onnx onnxruntime onnxscript), and how
+far each is from torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from subgrid.closures.latent_diffusion.model import GenerativeTerm
+from subgrid.closures.learning.compatibility import locate
+from subgrid.closures.learning.scores import shell_spectrum
+from subgrid.commands.progress import Bars
+from subgrid.commands.train import train as train_closure
+from subgrid.ingest.prepare import with_step
+from subgrid.ingest.training_set import dataset
+from subgrid.solver.case.reading import read
+from subgrid.solver.case.tables import Case
+
+EFFORT = {"batch": 16, "learning_rate": 2e-3, "reflections": True, "threads": 1}
+STEPS = 2000  # of all phases together
+PAPER = {"network": "fno", "layers": 4}
+PHYSICAL = {"latent": {"kind": "physical"}, "score": PAPER | {"width": 40, "modes": 12}, "score_steps": STEPS}
+PATCHES = {
+    "latent": {"kind": "autoencoder", "factor": 4, "channels": 1, "width": 32, "blocks": 2},
+    "score": PAPER | {"width": 20, "modes": 8},
+    "autoencoder_steps": STEPS // 2,
+    "score_steps": STEPS // 2,
+}
+
+
+def fourier(points: int) -> dict[str, Any]:
+    return {"latent": {"kind": "fourier", "points": points}, "score": PATCHES["score"], "score_steps": STEPS}
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "physical": PHYSICAL | {"parametrisation": "score"},
+    "physical-data": PHYSICAL,
+    "two-phase": PATCHES | {"parametrisation": "score"},
+    "joint": PATCHES | {"parametrisation": "score", "training": "joint"},
+    "two-phase-data": PATCHES,
+    "joint-data": PATCHES | {"training": "joint"},
+    "fourier-32": fourier(32),
+    "fourier-24": fourier(24),
+    "fourier-16": fourier(16),
+    "fourier-12": fourier(12),
+}
+SEED = 3000  # of the trajectories that nobody has seen
+TRAJECTORIES = 4
+BATCH = 16
+
+
+def train(path: Path, files: list[Path]) -> None:
+    for file in files:
+        changed = read(path).model_copy(update={"train": {"latent-diffusion": EFFORT | MODELS[file.stem]}})
+        began = time.perf_counter()
+        scores = train_closure(
+            changed,
+            path,
+            "latent-diffusion",
+            file,
+            Bars(quiet=True),
+            f"{Path(__file__).name} train {file.stem}",
+            "one-step",
+            None,
+        )
+        words = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        print(f"{file.stem:16} {time.perf_counter() - began:6.0f} s  {words}", flush=True)
+
+
+def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """States and terms (trajectory, time, field, *grid), and times."""
+    assert case.training
+    table = case.training.model_copy(update={"seed": SEED, "trajectories": TRAJECTORIES + 1, "validation": 1})
+    pairs = dataset(case.model_copy(update={"training": table}), lambda done, total, what: None)
+    state, term = (torch.from_numpy(part).reshape(TRAJECTORIES, -1, *part.shape[1:]) for part in pairs.train)
+    return state, term, table.start + table.every * np.arange(state.shape[1])
+
+
+def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations: int, count: int, **options: Any):
+    """M(u) + samples, (sample, batch, field, *grid)."""
+    shape = model.latent_shape(state.shape[2:])
+
+    def fresh() -> torch.Tensor:
+        return torch.randn(len(state), *shape)
+
+    mean = model.predictable(state)
+    if sampler == "expected":  # what the coupling "split" holds; its noise is that of the weights
+        return (mean + model.expected(state, mean))[None]
+    draws = (model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count))
+    return mean + torch.stack(list(draws))
+
+
+@torch.inference_mode()
+def accuracy(
+    case: Case, files: list[str], at: list[float], runs: list[tuple[str, int]], samples: int, pairs: int, tau_max: float
+) -> None:
+    state, term, times = unseen(case)
+    equation, grid = case.build_equation(), case.grid.grid()
+    law = None
+    if equation.noise and not equation.has("noise"):
+        shells, power = grid.shells(), equation.noise.law(grid).amplitude ** 2 / case.step
+        weight = grid.half_plane_weight()
+        total = np.bincount(shells.ravel(), weights=(weight * power).ravel())
+        law = total / np.maximum(np.bincount(shells.ravel(), weights=weight.ravel()), 1)
+    print("weights                        sampler        N     t    rms H   D_MSE     D_RE   variance  spectrum")
+    for name in files:
+        model, _, noise = GenerativeTerm.load(locate(name, Path()))
+        for sampler, evaluations in runs:
+            for t in at:
+                n = int(np.argmin(np.abs(times - t)))
+                half = pairs // (2 * TRAJECTORIES)
+                torch.manual_seed(0)
+                near = slice(max(0, n - half), n + half)
+                u, h = state[:, near].flatten(0, 1), term[:, near].flatten(0, 1)
+                found = torch.cat(
+                    [drawn(model, part, sampler, evaluations, samples, tau_max=tau_max) for part in u.split(BATCH)], 1
+                )
+                mean = found.mean(0)
+                error = (mean - h).flatten(1).norm(dim=1) / h.flatten(1).norm(dim=1)
+                count = len(found)
+                spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * count / max(count - 1, 1)
+                if sampler == "expected":
+                    spectrum = noise[0]
+                true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / count)
+                true = np.pad(true, (0, max(0, len(spectrum) - len(true))))[: len(spectrum)]
+                held = true > 0.01 * true.max()
+                print(
+                    f"{Path(name).stem:30} {sampler:14} {evaluations:2d} {t:5.0f}  {h.square().mean().sqrt():.4f} "
+                    f"{(mean - h).square().mean():.3e}  {error.mean():.4f}  {_total(spectrum) / _total(true):.4f}  "
+                    f"{np.abs(spectrum[held] / true[held] - 1).max():.4f}",
+                    flush=True,
+                )
+
+
+def _total(spectrum: np.ndarray) -> float:
+    """The sum over shells of power times modes, modes counted as 2 pi s."""
+    return float((spectrum * np.maximum(2 * np.pi * np.arange(len(spectrum)), 1)).sum())
+
+
+@torch.inference_mode()
+def cost(case: Case, files: list[str], runs: list[tuple[str, int]], repeats: int) -> None:
+    grid = case.grid.grid()
+    state = torch.randn(BATCH, len(case.build_equation().fields), *grid.shape)
+    calls: dict[str, Any] = {}
+    for name in files:
+        model, _, _ = GenerativeTerm.load(locate(name, Path()))
+        for sampler, evaluations in runs:
+            for student in {False, model.student is not None and (sampler, evaluations) == ("exponential", 1)}:
+                label = f"{Path(name).stem:30} {sampler:14} {evaluations:2d}{' student' if student else ''}"
+                calls[label] = lambda m=model, s=sampler, e=evaluations, d=student: drawn(
+                    m, state, s, e, 1, distilled=d
+                )
+    for call in calls.values():
+        call()
+    taken: dict[str, list[float]] = {label: [] for label in calls}
+    for _ in range(repeats):
+        for label, call in calls.items():
+            began = time.perf_counter()
+            call()
+            taken[label].append(time.perf_counter() - began)
+    slowest = max(float(np.median(values)) for values in taken.values())
+    for label, values in taken.items():
+        print(f"{label:60} {1e3 * float(np.median(values)):9.2f} ms   {slowest / float(np.median(values)):7.1f} x")
+
+
+@torch.inference_mode()
+def engines(case: Case, files: list[str], repeats: int) -> None:
+    grid = case.grid.grid()
+    for name in files:
+        model, _, _ = GenerativeTerm.load(locate(name, Path()))
+        z = torch.randn(BATCH, *model.latent_shape(grid.shape))
+        condition = torch.randn(BATCH, model.latent.conditions, *z.shape[2:])
+        network = model.denoiser.network
+        inputs = (z, torch.full((BATCH,), 1.0), network.prepare(condition))
+        calls = {"torch": lambda n=network, i=inputs: n(*i)}
+
+        def half(n: Any = network, i: Any = inputs) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return n(*i).float()
+
+        calls["bfloat16"] = half
+        compiled = torch.compile(network)
+        calls["torch.compile"] = lambda n=compiled, i=inputs: n(*i)
+        if (session := _onnx(network, inputs)) is not None:
+            calls["ONNX Runtime"] = session
+        expected = network(*inputs)
+        for label, call in list(calls.items()):
+            try:
+                off = (call() - expected).norm() / expected.norm()
+            except Exception as error:  # an engine that cannot run a network says so, and the others go on
+                print(f"{Path(name).stem:30} {label:14} cannot: {str(error).splitlines()[0][:90]}")
+                del calls[label]
+                continue
+            taken = []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                call()
+                taken.append(time.perf_counter() - began)
+            print(
+                f"{Path(name).stem:30} {label:14} {1e3 * float(np.median(taken)):8.2f} ms   off by {off:.1e}",
+                flush=True,
+            )
+
+
+def _onnx(network: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        try:
+            torch.onnx.export(network, inputs, str(file), dynamo=True, verbose=False)
+        except Exception as error:
+            print(f"ONNX export: {str(error).splitlines()[0][:90]}")
+            return None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+    fed = dict(zip(names, (value.numpy() for value in inputs), strict=True))
+    return lambda: torch.from_numpy(session.run(None, fed)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "accuracy", "cost", "engines"])
+    parser.add_argument("case", type=Path)
+    parser.add_argument("weights", nargs="+", help="files, or names of weights that ship")
+    parser.add_argument("--at", type=float, nargs="+", default=[20.0, 30.0, 35.0], metavar="TIME")
+    parser.add_argument("--run", nargs="+", default=["exponential:1"], metavar="SAMPLER:EVALUATIONS")
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=64, help="around each time")
+    parser.add_argument("--tau-max", type=float, default=1.0, help='where "euler-maruyama" begins')
+    parser.add_argument("--repeats", type=int, default=20)
+    options = parser.parse_args()
+    if options.what == "train":
+        train(options.case, [Path(name) for name in options.weights])
+        return
+    if options.what != "accuracy":
+        torch.set_num_threads(2)
+    case = with_step(read(options.case))
+    runs = [(s, int(n)) for s, _, n in (run.partition(":") for run in options.run)]
+    if options.what == "accuracy":
+        accuracy(case, options.weights, options.at, runs, options.samples, options.pairs, options.tau_max)
+    elif options.what == "engines":
+        engines(case, options.weights, options.repeats)
+    else:
+        cost(case, options.weights, runs, options.repeats)
+
+
+if __name__ == "__main__":
+    main()

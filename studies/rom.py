@@ -1,0 +1,124 @@
+"""A reduced-order model over the test grid of its sweep: python studies/rom.py CASE
+
+Errors are |u_hat - u| / |u| of each snapshot against the case's own solver, their maximum over time; of these, over the
+parameters of the test grid, the maximum and the percentiles at 90, 75 and 50 %, all in per cent:
+
+projection     on the basis: what no decoder that ends in it can avoid
+autoencoder    first decoder, of encoded states: the share of the networks
+stage 1        first decoder along the predicted latents: LaSDI; what it adds to the autoencoder is that of the dynamics
+stage 2, ...   with the decoders of further stages
+all, encoded   all decoders, of encoded states: the last stage if the latent dynamics made no error
+POD-GPR, parametric DMD, operator inference   see rom_baselines
+nearest run    the training run whose parameters are nearest
+
+Then how well the predicted spread is calibrated (rom_calibration), and seconds of one core for the states at a number
+of output times (rom_speed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import rom_speed
+import torch
+from rom_baselines import BASELINES
+from rom_calibration import calibration, flat
+
+from subgrid.closures.lasdi.model import LatentModel
+from subgrid.closures.learning.compatibility import locate
+from subgrid.ingest.prepare import with_step
+from subgrid.ingest.sweep import Sweep, runs
+from subgrid.solver.case.reading import read
+from subgrid.solver.case.tables import Case
+
+QUANTILES = (1.0, 0.9, 0.75, 0.5)
+EVERY_SEVENTH = 7
+TOGETHER = 21  # parameters that the baselines are asked for at once
+
+
+def errors(case: Case, model: LatentModel, training: Sweep, test: Sweep) -> dict[str, np.ndarray]:
+    """Maximum over time of the relative error, by what makes it, (parameter,)."""
+    assert case.sweep
+    step = float(test.times[1] - test.times[0])
+    known = np.stack([model.basis.coefficients(flat(training, i)).numpy() for i in range(len(training))])
+    scaled = model.scaled(training.parameters).numpy()
+    baselines = {name: make(scaled, known.astype(np.float64), step) for name, make in BASELINES.items()}
+    found: dict[str, list[float]] = {}
+    theirs: dict[str, np.ndarray] = {}
+    for i, point in enumerate(test.parameters):
+        states = flat(test, i)
+        coefficients = model.basis.coefficients(states)
+        predicted = stages(model, states, coefficients, point, step)
+        if i % TOGETHER == 0:
+            several = range(i, min(i + TOGETHER, len(test)))
+            first = torch.cat([flat(test, k)[:1] for k in several])
+            start = model.basis.coefficients(first).double().numpy()
+            scaled = model.scaled(test.parameters[several]).numpy()
+            theirs = {name: baseline.predict(scaled, start) for name, baseline in baselines.items()}
+        for name, values in theirs.items():
+            predicted[name] = model.basis.states(torch.from_numpy(values[i % TOGETHER]).float())
+        predicted["nearest run"] = flat(training, case.sweep.nearest(point))
+        for name, value in predicted.items():
+            found.setdefault(name, []).append(float(((value - states).norm(dim=1) / states.norm(dim=1)).max()))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@torch.inference_mode()
+def stages(
+    model: LatentModel, states: torch.Tensor, coefficients: torch.Tensor, point: np.ndarray, step: float
+) -> dict[str, torch.Tensor]:
+    """What the basis, the autoencoder and each number of stages make of a run (time, point)."""
+    encoded = model.encode(states)
+    z = model.latents(states[:1], point[None], step, len(states))[0]
+    return {
+        "projection": model.basis.states(coefficients),
+        "autoencoder": model.decode(encoded, 1),
+        **{f"stage {k}": model.decode(z, k) for k in range(1, len(model.stages) + 2)},
+        "all, encoded": model.decode(encoded),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", type=Path)
+    parser.add_argument("--weights", help="a file, or the name of weights that ship; by default CASE-lasdi")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
+    parser.add_argument("--only", choices=("errors", "calibration", "speed"), help="one of the three parts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    case = with_step(read(options.case, options.set))
+    if case.sweep is None or not case.sweep.test_counts:
+        parser.error(f"{options.case} has no [sweep] with test_counts")
+    model = LatentModel.load(locate(options.weights or f"{options.case.stem}-lasdi", Path()))
+    figures: dict[str, Any] = {}
+    if options.only != "speed":
+        training, test = runs(case, case.sweep.points()), runs(case, case.sweep.test_points())
+        print(f"{len(test)} parameters, {len(training)} training runs, {model.basis.modes.shape[1]} modes; per cent")
+    if options.only in (None, "errors"):
+        print(f"{'':20}{'max':>8}{'90 %':>8}{'75 %':>8}{'median':>8}")
+        for name, values in errors(case, model, training, test).items():
+            figures[name] = [100 * float(np.quantile(values, q)) for q in QUANTILES]
+            print(f"{name:20}" + "".join(f"{v:8.3f}" for v in figures[name]), flush=True)
+    if options.only in (None, "calibration") and model.spread is not None:
+        found = calibration(model, training, test, EVERY_SEVENTH if len(test) > EVERY_SEVENTH else 1)
+        figures["calibration"] = found
+        for name, shares in found.items():
+            print(f"{name:20}" + ", ".join(f"{level} {share:.3f}" for level, share in shares.items()))
+    if options.only in (None, "speed"):
+        points = case.sweep.test_points()
+        figures["speed"] = rom_speed.table(case, model, points)
+        print(rom_speed.show(figures["speed"], len(points)))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

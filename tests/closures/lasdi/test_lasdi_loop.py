@@ -1,0 +1,149 @@
+"""`lasdi` in the loop: leaps by turns with the solver, and what it does when its own check says no."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from subgrid.closures.lasdi.error_indicators import trusted
+from subgrid.ingest.prepare import prepare
+from subgrid.solver.case.reading import CaseError, check
+from subgrid.solver.closure import ClosureError
+from subgrid.solver.spectral import Operators
+
+WRONG = 0.02  # the model's speed is off by WRONG (p^2 - 1), p = 2 c - 3
+
+
+@pytest.fixture
+def simulate(carried_wave, tmp_path):
+    def start(options, speed=1.5, wrong=0.0, noise=1e-9, end=4.8, members=1):
+        data = carried_wave(tmp_path / "wave.safetensors", wrong, noise)
+        table = {"name": "lasdi", "weights": "wave.safetensors", "every": 3} | options
+        tables = {
+            "equation": data["equation"] | {"speed": speed},
+            "time": data["time"] | {"end": end},
+            "ensemble": {"members": members},
+            "closure": [table],
+        }
+        prepared = prepare(check(data | tables, "wave.toml", tmp_path), tmp_path, with_reference=False)
+        return prepared.simulation(prepared.case.closure)
+
+    return start
+
+
+def followed(run, steps=48):
+    """States at all steps where the loop stops, and the steps that the solver has taken."""
+    seen = {}
+    advance, solved = run.advance, []
+    run.advance = lambda count: (solved.extend(range(run.step_number, run.step_number + count)), advance(count))
+    run.run(steps, lambda n: 6 - n % 6, lambda n: seen.setdefault(n, run.state), output_every=6)
+    return seen, solved
+
+
+def wave(t, speed):
+    return np.sin(2 * np.pi * np.arange(24) / 24 - speed * t)
+
+
+def test_by_turns_with_the_solver(simulate):
+    """Leaps of 12 steps, 9 of the solver between them; the latents begin anew at the state that it has reached."""
+    run = simulate({"mode": "alternating", "leap": 12, "solve": 9}, wrong=-WRONG, members=2)
+    seen, solved = followed(run)
+    assert solved == [*range(12, 21), *range(33, 42)]
+    leapt = 0.1 * (48 - len(solved))
+    assert seen[48] == pytest.approx(np.tile(wave(4.8 + WRONG / 1.5 * leapt, 1.5), (2, 1, 1)), abs=2e-4)
+    assert run.closures[0].declined == 0
+
+
+@pytest.mark.parametrize(("speed", "trusts"), [(1.5, True), (2.0, True), (3.0, False)])
+def test_the_residual_is_that_of_the_equation(speed, trusts, simulate):
+    """|(c' - c) u_x| / |c u_x|, in the box and outside, by a Fourier method; a leap is taken where it is tolerated."""
+    p = 2 * speed - 3
+    expected = abs(WRONG * (p**2 - 1)) / speed
+    run = simulate({"trust": "residual", "tolerance": 0.017}, speed, WRONG)
+    closure = run.closures[0].closure
+    parameters = np.array([[speed]])
+    z = closure._model.encode(torch.from_numpy(run.state[:, 0]))
+    assert closure._residual(closure._model, z, parameters, 0.0, None) == pytest.approx(expected, abs=1e-5)
+    _, solved = followed(run)
+    assert (solved == []) == trusts == (expected < 0.017)
+    assert run.closures[0].declined == len(solved) == (0 if trusts else 48)
+    if not trusts:
+        assert np.allclose(run.state[0, 0], wave(4.8, speed), atol=2e-3)  # rk4 at a step of 0.1
+
+
+def test_the_residual_of_finite_volumes_is_that_of_their_fluxes(simulate):
+    """The equation's own discretisation counts, not the differential equation."""
+    run = simulate({"trust": "residual", "tolerance": 0.5})
+    closure = run.closures[0].closure
+    equation = run.equation.model_copy(update={"discretisation": "finite-volume", "reconstruction": "muscl"})
+    closure._residual.equation = equation
+    state = np.sin(run.grid.coordinates()[0])[None, None]
+    z = closure._model.encode(torch.from_numpy(state[:, 0]))
+    exact = -1.5 * np.cos(run.grid.coordinates()[0])
+    full = equation.nonlinear(Operators(run.grid), state, 0.0)[0, 0]
+    expected = np.linalg.norm(exact - full) / np.linalg.norm(full)
+    assert expected > 0.005
+    assert closure._residual(closure._model, z, np.array([[1.5]]), 0.0, None) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_leap_ends_where_the_spread_exceeds_the_tolerance(simulate):
+    """It grows with time: what comes before is taken, the rest is handed back, counted, and computed by the solver."""
+    few, many = (simulate({"trust": "spread", "tolerance": t}, noise=0.01) for t in (0.01, 0.03))
+    solved = [followed(run)[1] for run in (few, many)]
+    for run, own in zip((few, many), solved, strict=True):
+        assert 0 < len(own) < 48 and own == list(range(own[0], 48)) and own[0] % 3 == 0
+        assert run.closures[0].declined == len(own)
+    assert len(solved[0]) > len(solved[1])
+    assert followed(simulate({"trust": "spread", "tolerance": 0.01}))[1] == []
+
+
+def test_no_leap_begins_at_a_state_that_the_model_cannot_hold(simulate):
+    for trust in ("spread", "residual"):
+        run = simulate({"mode": "alternating", "leap": 12, "solve": 3, "trust": trust, "tolerance": 1.0})
+        state = run.state
+        run.replace(state + 0.05 * np.sin(2 * run.grid.coordinates()[0]))
+        assert len(followed(run)[1]) == 48
+        assert run.closures[0].declined == 12 + 12 + 12 + 3  # of leaps at 0, 15, 30, 45
+
+
+def test_latents_that_run_away_are_handed_back_too(simulate):
+    run = simulate({"trust": "residual", "tolerance": 1e9, "reach": 0.001}, wrong=0.5)
+    run.closures[0].closure._model.xi[0, 1:] += 0.2 * torch.eye(2)
+    followed(run)
+    assert run.closures[0].declined == 48
+
+
+def test_without_a_check_the_box_and_the_span_are_closed(simulate):
+    alternating = {"mode": "alternating", "leap": 12, "solve": 9}
+    with pytest.raises(ClosureError, match=r"speed = 2.2 lies outside \[1, 2\]"):
+        simulate(alternating, 2.2)
+    with pytest.raises(ClosureError, match=r"over a time of 4.8, which is over"):
+        simulate(alternating, end=9.6).run(96)
+    checked = {"trust": "residual", "tolerance": 1e-3}
+    run = simulate(alternating | checked, 2.2, end=9.6)
+    run.run(96)
+    assert run.closures[0].declined == 0  # the model is exact, whatever its box
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "alternating"}, "needs leap and solve"),
+        ({"leap": 12}, "needs leap and solve"),
+        ({"trust": "residual"}, "need a tolerance"),
+        ({"tolerance": 0.1}, "need a tolerance"),
+        ({"mode": "alternating", "leap": 12, "solve": 10}, "solve = 10 is no multiple of every = 3"),
+    ],
+)
+def test_options_that_contradict_each_other(options, message, simulate):
+    with pytest.raises((CaseError, ClosureError), match=message):
+        simulate(options)
+
+
+def test_which_states_are_trusted():
+    at = np.array([0, 2, 4, 6])
+    assert trusted(np.array([1.0, 1.0, 1.0, 1.0]), 1.0, at) == 6
+    assert trusted(np.array([1.0, 1.0, 1.1, 0.0]), 1.0, at) == 2
+    assert trusted(np.array([1.1, 0.0, 0.0, 0.0]), 1.0, at) == 0
+    assert trusted(np.array([0.0, np.nan, 0.0, 0.0]), 1.0, at) == 0

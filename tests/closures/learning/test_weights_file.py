@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from subgrid.closures.learning.weights_file import REQUIRED, load, save
+
+HEADER = {
+    "closure": "regression",
+    "version": "1",
+    "equation": "kolmogorov",
+    "fields": ["vorticity"],
+    "shape": [64, 64],
+    "length": [6.25, 6.25],
+    "normalisation": {"state": [1.5], "term": [0.1]},
+    "training_case": "cases/kolmogorov.toml",
+    "training_command": "subgrid train kolmogorov.toml",
+    "seeds": [0, 1],
+    "scores": {"relative_error": 0.007},
+}
+
+
+@pytest.fixture
+def tensors():
+    generator = np.random.default_rng(0)
+    return {
+        "network.b": generator.standard_normal((3, 4)).astype(np.float32),
+        "network.a": generator.standard_normal((4, 3)).T,
+        "count": np.array(7, dtype=np.int64),
+    }
+
+
+def test_a_file_returns_what_was_saved(tmp_path, tensors):
+    save(tmp_path / "w.safetensors", tensors, HEADER | {"extra": [None, True]})
+    found, header = load(tmp_path / "w.safetensors")
+    assert header == HEADER | {"extra": [None, True]}
+    assert found.keys() == tensors.keys()
+    for name, array in tensors.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_equal_content_gives_equal_bytes(tmp_path, tensors):
+    save(tmp_path / "a", tensors, HEADER)
+    save(tmp_path / "b", dict(reversed(tensors.items())), dict(reversed(HEADER.items())))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key_is_named_and_nothing_is_written(tmp_path, tensors, key):
+    header = {name: value for name, value in HEADER.items() if name != key}
+    with pytest.raises(ValueError, match=f"lacks {key}$"):
+        save(tmp_path / "w", tensors, header)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_header_that_is_not_json_is_refused_and_the_old_file_stays(tmp_path, tensors):
+    save(tmp_path / "w", tensors, HEADER)
+    for value in (np.float32(1), float("nan")):
+        with pytest.raises(ValueError, match="not JSON"):
+            save(tmp_path / "w", tensors, HEADER | {"scores": value})
+    assert load(tmp_path / "w")[1] == HEADER
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def overwritten(path):
+    path.write_bytes(b"\x80\x04 a pickle, say")
+
+
+def foreign(path):
+    save_file({"a": np.zeros(2)}, path, metadata={"format": "pt"})
+
+
+def header_of_another_kind(path):
+    save_file({"a": np.zeros(2)}, path, metadata={"subgrid": '{"closure": "regression"}'})
+
+
+def header_not_an_object(path):
+    save_file({"a": np.zeros(2)}, path, metadata={"subgrid": "3"})
+
+
+@pytest.mark.parametrize("damage", [cut_short, overwritten, foreign, header_of_another_kind, header_not_an_object])
+def test_a_file_that_is_not_ours_is_refused_with_path_and_remedy(tmp_path, tensors, damage):
+    path = tmp_path / "w.safetensors"
+    save(path, tensors, HEADER)
+    damage(path)
+    with pytest.raises(ValueError, match=r"w\.safetensors.*subgrid train"):
+        load(path)
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load(tmp_path / "absent")

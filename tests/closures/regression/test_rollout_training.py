@@ -1,0 +1,107 @@
+"""Training through the solver lowers the error of the runs, resumes, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from subgrid.closures.learning import weights_file
+from subgrid.commands.cli import DONE, MISTAKE, execute
+
+CASE: dict[str, Any] = {
+    "title": "tiny",
+    "equation": {"name": "burgers", "viscosity": 0.02},
+    "grid": {"shape": [32], "length": [6.0]},
+    "time": {"end": 0.8, "step": 0.02, "stepper": "etdrk2"},
+    "initial": {"kind": "reference"},
+    "output": {"every": 0.2},
+    "reference": {
+        "shape": [128],
+        "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 5.0, "scale": 2.0},
+        "restrict": "filter",
+    },
+    "training": {"trajectories": 72, "validation": 8, "start": 0.4, "end": 1.2, "every": 0.2, "seed": 2},
+    "train": {
+        "regression": {
+            "network": "cnn",
+            "network_options": {"width": 16, "layers": 3, "cut": 10},
+            "steps": 400,
+            "threads": 1,
+            "rollout": {
+                "start": "one-step.safetensors",
+                "unroll": 4,
+                "every": 5,
+                "steps": 20,
+                "batch": 4,
+                "validate_every": 5,
+                "windows": 6,
+                "learning_rate": 5e-3,
+            },
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the case and its one-step weights, the cache beside them."""
+    folder = tmp_path_factory.mktemp("rollout")
+    (folder / "tiny.toml").write_text(tomli_w.dumps(CASE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
+        assert train("--out", "one-step.safetensors") == DONE
+        yield folder
+
+
+def train(*arguments: str) -> int:
+    return execute(["train", "tiny.toml", "--closure", "regression", "--json", *arguments])
+
+
+def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resumed(place, monkeypatch, capsys):
+    """The score is relative to the uncorrected model: 1 is no closure. Interrupted half way, it goes on."""
+    from subgrid.closures.regression import training
+
+    assert train("--objective", "rollout", "--out", "whole.safetensors") == DONE
+    tensors, header = weights_file.load("whole.safetensors")
+    log = next(place.glob("cache/training-*-whole/training.jsonl")).read_text().splitlines()
+    errors = [json.loads(line)["valid_error"] for line in log]
+    assert header["scores"]["rollout_error"] == min(errors) < 0.98 * errors[0]
+    assert errors[0] < 1
+
+    save, count = training.Training.save, 0
+
+    def interrupt(self):
+        nonlocal count
+        save(self)
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "save", interrupt)
+        assert train("--objective", "rollout", "--out", "parts.safetensors") == 130
+    assert train("--objective", "rollout", "--out", "parts.safetensors") == DONE
+    again, _ = weights_file.load("parts.safetensors")
+    assert all(tensors[name].tobytes() == again[name].tobytes() for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--unroll", "4"], "the one-step objective unrolls nothing"),
+        (["--objective", "rollout", "--unroll", "3"], "not a multiple of the 10 steps between samples"),
+        (["--objective", "rollout", "--unroll", "8"], "longer than a training trajectory"),
+        (["--objective", "rollout", "--set", "train.regression.rollout.start=none"], "there are no weights 'none'"),
+        (["--objective", "rollout", "--set", "train.regression.network=fno"], "network"),
+        (["--objective", "rollout", "--set", "train.regression.rollout.stride=2"], "rollout.stride"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(place, arguments, message, capsys):
+    assert train(*arguments, "--out", "refused.safetensors") == MISTAKE
+    assert message in capsys.readouterr().err
+    assert not Path("refused.safetensors").exists()

@@ -1,0 +1,419 @@
+"""The report shows every run, judges from the numbers alone, and needs nothing but itself to be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
+from rich.console import Console
+
+from subgrid.commands.comparison.results import Metrics
+from subgrid.commands.report import page as report
+from subgrid.commands.report import particle_paths as paths
+from subgrid.commands.report.verdict import columns, outcome, verdict
+
+FAILED = "smagorinsky-0.3"
+LEVELS = {
+    "uncorrected": ("none", 0.30, 1.0),
+    "leith": ("classical", 0.22, 1.2),
+    FAILED: ("classical", 0.50, 1.2),
+    "oracle": ("oracle", 0.02, 9.0),
+    "regression": ("regression", 0.08, 2.0),
+    "finer-grid": ("finer-grid", 0.12, 2.2),
+}
+TIMES = np.linspace(0, 8, 33)
+
+
+def growth(level: float) -> np.ndarray:
+    """Error that grows exponentially from a tenth of `level` and saturates at sqrt 2."""
+    return np.sqrt(2) * np.tanh(level * np.expm1(0.35 * TIMES) / 2 + 1e-3 * TIMES)
+
+
+def measured(levels: dict[str, tuple[str, float, float]] = LEVELS) -> dict:
+    """The contents of a metrics.json whose errors are set by `levels`: name -> kind, error level, cost."""
+    rows = []
+    for name, (kind, level, cost) in levels.items():
+        error, failed = growth(level), name == FAILED
+        known = 12 if failed else len(TIMES)
+        rows.append(
+            {
+                "name": name,
+                "kind": kind,
+                "times": TIMES[:known].tolist(),
+                "relative_l2": error[:known].tolist(),
+                "correlation_time": None if failed else float(np.interp(0.6, error, TIMES)),
+                "spectrum_distance": None if failed else 2 * level,
+                "invariants": {"energy": {"final": 1 - level / 4, "drift": -level / 4}},
+                "crps": (0.4 * error[:known]).tolist(),
+                "spread_skill": [None, *np.linspace(0.5, 1 - level, known - 1).tolist()],
+                "skill": None if failed else float(1 - error[-1] / growth(LEVELS["uncorrected"][1])[-1]),
+                "wall_seconds_per_time": cost,
+                "closure_calls": 0 if kind in ("none", "finer-grid") else 800,
+                "guard_skips": 0,
+                "failed": "state not finite at t = 2.9" if failed else None,
+            }
+        )
+    return {
+        "case": "Decaying turbulence on 64² cells",
+        "reference": {"shape": [512, 512], "description": "the same equation on a finer grid, filtered"},
+        "rows": rows,
+        "command": "subgrid compare cases/turbulence.toml --out RUN",
+        "versions": {"subgrid": "0.1.0", "numpy": np.__version__},
+        "machine": "Example CPU, 8 cores",
+        "git": "0123abc",
+    }
+
+
+def waves(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """A random field of unit variance with a steep spectrum, shape (time, *shape), drifting in time."""
+    rng = np.random.default_rng(seed)
+    wavenumbers = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in shape), indexing="ij")
+    k = np.sqrt(sum(w**2 for w in wavenumbers))
+    amplitude = k / (1 + (k / 4) ** 4)
+    noise = np.fft.fftn(rng.standard_normal(shape))
+    drift = rng.uniform(-1, 1, shape) * k**0.66
+    fields = [np.fft.ifftn(amplitude * noise * np.exp(1j * drift * t)).real for t in TIMES]
+    return np.stack(fields) / np.std(fields[0])
+
+
+def dataset(metrics: dict, shape: tuple[int, ...]) -> xr.Dataset:
+    """The matching comparison.zarr, for fields on a grid of `shape`."""
+    sources = ["reference", *(row["name"] for row in metrics["rows"])]
+    series = np.full((3, len(sources), len(TIMES)), np.nan)
+    frames = np.repeat(waves(shape, 0)[None], len(sources), axis=0)
+    k = np.arange(1, 33)
+    spectrum = np.tile(k**-3.0, (len(sources), 1))
+    series[1, 0] = 1
+    for i, row in enumerate(metrics["rows"], 1):
+        error = np.array(row["relative_l2"])
+        known = len(error)
+        series[0, i, :known] = error
+        series[1, i, :known] = 1 - error**2 / 2
+        series[2, i, :known] = [np.nan if v is None else v for v in row["spread_skill"]]
+        factor = growth(0.2)[:, None] if known < len(TIMES) else error.reshape(-1, 1)
+        weight = factor.reshape(-1, *(1,) * len(shape)) / np.sqrt(2)
+        frames[i] = np.sqrt(1 - weight**2) * frames[0] + weight * waves(shape, i)
+        frames[i, known:] = np.nan
+        spectrum[i] = k**-3.0 * (1 + (row["spectrum_distance"] or 3) * (k / 20) ** 3)
+    drift = series[0].copy()
+    drift[0] = 0
+    time, axes = ("source", "time"), ("y", "x")[-len(shape) :]
+    variables = {
+        "relative_l2": (time, series[0]),
+        "relative_l2_low": (time, 0.8 * series[0]),
+        "relative_l2_high": (time, 1.25 * series[0]),
+        "correlation": (time, series[1]),
+        "crps": (time, 0.4 * series[0]),
+        "spread_skill": (time, series[2]),
+        "invariant_energy": (time, 1 - drift / 4),
+        "invariant_enstrophy": (time, 2 - 0.04 * TIMES - drift / 3),
+        "spectrum": (("source", "wavenumber"), spectrum),
+        "frames": (("source", "frame", *axes), frames),
+    }
+    coordinates = {
+        "source": np.array(sources, dtype=object),
+        "time": TIMES,
+        "wavenumber": k,
+        "frame_time": ("frame", TIMES),
+        **{axis: 2 * np.pi * (np.arange(n) + 0.5) / n for axis, n in zip(axes, shape, strict=True)},
+    }
+    attributes = {
+        "field": "vorticity",
+        "units": "1/s",
+        "title": metrics["case"],
+        "correlation_threshold": 0.8,
+    }
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def lay(directory: Path, metrics: dict, shape: tuple[int, ...]) -> Path:
+    """Write the two inputs of a report."""
+    directory.mkdir(exist_ok=True)
+    (directory / "metrics.json").write_text(json.dumps(metrics))
+    dataset(metrics, shape).to_zarr(directory / "comparison.zarr", consolidated=False)
+    return directory
+
+
+@pytest.fixture(scope="module", params=[(48, 64), (96,)], ids=["2D", "1D"])
+def drawn(request, tmp_path_factory) -> Path:
+    directory = lay(tmp_path_factory.mktemp("comparison"), measured(), request.param)
+    assert report.write(directory) == directory / "report.html"
+    return directory
+
+
+def test_every_picture_is_valid_and_shows_something(drawn):
+    fields = {"snapshots"} if (drawn / "pictures/snapshots.png").exists() else {"spacetime", "profiles"}
+    expected = {"error", "correlation", "spectra", "ensemble", "invariants", "cost"} | fields
+    found = {path.stem: path for path in (drawn / "pictures").glob("*.png")}
+    assert set(found) == expected
+    for path in found.values():
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        assert pixels.shape[1] > 1000
+        assert 1000 < (pixels < 200).sum() < pixels.size * 0.9, path.name
+
+
+def test_animation_is_small_and_moves(drawn):
+    path = drawn / "pictures/animation.gif"
+    assert path.stat().st_size <= 1_500_000
+    with Image.open(path) as image:
+        frames = [np.asarray(frame.convert("L"), dtype=float) for frame in ImageSequence.Iterator(image)]
+    assert 2 <= len(frames) <= 40
+    assert np.abs(frames[0] - frames[-1]).max() > 50
+
+
+def test_page_names_every_run_and_fetches_nothing(drawn):
+    page = (drawn / "report.html").read_text(encoding="utf-8")
+    for name in LEVELS:
+        assert f'<th scope="row">{name}' in page
+    assert "state not finite at t = 2.9" in page
+    assert "subgrid compare cases/turbulence.toml" in page
+    assert "0123abc" in page
+    references = re.findall(r"""(?:src|href|url|srcset)\s*[=(]\s*["']?([^"'\s>)]{0,60})""", page)
+    assert len(references) == len(list((drawn / "pictures").iterdir()))
+    assert all(reference.startswith("data:image/") for reference in references)
+    assert "<script" not in page
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', page)) == len(references)
+
+
+def test_page_escapes_what_it_is_given(tmp_path):
+    metrics = measured() | {"case": "<b>bold</b> & co"}
+    page = report.write(lay(tmp_path / "run", metrics, (32,))).read_text(encoding="utf-8")
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; co" in page
+
+
+def test_verdict_follows_the_numbers():
+    winning = verdict(Metrics.model_validate(measured()))
+    assert "best closure is regression" in winning
+    assert "beats the uncorrected run" in winning
+    assert "beats the best classical closure (leith" in winning
+    assert "beats the finer grid" in winning
+    assert f"{FAILED} failed" in winning
+    losing = verdict(Metrics.model_validate(measured(LEVELS | {"finer-grid": ("finer-grid", 0.03, 2.2)})))
+    assert "loses to the finer grid" in losing
+    assert "beats the uncorrected run" in losing
+    assert "It is behind on corr. time" in losing
+    worst = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("regression", 0.4, 2.0)})))
+    assert "best closure is leith" in worst
+    assert "The best learned closure, regression" in worst
+    assert "loses to the uncorrected run" in worst
+    tied = verdict(Metrics.model_validate(measured(LEVELS | {"finer-grid": ("finer-grid", 0.08, 2.2)})))
+    assert "ties with the finer grid" in tied
+
+
+def test_verdict_without_a_closure_that_finished():
+    levels = {name: LEVELS[name] for name in ("uncorrected", FAILED)}
+    assert "No closure finished" in verdict(Metrics.model_validate(measured(levels)))
+    classical = {name: LEVELS[name] for name in ("uncorrected", "leith")}
+    assert "No learned closure finished" in verdict(Metrics.model_validate(measured(classical)))
+
+
+def test_finer_grid_is_the_one_of_like_cost():
+    levels = LEVELS | {"much-finer": ("finer-grid", 0.01, 40.0)}
+    metrics = Metrics.model_validate(measured(levels))
+    regression = next(row for row in metrics.rows if row.name == "regression")
+    assert metrics.cost_matched(regression).name == "finer-grid"
+
+
+def test_a_failed_run_cannot_be_ranked():
+    rows = {row.name: row for row in Metrics.model_validate(measured()).rows}
+    with pytest.raises(ValueError, match=FAILED):
+        outcome(rows["regression"], rows[FAILED])
+
+
+def test_best_values_leave_out_the_oracle_and_what_failed():
+    metrics = Metrics.model_validate(measured())
+    best = {column.heading: column.best(metrics.rows) for column in columns(metrics)}
+    assert best["mean L2"] == best["corr. time"] == best["skill"] == best["spread/skill"] == {"regression"}
+    assert best["wall s/t"] == {"uncorrected"}
+    assert best["calls"] == set()
+
+
+def test_terminal_table_fits_eighty_columns_and_hides_nothing():
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(report.table(measured()))
+    text = capture.get()
+    for word in (
+        "uncorrected",
+        "leith",
+        "oracle",
+        "regression",
+        "finer-grid",
+        "failed",
+        "L2 t=8",
+        "corr. time",
+        "spectrum",
+        "CRPS",
+        "skill",
+        "wall s/t",
+        "skips",
+    ):
+        assert word in text
+    assert "…" not in text
+
+
+def test_null_and_absent_scores_are_a_dash_not_an_error(tmp_path):
+    metrics = measured()
+    for row in metrics["rows"]:
+        row |= {"spread_skill": [None] * len(row["times"]), "correlation_time": None}
+    assert {"spread/skill", "corr. time"}.isdisjoint(c.heading for c in columns(Metrics.model_validate(metrics)))
+    report.write(lay(tmp_path / "run", metrics, (32,)))
+
+
+def test_a_blow_up_does_not_set_the_scale(drawn, tmp_path):
+    metrics = measured()
+    directory = lay(tmp_path / "run", metrics, (32,))
+    fields = dataset(metrics, (32,))
+    failed = fields["source"].values.tolist().index(FAILED)
+    for variable in ("relative_l2", "invariant_energy"):
+        fields[variable][failed, 11] = 1e12
+    fields["frames"][failed, -1] = 1e300
+    fields.to_zarr(directory / "comparison.zarr", mode="w", consolidated=False)
+    report.write(directory)
+    for name in ("error", "invariants"):
+        with (
+            Image.open(directory / f"pictures/{name}.png") as blown,
+            Image.open(drawn / f"pictures/{name}.png") as calm,
+        ):
+            assert blown.size == pytest.approx(calm.size, abs=20)
+
+
+def test_drawing_again_removes_a_picture_without_numbers(tmp_path):
+    directory = lay(tmp_path / "run", measured(), (32,))
+    (directory / "pictures").mkdir()
+    (directory / "pictures/snapshots.png").write_bytes(b"from a comparison in 2D")
+    report.write(directory)
+    assert not (directory / "pictures/snapshots.png").exists()
+
+
+def orbits(metrics: dict, entities: int) -> xr.Dataset:
+    """The comparison of a particle system: circles of radius 1, 2, ... in a plane that is not that of x and y."""
+    sources = ["reference", *(row["name"] for row in metrics["rows"])]
+    radius = np.arange(1, entities + 1)
+    frames = np.stack(
+        [
+            np.stack([radius * np.cos(angle), radius * np.sin(angle), radius * np.sin(angle)], axis=1)
+            for angle in (TIMES[:, None] * (1 + 0.01 * i) / radius for i in range(len(sources)))
+        ]
+    )
+    for i, row in enumerate(metrics["rows"], 1):
+        frames[i, len(row["times"]) :] = np.nan
+    flat = dataset(metrics, (32,)).drop_vars(["frames", "spectrum", "x", "wavenumber"])
+    axes = ("source", "frame", "coordinate", "entity")
+    coordinates = {"coordinate": np.array(["x", "y", "z"], dtype=object), "entity": np.arange(entities)}
+    flat = flat.assign(frames=(axes, frames)).assign_coords(coordinates)
+    return flat.assign_attrs(field="positions", units="length")
+
+
+@pytest.mark.parametrize("entities", [2, 11])
+def test_particles_are_drawn_as_paths_without_spectra(tmp_path, entities):
+    metrics = measured()
+    directory = lay(tmp_path / "run", metrics, (32,))
+    shutil.rmtree(directory / "comparison.zarr")
+    orbits(metrics, entities).to_zarr(directory / "comparison.zarr", consolidated=False)
+    page = report.write(directory).read_text(encoding="utf-8")
+    found = {path.stem for path in (directory / "pictures").glob("*.png")}
+    assert found == {"error", "paths", "correlation", "ensemble", "invariants", "cost"}
+    assert "512 × 512 entities" in page and "all fields of all entities" in page and "Energy spectra" not in page
+    test_animation_is_small_and_moves(directory)
+
+
+def test_paths_are_true_to_scale_and_lie_over_those_of_the_reference():
+    frames = orbits(measured(), 3)["frames"].values[:2]
+    figure = Figure()
+    axes = list(figure.subplots(1, 2))
+    paths.still(axes, list(frames), "")
+    for a in axes:
+        (left, right), (bottom, top) = a.get_xlim(), a.get_ylim()
+        assert right - left == pytest.approx(top - bottom) and a.get_box_aspect() == 1
+        assert left < -1 and right > 3 and bottom < -1 and top > 3
+    for i in range(3):
+        reference, path = axes[1].lines[4 * i : 4 * i + 2]
+        np.testing.assert_array_equal(reference.get_xydata(), frames[0, :, :2, i])
+        np.testing.assert_array_equal(path.get_xydata(), frames[1, :, :2, i])
+
+
+@pytest.mark.parametrize("missing", ["metrics.json", "comparison.zarr"])
+def test_missing_input_names_the_file_and_the_remedy(tmp_path, missing):
+    directory = lay(tmp_path / "run", measured(), (32,))
+    (directory / missing).rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=rf"{missing} is missing.*subgrid compare CASE"):
+        report.write(directory)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("{", "JSON"), ('{"case": "x"}', "rows: Field required"), ("[]", "malformed")],
+)
+def test_malformed_metrics_name_the_file_and_the_remedy(tmp_path, text, complaint):
+    directory = lay(tmp_path / "run", measured(), (32,))
+    (directory / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        report.write(directory)
+    assert "metrics.json" in str(caught.value)
+    assert "subgrid compare CASE" in str(caught.value)
+
+
+def test_malformed_fields_name_the_file_and_the_remedy(tmp_path):
+    directory = lay(tmp_path / "run", measured(), (32,))
+    shutil.rmtree(directory / "comparison.zarr" / "spectrum")
+    with pytest.raises(ValueError, match=r"comparison\.zarr lacks spectrum.*subgrid compare CASE"):
+        report.write(directory)
+    shutil.rmtree(directory / "comparison.zarr")
+    (directory / "comparison.zarr").mkdir()
+    with pytest.raises(ValueError, match=r"comparison\.zarr cannot be read.*subgrid compare CASE"):
+        report.write(directory)
+
+
+def test_sources_must_match_the_rows(tmp_path):
+    directory = lay(tmp_path / "run", measured(), (32,))
+    metrics = measured(LEVELS | {"unknown": ("other", 0.1, 1.0)})
+    (directory / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ValueError, match="no source named unknown"):
+        report.write(directory)
+
+
+def browse(profile: Path, *options: str) -> str:
+    """Run headless Chromium with a profile of its own and no traffic; returns what it prints."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((path for path in map(shutil.which, names) if path), None)
+    if browser is None:
+        pytest.skip("no Chromium found: install the Debian package `chromium`")
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ]
+    flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"]
+    run = subprocess.run([browser, *flags, *options], capture_output=True, text=True, timeout=120, check=True)
+    return run.stdout
+
+
+def test_a_browser_shows_the_page_with_all_its_pictures(drawn, tmp_path):
+    page = (drawn / "report.html").read_text(encoding="utf-8")
+    probe = "<script>for (const i of document.images) i.dataset.loaded = i.complete && i.naturalWidth</script>"
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    dom = browse(tmp_path / "profile", "--virtual-time-budget=10000", "--dump-dom", probed.as_uri())
+    widths = [int(width) for width in re.findall(r'data-loaded="(\d+)"', dom)]
+    assert len(widths) == page.count("<img ")
+    assert min(widths) > 300
+    assert all(f'<th scope="row">{name}' in dom for name in LEVELS)
+    shot = tmp_path / "page.png"
+    options = ("--hide-scrollbars", "--window-size=1200,1600", f"--screenshot={shot}")
+    browse(tmp_path / "profile", *options, (drawn / "report.html").as_uri())
+    with Image.open(shot) as image:
+        assert image.size == (1200, 1600)
+        assert np.asarray(image.convert("L")).std() > 10
