@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 
 
 class NoClosure(Closure):
     """du/dt gains nothing. For any equation; a case without closures runs the same and skips the calls."""
 
-    kind: ClassVar[str] = "none"
+    kind: ClassVar[Kind] = "none"
 
     def start(self, problem: Problem) -> Memory:
         return {}

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 from subgrid.ingest.requests import description
 from subgrid.ingest.trajectories import Trajectories
 from subgrid.solver.case.tables import GridTable
-from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 
 
@@ -24,7 +24,8 @@ class Oracle(Closure):
     for, or belongs to another equation or grid.
     """
 
-    kind: ClassVar[str] = "oracle"
+    kind: ClassVar[Kind] = "oracle"
+    needs_reference: ClassVar[bool] = True
     reference: Path | None = None
     _term: NDArray = PrivateAttr()
     _times: NDArray = PrivateAttr()
@@ -32,10 +33,11 @@ class Oracle(Closure):
     _noise: SpectralNoise | None = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
-        if self.reference is None:
+        reference = self.reference or problem.reference
+        if reference is None:
             raise ClosureError("oracle needs a reference run. Remedy: give the case a [reference] table")
         try:
-            trajectories = Trajectories(self.reference)
+            trajectories = Trajectories(reference)
         except ValueError as error:
             raise ClosureError(f"oracle: {error}") from None
         made_for = trajectories.request

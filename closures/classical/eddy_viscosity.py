@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators, Transforms
@@ -26,7 +26,7 @@ class EddyViscosity(Closure):
     that rule on input, and the term on output.
     """
 
-    kind: ClassVar[str] = "classical"
+    kind: ClassVar[Kind] = "classical"
     _grid: Grid = PrivateAttr()
     _operators: Operators = PrivateAttr()
     _transforms: Transforms = PrivateAttr()

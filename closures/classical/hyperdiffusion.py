@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 
 
 class Hyperdiffusion(Closure):
@@ -21,7 +21,7 @@ class Hyperdiffusion(Closure):
     off exactly the decay of that time, so no rate is unstable. Vlasov-Poisson alone, else ClosureError.
     """
 
-    kind: ClassVar[str] = "classical"
+    kind: ClassVar[Kind] = "classical"
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0
     _factor: NDArray = PrivateAttr()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.closure import Closure, ClosureError, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.spectral import Operators, Transforms
 
 
@@ -21,7 +21,7 @@ class Hyperviscosity(Closure):
     Fourier grid; ClosureError for finite volumes.
     """
 
-    kind: ClassVar[str] = "classical"
+    kind: ClassVar[Kind] = "classical"
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0
     _factor: NDArray = PrivateAttr()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Memory = dict[str, NDArray]
 Hold = Literal["constant", "linear"]
+Kind = Literal["none", "classical", "oracle", "learned"]
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ Answer = Tendency | Correction | Leap
 class Problem:
     """What is fixed for a run.
 
-    members: the members' numbers, which key their random streams. initial: the case's table [initial] as plain data,
-    empty where a run was not started from a case.
+    equation, grid: the coarse model. step: time step h; every: steps between calls. start: time of step 0.
+    members: member numbers; they key the random streams. backend, device: where the state lives. folder: the folder of
+    the case file; a closure resolves relative paths of its options against it. initial: the case's table [initial] as
+    plain data, empty for a run that was not started from a case. reference: folder of the reference's trajectories, or
+    None; `subgrid.ingest.trajectories.Trajectories` reads it.
     """
 
     equation: Equation
@@ -98,6 +102,7 @@ class Problem:
     device: str = "cpu"
     folder: Path = field(default_factory=Path)
     initial: dict[str, Any] = field(default_factory=dict)
+    reference: Path | None = None
 
 
 class View:
@@ -135,10 +140,18 @@ class ClosureError(RuntimeError):
 
 
 class Closure(BaseModel, ABC):
-    """Base of all closures: its pydantic fields are the options a case may set."""
+    """Base of all closures: (answer, memory) = closure(view, memory).
+
+    The pydantic fields of a subclass are the options that a case may set. `kind` says how comparisons group it:
+    "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (is given the true term) or "none".
+    A closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder.
+
+    Closures are added and scaled: `0.5 * a + b` is a `ClosureSum`.
+    """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-    kind: ClassVar[str] = "other"  # "none", "classical", "oracle", "regression" or "other", for tables
+    kind: ClassVar[Kind] = "classical"
+    needs_reference: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, problem: Problem) -> Memory:
@@ -156,6 +169,37 @@ class Closure(BaseModel, ABC):
                 f"{type(self).__name__} is made for {known}, not for {problem.equation.name}. "
                 "Remedy: choose another closure (`subgrid list`)"
             )
+
+    def __add__(self, other: Closure | ClosureSum) -> ClosureSum:
+        return ClosureSum(((1.0, self),)) + other
+
+    def __mul__(self, weight: float) -> ClosureSum:
+        return ClosureSum(((float(weight), self),))
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class ClosureSum:
+    """sum_i weight_i closure_i: each is called by itself, and its tendency is multiplied by its weight.
+
+    Corrections and leaps have no weight: they replace the state.
+    """
+
+    parts: tuple[tuple[float, Closure], ...]
+
+    def __add__(self, other: Closure | ClosureSum) -> ClosureSum:
+        more = other.parts if isinstance(other, ClosureSum) else ((1.0, other),)
+        return ClosureSum((*self.parts, *more))
+
+    def __mul__(self, weight: float) -> ClosureSum:
+        return ClosureSum(tuple((float(weight) * w, closure) for w, closure in self.parts))
+
+    __rmul__ = __mul__
+
+    def coupled(self, every: int = 1, hold: Hold | None = None) -> list[Coupled]:
+        """The parts as a run couples them, all called every `every` steps."""
+        return [Coupled(type(closure).__name__, closure, every, weight, hold) for weight, closure in self.parts]
 
 
 @dataclass

@@ -88,5 +88,5 @@ def test_nothing_is_overwritten(elsewhere, capsys):
 
 
 def test_every_template_is_used():
-    listed = {source for files in new.FILES.values() for source in files} | {"report.html.j2"}
+    listed = {source for files in new.FILES.values() for source in files}
     assert {f.name for f in new.TEMPLATES.iterdir() if f.is_file()} == listed
