@@ -14,6 +14,7 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ReferenceTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
+from subgrid.solver.equations.plugins import fingerprint, is_path
 
 from .restriction import Restriction
 
@@ -61,7 +62,7 @@ class Request:
 def described(initial: InitialState) -> dict[str, Any]:
     """The table [initial] as plain data; of a file its content counts, wherever it lies."""
     data = initial.model_dump(mode="json", exclude_none=True)
-    return data | (_content(data["path"]) if "path" in data else {})
+    return data | (_content(data["path"]) if "path" in data else {}) | _source(initial)
 
 
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
@@ -82,13 +83,20 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
 
 def description(equation: Equation) -> dict[str, Any]:
     """The equation's name and parameters as plain data, with the content of files it names."""
-    data = {"name": equation.name} | equation.model_dump(mode="json")
+    data = {"name": equation.name} | equation.model_dump(mode="json") | _source(equation)
     return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
 
 
 def _content(path: str) -> dict[str, str]:
-    """What stands for a file: wherever it lies, its content counts."""
-    return {"path": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+    """What stands for a file: its content counts, not the folder that it lies in. A plug-in reads "file.py:Name"."""
+    file = path.rpartition(":")[0] if is_path(path) else path
+    return {"path": Path(path).name, "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+
+
+def _source(model: object) -> dict[str, str]:
+    """What stands for the code of a plug-in: the hash of its file. Nothing for what ships."""
+    found = fingerprint(type(model))
+    return {} if found is None else {"plugin": found}
 
 
 def reference_request(case: Case) -> Request:
@@ -101,7 +109,7 @@ def reference_request(case: Case) -> Request:
     begin = multiple(case.time.start - base["start"], h) if case.time.start > base["start"] else 0
     last = begin + multiple(case.time.end - case.time.start, h)
     tables = [*case.closure, *(c for row in case.compare.closures for c in row.closures)]
-    every = math.gcd(*(c.every for c in tables if c.name == "oracle"))
+    every = math.gcd(*(c.every for c in tables if c.find(Path()).needs_reference))
     return Request(
         **base,
         trajectories=reference.trajectories,

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_STEPS = 1e12
-
-
-def unknown(value: str, known: Any) -> str:
-    """The message for a name that is not known, with the nearest one."""
-    near = difflib.get_close_matches(value, list(known), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{value!r} is not known; {hint}expected one of: {', '.join(known)}"
 
 
 class Table(BaseModel):

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
+from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, fits, fitting, takes_courant_steps
-from .base import multiple, unknown
+from .base import multiple
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
 
@@ -36,7 +37,7 @@ class Parts:
     training: TrainingTable | None = None
     sweep: SweepTable | None = None
     given: frozenset[str] = frozenset()  # names of the tables in the file, right or wrong
-    oracles: tuple[str, ...] = ()  # keys of the closures that are oracles
+    fed_by_reference: tuple[tuple[str, ClosureTable], ...] = ()  # closures that need the reference, with their keys
     tables: tuple[ClosureTable, ...] = ()
 
 
@@ -54,7 +55,7 @@ def contradictions(parts: Parts) -> list[str]:
         _reference,
         _training,
         _sweep,
-        _oracles,
+        _fed_by_reference,
     ):
         found += check(parts)
     return found
@@ -257,8 +258,8 @@ def _reference(p: Parts) -> Iterator[str]:
             spans["reference.step: output.every"] = p.output.every
         yield from _whole(spans, step)
         if reference.step is not None and p.time.step is not None:
-            for table in {t.every: t for t in p.tables if t.name == "oracle"}.values():
-                yield from _whole({"reference.step: the oracle's interval": table.every * p.time.step}, step)
+            for every, label in {t.every: t.label for _, t in p.fed_by_reference}.items():
+                yield from _whole({f"reference.step: the interval of {label}": every * p.time.step}, step)
     if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
         yield "reference.step: must equal time.step when the model contains noise: they share its increments"
 
@@ -332,7 +333,11 @@ def _sweep(p: Parts) -> Iterator[str]:
                 return
 
 
-def _oracles(p: Parts) -> Iterator[str]:
+def _fed_by_reference(p: Parts) -> Iterator[str]:
     if "reference" not in p.given or (p.reference and p.reference.shape is None):
-        for key in p.oracles:
-            yield f"{key}: oracle needs a [reference] table with a shape. Remedy: reference.shape, or another closure"
+        for key, table in p.fed_by_reference:
+            if "reference" not in table.options:
+                yield (
+                    f"{key}: {table.label} needs a [reference] table with a shape. "
+                    "Remedy: reference.shape, or another closure"
+                )

@@ -29,7 +29,7 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
     for error in [e for e in strict if e["type"] in SCALARS and _scalar(e["input"])] + lax:
         where = _key(key, error["loc"], raw, error["type"])
         if error["type"] == "extra_forbidden":
-            mistakes.setdefault(where, f"{where}: {_unknown_key(model, error['loc'], also)}")
+            mistakes.setdefault(where, f"{where}: {_unknown_key(model, error['loc'], also, raw)}")
         elif error["type"] == "value_error":
             for line in str(error["ctx"]["error"]).split("\n"):
                 general.append(line if line.startswith(f"{key}.") else f"{where}: {line}")
@@ -60,7 +60,7 @@ def not_finite(raw: Any, key: str = "") -> Iterator[str]:
 
 def _errors(model: type[BaseModel], raw: Any, strict: bool) -> list[Any]:
     try:
-        model.model_validate(raw, strict=strict)
+        model.model_validate(raw, strict=strict, context={"strict": strict})
     except ValidationError as error:
         return [e for e in error.errors() if e["type"] != "finite_number" and not _follows(e)]
     return []
@@ -113,6 +113,8 @@ def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
 def _message(error: Any) -> str:
     if error["type"] in ("missing", "union_tag_not_found"):
         return "missing; it is required"
+    if error["type"] == "unknown_plugin":
+        return error["msg"]
     if error["type"] == "union_tag_invalid":
         return f"expected one of: {error['ctx']['expected_tags']}, found {error['ctx']['tag']!r}"
     if error["type"] in EXPECTED:
@@ -121,9 +123,10 @@ def _message(error: Any) -> str:
     return f"{text}, found {_short(error['input'])}"
 
 
-def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str]) -> str:
+def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str], raw: Any) -> str:
     models = [model]
     for part in loc[:-1]:
+        raw = raw.get(part, raw) if isinstance(raw, dict) else raw[part] if isinstance(part, int) else raw
         if isinstance(part, int):
             continue
         tagged = [
@@ -136,6 +139,8 @@ def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str]) -> str:
         ]
         if not models:
             return "unknown key"
+        if plugins := getattr(models[0], "plugins", None):
+            models = [plugins.of(raw, "kind")]
     return unknown_key(str(loc[-1]), [*models[0].model_fields, *(also if len(loc) == 1 else ())])
 
 

@@ -15,13 +15,12 @@ from ..backend import NAMES
 from ..closure.discovery import UnknownClosure, names
 from ..equations import EQUATIONS
 from ..equations.base import Equation
-from ..initial.registry import Initial
-from .base import Table, unknown
+from ..equations.plugins import Registry, UnknownPlugin, is_path, unknown
+from ..initial.registry import INITIAL_STATES
+from .base import Table
 from .consistency import Parts, contradictions, whole_steps
 from .mistakes import not_finite, table, unknown_key
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
-
-INITIAL = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(Initial)[0])}
 
 
 class CaseError(ValueError):
@@ -113,16 +112,19 @@ class _Checking:
         backend = data.get("backend", "numpy")
         if not isinstance(backend, str) or backend.partition(":")[0] not in NAMES:
             self.mistakes.append(f"backend: expected numpy, cupy or torch[:device], found {backend!r}")
+        for name in ("time", "reference"):
+            if name in data:
+                data[name] = self._stepper(data[name])
         for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
             if name in data or not fields[name].is_required():
                 raw = data.get(name, None if name in ("training", "sweep") else {})
                 setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
         if "equation" in data:
-            data["equation"] = self._absolute_within(data["equation"])
+            data["equation"] = self._absolute_within(self._absolute_path(data["equation"], "path"))
             parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
         if "initial" in data:
             data["initial"] = self._absolute(data["initial"])
-            parts.initial = self._named(data["initial"], "initial", "kind", INITIAL)
+            parts.initial = self._named(data["initial"], "initial", "kind", INITIAL_STATES)
         if "reference" in data:
             data["reference"] = self._reference(data["reference"])
         if "closure" in data:
@@ -134,23 +136,39 @@ class _Checking:
         self.mistakes += contradictions(parts)
         return data
 
+    def _stepper(self, raw: Any) -> Any:
+        """The table with its stepper as a name or an absolute "file.py:NAME"; `{ path = ... }` is another spelling."""
+        if isinstance(raw, dict) and isinstance(raw.get("stepper"), dict) and raw["stepper"].keys() == {"path"}:
+            raw = raw | {"stepper": raw["stepper"]["path"]}
+        return self._absolute_path(raw, "stepper")
+
     def _table(self, model: type, raw: Any, key: str, also: Any = ()) -> Any:
         found, mistakes = table(model, raw, key, also)
         self.mistakes += mistakes
         return found
 
-    def _named(self, raw: Any, key: str, tag: str, models: dict[str, Any]) -> Any:
-        """A table whose key `tag` says which model it is."""
+    def _named(self, raw: Any, key: str, tag: str, models: Registry[Any]) -> Any:
+        """The model of a table, found by its key `tag`, or by `path` = "file.py:Class"."""
         if not isinstance(raw, dict):
             self.mistakes.append(f"{key}: expected a table, found {raw!r}")
-        elif tag not in raw:
-            self.mistakes.append(f"{key}.{tag}: missing; it is required. Expected one of: {', '.join(models)}")
-        elif not isinstance(raw[tag], str) or raw[tag] not in models:
+            return None
+        by_path = tag not in raw and isinstance(raw.get("path"), str)
+        if not by_path and tag not in raw:
+            known = ", ".join(models)
+            self.mistakes.append(
+                f'{key}.{tag}: missing; it is required. Expected path = "file.py:Class" or one of: {known}'
+            )
+        elif not by_path and (not isinstance(raw[tag], str) or raw[tag] not in models):
             self.mistakes.append(f"{key}.{tag}: {unknown(str(raw[tag]), models)}")
         else:
-            model = models[raw[tag]]
-            fields = raw if tag in model.model_fields else {k: v for k, v in raw.items() if k != tag}
-            return self._table(model, fields, key, also=(tag,))
+            key_of_model = "path" if by_path else tag
+            try:
+                model = models.load(raw["path"], self.folder) if by_path else models.find(raw[tag])
+            except UnknownPlugin as error:
+                self.mistakes.append(f"{key}.{key_of_model}: {error}")
+                return None
+            drop = by_path or tag not in model.model_fields
+            return self._table(model, {k: v for k, v in raw.items() if not (drop and k == key_of_model)}, key, (tag,))
         return None
 
     def _reference(self, raw: Any) -> Any:
@@ -158,7 +176,7 @@ class _Checking:
             self.parts.reference = self._table(ReferenceTable, raw, "reference")
             return raw
         initial = self._absolute(raw["initial"])
-        made = self._named(initial, "reference.initial", "kind", INITIAL)
+        made = self._named(initial, "reference.initial", "kind", INITIAL_STATES)
         rest = {k: v for k, v in raw.items() if k != "initial"}
         found = self._table(ReferenceTable, rest, "reference")
         self.parts.reference = found and found.model_copy(update={"initial": made}) if made else None
@@ -204,13 +222,13 @@ class _Checking:
         if found is None:
             return raw
         self.parts.tables += (found,)
-        if found.name == "oracle" and "reference" not in found.options:
-            self.parts.oracles += (key,)
         try:
             model = found.find(self.folder)
         except UnknownClosure as error:
             self.mistakes.append(f"{key}: {error}")
             return raw
+        if model.needs_reference:
+            self.parts.fed_by_reference += ((key, found),)
         self._table(model, found.options, key, also=ClosureTable.model_fields)
         return raw
 
@@ -223,6 +241,12 @@ class _Checking:
                     self.mistakes.append(f"train: {unknown(name, names())}")
                 elif not isinstance(options, dict):
                     self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
+
+    def _absolute_path(self, raw: Any, key: str) -> Any:
+        """The table with the "file.py:Name" under `key` absolute; all else is left as it is."""
+        if not isinstance(raw, dict) or not isinstance(raw.get(key), str) or not is_path(raw[key]):
+            return raw
+        return raw | {key: os.path.join(self.folder, raw[key])}
 
     def _absolute_within(self, raw: Any) -> Any:
         """The table with the `path` of every table in it absolute."""

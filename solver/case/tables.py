@@ -15,20 +15,27 @@ from ..closure.contract import Closure, Coupled, Hold
 from ..closure.discovery import find, load
 from ..equations import EQUATIONS
 from ..equations.base import Equation
+from ..equations.plugins import is_path, unknown
 from ..grid import Grid
 from ..initial.registry import Initial
 from ..time_stepping.schemes import STEPPERS
-from .base import Count, Positive, Table, multiple, unknown
+from .base import Count, Positive, Table, multiple
 from .sweep_design import SweepTable
 
 
 def _known_stepper(name: str) -> str:
-    if name not in STEPPERS:
+    if is_path(name):
+        STEPPERS.find(name)
+    elif name not in STEPPERS:
         raise ValueError(unknown(name, STEPPERS))
     return name
 
 
-StepperName = Annotated[str, AfterValidator(_known_stepper), Field(json_schema_extra={"enum": list(STEPPERS)})]
+def _stepper_schema(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"enum": list(STEPPERS)}, {"pattern": r"\.py:\w+$"}]
+
+
+StepperName = Annotated[str, AfterValidator(_known_stepper), Field(json_schema_extra=_stepper_schema)]
 
 
 class GridTable(Table):
@@ -275,7 +282,8 @@ class Case(Table):
 
     def build_equation(self) -> Equation:
         """The equation with its parameters; validated when the case was."""
-        return EQUATIONS[self.equation["name"]](**{k: v for k, v in self.equation.items() if k != "name"})
+        parameters = {k: v for k, v in self.equation.items() if k not in ("name", "path")}
+        return EQUATIONS.of(self.equation, "name")(**parameters)
 
     def parameters(self) -> NDArray[np.float64]:
         """The case's own values of what [sweep] varies."""
@@ -312,7 +320,6 @@ class Case(Table):
     def resolved(self) -> dict[str, Any]:
         """The case as plain data with every default written out, ready for TOML (which has no null)."""
         data = self.model_dump(mode="json", exclude_none=True)
-        data["equation"] = {"name": self.equation["name"]} | self.build_equation().model_dump(
-            mode="json", exclude_none=True
-        )
+        named = {k: self.equation[k] for k in ("name", "path") if k in self.equation}
+        data["equation"] = named | self.build_equation().model_dump(mode="json", exclude_none=True)
         return data

@@ -1,30 +1,51 @@
-"""The equations, by name."""
+"""The equations, by name: those that ship, entry points of `subgrid.equations`, and "file.py:Class"."""
 
 from __future__ import annotations
 
-from .advection import LinearAdvection
-from .base import Equation, Field
-from .burgers.line import Burgers
-from .burgers.plane import Burgers2D
-from .kolmogorov.equation import Kolmogorov
-from .oscillator import Oscillator
-from .particles.equation import ChargedParticles
-from .shallow_water.equation import ShallowWater
-from .vlasov_poisson.equation import VlasovPoisson
+import importlib
+from typing import TYPE_CHECKING, Any
 
-EQUATIONS: dict[str, type[Equation]] = {
-    e.name: e
-    for e in (
-        LinearAdvection,
-        Burgers,
-        Burgers2D,
-        Kolmogorov,
-        ShallowWater,
-        VlasovPoisson,
-        ChargedParticles,
-        Oscillator,
-    )
+from .base import Equation, Field
+from .plugins import Registry
+
+if TYPE_CHECKING:
+    from .advection import LinearAdvection
+    from .burgers.line import Burgers
+    from .burgers.plane import Burgers2D
+    from .kolmogorov.equation import Kolmogorov
+    from .oscillator import Oscillator
+    from .particles.equation import ChargedParticles
+    from .shallow_water.equation import ShallowWater
+    from .vlasov_poisson.equation import VlasovPoisson
+
+_MODULES = {
+    "LinearAdvection": "advection",
+    "Burgers": "burgers.line",
+    "Burgers2D": "burgers.plane",
+    "Kolmogorov": "kolmogorov.equation",
+    "ShallowWater": "shallow_water.equation",
+    "VlasovPoisson": "vlasov_poisson.equation",
+    "ChargedParticles": "particles.equation",
+    "Oscillator": "oscillator",
 }
+_NAMES = {
+    "advection": "LinearAdvection",
+    "burgers": "Burgers",
+    "burgers-2d": "Burgers2D",
+    "kolmogorov": "Kolmogorov",
+    "shallow-water": "ShallowWater",
+    "vlasov-poisson": "VlasovPoisson",
+    "charged-particles": "ChargedParticles",
+    "oscillator": "Oscillator",
+}
+
+EQUATIONS: Registry[type[Equation]] = Registry(
+    "subgrid.equations",
+    "equation",
+    Equation,
+    {name: f"{__name__}.{_MODULES[of]}:{of}" for name, of in _NAMES.items()},
+    required=("name", "dimensions", "fields"),
+)
 
 __all__ = [
     "EQUATIONS",
@@ -39,3 +60,10 @@ __all__ = [
     "ShallowWater",
     "VlasovPoisson",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of an equation when its class is asked for."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

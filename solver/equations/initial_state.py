@@ -7,40 +7,45 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from ..grid import Grid
 from .base import Equation
+from .plugins import PluginModel
 
 Members = tuple[int, ...]
 
 
-class InitialState(BaseModel, ABC):
-    """What a run starts from. Members are the numbers that key the random streams."""
+class InitialState(PluginModel, ABC):
+    """u(x, 0) of every member: the pydantic fields of a subclass are the keys of [initial] beside `kind`.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: str
+    `kind` is the name under which a case asks for it; a class that is named by `path` needs none.
+    """
+
+    kind: str = ""
 
     @abstractmethod
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        """The state (member, field, *grid). Paths are relative to `folder`, that of the case file.
+        """The state (member, field, *grid): values at points of a Fourier grid, else averages over cells.
 
-        Raises ValueError where the kind does not fit the equation or the grid.
+        members: member numbers; with `seed` they key the random streams, so that a member starts from the same state
+        alone and in a batch. folder: folder of the case file, to which paths are relative. Raises ValueError where the
+        initial state does not fit the equation or the grid.
         """
 
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:
-        """The solution a time t later, in the form of `state`, or None where no closed form is known."""
+        """The solution a time t later, in the form of `state`; None where no closed form is known."""
         return None
 
     def _require(self, fits: bool, wanted: str, equation: Equation) -> None:
         if not fits:
+            kind, fields = self.kind or type(self).__name__, [f.name for f in equation.fields]
             raise ValueError(
-                f"initial kind {self.kind!r} is for {wanted}, not for {equation.name} with fields "
-                f"{[f.name for f in equation.fields]}. Remedy: another initial.kind"
+                f"initial kind {kind!r} is for {wanted}, not for {equation.name} with fields {fields}. "
+                "Remedy: another initial.kind"
             )
 
 

@@ -1,47 +1,63 @@
-"""Initial states: one pydantic model per kind, and the exact solution that starts from it where there is one.
-
-`state` gives (member, field, *grid): values at the points j L / n of a Fourier discretisation, averages over
-the cells of a finite-volume one (of profiles by six-point Gauss quadrature).
-"""
+"""The initial states, by `kind`: those that ship, entry points of `subgrid.initial`, and "file.py:Class"."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field as Option
+from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
-from ..equations.burgers.initial import GaussianVelocity
-from ..equations.kolmogorov.initial import TaylorGreen
-from ..equations.oscillator import OscillatorFormula
-from ..equations.particles.initial import RandomParticles, TwoBody
-from ..equations.shallow_water.initial import DamBreak, GaussianHump, LakeAtRest, RadialDamBreak, RandomSurface, Thacker
-from ..equations.vlasov_poisson.initial import BumpOnTail, Landau, TwoStream, TwoStreamHypar
-from .file import File, Reference
-from .profiles import BurgersDirichlet, GaussianPulse, Riemann, Sine
-from .random_field import GaussianRandomField
+from ..equations.initial_state import InitialState
+from ..equations.plugins import Registry, from_table
 
-Initial = Annotated[
-    GaussianRandomField
-    | TaylorGreen
-    | Sine
-    | GaussianPulse
-    | Riemann
-    | BurgersDirichlet
-    | Landau
-    | TwoStream
-    | TwoStreamHypar
-    | BumpOnTail
-    | RandomSurface
-    | RandomParticles
-    | TwoBody
-    | LakeAtRest
-    | DamBreak
-    | RadialDamBreak
-    | GaussianHump
-    | Thacker
-    | GaussianVelocity
-    | OscillatorFormula
-    | File
-    | Reference,
-    Option(discriminator="kind"),
-]
+_MODULES = {
+    "initial.random_field": {"gaussian-random-field": "GaussianRandomField"},
+    "initial.profiles": {
+        "sine": "Sine",
+        "gaussian": "GaussianPulse",
+        "riemann": "Riemann",
+        "burgers-dirichlet": "BurgersDirichlet",
+    },
+    "initial.file": {"file": "File", "reference": "Reference"},
+    "equations.burgers.initial": {"gaussian-velocity": "GaussianVelocity"},
+    "equations.kolmogorov.initial": {"taylor-green": "TaylorGreen"},
+    "equations.oscillator": {"oscillator": "OscillatorFormula"},
+    "equations.particles.initial": {"charged-particles": "RandomParticles", "two-body": "TwoBody"},
+    "equations.shallow_water.initial": {
+        "random-surface": "RandomSurface",
+        "lake-at-rest": "LakeAtRest",
+        "dam-break": "DamBreak",
+        "radial-dam-break": "RadialDamBreak",
+        "gaussian-hump": "GaussianHump",
+        "thacker": "Thacker",
+    },
+    "equations.vlasov_poisson.initial": {
+        "landau": "Landau",
+        "two-stream": "TwoStream",
+        "two-stream-hypar": "TwoStreamHypar",
+        "bump-on-tail": "BumpOnTail",
+    },
+}
+
+INITIAL_STATES: Registry[type[InitialState]] = Registry(
+    "subgrid.initial",
+    "initial state",
+    InitialState,
+    {kind: f"subgrid.solver.{module}:{name}" for module, names in _MODULES.items() for kind, name in names.items()},
+)
+InitialState.plugins = INITIAL_STATES
+
+
+class _AnyKind:
+    """The JSON schema of a table whose `kind` is one of those that can be imported."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        choices = [handler(model.__pydantic_core_schema__) for _, model in INITIAL_STATES.available()]
+        return {"oneOf": choices}
+
+
+Initial = Annotated[SerializeAsAny[InitialState], BeforeValidator(from_table(INITIAL_STATES)), _AnyKind]

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..equations.plugins import Registry
+
 Coefficient = NDArray  # a function of z, evaluated: shape of z
 
 
@@ -230,23 +232,29 @@ DIMENSION_SPLIT = Split(
     "sweeps along the axes in alternating order: Strang, SIAM J. Numer. Anal. 5 (1968) 506",
 )
 
-STEPPERS: dict[str, Scheme] = {
-    s.name: s
-    for s in (
-        RK4,
-        SSP_RK2,
-        SSP_RK3,
-        ETDRK2,
-        ETDRK4,
-        CN_EULER,
-        CNAB2,
-        SBDF2,
-        STRANG,
-        VELOCITY_VERLET,
-        FOREST_RUTH,
-        DIMENSION_SPLIT,
-    )
-}
+STEPPERS: Registry[Scheme] = Registry(
+    "subgrid.steppers",
+    "stepper",
+    (OneStep, Multistep, Split),
+    {
+        s.name: s
+        for s in (
+            RK4,
+            SSP_RK2,
+            SSP_RK3,
+            ETDRK2,
+            ETDRK4,
+            CN_EULER,
+            CNAB2,
+            SBDF2,
+            STRANG,
+            VELOCITY_VERLET,
+            FOREST_RUTH,
+            DIMENSION_SPLIT,
+        )
+    },
+    instances=True,
+)
 
 
 def needs_linear(scheme: Scheme) -> bool:
@@ -275,4 +283,4 @@ def longest(scheme: Split) -> float:
 
 def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:
     """Names of the schemes that fit."""
-    return [name for name, scheme in STEPPERS.items() if fits(scheme, kind, parts)]
+    return [name for name, scheme in STEPPERS.available() if fits(scheme, kind, parts)]

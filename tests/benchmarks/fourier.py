@@ -17,7 +17,7 @@ from subgrid.commands.run import run
 from subgrid.solver import spectral
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Burgers, Kolmogorov
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.profiles import Sine
 from subgrid.solver.initial.random_field import GaussianRandomField
@@ -28,7 +28,7 @@ from subgrid.solver.time_stepping.schemes import ETDRK2
 SIZES = (64, 128, 256, 512)
 MEMBERS = 32
 AGREEMENT = 1e-10  # of the largest vorticity: difference from exponax allowed after ten steps
-FLOW = Kolmogorov(viscosity=1e-3, drag=0.1, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=4))
+FLOW = Kolmogorov(viscosity=1e-3, drag=0.1, forcing=SineForcing(amplitude=1.0, wavenumber=4))
 FIELD = GaussianRandomField(exponent=2.5, tau=5.0)
 
 

@@ -509,7 +509,7 @@ def test_a_bad_override_is_refused(override, expected, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("class A:\n    pass\n", "is not a subclass of subgrid.solver.closure.Closure"),
+        ("class A:\n    pass\n", "is not a subclass of subgrid.Closure"),
         (
             "from subgrid.solver.closure import Closure\nclass A(Closure):\n    pass\n",
             "does not define __call__ and start",

@@ -15,6 +15,7 @@ from subgrid.closures.learning import weights_file
 from subgrid.commands import cli
 from subgrid.solver.case.reading import read
 from subgrid.solver.equations import EQUATIONS
+from subgrid.solver.initial.registry import INITIAL_STATES
 from subgrid.solver.time_stepping.schemes import STEPPERS
 
 TINY = """
@@ -141,7 +142,9 @@ def test_schema_is_a_json_schema_of_the_tables(place, capsys):
     assert set(schema["required"]) == {"title", "equation", "grid", "time", "initial", "output"}
     assert schema["additionalProperties"] is False
     time = schema["$defs"]["TimeTable"]
-    assert set(time["properties"]["stepper"]["enum"]) == set(STEPPERS)
+    assert set(time["properties"]["stepper"]["anyOf"][0]["enum"]) == set(STEPPERS)
+    kinds = {choice["properties"]["kind"]["const"] for choice in schema["properties"]["initial"]["oneOf"]}
+    assert kinds == set(INITIAL_STATES)
     assert set(data["time"]) <= set(time["properties"])
     kinds = schema["$defs"]["GridTable"]["properties"]["shape"]["anyOf"][0]
     assert kinds["type"] == "array"

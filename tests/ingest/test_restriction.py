@@ -6,11 +6,11 @@ import pytest
 from subgrid.ingest.missing_term import MissingTerm, Rate
 from subgrid.ingest.restriction import Restrict, average_cells
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.grid import Grid
 
 FINE, COARSE = Grid((48, 64), (3.0, 5.0)), Grid((24, 32), (3.0, 5.0))
-FLOW = Kolmogorov(viscosity=0.02, drag=0.1, forcing=Forcing(kind="sine", amplitude=0.7, wavenumber=2))
+FLOW = Kolmogorov(viscosity=0.02, drag=0.1, forcing=SineForcing(amplitude=0.7, wavenumber=2))
 CELLS = Burgers(viscosity=0.01, discretisation="finite-volume", reconstruction="weno5")
 
 

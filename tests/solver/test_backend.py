@@ -11,8 +11,8 @@ from subgrid.solver import backend as backends
 from subgrid.solver.backend import NUMPY, Backend, BackendError, select
 from subgrid.solver.closure import Closure, Coupled, Tendency
 from subgrid.solver.equations import Burgers, Equation, Kolmogorov, ShallowWater, VlasovPoisson
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.equations.initial_state import InitialState
-from subgrid.solver.equations.kolmogorov.equation import Forcing
 from subgrid.solver.equations.shallow_water.initial import RandomSurface
 from subgrid.solver.equations.vlasov_poisson.initial import TwoStream
 from subgrid.solver.grid import Grid
@@ -27,7 +27,7 @@ TORCH = select("torch")
 FLOW = Kolmogorov(
     viscosity=1e-2,
     drag=0.1,
-    forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2),
+    forcing=SineForcing(amplitude=1.0, wavenumber=2),
     noise=QWiener(amplitude=0.1, correlation=0.05, draws=3),
 )
 CELLS = Burgers(viscosity=0.02, discretisation="finite-volume", reconstruction="weno5")

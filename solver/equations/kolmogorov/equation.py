@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from ...grid import Grid
 from ...spectral import Operators, Transforms, square
 from ..base import Array, Equation, Field
+from ..forcing import ForcingTable
 from ..right_hand_side import RightHandSide
 from . import kernels
-
-
-class Forcing(BaseModel):
-    """A steady vorticity source f(x, y), per unit of time.
-
-    sine: velocity forcing A sin(k y) along x, that is f = -A k cos(k y), with k = 2 pi wavenumber / L_y.
-    diagonal: f = A [sin 2 pi n (x/L_x + y/L_y) + cos 2 pi n (x/L_x + y/L_y)], n = wavenumber.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["sine", "diagonal"]
-    amplitude: float
-    wavenumber: int = Option(ge=1)
-
-    def field(self, grid: Grid) -> NDArray[np.float64]:
-        """f on the grid, shape (y, x)."""
-        y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
-        ly, lx = grid.length
-        if self.kind == "sine":
-            k = 2 * np.pi * self.wavenumber / ly
-            return -self.amplitude * k * np.cos(k * y)
-        phase = 2 * np.pi * self.wavenumber * (x / lx + y / ly)
-        return self.amplitude * (np.sin(phase) + np.cos(phase))
 
 
 class Kolmogorov(Equation):
@@ -57,7 +34,7 @@ class Kolmogorov(Equation):
 
     viscosity: float = Option(ge=0)
     drag: float = Option(default=0.0, ge=0)
-    forcing: Forcing | None = None
+    forcing: ForcingTable | None = None
 
     def linear(self, operators: Operators) -> Array:
         viscosity = self.viscosity if self.has("diffusion") else 0.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from subgrid.solver.equations import Kolmogorov
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import DiagonalForcing, SineForcing
 from subgrid.solver.equations.kolmogorov.initial import TaylorGreen
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
@@ -13,8 +13,8 @@ from subgrid.solver.time_stepping.schemes import STEPPERS, needs_linear
 
 SQUARE = Grid((24, 24), (2 * np.pi, 2 * np.pi))
 OBLONG = Grid((24, 32), (3.0, 5.0))
-SINE = Forcing(kind="sine", amplitude=0.7, wavenumber=2)
-DIAGONAL = Forcing(kind="diagonal", amplitude=0.1, wavenumber=1)
+SINE = SineForcing(amplitude=0.7, wavenumber=2)
+DIAGONAL = DiagonalForcing(amplitude=0.1, wavenumber=1)
 
 
 def noise(grid: Grid, members: int = 2) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_growth_rates_of_kolmogorovs_instability(reynolds, alpha, unstable):
     m = np.arange(-12, 13)[:, None, None]
     perturbation = 1e-6 * (wave[:, None, None] * np.exp(1j * (m * y + alpha * x))).sum(0).real
     laminar = -np.cos(y)
-    equation = Kolmogorov(viscosity=1 / reynolds, forcing=Forcing(kind="sine", amplitude=1 / reynolds, wavenumber=1))
+    equation = Kolmogorov(viscosity=1 / reynolds, forcing=SineForcing(amplitude=1 / reynolds, wavenumber=1))
     simulation = Simulation(equation, grid, "etdrk4", 0.05, (laminar + perturbation)[None, None])
     simulation.advance(80)
     final = Transforms(grid).to_spectrum(simulation.state - laminar)[0, 0, :, 1]

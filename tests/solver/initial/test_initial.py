@@ -3,7 +3,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.equations.kolmogorov.initial import TaylorGreen
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.file import File, Reference
@@ -174,7 +174,7 @@ def test_the_exact_solution_starts_at_the_state(initial, equation, grid):
         (BurgersDirichlet(reynolds=100.0), WALLS, LINE, 0.0),
         (
             TaylorGreen(),
-            FLOW.model_copy(update={"forcing": Forcing(kind="sine", amplitude=1.0, wavenumber=1)}),
+            FLOW.model_copy(update={"forcing": SineForcing(amplitude=1.0, wavenumber=1)}),
             PLANE,
             0.1,
         ),

@@ -8,7 +8,7 @@ from pydantic import PrivateAttr
 
 from subgrid.solver.closure import Closure, Coupled, Tendency
 from subgrid.solver.equations import Burgers, Kolmogorov
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.random import QWiener, SpectralNoise
@@ -18,7 +18,7 @@ from subgrid.solver.time_stepping.schemes import fitting
 PLANE = Grid((16, 16), (6.0, 6.0))
 LINE = Grid((32,), (6.0,))
 NOISE = QWiener(amplitude=0.1, correlation=0.1)
-FLOW = Kolmogorov(viscosity=0.02, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2), noise=NOISE)
+FLOW = Kolmogorov(viscosity=0.02, forcing=SineForcing(amplitude=1.0, wavenumber=2), noise=NOISE)
 SHOCK = Burgers(viscosity=0.02, discretisation="finite-volume", noise=NOISE)
 PROBLEMS = {"kolmogorov": (FLOW, PLANE, "etdrk4"), "finite volumes": (SHOCK, LINE, "ssp-rk3")}
 

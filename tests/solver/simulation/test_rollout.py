@@ -18,8 +18,8 @@ from subgrid.solver.equations import (
     ShallowWater,
     VlasovPoisson,
 )
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.equations.initial_state import InitialState
-from subgrid.solver.equations.kolmogorov.equation import Forcing
 from subgrid.solver.equations.particles.initial import RandomParticles
 from subgrid.solver.equations.shallow_water.initial import RandomSurface
 from subgrid.solver.equations.vlasov_poisson.initial import TwoStream
@@ -30,7 +30,7 @@ from subgrid.solver.simulation.rollout import rollout
 from subgrid.solver.time_stepping.schemes import fitting
 
 FIELD = GaussianRandomField(exponent=2.5, tau=3.0)
-FLOW = Kolmogorov(viscosity=1e-2, drag=0.1, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2))
+FLOW = Kolmogorov(viscosity=1e-2, drag=0.1, forcing=SineForcing(amplitude=1.0, wavenumber=2))
 PHASE_SPACE, BEAMS = Grid((24, 16), (14.0, 12.0), (-7.0, 0.0)), TwoStream(amplitude=0.05, modes=3)
 CHARGES = ChargedParticles(softening=0.1, force_limit=50.0)
 SURFACE = RandomSurface(depth=1.0, amplitude=0.05, exponent=3.0, tau=3.0)

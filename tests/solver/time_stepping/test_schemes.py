@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from subgrid.solver.equations import Burgers, Kolmogorov
-from subgrid.solver.equations.kolmogorov.equation import Forcing
+from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms
 from subgrid.solver.time_stepping.compiled import Stepper, bind
@@ -14,7 +14,7 @@ from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, fitting, p
 LINE = Grid((32,), (2 * np.pi,))
 PLANE = Grid((16, 16), (2 * np.pi, 2 * np.pi))
 BURGERS = Burgers(viscosity=0.1)
-KOLMOGOROV = Kolmogorov(viscosity=0.1, drag=0.2, forcing=Forcing(kind="sine", amplitude=1.0, wavenumber=2))
+KOLMOGOROV = Kolmogorov(viscosity=0.1, drag=0.2, forcing=SineForcing(amplitude=1.0, wavenumber=2))
 PROBLEMS = {"burgers": (BURGERS, LINE), "kolmogorov": (KOLMOGOROV, PLANE)}
 
 
