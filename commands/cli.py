@@ -113,24 +113,20 @@ def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> 
 @app.command
 def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
     """Run a case. Results go to runs/CASE-run, or to --out."""
-    from .progress import Bars
     from .run import run as run_case
 
     checked = _read(case, set_, backend)
     target = _target(out, case, "run")
-    with Bars(quiet=json_) as bars:
-        summary = run_case(checked, case.parent, target, bars)
+    summary = json.loads(run_case(checked, out=target, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, target))
 
 
 @app.command
 def resume(folder: Path, *, json_: Json = False) -> None:
     """Go on with an interrupted run from its last checkpoint."""
-    from .progress import Bars
     from .run import resume as resume_run
 
-    with Bars(quiet=json_) as bars:
-        summary = resume_run(folder, bars)
+    summary = json.loads(resume_run(folder, invariants=False, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
 

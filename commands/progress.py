@@ -1,4 +1,4 @@
-"""Progress bars, and interruption that leaves a checkpoint."""
+"""Progress bars in terminals and notebooks, and interruption that leaves a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ console = Console(stderr=True)
 
 
 class Interrupted(Exception):
-    """The user asked to stop; everything up to here is saved."""
+    """The user interrupted the run after a checkpoint was written."""
 
 
 class Bars:
-    """One bar per piece of work, drawn on standard error; `quiet` draws none."""
+    """One bar per task, drawn on standard error or in a notebook; `quiet` draws none."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._progress = Progress(
@@ -30,7 +30,7 @@ class Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not (console.is_terminal or console.is_jupyter),
         )
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
@@ -50,6 +50,16 @@ class Bars:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, note=note)
         self._progress.update(self._tasks[what], completed=done, note=note)
+
+
+@contextmanager
+def watching(progress: bool | Bars) -> Iterator[Bars]:
+    """Bars that are drawn, or not; bars that were started elsewhere are used as they are."""
+    if isinstance(progress, Bars):
+        yield progress
+        return
+    with Bars(quiet=not progress) as bars:
+        yield bars
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""`subgrid run` and `subgrid resume`: one simulation, recorded."""
+"""`subgrid.run` and `subgrid.resume`: one simulation, in memory or recorded in a folder."""
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.solver.case.base import multiple
@@ -15,47 +19,72 @@ from subgrid.solver.case.reading import read
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp, Simulation
-from subgrid.solver.simulation.record import Record, require_vacant
+from subgrid.solver.simulation.record import MemoryRecord, Record, require_vacant
 
-from .progress import Bars, Interrupted, interruptible
+from .progress import Bars, Interrupted, interruptible, watching
 
-STRIDE_SECONDS = 0.2  # the loop comes up for air this often, to draw, to save and to see a signal
+if TYPE_CHECKING:
+    import xarray as xr
+
+STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw, save and see signals
 
 
-def run(case: Case, folder: Path, out: Path, bars: Bars) -> dict[str, Any]:
-    """Run a case into the new folder `out`; returns the summary.
+def run(
+    case: Case,
+    *,
+    closures: Sequence[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | Bars = True,
+) -> xr.Dataset:
+    """Run a case; returns its outputs, (time, member, *grid), with units and the invariants, (time, member).
 
-    Raises RunFolderError if `out` is taken, ClosureError if a closure refuses the case (nothing is written), BlowUp or
-    ClosureError if the run fails (everything up to the failure is kept), Interrupted after a checkpoint.
+    closures: replace those of the case; names, tables, or instances and sums of them. out: a new folder for the run,
+    which can be resumed; without it nothing is written. progress: whether to draw a bar. `attrs["summary"]` is JSON:
+    status, steps, seconds by part, calls of each closure, final invariants.
+
+    Raises CaseError or RunFolderError for a wrong case or a taken folder, ClosureError if a closure refuses the case,
+    BlowUp or ClosureError if the run fails. With `out` everything up to a failure is kept, and an interrupted run
+    raises Interrupted after a checkpoint.
     """
-    require_vacant(out)
-    prepared = prepare(case, folder, with_reference=False, progress=bars)
-    simulation = prepared.simulation(prepared.case.closure, dump=out / "guard.npz")
-    record = Record.create(out, prepared.case, prepared.grid)
-    with closing(record):
-        record.log("start", case=prepared.case.title)
-        return _execute(prepared, simulation, record, bars)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        require_vacant(folder)
+    with watching(progress) as bars:
+        prepared = prepare(case, case.folder, with_reference=False, progress=bars)
+        dump = None if folder is None else folder / "guard.npz"
+        simulation = prepared.simulation(prepared.case.closure if closures is None else closures, dump=dump)
+        if folder is None:
+            return _execute(prepared, simulation, MemoryRecord(prepared.case, prepared.grid), bars)
+        with closing(Record.create(folder, prepared.case, prepared.grid)) as record:
+            record.log("start", case=prepared.case.title)
+            return _execute(prepared, simulation, record, bars)
 
 
-def resume(out: Path, bars: Bars) -> dict[str, Any]:
-    """Continue the run in `out` from its last checkpoint; the result has the bytes of an uninterrupted run."""
-    record = Record.open(out)
-    with closing(record):
-        prepared = prepare(read(out / "case.toml"), out, with_reference=False, progress=bars)
-        simulation = prepared.simulation(prepared.case.closure, dump=out / "guard.npz")
+def resume(folder: str | os.PathLike[str], *, invariants: bool = True, progress: bool | Bars = True) -> xr.Dataset:
+    """Continue the run in a folder from its last checkpoint; the result has the bytes of an uninterrupted run.
+
+    Returns and raises what `run` does. invariants: whether to compute those of the outputs before the checkpoint, for
+    which all these outputs are read.
+    """
+    folder = Path(folder)
+    with watching(progress) as bars, closing(Record.open(folder)) as record:
+        prepared = prepare(read(folder / "case.toml"), folder, with_reference=False, progress=bars)
+        simulation = prepared.simulation(prepared.case.closure, dump=folder / "guard.npz")
         if (arrays := record.checkpoint()) is not None:
             simulation.restore(arrays)
         record.log("resume", step=simulation.step_number)
-        return _execute(prepared, simulation, record, bars)
+        return _execute(prepared, simulation, record, bars, invariants)
 
 
-def _execute(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars) -> dict[str, Any]:
+def _execute(
+    prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars, read_back: bool = True
+) -> xr.Dataset:
     began = time.perf_counter()
-    status = "done"
-    error: Exception | None = None
+    status, error = "done", None
+    tracked: dict[int, dict[str, NDArray]] = {}
     try:
         with interruptible() as asked:
-            _loop(prepared, simulation, record, bars, asked.is_set)
+            _loop(prepared, simulation, record, bars, asked.is_set, tracked)
     except (BlowUp, ClosureError) as failure:
         status, error = "failed", failure
     except Interrupted as stop:
@@ -75,25 +104,62 @@ def _execute(prepared: Prepared, simulation: Simulation, record: Record, bars: B
             }
             for c in simulation.closures
         ],
-        "invariants": _invariants(simulation),
+        "invariants": _final_invariants(simulation),
         "error": str(error) if error else None,
     }
-    record.log(status, step=simulation.step_number, error=summary["error"])
-    record.summarise(status, **summary)
+    if isinstance(record, Record):
+        record.log(status, step=simulation.step_number, error=summary["error"])
+        record.summarise(status, **summary)
     if error:
         raise error
-    return {"status": status, **summary}
+    dataset = _with_invariants(record.dataset(), prepared, tracked, read_back)
+    return dataset.assign_attrs(summary=json.dumps({"status": status, **summary}))
 
 
-def _invariants(simulation: Simulation) -> dict[str, list[float]]:
+def _final_invariants(simulation: Simulation) -> dict[str, list[float | None]]:
     values = simulation.equation.invariants(simulation.state, simulation.grid)
-    return {k: [float(x) if np.isfinite(x) else None for x in v] for k, v in values.items()}  # type: ignore[misc]
+    return {k: [float(x) if np.isfinite(x) else None for x in v] for k, v in values.items()}
 
 
-def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars, asked: Any) -> None:
-    case = prepared.case
+def _with_invariants(
+    dataset: xr.Dataset, prepared: Prepared, tracked: dict[int, dict[str, NDArray]], read_back: bool
+) -> xr.Dataset:
+    """The outputs and their invariants; with `read_back` those of outputs before a restart come from the stored fields.
+
+    They are nan where that is not done, or where the case does not store all fields.
+    """
+    equation, grid = prepared.equation, prepared.grid
+    fields = [f.name for f in equation.fields]
+    complete = read_back and all(name in dataset for name in fields)
+    for index in range(dataset.sizes["time"]):
+        if complete and index not in tracked:
+            state = np.stack([dataset[name][index].values for name in fields], axis=1)
+            tracked[index] = equation.invariants(state, grid)
+    names = next(iter(tracked.values()), {})
+    missing = np.full(dataset.sizes["member"], np.nan)
+    return dataset.assign(
+        {
+            name if name not in dataset else f"invariant_{name}": (
+                ("time", "member"),
+                np.stack([tracked.get(i, {}).get(name, missing) for i in range(dataset.sizes["time"])]),
+                {"long_name": f"invariant of the equation: {name}", "units": "equation's own"},
+            )
+            for name in names
+        }
+    )
+
+
+def _loop(
+    prepared: Prepared,
+    simulation: Simulation,
+    record: Record | MemoryRecord,
+    bars: Bars,
+    asked: Callable[[], bool],
+    tracked: dict[int, dict[str, NDArray]],
+) -> None:
+    case, equation = prepared.case, prepared.equation
     every = multiple(case.output.every, case.step)
-    names = [f.name for f in prepared.equation.fields]
+    names = [f.name for f in equation.fields]
     wall = case.output.checkpoint_seconds()
     save_every = 0 if wall is not None else multiple(float(case.output.checkpoint_every), case.step)
     steps, resumed_at = case.steps(), simulation.step_number
@@ -103,7 +169,8 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
 
     def save() -> None:
         nonlocal saved
-        record.save(simulation.checkpoint())
+        if isinstance(record, Record):
+            record.save(simulation.checkpoint())
         saved = time.monotonic()
 
     def at(n: int) -> None:
@@ -111,20 +178,24 @@ def _loop(prepared: Prepared, simulation: Simulation, record: Record, bars: Bars
         if n > resumed_at:
             pace = max(1e-6, simulation.seconds["step"] / (n - resumed_at))
         if n % every == 0:
-            record.write_frame(n // every, simulation.state, names)
+            state = simulation.state
+            record.write_frame(n // every, state, names)
+            tracked[n // every] = equation.invariants(state, simulation.grid)
         now = time.monotonic()
         due = n % save_every == 0 if save_every else wall is not None and now - saved > wall
         if due and n > resumed_at and not simulation.leaping:
             save()
         if now - drawn > 1.0:
             drawn = now
-            values = prepared.equation.invariants(simulation.state, simulation.grid)
+            values = equation.invariants(simulation.state, simulation.grid)
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
             note = ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items()) + f", closure {share:.0%} of the time"
         bars(n, steps, "run", note)
         if asked() and not simulation.leaping:
+            if not isinstance(record, Record):
+                raise KeyboardInterrupt
             save()
-            raise Interrupted(f"interrupted at step {n}; go on with: subgrid resume {record.folder}")
+            raise Interrupted(f"interrupted at step {n}. Resume with: subgrid resume {record.folder}")
 
     def events(n: int) -> int:
         ahead = [every - n % every, max(1, int(STRIDE_SECONDS / pace))]

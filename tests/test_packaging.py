@@ -18,8 +18,21 @@ from subgrid.solver import closure as contract
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HOMES = {"solver", "closures", "ingest", "commands"}
-BELOW = {"solver": set(), "ingest": {"solver"}, "closures": {"solver", "ingest"}, "commands": HOMES}
+FOLDERS = {"subgrid": "api", **{f"subgrid.{home}": home for home in ("solver", "closures", "ingest", "commands")}}
+BELOW = {"solver": set(), "ingest": {"solver"}, "closures": {"solver", "ingest"}}
+BELOW["commands"] = BELOW["api"] = {"solver", "ingest", "closures", "commands"}
+# Inside solver and closures: what stands on a line may import what stands on the lines before it.
+LAYERS = {
+    "solver": (
+        ("grid", "backend"),
+        ("spectral", "random", "finite_volume"),
+        ("equations",),
+        ("initial", "time_stepping", "closure"),
+        ("case",),
+        ("simulation",),
+    ),
+    "closures": (("learning",), ("none", "oracle", "classical", "regression", "lasdi"), ("latent_diffusion",)),
+}
 HEAVY = ("numpy", "scipy", "numba", "torch", "xarray", "zarr", "matplotlib", "pandas", "pydantic", "jinja2")
 
 
@@ -27,18 +40,36 @@ def sources(home: str) -> list[Path]:
     return [p for p in sorted((ROOT / home).rglob("*.py")) if "__pycache__" not in p.parts]
 
 
-def imported(file: Path) -> list[tuple[str, ast.AST]]:
-    """Full names of the modules that a file imports anywhere, relative ones resolved."""
-    package = ["subgrid", *file.relative_to(ROOT).parts[:-1]]
+def module(file: Path) -> str:
+    """The import name of a file of the checkout."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    inside = parts[1:] if parts[0] == "api" else parts
+    return ".".join(["subgrid", *inside]).removesuffix(".__init__")
+
+
+def imported(file: Path, typing: bool = True) -> list[tuple[str, ast.AST]]:
+    """Full names of the modules that a file imports anywhere, relative ones resolved.
+
+    typing: whether those under `if TYPE_CHECKING:` count.
+    """
+    package = module(file).split(".")
+    package = package if file.name == "__init__.py" else package[:-1]
+    tree = ast.parse(file.read_text())
+    skipped: set[ast.AST] = set()
+    if not typing:
+        blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+        skipped = {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
     found: list[tuple[str, ast.AST]] = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
         if isinstance(node, ast.Import):
             found += [(alias.name, node) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            found.append((module, node))
-            found += [(f"{module}.{alias.name}", node) for alias in node.names]
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((name, node))
+            found += [(f"{name}.{alias.name}", node) for alias in node.names]
     return found
 
 
@@ -49,30 +80,86 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 def test_every_folder_with_python_files_is_a_package():
-    folders = {p.parent for home in HOMES for p in sources(home)}
-    names = {"subgrid." + ".".join(f.relative_to(ROOT).parts) for f in folders}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
-    assert set(PROJECT["tool"]["setuptools"]["package-dir"]) == {f"subgrid.{home}" for home in HOMES}
+    folders = {p.parent for home in FOLDERS.values() for p in sources(home)}
+    setuptools = PROJECT["tool"]["setuptools"]
+    assert set(setuptools["packages"]) == {module(f / "__init__.py") for f in folders}
+    assert setuptools["package-dir"] == FOLDERS
 
 
-@pytest.mark.parametrize("home", sorted(HOMES))
+def test_the_solver_has_few_entries():
+    tracked = [p for p in (ROOT / "solver").iterdir() if p.name != "__pycache__"]
+    assert len(tracked) <= 12, sorted(p.name for p in tracked)
+
+
+def test_files_are_short():
+    long = {str(p.relative_to(ROOT)) for home in FOLDERS.values() for p in sources(home) if lines(p) > 350}
+    assert not long
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("home", sorted(FOLDERS.values()))
 def test_imports_point_downwards(home):
-    """solver <- ingest <- closures <- commands; inside a package imports are relative, across packages in full."""
+    """solver <- ingest <- closures <- commands; relative inside one of them, in full across."""
     for file in sources(home):
         for name, node in imported(file):
             parts = name.split(".")
             where = f"{file.relative_to(ROOT)}:{node.lineno} imports {name}"
-            assert parts[0] not in HOMES, f"{where} by its bare name"
+            assert parts[0] not in BELOW, f"{where} by its bare name"
             if parts[0] == "subgrid" and len(parts) > 1:
                 absolute = isinstance(node, ast.Import) or node.level == 0
                 assert parts[1] in BELOW[home] | {home}, where
                 assert absolute == (parts[1] != home), f"{where}: relative inside a package, in full across"
 
 
+@pytest.mark.parametrize("home", sorted(LAYERS))
+def test_imports_inside_a_package_point_downwards(home):
+    rank = {name: i for i, layer in enumerate(LAYERS[home]) for name in layer}
+    inside = {p.name.removesuffix(".py") for p in (ROOT / home).iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert set(rank) == inside - {"__init__", "__pycache__", "weights"}
+    for file in sources(home):
+        parts = file.relative_to(ROOT / home).parts
+        mine = parts[0].removesuffix(".py")
+        if mine == "__init__":
+            continue
+        for name, node in imported(file):
+            theirs = name.split(".")[2:3] if name.startswith(f"subgrid.{home}.") else []
+            if theirs and theirs[0] in rank and theirs[0] != mine:
+                where = f"{file.relative_to(ROOT)}:{node.lineno} imports {name}"
+                assert rank[theirs[0]] < rank[mine], f"{where}: {mine} does not stand above {theirs[0]}"
+
+
+def test_no_import_cycles():
+    """Imports at run time, those inside functions included, form no cycle among the files."""
+    files = {module(p): p for home in FOLDERS.values() for p in sources(home)}
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found: dict[ast.AST, list[str]] = {}
+        for other, node in imported(path, typing=False):
+            found.setdefault(node, []).append(other)
+        # `from package import module` imports the module; the package itself counts if something else is named
+        used = [o if len(o) == 1 or not all(m in files for m in o[1:]) else o[1:] for o in found.values()]
+        graph[name] = {other for others in used for other in others if other in files} - {name}
+    assert sum(map(len, graph.values())) > len(files), "the walk finds the imports"
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, [*path, name])
+            done.add(name)
+
+    for name in files:
+        visit(name, [])
+
+
 def test_the_solver_does_not_import_torch():
     """Neither at the top of a module nor when it is imported; View.torch alone may, when it is called."""
-    modules = [".".join(["subgrid", *p.relative_to(ROOT).with_suffix("").parts]) for p in sources("solver")]
-    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    modules = [module(p) for p in sources("solver")]
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\n"
     code += "print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'solver', 'closures', 'ingest')\n"
     code += "    or m.startswith(('subgrid.closures', 'subgrid.ingest', 'subgrid.commands'))))"
     done = python(code)
@@ -112,7 +199,7 @@ def cost(code: str) -> float:
 def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy of the tracked folders with the setuptools at hand, offline."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in (*HOMES, "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*FOLDERS.values(), "pyproject.toml", "README.md", "LICENSE"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -130,15 +217,14 @@ def test_the_wheel_holds_all_it_needs_and_nothing_generic(wheel):
     top = {name.split("/")[0] for name in names}
     version = PROJECT["project"]["version"]
     assert top == {"subgrid", f"subgrid-{version}.dist-info"}
-    expected = {f"subgrid/{p.relative_to(ROOT)}" for home in HOMES for p in sources(home)}
-    expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "commands" / "templates").iterdir()}
-    expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in (ROOT / "closures" / "weights").glob("*.safetensors")}
-    expected |= {"subgrid/commands/report/report.html.j2"}
-    expected |= {f"subgrid/{home}/py.typed" for home in HOMES}
+    python = [p for home in FOLDERS.values() for p in sources(home)]
+    expected = {f"{module(p.with_name('__init__.py')).replace('.', '/')}/{p.name}" for p in python}
+    data = [*(ROOT / "commands" / "templates").iterdir(), *(ROOT / "closures" / "weights").glob("*.safetensors")]
+    expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in data}
+    expected |= {"subgrid/commands/report/report.html.j2", "subgrid/py.typed"}
     code = {name for name in names if name.startswith("subgrid/")}
     assert code == expected
     assert any(name.endswith("LICENSE") for name in names)
-    assert "subgrid/__init__.py" not in names
 
 
 def test_the_wheel_declares_the_command_and_the_closures(wheel):

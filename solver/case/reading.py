@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,34 +34,56 @@ class CaseError(ValueError):
         super().__init__(f"{source}: {count}\n" + "\n".join(f"  {m}" for m in mistakes))
 
 
-def read(path: Path, overrides: list[str] | None = None) -> Case:
-    """Read, override and check a case file. Raises CaseError with every mistake found.
+def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Case:
+    """The checked case of a TOML file, or of the same tables as a dict.
 
-    overrides: "table.key=value", the value in TOML syntax (a bare word is taken as a string). Paths in the file are
-    relative to its folder; in the case they are absolute, so that a run can be resumed from anywhere.
+    overrides: "table.key" -> value, as in {"time.end": 2.0}. Paths in a file are relative to its folder, those in a
+    dict to the working directory; in the case they are absolute, so that a run can be resumed from anywhere. Raises
+    CaseError with every mistake found, each with its key.
     """
+    if isinstance(source, Mapping):
+        data, where, folder = copy.deepcopy(dict(source)), "case", Path()
+    else:
+        data, where, folder = _tables(Path(source)), str(source), Path(source).parent
+    for name, value in (overrides or {}).items():
+        _override(data, name, value, f"{name} = {value!r}")
+    return check(data, where, folder)
+
+
+def read(path: Path, overrides: Iterable[str] | None = None) -> Case:
+    """The checked case of a TOML file, with overrides written as on the command line. Raises CaseError.
+
+    overrides: "table.key=value", the value in TOML syntax; a bare word is read as a string.
+    """
+    data = _tables(path)
+    for text in overrides or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise CaseError("--set", [f"{text!r} must read table.key=value"])
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()
+        _override(data, name.strip(), parsed, repr(text))
+    return check(data, str(path), path.parent)
+
+
+def _tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CaseError(str(path), ["there is no such file"])
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CaseError(str(path), [f"not TOML: {error}"]) from None
     except RecursionError:
         raise CaseError(str(path), ["not TOML: its arrays are nested too deeply"]) from None
-    for text in overrides or []:
-        _override(data, text)
-    return check(data, str(path), path.parent)
 
 
-def _override(data: dict[str, Any], text: str) -> None:
-    name, equals, value = text.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise CaseError("--set", [f"{text!r} must read table.key=value"])
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+def _override(data: dict[str, Any], name: str, value: Any, text: str) -> None:
+    """Set the value at the dotted name; `text` is how the user wrote it."""
+    keys = name.split(".")
+    if not all(keys):
+        raise CaseError("--set", [f"{text} must read table.key=value"])
     place: Any = data
     for k in keys[:-1]:
         place = (
@@ -68,10 +92,10 @@ def _override(data: dict[str, Any], text: str) -> None:
             else (place.setdefault(k, {}) if isinstance(place, dict) else None)
         )
         if not isinstance(place, (dict, list)):
-            raise CaseError("--set", [f"{text!r}: {name} is not in a table"])
+            raise CaseError("--set", [f"{text}: {name} is not in a table"])
     if not isinstance(place, dict):
-        raise CaseError("--set", [f"{text!r}: {name} is not in a table"])
-    place[keys[-1]] = parsed
+        raise CaseError("--set", [f"{text}: {name} is not in a table"])
+    place[keys[-1]] = value
 
 
 def check(data: dict[str, Any], source: str, folder: Path) -> Case:
@@ -84,7 +108,7 @@ def check(data: dict[str, Any], source: str, folder: Path) -> Case:
     if checking.mistakes:
         raise CaseError(source, list(dict.fromkeys(checking.mistakes)))
     try:
-        return Case.model_validate(data)
+        return Case.model_validate(data).located(checking.folder)
     except ValidationError as error:
         raise CaseError(source, [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from None
 

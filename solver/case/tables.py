@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from ..closure.contract import Closure, Coupled, Hold
 from ..closure.discovery import find, load
@@ -279,6 +280,17 @@ class Case(Table):
     train: dict[str, dict[str, Any]] = Field(default_factory=dict)
     compare: CompareTable = CompareTable()
     expected: dict[str, Any] = Field(default_factory=dict)
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the case file, to which paths of closures' options are relative."""
+        return self._folder
+
+    def located(self, folder: Path) -> Case:
+        """The case with its folder set."""
+        self._folder = folder
+        return self
 
     def build_equation(self) -> Equation:
         """The equation with its parameters; validated when the case was."""
@@ -323,3 +335,14 @@ class Case(Table):
         named = {k: self.equation[k] for k in ("name", "path") if k in self.equation}
         data["equation"] = named | self.build_equation().model_dump(mode="json", exclude_none=True)
         return data
+
+    def _repr_html_(self) -> str:
+        """The tables of the case, for notebooks."""
+        rows = []
+        for name, value in self.resolved().items():
+            entries = value.items() if isinstance(value, dict) else [("", value)]
+            for i, (key, entry) in enumerate(entries):
+                heading = f"<b>{html.escape(name)}</b>" if i == 0 else ""
+                cells = (heading, html.escape(key), f"<code>{html.escape(str(entry))}</code>")
+                rows.append("<tr>" + "".join(f'<td style="text-align:left">{c}</td>' for c in cells) + "</tr>")
+        return f"<table>{''.join(rows)}</table>"

@@ -10,21 +10,26 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..case.base import multiple
 from ..case.tables import Case
+from ..equations.base import Field
 from ..grid import Grid
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 try:
     import fcntl
 except ImportError:  # not a POSIX system: two processes in one folder go unnoticed there
     fcntl = None  # type: ignore[assignment]
 
-PATIENCE = 1.0  # seconds: a process that was killed may leave its lock, for a moment, with one it was about to start
-STARTING = ".starting"  # lies in a folder until its run is laid out; without case.toml such a folder counts as empty
+PATIENCE = 1.0  # seconds to wait for a lock: a killed process may leave it for a moment to a child that it had started
+STARTING = ".starting"  # in a folder until its run is laid out; a folder with it and without case.toml counts as empty
 
 
 class RunFolderError(ValueError):
@@ -125,27 +130,14 @@ class Record:
         return record
 
     def _layout(self, case: Case, grid: Grid) -> None:
-        import xarray as xr
         import zarr
 
-        equation = case.build_equation()
-        every = round(case.output.every / case.step)
-        times = case.time.start + case.step * np.arange(0, case.steps() + 1, every)
-        dims = ("time", "member", *equation.axes(grid))
-        shape = (len(times), case.ensemble.members, *grid.shape)
-        coords: dict[str, Any] = {
-            "time": ("time", times, {"units": "equation's own", "long_name": "time"}),
-            "member": ("member", np.arange(case.ensemble.members)),
-        }
-        where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")
-        for axis, values in equation.coordinates(grid).items():
-            coords[axis] = (axis, values, {"units": "equation's own", "long_name": f"{axis}, {where}"})
-        dataset = xr.Dataset(coords=coords, attrs={"title": case.title, "equation": equation.name})
+        dataset = empty_dataset(case, grid)
         dataset.to_zarr(self.folder / "fields.zarr", mode="w", consolidated=False)
         group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
-        for field in equation.fields:
-            if case.output.fields and field.name not in case.output.fields:
-                continue
+        dims = frame_dimensions(case, grid)
+        shape = tuple(dataset.sizes[d] for d in dims)
+        for field in recorded_fields(case):
             array = group.create_array(
                 field.name,
                 shape=shape,
@@ -155,6 +147,12 @@ class Record:
                 dimension_names=dims,
             )
             array.attrs.update({"units": field.unit, "long_name": field.description})
+
+    def dataset(self) -> xr.Dataset:
+        """The fields of the run as they lie on disk; opened lazily."""
+        import xarray as xr
+
+        return xr.open_dataset(self.folder / "fields.zarr", engine="zarr", chunks=None, consolidated=False)
 
     def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
         """Write the state (member, field, *grid) as output number `index`; fields not asked for are left out."""
@@ -182,6 +180,59 @@ class Record:
     def summarise(self, status: str, **values: Any) -> None:
         """Write summary.json: status, versions, machine, git revision and the given values."""
         write_json(self.folder / "summary.json", {"status": status, **provenance(), **values})
+
+
+class MemoryRecord:
+    """The fields of a run that writes nothing."""
+
+    def __init__(self, case: Case, grid: Grid) -> None:
+        self._dataset = empty_dataset(case, grid)
+        self._fields = recorded_fields(case)
+        self._dims = frame_dimensions(case, grid)
+        shape = tuple(self._dataset.sizes[d] for d in self._dims)
+        self._values = {field.name: np.full(shape, np.nan) for field in self._fields}
+
+    def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
+        """Keep the state (member, field, *grid) as output number `index`; fields not asked for are left out."""
+        for i, name in enumerate(names):
+            if name in self._values:
+                self._values[name][index] = state[:, i]
+
+    def dataset(self) -> xr.Dataset:
+        """The fields of the run, (time, member, *grid); nan at outputs that were not reached."""
+        variables = {
+            f.name: (self._dims, self._values[f.name], {"units": f.unit, "long_name": f.description})
+            for f in self._fields
+        }
+        return self._dataset.assign(variables)
+
+
+def recorded_fields(case: Case) -> tuple[Field, ...]:
+    """The fields that the case's outputs hold."""
+    chosen = case.output.fields
+    return tuple(f for f in case.build_equation().fields if not chosen or f.name in chosen)
+
+
+def frame_dimensions(case: Case, grid: Grid) -> tuple[str, ...]:
+    """Dimensions of a field of the outputs: time, member, and the axes of the grid."""
+    return ("time", "member", *case.build_equation().axes(grid))
+
+
+def empty_dataset(case: Case, grid: Grid) -> xr.Dataset:
+    """Coordinates and attributes of the outputs of a case, without fields."""
+    import xarray as xr
+
+    equation = case.build_equation()
+    every = multiple(case.output.every, case.step)
+    times = case.time.start + case.step * np.arange(0, case.steps() + 1, every)
+    coords: dict[str, Any] = {
+        "time": ("time", times, {"units": "equation's own", "long_name": "time"}),
+        "member": ("member", np.arange(case.ensemble.members)),
+    }
+    where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")
+    for axis, values in equation.coordinates(grid).items():
+        coords[axis] = (axis, values, {"units": "equation's own", "long_name": f"{axis}, {where}"})
+    return xr.Dataset(coords=coords, attrs={"title": case.title, "equation": equation.name})
 
 
 def provenance() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from exponax_peer import Peer
 from numpy.typing import NDArray
 from timing import TURNS, Disagreement, Row, Work, against, ratio, repeat, take_turns
 
-from subgrid.commands.progress import Bars
 from subgrid.commands.run import run
 from subgrid.solver import spectral
 from subgrid.solver.case.tables import Case
@@ -103,7 +103,7 @@ def whole_run(n: int) -> Row:
 
     def subgrid_run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            summary = run(case, Path(), Path(folder) / "run", Bars(quiet=True))
+            summary = json.loads(run(case, out=Path(folder) / "run", progress=False).attrs["summary"])
         whole.append(1e6 * summary["seconds"]["total"] / steps)
 
     bare = take_turns(steps, turns=5, run=subgrid_run, bare=repeat(steps, bare_step(n)))["bare"]

@@ -31,7 +31,6 @@ from subgrid.closures.learning import weights_file
 from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
-from subgrid.commands.progress import Bars
 from subgrid.ingest.requests import described
 from subgrid.solver.case import reading as cases
 from subgrid.solver.simulation import Simulation
@@ -272,9 +271,9 @@ def finished(pid: int) -> int:
 def carry_on(case: Path, out: Path) -> None:
     """Begin the run, or resume it once it has begun."""
     if (out / "case.toml").exists():
-        verbs.resume(out, Bars(quiet=True))
+        verbs.resume(out, progress=False)
     else:
-        verbs.run(cases.read(case), case.parent, out, Bars(quiet=True))
+        verbs.run(cases.read(case), out=out, progress=False)
 
 
 def outcome(out: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
-from scipy.optimize import brentq
 
 from ...grid import Grid
 from ...random import SpectralNoise, Stream
@@ -204,6 +203,8 @@ def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, .
 
         def speed_behind_shock(h: float) -> float:
             return (h - right) * math.sqrt(0.5 * gravity * (1 / h + 1 / right))
+
+        from scipy.optimize import brentq  # takes 0.2 s to import, and one initial state needs it
 
         h_middle = brentq(
             lambda h: speed_behind_shock(h) - 2 * (c - math.sqrt(gravity * h)), right, left, xtol=1e-15 * left
