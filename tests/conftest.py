@@ -19,7 +19,7 @@ WAVE: dict[str, Any] = {
     "output": {"every": 0.6},
 }
 
-LAME: dict[str, Any] = {
+OMITTED_TERMS: dict[str, Any] = {
     "title": "flow without its advection and its noise",
     "equation": {
         "name": "kolmogorov",
@@ -49,7 +49,7 @@ def lame_flow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tuple
 
         folder = tmp_path_factory.mktemp("lame-flow")
         table = {"trajectories": trajectories, "validation": 4, "start": 0.0, "end": 0.4, "every": 0.1, "seed": 2}
-        case = check(LAME | {"training": table}, "tiny.toml", folder)
+        case = check(OMITTED_TERMS | {"training": table}, "tiny.toml", folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
             return case, dataset(case, lambda done, total, what: None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,12 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
     except (ValueError, ArithmeticError, MemoryError) as error:
         message = str(error)
         yield message if message.startswith(f"{key}.") else f"{key}: {message}"
+        return
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if place.filename.startswith(str(Path(__file__).parents[1])):  # a defect of the package keeps its traceback
+            raise
+        yield f"{key}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         return
     assert p.equation
     if made is None and key == "reference.exact" and p.initial:

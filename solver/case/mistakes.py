@@ -133,15 +133,20 @@ def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str], raw: Any
             m for m in models if len(models) > 1 and "kind" in m.model_fields and m.model_fields["kind"].default == part
         ]
         field = models[0].model_fields.get(part)
-        annotation = field.annotation if field else None
-        models = tagged or [
-            a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)
-        ]
+        models = tagged or list(_models(field.annotation if field else None))
         if not models:
             return "unknown key"
         if plugins := getattr(models[0], "plugins", None):
             models = [plugins.of(raw, "kind")]
     return unknown_key(str(loc[-1]), [*models[0].model_fields, *(also if len(loc) == 1 else ())])
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that occur in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
 
 
 def unknown_key(name: str, known: list[str]) -> str:

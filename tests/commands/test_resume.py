@@ -125,7 +125,7 @@ WAVE: dict[str, Any] = FLOW | {
     "grid": {"shape": [24], "length": [6.283185307179586]},
     "initial": {"kind": "sine"},
 }
-LAME: dict[str, Any] = FLOW | {
+OMITTED_TERMS: dict[str, Any] = FLOW | {
     "title": "Kolmogorov flow without its advection and its noise",
     "equation": FLOW["equation"] | {"omit": ["advection", "noise"]},
     "initial": {"kind": "reference"},
@@ -217,7 +217,7 @@ CASES: dict[str, dict[str, Any]] = {
     "leap after a tendency": configured(
         FLOW, "etdrk2", {"name": "smagorinsky", "every": 9, "hold": "linear"}, {"path": "plugins.py:Jump", "every": 9}
     ),
-    "oracle": configured(LAME, "cn-euler", {"name": "oracle", "every": 5, "hold": "linear"}),
+    "oracle": configured(OMITTED_TERMS, "cn-euler", {"name": "oracle", "every": 5, "hold": "linear"}),
     "lasdi by turns": configured(
         WAVE,
         "rk4",
