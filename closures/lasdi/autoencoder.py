@@ -1,4 +1,4 @@
-"""The autoencoders: on coefficients of a basis, on all points, or convolutional on the grid."""
+"""Autoencoders: perceptrons of the coefficients of a basis or of all points, or convolutional on the grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .networks import GAIN, LN2, Perceptron
 def autoencoder(
     options: Mapping[str, Any], size: int, about: Mapping[str, Any]
 ) -> tuple[Perceptron | ConvolutionalEncoder, Perceptron | ConvolutionalDecoder]:
-    """Encoder and decoder as they begin, for coefficients of that size. about: fields, shape, and periodic axes."""
+    """Untrained encoder and decoder for `size` coefficients. about: fields, shape, and which axes are periodic."""
     kind, latent = options.get("autoencoder", "pod-mlp"), options["latent"]
     if kind == "convolutional":
         sides = (len(about["fields"]), about["shape"], about["periodic"], options["channels"], latent)
@@ -28,7 +28,7 @@ def autoencoder(
 
 
 class _Convolutional(nn.Module):
-    """What both halves know: shapes from the grid to the coarsest level, each half as fine as the one before."""
+    """Shapes from the grid to the coarsest level, each with half as many points per axis as the previous one."""
 
     def __init__(
         self, fields: int, shape: Sequence[int], periodic: Sequence[bool], channels: Sequence[int], latent: int
@@ -37,8 +37,7 @@ class _Convolutional(nn.Module):
         levels = len(channels)
         if any(n % 2**levels for n in shape):
             raise ValueError(
-                f"train.lasdi.channels: {levels} levels halve {list(shape)} points to no whole number. "
-                "Remedy: fewer of them"
+                f"train.lasdi.channels: {list(shape)} points cannot be halved {levels} times. Remedy: fewer levels"
             )
         self.fields, self.shape, self.periodic = fields, tuple(shape), tuple(periodic)
         self.channels = (fields, *channels)
@@ -46,6 +45,7 @@ class _Convolutional(nn.Module):
         self.latent = latent
 
     def convolution(self, left: int, right: int, stride: int) -> nn.Module:
+        """A convolution of three points with normal initial weights."""
         layer = (nn.Conv1d if len(self.shape) == 1 else nn.Conv2d)(left, right, 3, stride)
         nn.init.normal_(layer.weight, std=GAIN / math.sqrt(left * 3 ** len(self.shape)))
         assert layer.bias is not None
@@ -53,13 +53,14 @@ class _Convolutional(nn.Module):
         return layer
 
     def linear(self, left: int, right: int) -> nn.Linear:
+        """A linear layer with normal initial weights."""
         layer = nn.Linear(left, right)
         nn.init.normal_(layer.weight, std=GAIN / math.sqrt(left))
         nn.init.zeros_(layer.bias)
         return layer
 
     def padded(self, value: Tensor) -> Tensor:
-        """One more point on each side: the other end of a periodic axis, zero on others."""
+        """The field with a halo of one point: periodic along periodic axes, zero along others."""
         for axis, periodic in zip(range(-len(self.shape), 0), self.periodic, strict=True):
             first, last = value.narrow(axis, 0, 1), value.narrow(axis, value.shape[axis] - 1, 1)
             if not periodic:
@@ -69,7 +70,7 @@ class _Convolutional(nn.Module):
 
 
 class ConvolutionalEncoder(_Convolutional):
-    """Convolutions of three points and stride two, softplus less ln 2 after each, and a linear layer to the latents."""
+    """Convolutions of three points and stride two, each followed by softplus(x) - ln 2, and a linear layer."""
 
     def __init__(self, *sides: Any) -> None:
         super().__init__(*sides)
@@ -78,19 +79,19 @@ class ConvolutionalEncoder(_Convolutional):
         self.last = self.linear(math.prod(self.coarse), self.latent)
 
     def forward(self, x: Tensor) -> Tensor:
-        value = x.reshape(-1, self.fields, *self.shape) * math.sqrt(x.shape[-1])  # of mean square 1 at each point
+        value = x.reshape(-1, self.fields, *self.shape) * math.sqrt(x.shape[-1])  # mean square 1 per point
         for layer in self.layers:
             value = functional.softplus(layer(self.padded(value))) - LN2
         return self.last(value.flatten(1)).reshape(*x.shape[:-1], -1)
 
     def with_tangent(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The value at x, and the derivative there along v; differentiable in the weights."""
+        """The value at x and the directional derivative along v; differentiable in the weights."""
         found, tangent, *_ = torch.func.jvp(self.forward, (x,), (v,))
         return found, tangent
 
 
 class ConvolutionalDecoder(_Convolutional):
-    """The way back: a linear layer, then at each level every point doubled and a convolution of three points."""
+    """A linear layer; at each level softplus(x) - ln 2, upsampling by two, and a convolution of three points."""
 
     def __init__(self, *sides: Any) -> None:
         super().__init__(*sides)

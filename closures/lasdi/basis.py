@@ -1,9 +1,9 @@
-"""Proper orthogonal decomposition: an orthonormal basis of snapshots, in which the networks work.
+"""Proper orthogonal decomposition: the orthonormal basis in which the networks work.
 
     u ~ mean + scale modes c,    |u - u_hat|^2 = |u - P u|^2 + scale^2 |c - c_hat|^2,
 
-P the projection, the mean of |c|^2 over the snapshots that made the basis 1. So losses and errors in the full space are
-exact in terms of the coefficients c.
+P the projection onto the modes. The scale makes the mean of |c|^2 over the snapshots of the basis equal to 1. Losses
+and errors of full states follow exactly from the coefficients c.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAME = "all snapshots are the same: there is nothing to reduce"
+SAME = "all snapshots are equal, so there is nothing to reduce. Remedy: runs that differ"
 
 
 @dataclass
 class Basis:
-    """mean (point,), modes (point, mode), orthonormal, in single precision; scale, in units of the state.
+    """mean (point,) and orthonormal modes (point, mode) in single precision; scale in units of the state.
 
-    Without modes the coefficients are the points' own, P = 1.
+    modes None: the coefficients are the values at the points, P = 1.
     """
 
     mean: Tensor
@@ -29,12 +29,12 @@ class Basis:
 
     @property
     def size(self) -> int:
-        """How many coefficients there are."""
+        """The number of coefficients."""
         return len(self.mean) if self.modes is None else self.modes.shape[1]
 
     @classmethod
     def points(cls, snapshots: Tensor) -> Basis:
-        """No modes: the points of snapshots (snapshot, point), less their mean."""
+        """The basis without modes, for snapshots (snapshot, point). Raises ValueError if all of them are equal."""
         mean = snapshots.double().mean(dim=0)
         scale = float((snapshots - mean).square().sum(-1).mean().sqrt())
         if scale == 0:
@@ -43,9 +43,10 @@ class Basis:
 
     @classmethod
     def fit(cls, snapshots: Tensor, most: int, energy: float) -> Basis:
-        """The leading modes of snapshots (snapshot, point): as many as leave out `energy`, at most so many.
+        """The leading modes of snapshots (snapshot, point): the fewest that omit at most `energy`, and at most `most`.
 
-        Eigenvectors of the Gram matrix, in double precision: singular values are good down to 1e-8 of the largest.
+        Computed from the eigenvectors of the Gram matrix in double precision, which resolves singular values down to
+        1e-8 of the largest. Raises ValueError if all snapshots are equal.
         """
         snapshots = snapshots.double()
         mean = snapshots.mean(dim=0)
@@ -61,17 +62,17 @@ class Basis:
         return cls(mean.float(), modes.float().contiguous(), scale)
 
     def coefficients(self, states: Tensor) -> Tensor:
-        """c of states (..., point)."""
+        """Coefficients (..., mode) of states (..., point)."""
         off = states - self.mean
         return (off if self.modes is None else off @ self.modes) / self.scale
 
     def states(self, coefficients: Tensor) -> Tensor:
-        """States (..., point)."""
+        """States (..., point) of coefficients (..., mode)."""
         flat = coefficients.reshape(-1, coefficients.shape[-1])
         return self.fill(flat).reshape(*coefficients.shape[:-1], -1)
 
     def fill(self, coefficients: Tensor, out: Tensor | None = None) -> Tensor:
-        """States (snapshot, point), into `out` where it is given."""
+        """States (snapshot, point) of coefficients (snapshot, mode), written to `out` if given."""
         if self.modes is None:
             return torch.add(self.mean, coefficients, alpha=self.scale, out=out)
         return torch.addmm(self.mean, coefficients, self.modes.T, alpha=self.scale, out=out)

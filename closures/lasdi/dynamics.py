@@ -2,28 +2,28 @@
 
     dz/dt = [1, z, ...] Xi(mu),    Xi(mu) = sum_k p_k(mu) Xi_k,
 
-z (run, time, latent), Xi (run, entry, latent), p_k the monomials up to a degree in the scaled parameters. One
-least-squares fit over all runs finds the Xi_k. Fitted run by run, nearly collinear latents leave coefficients
-undetermined, and those are no smooth function of the parameters: an unseen parameter then has none.
+z (run, time, latent), Xi (run, entry, latent), p_k the monomials up to a degree in the scaled parameters. One joint
+least-squares fit over all runs determines the Xi_k, called `operator` in the code. In separate fits per run, nearly
+collinear latents leave some coefficients undetermined, so they are not a smooth function of the parameters and cannot
+be interpolated to unseen parameters.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Library = Literal["affine", "quadratic"]
-Form = Literal["strong", "weak"]
-SUBSTEPS = 2
-LIMIT = 1e3
+from .options import Library
+
+SUBSTEPS = 2  # of RK4 per step, for quadratic dynamics
+LIMIT = 1e3  # on the size of latents, for quadratic dynamics
 
 
 def monomials(scaled: Tensor, degree: int) -> Tensor:
-    """All products of at most `degree` of the parameters, (run, term); the first is 1."""
+    """All products of at most `degree` scaled parameters (run, parameter): (run, term), the first being 1."""
     terms = [torch.ones_like(scaled[:, 0])]
     for order in range(1, degree + 1):
         for chosen in itertools.combinations_with_replacement(range(scaled.shape[1]), order):
@@ -32,7 +32,7 @@ def monomials(scaled: Tensor, degree: int) -> Tensor:
 
 
 def library(z: Tensor, kind: Library = "affine") -> Tensor:
-    """[1, z], or [1, z, z_i z_j with i <= j]."""
+    """[1, z] of latents (..., latent), or [1, z, z_i z_j with i <= j]; (..., entry)."""
     parts = [torch.ones_like(z[..., :1]), z]
     if kind == "quadratic":
         i, j = torch.triu_indices(z.shape[-1], z.shape[-1])
@@ -41,17 +41,20 @@ def library(z: Tensor, kind: Library = "affine") -> Tensor:
 
 
 def kind_of(coefficients: Tensor) -> Library:
-    """The library that coefficients (..., entry, latent) belong to."""
+    """The library of coefficients (..., entry, latent), from their shape."""
     return "affine" if coefficients.shape[-2] == 1 + coefficients.shape[-1] else "quadratic"
 
 
-def tested(z: Tensor, rate: Tensor | None, step: float, kind: Library = "affine") -> tuple[Tensor, Tensor]:
-    """Both sides of the dynamics at evenly spaced times, as (library, rate), in double precision.
+def equation_sides(z: Tensor, rate: Tensor | None, step: float, kind: Library = "affine") -> tuple[Tensor, Tensor]:
+    """Both sides (library, rate) of dz/dt = library Xi from evenly spaced latents, in double precision.
 
-    With a rate they are those of every time: the strong form. Without one they are integrals with test functions
-    phi = (1 - s^2)^4, -1 < s < 1, that vanish at the ends of their support: int phi dz/dt = -int phi' z, the weak form,
-    which needs no derivative of z and averages noise. Supports are an eighth of the span (but 9 times at least), their
-    centres a quarter of a support apart. Messenger and Bortz, arXiv 2005.04339.
+    With a rate: the values at every time, the strong form. Without: the weak form, that is, integrals with test
+    functions phi = (1 - s^2)^4, -1 < s < 1, which vanish at the ends of their support, so that
+    int phi dz/dt = -int phi' z. It needs no derivative of z and averages noise. A support covers an eighth of the time
+    span, at least 9 times, and adjacent centres are a quarter of a support apart. Source: Messenger and Bortz, arXiv
+    2005.04339.
+
+    Raises ValueError for fewer times than one support.
     """
     z = z.double()
     if rate is not None:
@@ -73,10 +76,10 @@ def tested(z: Tensor, rate: Tensor | None, step: float, kind: Library = "affine"
 
 
 def fit(library: Tensor, rate: Tensor, terms: Tensor, ridge: float = 1e-8) -> Tensor:
-    """The Xi_k, (term, entry, latent), that minimise sum |rate - library Xi(mu)|^2 over all runs and times.
+    """The operator Xi_k (term, entry, latent) that minimises sum |rate - library Xi(mu)|^2 over all runs and times.
 
-    library (run, time, entry), rate (run, time, latent). By the normal equations in double precision, scaled to a unit
-    diagonal, with a small ridge; gradients flow through.
+    library (run, time, entry), rate (run, time, latent), terms (run, term). Solves the normal equations in double
+    precision, scaled to a unit diagonal and with a small ridge; differentiable.
     """
     library, rate, terms = library.double(), rate.double(), terms.double()
     gram = library.transpose(1, 2) @ library
@@ -90,21 +93,21 @@ def fit(library: Tensor, rate: Tensor, terms: Tensor, ridge: float = 1e-8) -> Te
     return (scale[:, None] * solution).reshape(count, size, latent)
 
 
-def at(xi: Tensor, terms: Tensor) -> Tensor:
-    """Xi(mu) of each run, (run, 1 + latent, latent)."""
-    return torch.einsum("ra,aij->rij", terms.double(), xi)
+def at(operator: Tensor, terms: Tensor) -> Tensor:
+    """Xi(mu) = sum_k p_k(mu) Xi_k of each run, (run, entry, latent)."""
+    return torch.einsum("ra,aij->rij", terms.double(), operator)
 
 
 def _generator(coefficients: Tensor) -> Tensor:
-    """M of d[1, z]/dt = [1, z] M."""
+    """The matrix M of d[1, z]/dt = [1, z] M."""
     return torch.cat([torch.zeros_like(coefficients[..., :1]), coefficients], dim=-1)
 
 
 def trajectories(start: Tensor, coefficients: Tensor, step: float, count: int) -> Tensor:
-    """z at 0, step, ..., (count - 1) step, (run, time, latent), in double precision.
+    """z at 0, step, ..., (count - 1) step from `start` (run, latent): (run, time, latent) in double precision.
 
-    Affine dynamics exactly, by exponentials of M step, doubled; quadratic by RK4 with steps of at most step / SUBSTEPS,
-    latents that run away stopping at LIMIT.
+    Affine dynamics is solved exactly by the matrix exponential of M step and repeated doubling; quadratic dynamics by
+    RK4 with steps of step / SUBSTEPS, where latents are limited to +-LIMIT.
     """
     if kind_of(coefficients) == "quadratic":
         return _integrated(start.double(), coefficients, step, count)
@@ -117,6 +120,7 @@ def trajectories(start: Tensor, coefficients: Tensor, step: float, count: int) -
 
 
 def _integrated(z: Tensor, coefficients: Tensor, step: float, count: int) -> Tensor:
+    """RK4 of quadratic dynamics."""
     h = step / SUBSTEPS
 
     def rate(z: Tensor) -> Tensor:
@@ -135,13 +139,13 @@ def _integrated(z: Tensor, coefficients: Tensor, step: float, count: int) -> Ten
 
 
 def fastest_growth(coefficients: Tensor) -> complex:
-    """The eigenvalue of the linear part with the largest real part, over all runs."""
+    """The eigenvalue with the largest real part of the linear parts of all runs."""
     values = torch.linalg.eigvals(coefficients[..., 1 : 1 + coefficients.shape[-1], :]).reshape(-1)
     return complex(values[values.real.argmax()])
 
 
 def derivative(values: Tensor, step: float) -> Tensor:
-    """d/dt along axis 1 by differences of fourth order, one-sided at the ends; second order below five times."""
+    """d/dt along axis 1 by fourth-order differences, one-sided at the ends; second order for fewer than five times."""
     count = values.shape[1]
     if count < 5:
         return torch.gradient(values, spacing=step, dim=1, edge_order=min(2, count - 1))[0]
@@ -149,17 +153,18 @@ def derivative(values: Tensor, step: float) -> Tensor:
     first = torch.tensor([-25.0, 48.0, -36.0, 16.0, -3.0], dtype=values.dtype) / (12 * step)
     second = torch.tensor([-3.0, -10.0, 18.0, -6.0, 1.0], dtype=values.dtype) / (12 * step)
     ends = [torch.einsum("i,ri...->r...", w, values[:, :5]) for w in (first, second)]
-    turned = values.flip(1)[:, :5]
-    ends += [-torch.einsum("i,ri...->r...", w, turned) for w in (second, first)]
+    reversed_end = values.flip(1)[:, :5]
+    ends += [-torch.einsum("i,ri...->r...", w, reversed_end) for w in (second, first)]
     return torch.cat([torch.stack(ends[:2], 1), inner, torch.stack(ends[2:], 1)], dim=1)
 
 
 @dataclass
 class Spread:
-    """Gaussian processes over the parameters, one per coefficient, on what Xi(mu) leaves out run by run.
+    """Gaussian processes over the parameters, one per coefficient, for the residual coefficients of each run.
 
-    scaled (run, parameter), residual (run, coefficient); kernel: (coefficient, 2 + parameter), the logarithms of
-    variance, noise and lengths of  variance exp(-|d / lengths|^2 / 2) + noise.
+    The residual coefficients of a run are those of a separate fit to rate - library Xi(mu). scaled (run, parameter),
+    residual (run, coefficient); kernel (coefficient, 2 + parameter): the logarithms of variance, noise and lengths of
+    variance exp(-|d / lengths|^2 / 2) + noise.
     """
 
     scaled: Tensor
@@ -168,7 +173,7 @@ class Spread:
 
     @classmethod
     def fit(cls, library: Tensor, rate: Tensor, coefficients: Tensor, scaled: Tensor, ridge: float = 1e-3) -> Spread:
-        """Residual coefficients by ridge regressions, in latents of unit variance; kernels by scikit-learn."""
+        """Residual coefficients by ridge regression on libraries of unit variance; kernels by maximum likelihood."""
         import warnings
 
         from sklearn.exceptions import ConvergenceWarning
@@ -198,7 +203,7 @@ class Spread:
         return cls(scaled.double(), residual, torch.stack(kernels))
 
     def at(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the residual coefficients, (point, coefficient)."""
+        """Predictive mean and standard deviation of the residual coefficients, (point, coefficient)."""
         variance, noise = self.kernel[:, 0].exp(), self.kernel[:, 1].exp()
         inverse = (-self.kernel[:, 2:]).exp()
 

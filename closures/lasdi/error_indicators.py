@@ -1,11 +1,11 @@
-"""How far a leap can be trusted: what a reduced-order model is checked by before its states are taken.
+"""Error indicators of a leap, evaluated before its states are used.
 
-distance    |D(E(u)) - u| / |u|                          of the present state: whether the model can hold it at all
-spread      |std| / |u_hat|                              of states decoded from draws of the latent dynamics
-residual    |du_hat/dt - RHS(u_hat)| / |RHS(u_hat)|      of the full equation at the decoded states
+    distance    |D(E(u)) - u| / |u|                        of the present state: the reconstruction error
+    spread      |std| / |u_hat|                            of states decoded from samples of the latent dynamics
+    residual    |du_hat/dt - RHS(u_hat)| / |RHS(u_hat)|    of the full equation at the decoded states
 
-The residual is that of the complete right-hand side on the grid, the rate of the decoded state being D'(z) dz/dt,
-exactly. Norms are over all fields and points; of several members the largest counts.
+RHS is the complete right-hand side on the grid, and du_hat/dt = D'(z) dz/dt is exact. Norms are over all fields and
+points; of several members the largest value counts.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from subgrid.solver.closure import Problem
 from subgrid.solver.spectral import Operators
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .model import LatentModel
 
 
 def distance(model: LatentModel, states: Tensor, stages: int | None) -> float:
-    """Of the states (member, point)."""
+    """The largest reconstruction error of the states (member, point)."""
     rebuilt = model.decode(model.encode(states), stages)
     return float(((rebuilt - states).norm(dim=1) / states.norm(dim=1)).max())
 
 
 def spread(model: LatentModel, states: Tensor, parameters: NDArray, step: float, count: int) -> NDArray[np.float64]:
-    """At times 0, step, ..., (count - 1) step after the states (member, point); (time,)."""
+    """The spread (time,) at times 0, step, ..., (count - 1) step after the states (member, point)."""
     return model.relative_spread(states, parameters, step, count).amax(0).double().numpy()
 
 
 class Residual:
-    """The residual of an equation on a grid, as the equation's array code computes it."""
+    """The residual of the discrete equation of a problem, computed with its array code."""
 
     def __init__(self, problem: Problem) -> None:
         self.equation, self.step = problem.equation, problem.step
@@ -43,7 +44,7 @@ class Residual:
         self.shape = (len(problem.equation.fields), *problem.grid.shape)
 
     def rate(self, states: NDArray, t: float) -> NDArray[np.float64]:
-        """du/dt of states (member, field, *grid), stiff sources included as their mean over a step."""
+        """du/dt of states (member, field, *grid); stiff sources count as their mean over a step."""
         equation, operators = self.equation, self.operators
         if equation.spectral:
             u = operators.forward(states)
@@ -52,7 +53,7 @@ class Residual:
         return equation.nonlinear(operators, states, t) + relaxed
 
     def __call__(self, model: LatentModel, z: Tensor, parameters: NDArray, t: float, stages: int | None) -> float:
-        """At the states decoded from latents (member, latent) of time t."""
+        """The largest residual of the states decoded from latents (member, latent) at time t."""
         found, rate = model.with_rate(z, parameters, stages)
         states, rates = (x.double().numpy().reshape(-1, *self.shape) for x in (found, rate))
         full = self.rate(states, t)
@@ -60,15 +61,16 @@ class Residual:
         return float(np.sqrt(left / whole).max())
 
 
-def trusted(values: NDArray, tolerance: float, at: NDArray) -> int:
-    """How many states of a leap come before the first check that fails, `at` being the states that were checked.
+def accepted_states(values: NDArray, tolerance: float, at: NDArray) -> int:
+    """Number of states of a leap before the first indicator that exceeds `tolerance`.
 
-    State 0 is the present one. A check that is not a number fails; the states up to the last one that passed count.
+    `values` are the indicators of the states number `at`; state 0 is the present one. A value that is not a number
+    exceeds the tolerance. The states up to the last checked one within the tolerance are accepted.
     """
     passed = np.cumsum(~(values <= tolerance)) == 0
     return int(at[passed][-1]) if passed[0] else 0
 
 
-def checked(count: int, checks: int) -> NDArray[np.int_]:
-    """The states of a leap of `count` that are looked at: the present one, the last one, and some between."""
+def checked_states(count: int, checks: int) -> NDArray[np.int_]:
+    """Numbers of the states of a leap of `count` to check: the present one, the last one and evenly spaced ones."""
     return np.unique(np.rint(np.linspace(0, count, checks)).astype(int))

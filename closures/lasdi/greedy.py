@@ -1,4 +1,4 @@
-"""Where a greedy training runs the solver next, and how its networks go on in the basis of the new snapshots."""
+"""Greedy design: the parameters of the next training run, and the networks in the basis of the new snapshots."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from .basis import Basis
 from .model import LatentModel
 from .networks import Perceptron
 
-BATCH = 8
-TIMES = 26  # of a run at which the spread is looked at, evenly spread
+BATCH = 8  # candidates evaluated at a time
+TIMES = 26  # of a run at which the spread is evaluated, evenly spaced
 
 
-def least_known(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], float] | None:
-    """The candidate whose decoded spread |std| / |u_hat| is largest at any of TIMES times, and that spread.
+def acquisition(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], float] | None:
+    """The candidate parameters where the predictive standard deviation is largest, and its value.
 
-    None once every candidate is a run of the sweep. Ties go to the first.
+    The value is the maximum over TIMES times of |std| / |u_hat| of the decoded states. Of equal candidates the first
+    is taken. None if every candidate is a run of the sweep.
     """
     assert sweep.case.sweep is not None
     low, high = sweep.ranges.T
@@ -40,24 +41,24 @@ def least_known(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], 
 
 
 @torch.no_grad()
-def rebase(encoder: nn.Module, decoder: nn.Module, old: Basis, new: Basis) -> tuple[Perceptron, Perceptron]:
-    """The same maps of states in another basis: c_old is affine in c_new, so the outermost layers absorb the change.
+def change_basis(encoder: nn.Module, decoder: nn.Module, old: Basis, new: Basis) -> tuple[Perceptron, Perceptron]:
+    """Encoder and decoder for coefficients of another basis, that represent the same maps of states.
 
-    c_old = M_old^T (mean_new - mean_old + scale_new M_new c_new) / scale_old, and likewise back; exact but for what
-    one basis holds and the other does not.
+    c_old = M_old^T (mean_new - mean_old + scale_new M_new c_new) / scale_old is affine in c_new, and vice versa, so the
+    outermost layers absorb the change. It is exact for states that both bases represent.
     """
     assert isinstance(encoder, Perceptron) and isinstance(decoder, Perceptron)
     assert old.modes is not None and new.modes is not None
     found = []
     overlap = old.modes.T @ new.modes
-    for network, layer, into in ((encoder, 0, True), (decoder, -1, False)):
+    for network, layer, is_input in ((encoder, 0, True), (decoder, -1, False)):
         outer = network.linear[layer]
         widths = [network.linear[0].in_features, *(x.out_features for x in network.linear)]
-        widths[0 if into else -1] = new.modes.shape[1]
+        widths[0 if is_input else -1] = new.modes.shape[1]
         moved = Perceptron(widths, 1.0)
         state = network.state_dict()
         name = f"layers.{layer % len(network.linear)}"
-        if into:
+        if is_input:
             shift = (new.mean - old.mean) @ old.modes / old.scale
             state[f"{name}.weight"] = outer.weight @ overlap * (new.scale / old.scale)
             state[f"{name}.bias"] = outer.bias + outer.weight @ shift

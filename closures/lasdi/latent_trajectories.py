@@ -1,4 +1,4 @@
-"""What a reduced-order model sees of a run: its latents, as encoded from the run and as predicted from its start."""
+"""Latent trajectories of a run: encoded from its states, and predicted from its first state."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ DRAWS = 50
 
 
 @torch.inference_mode()
-def portrait(model: LatentModel, parameters: NDArray, states: NDArray, interval: float) -> dict[str, NDArray]:
+def latent_trajectories(
+    model: LatentModel, parameters: NDArray, states: NDArray, interval: float
+) -> dict[str, NDArray]:
     """`encoded`, `predicted` and `deviation`, each (time, latent), of the states (time, *) of one run.
 
-    In units of the training runs: their mean is 0 and their standard deviation 1. The deviation is that of draws of the
-    latent dynamics, nan without a spread.
+    Latents are normalised: over the training runs their mean is 0 and their standard deviation 1. The deviation is the
+    standard deviation of samples of the latent dynamics, nan for a model without Gaussian processes.
     """
     flat = torch.from_numpy(np.asarray(states, dtype=np.float32).reshape(len(states), -1))
     start, known = model.encode(flat[:1]), model.coefficients(parameters)

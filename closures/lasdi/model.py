@@ -1,11 +1,10 @@
-"""The trained reduced-order model: encode a state, carry its latents through time, decode them."""
+"""The trained reduced-order model: encoder, latent dynamics and decoders."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from . import dynamics
 from .autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
 from .basis import Basis
 from .networks import Perceptron, StageDecoder, stage_decoders
+from .options import METHOD
 
 BLOCK = 512  # snapshots decoded at a time
 
 
 @dataclass
 class Stage:
-    """One more decoder: scale times what it makes of the latents, which it is given as (z - centre) / deviation."""
+    """A further decoder: u gains scale * decoder((z - centre) / deviation), in coefficients of the basis."""
 
     decoder: StageDecoder
     scale: float
@@ -34,16 +34,18 @@ class Stage:
 class LatentModel:
     """u(t; mu) ~ mean + scale modes [D_1(z) + s_2 D_2(z) + ...],  dz/dt = [1, z, ...] Xi(mu),  z(0) = E(u(0)).
 
-    States are (..., point), the fields and the grid in one axis; parameters (run, parameter), in the case's units.
-    `about` says what the model is for, and goes into the header of its weights.
+    States are (..., point), with fields and grid flattened to one axis; parameters are (run, parameter) in the units of
+    the case. operator: the Xi_k of Xi(mu) = sum_k p_k(mu) Xi_k, (term, entry, latent). low, high, centre, deviation:
+    range, mean and standard deviation of the latents of the training runs. about: the problem of the model and its
+    options, as in the header of its weights.
     """
 
     basis: Basis
     encoder: Perceptron | ConvolutionalEncoder
     decoder: Perceptron | ConvolutionalDecoder
     stages: list[Stage]
-    xi: Tensor
-    low: Tensor  # of the latents of the training runs
+    operator: Tensor
+    low: Tensor
     high: Tensor
     centre: Tensor
     deviation: Tensor
@@ -52,33 +54,34 @@ class LatentModel:
 
     @property
     def names(self) -> list[str]:
-        """The parameters, in their order."""
+        """The names of the parameters, in order."""
         return [name for name, _ in self.about["parameters"]]
 
     @property
     def ranges(self) -> NDArray[np.float64]:
-        """(low, high) of each parameter in training."""
+        """(low, high) of each parameter in training, (parameter, 2)."""
         return np.array([limits for _, limits in self.about["parameters"]])
 
     def scaled(self, parameters: NDArray) -> Tensor:
-        """Parameters in units of their ranges, (-1, 1) in training."""
+        """Parameters scaled to (-1, 1) over their training ranges."""
         low, high = self.ranges.T
         return torch.from_numpy(2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1)
 
     def coefficients(self, parameters: NDArray) -> Tensor:
         """Xi(mu), (run, entry, latent)."""
-        return dynamics.at(self.xi, dynamics.monomials(self.scaled(parameters), self.about["options"]["degree"]))
+        return dynamics.at(self.operator, dynamics.monomials(self.scaled(parameters), self.about["options"]["degree"]))
 
     @torch.inference_mode()
     def encode(self, states: Tensor) -> Tensor:
+        """Latents (..., latent) of states (..., point)."""
         return self.encoder(self.basis.coefficients(states.float()))
 
     @torch.inference_mode()
     def decode(self, z: Tensor, stages: int | None = None, out: Tensor | None = None) -> Tensor:
-        """States of latents, by the first `stages` decoders, or by all.
+        """States (..., point) of latents (..., latent), from the first `stages` decoders, or from all.
 
-        At the speed of the product with the basis, in blocks of snapshots whose inner layers stay in cache; into `out`
-        (snapshot, point), where it is given, which saves the system's zeroing of new memory.
+        Works in blocks of snapshots whose activations stay in cache, so the product with the basis dominates the cost.
+        `out` (snapshot, point) is a buffer for the result; it avoids the zeroing of new memory by the system.
         """
         flat = z.reshape(-1, z.shape[-1])
         found = torch.empty(len(flat), len(self.basis.mean)) if out is None else out
@@ -87,7 +90,7 @@ class LatentModel:
         return found.reshape(*z.shape[:-1], found.shape[1])
 
     def decoded(self, z: Tensor, stages: int | None = None) -> Tensor:
-        """The same in coefficients of the basis."""
+        """The same as `decode`, in coefficients of the basis."""
         found = self.decoder(z.float())
         further = self.stages if stages is None else self.stages[: max(0, stages - 1)]
         scaled = self.normalised(z) if further else z
@@ -96,7 +99,7 @@ class LatentModel:
         return found
 
     def normalised(self, z: Tensor) -> Tensor:
-        """Latents as the decoders of further stages are given them."""
+        """(z - centre) / deviation, the input of the decoders of further stages."""
         return ((z - self.centre) / self.deviation).float()
 
     @torch.inference_mode()
@@ -106,7 +109,7 @@ class LatentModel:
 
     @torch.no_grad()
     def with_rate(self, z: Tensor, parameters: NDArray, stages: int | None = None) -> tuple[Tensor, Tensor]:
-        """States of latents (run, latent), and their rates along the latent dynamics: D(z) and D'(z) dz/dt."""
+        """D(z) and D'(z) dz/dt of latents (run, latent): states and their rates of change along the latent dynamics."""
         coefficients = self.coefficients(parameters)
         rate = (dynamics.library(z.double(), dynamics.kind_of(coefficients))[:, None] @ coefficients)[:, 0]
 
@@ -126,10 +129,10 @@ class LatentModel:
     def predict_std(
         self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
     ) -> Tensor:
-        """Standard deviation (run, time, point) of states decoded from `samples` draws of the latent dynamics.
+        """Standard deviation (run, time, point) of states decoded from `samples` samples of the latent dynamics.
 
-        The coefficients are drawn as Xi(mu) plus what the Gaussian processes give for the residual of a run; latents
-        are kept within the box that the training runs fill, widened on each side by its width.
+        A sample of the coefficients is Xi(mu) plus a draw of the Gaussian processes for the residual coefficients.
+        Latents are limited to the range of the training runs, extended by its width on each side.
         """
         return self._deviation(states, parameters, step, count, samples, seed, self.decode)
 
@@ -137,7 +140,7 @@ class LatentModel:
     def relative_spread(
         self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
     ) -> Tensor:
-        """|predict_std| / |prediction|, (run, time), norms over the points, found in the orthonormal basis."""
+        """|predict_std| / |prediction| (run, time), with norms over the points, computed in the orthonormal basis."""
         deviation = self._deviation(states, parameters, step, count, samples, seed, self.decoded)
         predicted = self.decoded(self.latents(states, parameters, step, count))
         return self.basis.scale * deviation.norm(dim=-1) / self.basis.norm(predicted)
@@ -152,7 +155,7 @@ class LatentModel:
         seed: int,
         decode: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Standard deviation of decoded draws, in what `decode` gives."""
+        """Standard deviation of the samples of the latent dynamics, mapped by `decode`."""
         first = second = torch.zeros(())
         for z in self._drawn(states, parameters, step, count, samples, seed):
             found = decode(z)
@@ -163,15 +166,17 @@ class LatentModel:
     def sample(
         self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
     ) -> Tensor:
-        """States (sample, run, time, point) decoded from the draws whose deviation `predict_std` gives."""
+        """The samples (sample, run, time, point) of which `predict_std` gives the standard deviation."""
         return torch.stack([self.decode(z) for z in self._drawn(states, parameters, step, count, samples, seed)])
 
     def _drawn(
         self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """Latents (run, time, latent) of draws of the dynamics, one after the other."""
+        """Latents (run, time, latent) of one sample of the dynamics after the other."""
         if self.spread is None:
-            raise ValueError("this model was trained without its spread. Remedy: spread = true under [train.lasdi]")
+            raise ValueError(
+                "this model has no Gaussian processes. Remedy: train with spread = true under [train.lasdi]"
+            )
         mean, deviation = self.spread.at(self.scaled(parameters))
         generator = torch.Generator().manual_seed(seed)
         start, known = self.encode(states), self.coefficients(parameters)
@@ -183,18 +188,18 @@ class LatentModel:
             yield torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width)
 
     def escape(self, z: Tensor) -> float:
-        """How far latents leave the box that the training runs fill, in units of its widths; inf if not finite."""
+        """Largest distance of latents from the range of the training runs, in units of its width; inf if not finite."""
         if not torch.isfinite(z).all():
             return float("inf")
         width = self.high - self.low
         return float(torch.maximum((z - self.high) / width, (self.low - z) / width).amax().clamp_min(0))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights: equal models give equal bytes."""
+        """Write the weights; equal models give equal bytes."""
         tensors = {
             "basis.mean": self.basis.mean,
             **({} if self.basis.modes is None else {"basis.modes": self.basis.modes}),
-            "dynamics.xi": self.xi,
+            "dynamics.xi": self.operator,
             "latent.low": self.low,
             "latent.high": self.high,
             "latent.centre": self.centre,
@@ -208,14 +213,12 @@ class LatentModel:
             tensors |= {f"spread.{name}": getattr(self.spread, name) for name in ("scaled", "residual", "kernel")}
         normalisation = {"scale": self.basis.scale, "stages": [stage.scale for stage in self.stages]}
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
-        weights_file.save(path, arrays, self.about | {"closure": "lasdi", "normalisation": normalisation})
+        weights_file.save(path, arrays, self.about | {"closure": METHOD, "normalisation": normalisation})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LatentModel:
-        """Read what `save` wrote. Raises FileNotFoundError, and ValueError for other files."""
-        arrays, header = weights_file.load(path)
-        if header["closure"] != "lasdi":
-            raise ValueError(f"{Path(path).name} is for the closure {header['closure']}, not for lasdi")
+        """Read a file of `save`. Raises FileNotFoundError, and ValueError for files of other kinds."""
+        arrays, header = weights_file.load(path, METHOD)
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
         options = header["options"]
         normalisation = header.pop("normalisation")

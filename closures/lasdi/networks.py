@@ -1,21 +1,20 @@
-"""The small networks of the reduced-order model: the autoencoder's halves, and the decoders of further stages."""
+"""The networks of the reduced-order model: encoder and decoder as perceptrons, and the decoders of further stages."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-First = Literal["sine", "tanh", "relu"]
-
+from .options import Activation
 
 LN2 = math.log(2)
-GAIN = 1.83  # of softplus(x) - ln 2: keeps the mean square of what passes through the layers at 1
+GAIN = 1.83  # of weights before softplus(x) - ln 2: keeps the mean square of activations at 1
 
 
 class Layers(nn.Module):
@@ -33,9 +32,9 @@ class Layers(nn.Module):
 class Perceptron(Layers):
     """softplus(x) - ln 2 between linear layers; the last is linear.
 
-    Weights begin normal, such that an input of mean square `power` (summed over its entries) gives outputs of mean
-    square 1 from all layers but the last, which gives `out`^2. (Left to the defaults, the variance dies out on the way
-    to the latents, and training takes ten times as long to begin.)
+    Initial weights are normal. For an input of mean square `power`, summed over its entries, the outputs of all layers
+    have mean square 1, those of the last `out`^2. With the default initialisation the variance decays towards the
+    latents, and training needs ten times as many steps before the loss falls.
     """
 
     def __init__(self, widths: Sequence[int], power: float, out: float = 1.0) -> None:
@@ -52,7 +51,7 @@ class Perceptron(Layers):
         return last(x)
 
     def with_tangent(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The value at x, and the derivative there along v; differentiable in the weights."""
+        """The value at x and the directional derivative along v; differentiable in the weights."""
         *inner, last = self.linear
         for layer in inner:
             x, v = layer(x), functional.linear(v, layer.weight)
@@ -61,14 +60,16 @@ class Perceptron(Layers):
 
 
 class StageDecoder(Layers):
-    """sin(kappa (W z + b)), then tanh layers, then a linear one that starts at zero: a stage begins as no correction.
+    """sin(kappa (W z + b)), tanh layers, and a linear layer that is zero initially, so that a stage starts at zero.
 
-    Weights are Xavier-normal within two standard deviations, biases zero, as in arXiv 2506.09207. `first` puts tanh or
-    ReLU in place of the sine. `random` draws the first layer's weights from the unit normal law and its phases
-    kappa b evenly instead: the features of `ridge.py`.
+    Initial weights are Xavier-normal, truncated at two standard deviations, and biases zero, as in arXiv 2506.09207.
+    `first` replaces the sine by tanh or ReLU. With `random` the weights of the first layer are standard normal and its
+    phases kappa b uniform: the random features of `ridge.py`.
     """
 
-    def __init__(self, widths: Sequence[int], first: First = "sine", kappa: float = 1.0, random: bool = False) -> None:
+    def __init__(
+        self, widths: Sequence[int], first: Activation = "sine", kappa: float = 1.0, random: bool = False
+    ) -> None:
         super().__init__(widths)
         self.first = {"sine": torch.sin, "tanh": torch.tanh, "relu": torch.relu}[first]
         self.kappa = kappa
@@ -82,7 +83,7 @@ class StageDecoder(Layers):
             nn.init.uniform_(self.linear[0].bias, -math.pi / kappa, math.pi / kappa)
 
     def features(self, z: Tensor) -> Tensor:
-        """What the last layer is given."""
+        """The input of the last layer."""
         begin, *inner, _ = self.linear
         x = self.first(self.kappa * begin(z))
         for layer in inner:
@@ -94,7 +95,7 @@ class StageDecoder(Layers):
 
 
 def stage_decoders(options: Mapping[str, Any], modes: int) -> list[StageDecoder]:
-    """Decoders of the further stages as they begin, by the options of a training."""
+    """Untrained decoders of the further stages, for the options of a training."""
     random = options.get("stage_fit", "descent") == "ridge"
     widths = (options["latent"], *options["stage_widths"], modes)
     return [

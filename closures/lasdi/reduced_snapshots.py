@@ -1,4 +1,4 @@
-"""The runs that a reduced-order model learns from, in the basis that it works in."""
+"""The training runs in the basis of a reduced-order model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .options import TrainingOptions
 
 
 class Snapshots:
-    """The training runs in coefficients of the basis, (run, time, mode), and what the basis leaves out of them."""
+    """Coefficients `c` of the training runs, (run, time, mode), and the energy that the projection loses."""
 
     def __init__(self, sweep: Sweep, options: TrainingOptions) -> None:
         runs, times = len(sweep), len(sweep.times)
@@ -35,6 +35,6 @@ class Snapshots:
         self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
 
     def error(self, c: Tensor) -> Tensor:
-        """|u - u_hat| / |u| of each snapshot (run, time) for predicted coefficients."""
+        """|u - u_hat| / |u| of each snapshot, (run, time), for predicted coefficients (run, time, mode)."""
         off = self.basis.scale**2 * (c - self.c).double().square().sum(-1)
         return ((off + self.lost) / self.norm).sqrt()

@@ -1,10 +1,11 @@
-"""Further stages without descent: random sines of the latents, weighed by a ridge regression that runs left out decide.
+"""Further stages by ridge regression on random sine features of the latents; strength by leave-runs-out validation.
 
     D(z) = A sin(kappa (W z + b)),    min over A of  sum |r - D(z~)|^2 + strength n |A|^2,
 
-W normal, b uniform in phase (random Fourier features, Rahimi and Recht 2007), n the number of snapshots. What a stage
-learns is known along the trajectories of the training runs alone, and used between them. So the strength is the one
-that is best on runs left out, each fifth of them in turn, and so is the share of the residual that a stage leaves.
+W is normal, b uniform in phase (random Fourier features, Rahimi and Recht 2007), n the number of snapshots. The
+residual r of a stage is known along the trajectories of the training runs only, and is interpolated between them. So
+the strength is chosen by cross-validation over runs, in FOLDS folds, which also estimates the fraction of the residual
+that remains.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ STRENGTHS = tuple(10 ** (-9 + 0.5 * i) for i in range(12))
 
 @torch.no_grad()
 def solve(decoder: StageDecoder, z: Tensor, target: Tensor) -> float:
-    """Set the decoder's last layer, for normalised latents and targets (run, time, ...).
+    """Set the last layer of the decoder, for normalised latents and targets (run, time, ...).
 
-    Returns the mean square that it leaves of the targets of runs left out, in units of theirs; 1 if no strength helps.
+    Returns the mean square residual of the runs left out, relative to their targets; 1 if no strength reduces it.
     """
     features = decoder.features(z).double()
     grams, sides = features.transpose(1, 2) @ features, features.transpose(1, 2) @ target.double()
     runs, size = len(z), z.shape[1]
-    # in no order: of a grid of runs, every fifth would be a whole edge
+    # a random order: on a grid of runs, every fifth run could be a complete edge
     order = np.random.default_rng(0).permutation(runs).tolist()
     folds = [order[k::FOLDS] for k in range(min(FOLDS, runs))]
     gram, side = grams.sum(0), sides.sum(0)
@@ -45,9 +46,9 @@ def solve(decoder: StageDecoder, z: Tensor, target: Tensor) -> float:
 
 
 def _solutions(gram: Tensor, side: Tensor, snapshots: int) -> Iterator[Tensor]:
-    """A^T for every strength, in the units of a feature of mean square 1 over all of them."""
+    """A^T for every strength, relative to the mean square of all features."""
     values, vectors = torch.linalg.eigh(gram)
-    turned = vectors.T @ side
+    rotated = vectors.T @ side
     unit = gram.diagonal().sum() / snapshots
     for strength in STRENGTHS:
-        yield vectors @ (turned / (values.clamp_min(0) + strength * snapshots * unit)[:, None])
+        yield vectors @ (rotated / (values.clamp_min(0) + strength * snapshots * unit)[:, None])

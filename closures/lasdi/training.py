@@ -1,9 +1,8 @@
-"""Train the reduced-order model: basis, autoencoder with its latent dynamics, then stage after stage; resumable."""
+"""Train the reduced-order model: the basis, the autoencoder with its latent dynamics, then further stages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 
 from subgrid.ingest.sweep import Sweep
 
-from ..learning.optimisation import descent, torch_threads
-from ..learning.training import Progress
-from ..learning.weights_file import read_tensors, write_tensors
+from ..learning.learned_closure import Progress
+from ..learning.optimisation import torch_threads
+from ..learning.training import StagedTraining, checkpoint_header, no_progress
 from . import dynamics, greedy, ridge
 from .autoencoder import autoencoder
 from .model import LatentModel, Stage
@@ -25,26 +24,48 @@ from .options import TrainingOptions
 from .reduced_snapshots import Snapshots
 
 
-class Training:
-    """The state of one training: what is finished, what is under way, and its place on disk."""
+def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress) -> LatentModel:
+    """The reduced-order model of finished runs.
 
-    def __init__(self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress) -> None:
-        self.options, self.directory, self.progress = options, directory, progress
+    Batches are functions of the seed and the step, so a training that is interrupted resumes from `directory` and ends
+    with the same weights bit for bit, on the same machine and number of threads. If `options` asks for more stages than
+    a finished training has, the missing ones are added.
+
+    Raises ValueError for too few runs, unstable latent dynamics, or a directory that holds another training;
+    FloatingPointError if the loss is no longer finite.
+    """
+    with torch_threads(options.threads):
+        return Training(sweep, options, directory, progress).run()
+
+
+class Training:
+    """One training: its runs in the basis, its networks and its losses.
+
+    A greedy design adds a run after the first stage and after each further round of it. A round is a stage of
+    `StagedTraining`; the checkpoint holds the runs added so far under "added", the spread at each of them under
+    "spreads", and under "settled" whether no more runs will be added.
+    """
+
+    def __init__(
+        self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+    ) -> None:
+        self.options, self.first_runs = options, len(sweep)
         self.table = sweep.case.sweep
         self.greedy = self.table is not None and self.table.design == "greedy"
-        self.first_runs = len(sweep)
-        self.log: list[dict[str, float]] = []
-        self.under_way: tuple[int, int] = (0, 0)
-        self.moments: dict[str, Tensor] = {}
-        self.spreads: list[float] = []  # the largest, at which each run but the first ones was added
-        self.settled = not self.greedy  # whether no more runs will be added
-        held = self.held()
-        self.take(sweep.grown(held[1]["added"]) if held and held[1].get("added") else sweep)
         if self.greedy and options.autoencoder != "pod-mlp":
             raise ValueError(
-                f"train.lasdi.autoencoder: a greedy design goes on in another basis, "
-                f'which {options.autoencoder!r} has not. Remedy: "pod-mlp", or another sweep.design'
+                "train.lasdi.autoencoder: a greedy design changes the basis, "
+                f'and {options.autoencoder!r} has none. Remedy: "pod-mlp", or another sweep.design'
             )
+        identity: dict[str, Any] = {
+            "options": options.model_dump(mode="json", exclude={"threads", "stages"}),
+            "parameters": {"names": list(sweep.names), "values": sweep.parameters.tolist()},
+            "greedy": self.table.model_dump(mode="json") if self.greedy and self.table else None,
+        }
+        held = checkpoint_header(directory, identity)
+        extra: dict[str, Any] = {"added": [], "spreads": [], "settled": not self.greedy}
+        extra |= held["extra"] if held else {}
+        self.use(sweep.grown(extra["added"]) if extra["added"] else sweep)
         grid, equation = sweep.case.grid.grid(), sweep.case.build_equation()
         self.shape = {
             "fields": sweep.about["fields"],
@@ -54,28 +75,44 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.encoder, self.decoder = autoencoder(options.model_dump(), self.data.basis.size, self.shape)
-        self.further = self.stage_decoders()
-        self.identity: dict[str, Any] = {
-            "options": options.model_dump(mode="json", exclude={"threads", "stages"}),
-            "parameters": {"names": list(sweep.names), "values": sweep.parameters.tolist()},
-            "greedy": self.table.model_dump(mode="json") if self.greedy and self.table else None,
-        }
-        if held:
-            self.resume(*held)
+        self.further = self.untrained_decoders()
+        self.training = StagedTraining(
+            self.networks(),
+            self.stages(),
+            directory,
+            identity | {"data": self.data.digest},
+            every=options.checkpoint_every,
+            progress=progress,
+            extra=extra,
+        )
 
-    def stage_decoders(self) -> list[StageDecoder]:
-        """Decoders of the further stages, as they begin."""
+    def stages(self) -> dict[str, int]:
+        """Steps of each stage, in order: the first one, its greedy rounds, and further stages by descent."""
+        options = self.options
+        most = self.table.runs - self.first_runs if self.greedy and self.table and self.table.runs else 0
+        stages = {"1": options.steps} | {f"1, round {i}": options.round_steps for i in range(1, most + 1)}
+        if options.stage_fit == "descent":
+            stages |= {str(i + 1): options.stage_steps for i in range(1, options.stages)}
+        return stages
+
+    def networks(self) -> nn.ModuleDict:
+        """All networks: the first stage under "0", the decoders of further stages under "1", "2", ..."""
+        first: dict[str, nn.Module] = {"0": nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})}
+        return nn.ModuleDict(first | {str(i): stage for i, stage in enumerate(self.further, start=1)})
+
+    def untrained_decoders(self) -> list[StageDecoder]:
+        """Decoders of the further stages, for the present basis."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed + 1)
             return stage_decoders(self.options.model_dump(), self.data.c.shape[-1])
 
-    def take(self, sweep: Sweep) -> None:
-        """Learn from these runs from now on."""
+    def use(self, sweep: Sweep) -> None:
+        """Train on these runs from now on."""
         options = self.options
         self.sweep, self.data = sweep, Snapshots(sweep, options)
         self.degree = options.degree
         while math.comb(self.degree + len(sweep.names), self.degree) > len(sweep) and self.greedy:
-            self.degree -= 1  # as long as there are too few runs
+            self.degree -= 1  # until there are enough runs
         terms = math.comb(self.degree + len(sweep.names), self.degree)
         if len(sweep) < terms:
             raise ValueError(
@@ -88,66 +125,29 @@ class Training:
 
     @property
     def rounds(self) -> int:
-        """Runs that a greedy design has added."""
+        """Number of runs that the greedy design has added."""
         return len(self.sweep) - self.first_runs
 
-    def first_stage(self) -> None:
-        """The first stage; of a greedy design with one more run, where the spread is largest, as long as it is wanted.
-
-        After each run the networks go on from where they are, in the basis of all runs, with a fresh Adam.
-        """
-        options, table = self.options, self.table
-        self.optimise(0, options.round_steps if self.rounds else options.steps, options.learning_rate, self.first_loss)
-        while not self.settled:
-            assert table is not None and table.runs is not None
-            full = len(self.sweep) >= table.runs
-            found = None if full else greedy.least_known(self.first_model()[0], self.sweep)
-            if found is None or (table.tolerance is not None and found[1] <= table.tolerance):
-                self.settled = True
-                self.save()
-                return
-            before = self.data.basis
-            self.take(self.sweep.grown(found[0]))
-            self.encoder, self.decoder = greedy.rebase(self.encoder, self.decoder, before, self.data.basis)
-            self.further = self.stage_decoders()
-            self.spreads.append(found[1])
-            self.under_way, self.moments = (0, 0), {}
-            self.save()
-            self.optimise(0, options.round_steps, options.learning_rate, self.first_loss)
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.directory / "last.safetensors"
-
-    def modules(self) -> dict[str, nn.Module]:
-        first: dict[str, nn.Module] = {"0": nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder})}
-        return first | {str(i): stage for i, stage in enumerate(self.further, start=1)}
-
     def run(self) -> LatentModel:
-        options = self.options
+        """Train all stages."""
         self.first_stage()
         model, z = self.first_model()
         scores = self.scores(model, z)
         target = self.data.c - self.decoded(model, z)
         for i, decoder in enumerate(self.further, start=1):
             scale = float(target.square().mean().sqrt())
-            inputs, wanted = model.normalised(z).flatten(0, 1), (target / scale).flatten(0, 1)
-
-            def loss(step: int, d: StageDecoder = decoder, x: Tensor = inputs, y: Tensor = wanted) -> Tensor:
-                generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
-                chosen = torch.from_numpy(generator.choice(len(x), max(1, len(x) // options.stride), replace=False))
-                return (d(x[chosen]) - y[chosen]).square().mean()
-
+            inputs = model.normalised(z)
             gained = 0.0
-            if options.stage_fit == "ridge":
-                gained = ridge.solve(decoder, model.normalised(z), target / scale)
+            if self.options.stage_fit == "ridge":
+                gained = ridge.solve(decoder, inputs, target / scale)
                 scores[f"stage_{i + 1}_held_out"] = gained**0.5
             else:
-                self.optimise(i, options.stage_steps, options.stage_learning_rate, loss)
+                self.descend(i, decoder, inputs.flatten(0, 1), (target / scale).flatten(0, 1))
             with torch.inference_mode():
-                left = target - scale * torch.cat([decoder(x) for x in inputs.split(4096)]).reshape(target.shape)
+                parts = [decoder(x) for x in inputs.flatten(0, 1).split(4096)]
+                left = target - scale * torch.cat(parts).reshape(target.shape)
             gained = max(gained, float(left.square().mean() / target.square().mean()))
-            if gained >= 1:  # the zero decoder is as good: the stage is left out, and so are those after it
+            if gained >= 1:  # no better than a zero decoder: omit this stage and the following ones
                 break
             model.stages.append(Stage(decoder.eval(), scale))
             target = left
@@ -155,28 +155,52 @@ class Training:
         model.about["scores"] = scores
         return model
 
-    def optimise(self, phase: int, steps: int, peak: float, loss: Callable[[int], Tensor]) -> None:
-        """Adam on the networks of a phase, from where the checkpoint left it."""
-        if phase < self.under_way[0]:
-            return
-        begin = self.under_way[1] if phase == self.under_way[0] else 0
-        if begin >= steps:
-            return
-        named = dict(self.modules()[str(phase)].named_parameters())
-        losses: list[float] = []
-        first = self.options.steps + self.rounds * self.options.round_steps
-        total = first + (len(self.further) * self.options.stage_steps if self.options.stage_fit == "descent" else 0)
-        before = first + (phase - 1) * self.options.stage_steps if phase else first - steps
-        for step, value, moments in descent(named, self.moments, begin, steps, peak, loss):
-            losses.append(value)
-            self.progress(before + step, total, {"stage": phase + 1, "loss": value})
-            if step % self.options.checkpoint_every == 0 or step == steps:
-                self.log.append({"stage": phase + 1, "step": step, "loss": float(np.mean(losses))})
-                losses.clear()
-                self.under_way, self.moments = (phase, step), moments()
-                self.save()
+    def first_stage(self) -> None:
+        """Train the first stage. A greedy design then adds a run where the spread is largest and trains a round, until
+        it has enough runs or the spread is below its tolerance.
+
+        Each round continues with the trained networks, in the basis of all runs, and with new moments of Adam.
+        """
+        training, table = self.training, self.table
+        self.descend_first()
+        while not training.extra["settled"]:
+            assert table is not None and table.runs is not None
+            full = len(self.sweep) >= table.runs
+            found = None if full else greedy.acquisition(self.first_model()[0], self.sweep)
+            if found is None or (table.tolerance is not None and found[1] <= table.tolerance):
+                training.extra["settled"] = True
+                training.save()
+                return
+            basis = self.data.basis
+            self.use(self.sweep.grown(found[0]))
+            self.encoder, self.decoder = greedy.change_basis(self.encoder, self.decoder, basis, self.data.basis)
+            self.further = self.untrained_decoders()
+            training.extra["spreads"].append(found[1])
+            training.extra["added"] = self.sweep.parameters[self.first_runs :].tolist()
+            training.identity["data"] = self.data.digest
+            training.restart(f"1, round {self.rounds}", self.networks())
+            self.descend_first()
+
+    def descend_first(self) -> None:
+        """The remaining steps of the first stage, or of the present round of it."""
+        stage = f"1, round {self.rounds}" if self.rounds else "1"
+        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
+        self.training.run(stage, parameters, self.options.learning_rate, self.first_loss)
+
+    def descend(self, stage: int, decoder: StageDecoder, inputs: Tensor, target: Tensor) -> None:
+        """The remaining steps of a further stage: least squares of the normalised residual (snapshot, mode)."""
+        options = self.options
+
+        def loss(step: int) -> Tensor:
+            generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
+            chosen = generator.choice(len(inputs), max(1, len(inputs) // options.stride), replace=False)
+            rows = torch.from_numpy(chosen)
+            return (decoder(inputs[rows]) - target[rows]).square().mean()
+
+        self.training.run(str(stage + 1), decoder.parameters(), options.stage_learning_rate, loss)
 
     def first_loss(self, step: int) -> Tensor:
+        """The loss of `TrainingOptions` at a step of the first stage or of a round of it."""
         options, data = self.options, self.data
         if self.rounds:
             step += options.steps + (self.rounds - 1) * options.round_steps
@@ -194,30 +218,30 @@ class Training:
         if options.trajectory_weight:
             start = self.encoder(data.c[:, 0])
             path = dynamics.trajectories(start, coefficients, data.step, data.c.shape[1])[:, chosen]
-            with torch.no_grad():  # latents that run away early in training carry no gradient
+            with torch.no_grad():  # limits, beyond which unstable trajectories carry no gradient
                 low, high = z.amin((0, 1)), z.amax((0, 1))
                 low, high = low - (high - low), high + (high - low)
             path = torch.clamp(torch.nan_to_num(path), low, high)
-            # the trajectories count from the start on, fully once the dynamics has been learned
+            # the weight grows over the first fifth of the steps, while the dynamics is not yet accurate
             weight = options.trajectory_weight * min(1.0, step / (0.2 * options.steps))
             loss = loss + weight * (self.decoder(path.float()) - c).square().sum(-1).mean()
         return loss.float()
 
     def latents(self, c: Tensor, rate: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents of coefficients at times `step` apart, and both sides of their dynamics, in the form asked for."""
+        """Latents of coefficients at times `step` apart, and both sides of their dynamics in the chosen form."""
         if self.options.form == "weak":
             z, z_rate = self.encoder(c), None
         else:
             z, z_rate = self.encoder.with_tangent(c, rate)
-        return z, *dynamics.tested(z, z_rate, step, self.options.library)
+        return z, *dynamics.equation_sides(z, z_rate, step, self.options.library)
 
     @torch.inference_mode()
     def first_model(self) -> tuple[LatentModel, Tensor]:
-        """The model of one stage, and the latent trajectories it predicts for the training runs."""
+        """The model of one stage, and its predicted latent trajectories of the training runs."""
         data, sweep = self.data, self.sweep
         z, library, rate = self.latents(data.c, data.rate, data.step)
-        xi = dynamics.fit(library, rate, self.terms)
-        coefficients = dynamics.at(xi, self.terms)
+        operator = dynamics.fit(library, rate, self.terms)
+        coefficients = dynamics.at(operator, self.terms)
         path = dynamics.trajectories(z[:, 0], coefficients, data.step, data.c.shape[1])
         if not torch.isfinite(path).all():
             growth = dynamics.fastest_growth(coefficients)
@@ -238,7 +262,7 @@ class Training:
             "span": float(sweep.times[-1] - sweep.times[0]),
             "options": self.options.model_dump(mode="json", exclude={"threads"}) | {"degree": self.degree},
             "points": sweep.parameters.tolist(),
-            **({"spreads": self.spreads} if self.greedy else {}),
+            **({"spreads": self.training.extra["spreads"]} if self.greedy else {}),
             "seeds": {"training": self.options.seed, "runs": sweep.about["seed"]},
             "scores": {},
         }
@@ -247,7 +271,7 @@ class Training:
             self.encoder.eval(),
             self.decoder.eval(),
             [],
-            xi,
+            operator,
             flat.amin(0),
             flat.amax(0),
             flat.mean(0),
@@ -259,11 +283,12 @@ class Training:
 
     @torch.inference_mode()
     def decoded(self, model: LatentModel, z: Tensor) -> Tensor:
+        """Coefficients (run, time, mode) of latents, run by run."""
         return torch.stack([model.decoded(part) for part in z])
 
     @torch.inference_mode()
     def scores(self, model: LatentModel, z: Tensor) -> dict[str, float]:
-        """The largest relative error of a training snapshot, by what has come in so far."""
+        """The largest relative error of a training snapshot of the basis, the autoencoder and the first stage."""
         data = self.data
         rebuilt = torch.stack([self.decoder(self.encoder(c)) for c in data.c])
         return {
@@ -271,55 +296,3 @@ class Training:
             "autoencoder": float(data.error(rebuilt).max()),
             "stage_1": float(data.error(self.decoded(model, z)).max()),
         }
-
-    def save(self) -> None:
-        tensors = {f"{k}.{n}": v for k, m in self.modules().items() for n, v in m.state_dict().items()}
-        tensors |= {f"moments.{k}": v for k, v in self.moments.items()}
-        header: dict[str, Any] = {"identity": self.identity, "under_way": self.under_way, "log": self.log}
-        header |= {"data": self.data.digest, "spreads": self.spreads, "settled": self.settled}
-        header["added"] = self.sweep.parameters[self.first_runs :].tolist()
-        write_tensors(self.checkpoint, {n: v.detach().numpy() for n, v in tensors.items()}, header)
-
-    @property
-    def remedy(self) -> str:
-        return f"train in another directory, or delete {self.checkpoint}"
-
-    def held(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """What the checkpoint holds, if there is one."""
-        if not self.checkpoint.exists():
-            return None
-        try:
-            return read_tensors(self.checkpoint)
-        except ValueError as error:
-            raise ValueError(f"{error}; {self.remedy}") from error
-
-    def resume(self, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
-        held = header.get("identity", {}) | {"data": header.get("data")}
-        asked = self.identity | {"data": self.data.digest}
-        if differing := [name for name in asked if held.get(name) != asked[name]]:
-            raise ValueError(f"{self.directory} holds another training ({', '.join(differing)} differ): {self.remedy}")
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        for k, module in self.modules().items():
-            known = {n.removeprefix(f"{k}."): v for n, v in tensors.items() if n.startswith(f"{k}.")}
-            if known:  # more stages may be asked for than were
-                module.load_state_dict(known)
-        self.moments = {n.removeprefix("moments."): v for n, v in tensors.items() if n.startswith("moments.")}
-        self.under_way, self.log = (header["under_way"][0], header["under_way"][1]), header["log"]
-        self.spreads, self.settled = header["spreads"], header["settled"]
-
-
-def fit(
-    sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = lambda done, total, metrics: None
-) -> LatentModel:
-    """The reduced-order model of finished runs.
-
-    Batches are drawn by a counter-based generator, so a training that is cut off goes on from
-    `directory`/last.safetensors and ends with the same weights bit for bit, on the same machine and thread count; asked
-    for more stages, it adds them.
-
-    Raises ValueError for too few runs, unstable latent dynamics, or a directory that holds another training;
-    FloatingPointError if the loss is no longer finite.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    with torch_threads(options.threads):
-        return Training(sweep, options, directory, progress).run()

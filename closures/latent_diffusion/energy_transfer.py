@@ -1,4 +1,4 @@
-"""Noise that moves a state without feeding it."""
+"""Noise that leaves the energy of every shell of the state unchanged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from subgrid.solver.grid import Grid
 def without_transfer(noise: Tensor, state: Tensor, span: float, grid: Grid) -> Tensor:
     """h - s u with |u + span (h - s u)|^2 = |u|^2 in every shell round |k| of integer wavenumbers, field by field.
 
-    s = <u h> / |u|^2 + [1 - sqrt(1 - span^2 |h_0|^2 / |u|^2)] / span, h_0 = h - <u h> / |u|^2 u: what lies along u, and
-    what a step of length `span` across it would add. Noise that is held for `span` then turns the state, and feeds it
-    nothing; where it is larger than that allows, h_0 is scaled down to what does. Both are (batch, field, *grid).
+        s = <u h> / |u|^2 + [1 - sqrt(1 - span^2 |h_0|^2 / |u|^2)] / span,    h_0 = h - <u h> / |u|^2 u
+
+    The first part of s removes the component of the noise along u, the second the energy that a step of length `span`
+    across u would add. Noise that is held for `span` then changes the state at constant energy per shell. Where |h_0|
+    is too large for that, h_0 is scaled down to the largest possible value. Both arrays are (batch, field, *grid).
     """
     axes = tuple(range(2, state.ndim))
     h, u = (torch.fft.rfftn(part, dim=axes) for part in (noise, state))

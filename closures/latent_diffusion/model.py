@@ -1,10 +1,9 @@
-"""A closure term as a law: H = M(u) + s D(z), z ~ p(z | u), with one way to train, sample and store all variants."""
+"""The conditional distribution of the closure term: H = M(u) + s D(z), z ~ p(z | u); its samples and its storage."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,19 @@ from ..learning import weights_file
 from ..learning.learned_term import FEATURES, LearnedTerm
 from .denoiser import Denoiser
 from .latent_spaces import LATENTS
-from .samplers import Fresh, Sampler, sample
+from .options import METHOD, Sampler
+from .samplers import DrawNoise, sample
 
-SPECTRUM = "noise_spectrum"
+SPECTRUM = "noise_spectrum"  # name of its tensor
 
 
 class GenerativeTerm(nn.Module):
-    """H = M(u) + s_H D(z), with z = G(xi; c(u)), xi white noise: the predictable part, and samples of the rest.
+    """H = M(u) + s_H D(z), z = G(xi; c(u)), with white noise xi: a conditional mean and samples of the residual.
 
-    structure: `latent` (kind and options), `score` (network and options), `parametrisation`, `features`, and `mean`
-    (network, options and features of M) or None: then M = 0 and all of H is sampled. States and terms are
-    (batch, field, *grid) in physical units, single precision; scales are the root mean squares of the training set.
+    structure: `latent` (kind and options), `score` (network and options), `parametrisation`, `features`, `distilled`,
+    and `mean` (network, options and features of M) or None; then M = 0 and all of H is sampled. States and terms are
+    (batch, field, *grid) in physical units and single precision; the scales in `normalisation` are the root mean
+    squares of the training set, under "given" those of the features in the condition.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class GenerativeTerm(nn.Module):
             self.mean = LearnedTerm(
                 mean["network"], mean["options"], mean["features"], dimensions, self.length, own, self.origin
             )
-        given = len(self.normalisation["given"]) + (fields if self.mean is not None else 0)
+        conditions = len(self.normalisation["given"]) + (fields if self.mean is not None else 0)
         latent = dict(structure["latent"])
-        self.latent = LATENTS[latent.pop("kind")](dimensions, fields, given, **latent)
+        self.latent = LATENTS[latent.pop("kind")](dimensions, fields, conditions, **latent)
         score = dict(structure["score"])
         network = score.pop("network")
         parts = (structure["parametrisation"], network, dimensions, self.latent.channels, self.latent.conditions, score)
@@ -60,15 +61,15 @@ class GenerativeTerm(nn.Module):
         self.student = Denoiser(*parts) if structure["distilled"] else None
 
     def scale(self, name: str, like: Tensor) -> Tensor:
-        """(field, 1, ...), of "state", "term" or "given"."""
+        """The scales "state", "term" or "given", (field, 1, ...)."""
         return like.new_tensor(self.normalisation[name]).reshape(-1, *[1] * self.dimensions)
 
-    def predictable(self, state: Tensor) -> Tensor:
-        """M(u)."""
+    def conditional_mean(self, state: Tensor) -> Tensor:
+        """M(u); zero without a mean network."""
         return self.mean(state) if self.mean is not None else torch.zeros_like(state)
 
-    def given(self, state: Tensor, predictable: Tensor) -> Tensor:
-        """What is known of the state, normalised, on its own grid: features, and M(u) where there is one."""
+    def condition(self, state: Tensor, mean: Tensor) -> Tensor:
+        """The normalised condition on the grid of the state: its features and, with a mean network, M(u) = `mean`."""
         features = self.structure["features"]
         known = state / self.scale("state", state)
         if features != "state":
@@ -76,25 +77,25 @@ class GenerativeTerm(nn.Module):
         known = known / self.scale("given", known)
         if self.mean is None:
             return known
-        return torch.cat([known, predictable / self.scale("term", predictable)], dim=1)
+        return torch.cat([known, mean / self.scale("term", mean)], dim=1)
 
-    def residual(self, term: Tensor, predictable: Tensor) -> Tensor:
+    def residual(self, term: Tensor, mean: Tensor) -> Tensor:
         """h = (H - M(u)) / s_H."""
-        return (term - predictable) / self.scale("term", term)
+        return (term - mean) / self.scale("term", term)
 
     def sampled(
         self,
         state: Tensor,
-        predictable: Tensor,
+        mean: Tensor,
         white: Tensor,
         sampler: Sampler,
         evaluations: int,
-        fresh: Fresh,
+        draw_noise: DrawNoise,
         tau_max: float = 1.0,
         distilled: bool = False,
     ) -> Tensor:
-        """A draw of H - M(u), of white noise (batch, channel, *latent grid)."""
-        condition = self.latent.condition(self.given(state, predictable))
+        """A sample of H - M(u) for white noise (batch, channel, *latent grid) and M(u) = `mean`."""
+        condition = self.latent.encode_condition(self.condition(state, mean))
         denoiser = self.student if distilled else self.denoiser
         assert denoiser is not None
         z = sample(
@@ -103,30 +104,30 @@ class GenerativeTerm(nn.Module):
             condition,
             sampler,
             evaluations,
-            lambda: self.latent.noise(fresh()),
+            lambda: self.latent.noise(draw_noise()),
             tau_max,
         )
         return self.latent.decode(z, state.shape[2:]) * self.scale("term", state)
 
-    def expected(self, state: Tensor, predictable: Tensor) -> Tensor:
-        """E[H - M(u) | u], in one evaluation: what the denoiser makes of pure noise. Zero where M is a trained mean."""
+    def expected(self, state: Tensor, mean: Tensor) -> Tensor:
+        """E[H - M(u) | u] in one evaluation: the denoiser applied to pure noise. Zero if M is a trained mean."""
         if self.mean is not None:
             return torch.zeros_like(state)
-        condition = self.latent.condition(self.given(state, predictable))
+        condition = self.latent.encode_condition(self.condition(state, mean))
         pure = condition.new_zeros(len(state), self.latent.channels, *condition.shape[2:])
         angle = torch.full((len(state),), self.denoiser.first_angle, device=state.device)
         z = self.denoiser.data(pure, angle, self.denoiser.prepare(condition))
         return self.latent.decode(z, state.shape[2:]) * self.scale("term", state)
 
     def latent_shape(self, grid: Sequence[int]) -> tuple[int, ...]:
-        """(channel, *latent grid) for a grid; raises ValueError for one that the latents do not fit."""
+        """(channel, *latent grid) for a grid. Raises ValueError for a grid that the latent space does not fit."""
         return (self.latent.channels, *self.latent.grid(grid))
 
     def save(self, path: str | os.PathLike[str], header: Mapping[str, Any], spectrum: np.ndarray) -> None:
-        """Write the weights; spectrum (field, shell), of the noise for a coupling that draws it afresh."""
+        """Write the weights. spectrum: (field, shell), of the white noise of the coupling "split"."""
         arrays = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
         own = {
-            "closure": "latent-diffusion",
+            "closure": METHOD,
             "structure": self.structure,
             "normalisation": self.normalisation,
         }
@@ -134,10 +135,8 @@ class GenerativeTerm(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
-        """(model, header, spectrum). Raises FileNotFoundError, and ValueError for other files."""
-        arrays, header = weights_file.load(path)
-        if header["closure"] != "latent-diffusion":
-            raise ValueError(f"{Path(path).name} is for the closure {header['closure']}, not for latent-diffusion")
+        """Read (model, header, spectrum). Raises FileNotFoundError, and ValueError for files of other kinds."""
+        arrays, header = weights_file.load(path, METHOD)
         spectrum = arrays.pop(SPECTRUM)
         model = cls(
             header["structure"], header["normalisation"], len(header["shape"]), header["length"], header["origin"]

@@ -1,7 +1,8 @@
 """Score networks: F(v, phi; c) for a noisy latent v, an angle phi and a condition c, on one periodic grid.
 
-They commute with shifts by whole points of the latent grid and know no coordinates. `prepare` does once what depends on
-the condition alone; `forward` is what a sampler calls again and again. The last layer begins at zero, F = 0.
+They commute with shifts by whole points of the latent grid and have no coordinates as input. `prepare` computes the
+part that depends on the condition alone; samplers call `forward` repeatedly with its result. The last layer is zero
+before training, so that F = 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..learning.fourier_modes import from_low_modes, low_modes
-from ..learning.networks import apply_multipliers, highest_mode, multipliers, wrap
+from ..learning.networks import apply_multipliers, highest_mode, multipliers, pad_periodic
 
 HARMONICS = 16
 
@@ -34,18 +35,18 @@ class ScoreNetwork(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, condition: Tensor) -> Tensor:
-        """What is made of the condition (batch, channel, *grid) alone."""
+        """The part that depends on the condition (batch, channel, *grid) alone."""
 
     @abstractmethod
     def forward(self, v: Tensor, angle: Tensor, prepared: Tensor) -> Tensor:
-        """F (batch, channel, *grid) of v alike, at angles (batch,)."""
+        """F (batch, channel, *grid) of v of the same shape, at angles (batch,)."""
 
 
 class ScoreFNO(ScoreNetwork):
     """Two branches of Fourier layers, one for v with the angle added at each layer, one for c; joined pointwise.
 
-    Layer: gelu(W h + F^-1 R F h [+ E(phi)]), R on the modes |k_i| <= modes / 2. Source: arXiv 2506.20771, there with
-    grid coordinates as further inputs, which break the symmetry under shifts and are left out here.
+    Layer: gelu(W h + F^-1 R F h [+ E(phi)]), R on the modes |k_i| <= modes / 2. Source: arXiv 2506.20771, where grid
+    coordinates are further inputs; they break the symmetry under shifts and are omitted here.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class ScoreFNO(ScoreNetwork):
 
 
 class ScoreCNN(ScoreNetwork):
-    """Periodic convolutions with residual sums; the angle scales and shifts every layer's channels.
+    """A residual network of periodic convolutions; the angle scales and shifts the channels of every layer.
 
     h_0 = C v + (C' * gelu(C' * c)),  h <- h + C2 * gelu(C1 * [(1 + a(phi)) h + b(phi)]),  F = C h.
     """
@@ -117,6 +118,7 @@ class ScoreCNN(ScoreNetwork):
             raise ValueError(f"kernel = {kernel}: choose an odd number of points, so that it has a centre")
         self.dimensions, self.halo = dimensions, kernel // 2
         self.lift = convolution(dimensions, channels, width, kernel)
+        # of the condition; the name is that of the tensors in weights files
         self.given = nn.ModuleList([convolution(dimensions, n, width, kernel) for n in (conditions, width)])
         self.blocks = nn.ModuleList(
             nn.ModuleList(convolution(dimensions, width, width, kernel) for _ in range(2)) for _ in range(layers)
@@ -149,7 +151,7 @@ class ScoreCNN(ScoreNetwork):
         return self._on(self.last, functional.gelu(value))
 
     def _on(self, layer: nn.Module, value: Tensor) -> Tensor:
-        return layer(wrap(value, self.halo, self.dimensions))
+        return layer(pad_periodic(value, self.halo, self.dimensions))
 
 
 def _zero(layer: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The table [train.latent-diffusion]."""
+"""Options of the closure and of the table [train.latent-diffusion]. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..learning.learned_term import Features
-from .denoiser import Parametrisation
+from ..learning.options import Features, Shift
+
+METHOD = "latent-diffusion"  # in headers of weights
+Sampler = Literal["exponential", "heun", "euler-maruyama"]  # see samplers
+Parametrisation = Literal["data", "score"]  # see denoiser
 
 
 class LatentOptions(BaseModel):
-    """Where sampling takes place: see `latents`."""
+    """The space in which the term is sampled: see `latent_spaces`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["fourier", "autoencoder", "physical"] = "fourier"
     points: int | None = Field(None, ge=4, description="of the grid of Fourier latents, per axis; 16 by default")
     factor: int | None = Field(None, ge=2, description="points of a patch, per axis; 4 by default")
-    channels: int | None = Field(None, ge=1, description="numbers a patch; 1 by default")
+    channels: int | None = Field(None, ge=1, description="latent numbers per patch; 1 by default")
     width: int | None = Field(None, ge=1, description="of the autoencoder; 32 by default")
     blocks: int | None = Field(None, ge=0, description="of two convolutions each; 2 by default")
 
     @model_validator(mode="after")
     def _own(self) -> LatentOptions:
         known = {"fourier": {"points"}, "autoencoder": {"factor", "channels", "width", "blocks"}, "physical": set()}
-        given = self.model_dump(exclude_none=True, exclude={"kind"})
-        if wrong := sorted(given.keys() - known[self.kind]):
+        named = self.model_dump(exclude_none=True, exclude={"kind"})
+        if wrong := sorted(named.keys() - known[self.kind]):
             raise ValueError(f"{', '.join(wrong)}: not an option of {self.kind} latents")
         return self
 
     def structure(self) -> dict[str, Any]:
+        """Kind and keyword arguments of the latent space, as headers of weights hold them."""
         defaults = {"points": 16} if self.kind == "fourier" else {}
         return {"kind": self.kind} | defaults | self.model_dump(exclude_none=True, exclude={"kind"})
 
@@ -55,19 +59,19 @@ class ScoreOptions(BaseModel):
 
 
 class TrainingOptions(BaseModel):
-    """How a generative term is trained: Adam under a one-cycle learning rate, part by part.
+    """Training of a generative term: stages of Adam under a one-cycle learning rate.
 
-    mean: options of `[train.regression]` for the predictable part, or start = weights of a trained regression; left
-    out, all of the term is sampled, as published.
+    mean: options of [train.regression] for the conditional mean, or start = weights of a trained regression. Without
+    it, all of the term is sampled, as in the publication.
 
-    training: "two-phase", the autoencoder for `autoencoder_steps`, then the score on its frozen latents for
-    `score_steps`; "joint", all at once for as many steps as both,
+    training: "two-phase" trains the autoencoder for `autoencoder_steps`, then the score network on its frozen latents
+    for `score_steps`. "joint" trains both at once, for the sum of these steps, on
 
         10 L_rec(H) + 0.1 L_rec(u) + 0.1 L_score + 0.01 L_KL     (weights: `loss_weights`),
 
-    the gradient of L_score reaching both encoders. Source: arXiv 2506.20771. Latents that are not trained need no
-    choice. distil_steps: of a student that makes in one evaluation what the probability flow makes of the same noise in
-    many. correlation_time: what the closure will take for that of its noise, in place of the one measured on the grid.
+    where the gradient of L_score reaches both encoders. Source: arXiv 2506.20771. For latents that are not trained the
+    option has no effect. distil_steps: training of a student that maps noise to the end of the probability flow in one
+    evaluation. correlation_time: of the samples; by default the one measured on the validation set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,9 +88,9 @@ class TrainingOptions(BaseModel):
     distil_steps: int = Field(0, ge=0)
     batch: int = Field(64, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
-    shift: Literal["all", "x", "none"] = "none"
+    shift: Shift = "none"
     reflections: bool = False
-    correlation_time: float | None = Field(None, ge=0, description="of samples; by default the one measured")
-    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints, from which it resumes")
+    correlation_time: float | None = Field(None, ge=0, description="of the samples; by default measured")
+    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)

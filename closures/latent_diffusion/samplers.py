@@ -1,6 +1,6 @@
-"""Samplers: from white noise to a latent, by a stated number of network evaluations.
+"""Samplers: from white noise to a latent, with a given number of network evaluations.
 
-All of them begin at xi, white noise, and end at phi = 0, and know the model only through `Denoiser`.
+All begin at white noise xi, end at phi = 0, and use the model only through `Denoiser`.
 """
 
 from __future__ import annotations
@@ -8,37 +8,44 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .denoiser import Denoiser, variance_exploding
+from .options import Sampler
 
-Sampler = Literal["exponential", "heun", "euler-maruyama"]
-Fresh = Callable[[], Tensor]
+DrawNoise = Callable[[], Tensor]
 
 
 def sample(
-    denoiser: Denoiser, xi: Tensor, condition: Tensor, sampler: Sampler, evaluations: int, fresh: Fresh, tau_max: float
+    denoiser: Denoiser,
+    xi: Tensor,
+    condition: Tensor,
+    sampler: Sampler,
+    evaluations: int,
+    draw_noise: DrawNoise,
+    tau_max: float,
 ) -> Tensor:
-    """A latent for each of xi (batch, channel, *grid) given condition (batch, channel, *grid).
+    """One latent for each noise xi (batch, channel, *grid) and condition (batch, channel, *grid).
 
-    evaluations: of the network, each on the whole batch. fresh() gives more white noise, for the stochastic sampler.
+    evaluations: of the network, each on the whole batch. draw_noise() returns more white noise, for the stochastic
+    sampler.
     """
     prepared = denoiser.prepare(condition)
     if sampler == "exponential":
         return exponential(denoiser, xi, prepared, evaluations)
     if sampler == "heun":
         return heun(denoiser, xi, prepared, evaluations)
-    return euler_maruyama(denoiser, xi, prepared, evaluations, fresh, tau_max)
+    return euler_maruyama(denoiser, xi, prepared, evaluations, draw_noise, tau_max)
 
 
 def exponential(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int) -> Tensor:
     """v <- v + (cos phi - cos phi') f,  f = (dv/dphi) / sin phi, at equally spaced angles.
 
-    f is constant for a Gaussian x of unit variance with any mean, so one evaluation samples that without error: an
-    exponential integrator, whose linear part is the flow of a Gaussian.
+    An exponential integrator whose linear part is the flow of a Gaussian: f is constant for a Gaussian x of unit
+    variance and any mean, which one evaluation therefore samples without error.
     """
     v, h = xi, denoiser.first_angle / evaluations
     for i in range(evaluations):
@@ -49,13 +56,13 @@ def exponential(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int)
 
 
 def heun(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int) -> Tensor:
-    """The same with Heun's method, two evaluations a step but for the last one. Source: arXiv 2206.00364, algorithm 1.
+    """Heun's method for dv/dphi: two evaluations per step, one in the last. Source: arXiv 2206.00364, algorithm 1.
 
     Raises ValueError for an even number of evaluations.
     """
     if evaluations % 2 == 0:
         raise ValueError(
-            f"evaluations = {evaluations}: heun takes two a step and one in the last, choose an odd number"
+            f"evaluations = {evaluations}: heun makes two per step and one in the last. Remedy: an odd number"
         )
     steps = (evaluations + 1) // 2
     v, h = xi, denoiser.first_angle / steps
@@ -71,12 +78,12 @@ def heun(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int) -> Ten
 
 
 def euler_maruyama(
-    denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int, fresh: Fresh, tau_max: float
+    denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int, draw_noise: DrawNoise, tau_max: float
 ) -> Tensor:
-    """The reverse stochastic equation of a variance-exploding process, as published (arXiv 2506.20771).
+    """Euler-Maruyama for the reverse stochastic equation of a variance-exploding process (arXiv 2506.20771).
 
     y = x + sigma(tau) xi, g = s^tau; tau_i = [tau_max^(1/7) + i / (N-1) (tau_min^(1/7) - tau_max^(1/7))]^7, then 0,
-    with tau_min = 1e-3; y <- y + g^2 score dtau + g sqrt(dtau) xi', the last mean being returned.
+    with tau_min = 1e-3; y <- y + g^2 score dtau + g sqrt(dtau) xi'. The last step adds no noise.
     """
     least, root = 1e-3, 7.0
     along = torch.linspace(0, 1, evaluations, dtype=torch.float64)
@@ -89,7 +96,7 @@ def euler_maruyama(
         angle = math.atan(sigma)
         found = denoiser.data(math.cos(angle) * y, _at(angle, y), prepared)
         mean = y + g**2 * step * (found - y) / sigma**2
-        y = mean + g * math.sqrt(step) * fresh() if following > 0 else mean
+        y = mean + g * math.sqrt(step) * draw_noise() if following > 0 else mean
     return mean
 
 

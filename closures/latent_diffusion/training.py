@@ -1,4 +1,4 @@
-"""Train a generative term: its mean, its latents, its score, and a student of one evaluation; resumable."""
+"""Train a generative term: its conditional mean, its latent space, its score network and a one-evaluation student."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from subgrid.ingest.training_set import Dataset
 from ..learning import weights_file
 from ..learning.batches import draw_batch
 from ..learning.compatibility import locate
-from ..learning.learned_term import FEATURES, Features
+from ..learning.learned_closure import Progress
+from ..learning.learned_term import FEATURES
 from ..learning.noise import SPECTRUM as RESIDUAL
 from ..learning.optimisation import torch_threads
-from ..learning.scores import relative_error, shell_spectrum
-from ..learning.training import Phases, Progress
-from ..regression.training import TrainingOptions as MeanOptions
+from ..learning.options import Features
+from ..learning.scores import relative_error, root_mean_squares, shell_spectrum
+from ..learning.training import StagedTraining
+from ..regression.options import TrainingOptions as MeanOptions
 from ..regression.training import fit
 from .latent_spaces import Autoencoder
 from .model import GenerativeTerm
-from .options import TrainingOptions
+from .options import Sampler, TrainingOptions
 from .samplers import heun
 
 TEACHER_EVALUATIONS = 9
-SCORED = 128  # validation pairs that the scores are taken from
+SCORED = 128  # validation pairs from which the scores are computed
 DRAWS = 8  # samples of each of them
-WHITE_DRAWS = 64  # where the solver will draw the noise by their spectrum: its first shell is one mode
+WHITE_DRAWS = 64  # where the solver draws the noise from its spectrum: the first shell has one mode
 
 
 def train(
@@ -38,19 +40,20 @@ def train(
 ) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
     """(model, header, noise spectrum) of a training set. Files named in the options are relative to `folder`.
 
-    Raises ValueError for options that do not fit together, or a directory that holds another training.
+    Resumes from `directory`. Raises ValueError for options that do not fit together, or a directory that holds another
+    training.
     """
     with torch_threads(options.threads):
         return Training(dataset, options, directory, folder, progress).run()
 
 
 class Training:
-    """One training: its data as residuals of the mean, its model, and its phases."""
+    """One training: its data as residuals of the conditional mean, its model and its losses."""
 
     def __init__(
         self, dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
     ) -> None:
-        self.dataset, self.options, self.directory = dataset, options, directory
+        self.dataset, self.options = dataset, options
         about = dataset.about
         self.dimensions = len(about["shape"])
         places = tuple(about["length"]), tuple(about["origin"])
@@ -60,7 +63,7 @@ class Training:
             for state in torch.from_numpy(dataset.train[0]).split(512)
             for part in [_features(state, options.features, normalisation["state"], *places)]
         ]
-        normalisation["given"] = _rms(np.concatenate(features))
+        normalisation["given"] = root_mean_squares(np.concatenate(features))
         structure = {
             "latent": options.latent.structure(),
             "score": options.score.model_dump(exclude_none=True),
@@ -77,134 +80,138 @@ class Training:
             self.model.mean.requires_grad_(False)
         self.latent_shape = self.model.latent_shape(about["shape"])
         self.train, self.valid = (self._with_mean(*pairs) for pairs in (dataset.train, dataset.validation))
-        steps = {"score": options.score_steps}
-        if isinstance(self.model.latent, Autoencoder):
-            both = options.autoencoder_steps + options.score_steps
-            steps = (
-                {"joint": both} if options.training == "joint" else {"autoencoder": options.autoencoder_steps} | steps
-            )
-        if options.distil_steps:
-            if options.parametrisation != "data":
-                raise ValueError('train.latent-diffusion.distil_steps: needs parametrisation = "data"')
-            steps["distil"] = options.distil_steps
+        if options.distil_steps and options.parametrisation != "data":
+            raise ValueError('train.latent-diffusion.distil_steps: needs parametrisation = "data"')
         digest = float(np.abs(self.train[1]).sum(dtype=np.float64))
         identity = {
             "options": options.model_dump(mode="json", exclude={"threads"}),
             "shapes": [list(dataset.train[0].shape), list(dataset.validation[0].shape)],
             "residual": digest,
         }
-        self.phases = Phases(self.model, steps, directory, identity, options.checkpoint_every, progress)
+        self.training = StagedTraining(
+            self.model, self.stages(), directory, identity, every=options.checkpoint_every, progress=progress
+        )
+
+    def stages(self) -> dict[str, int]:
+        """Steps of each stage, in order."""
+        options = self.options
+        stages = {"score": options.score_steps}
+        if isinstance(self.model.latent, Autoencoder):
+            stages = {"autoencoder": options.autoencoder_steps, **stages}
+            if options.training == "joint":
+                stages = {"joint": sum(stages.values())}
+        return stages | ({"distil": options.distil_steps} if options.distil_steps else {})
 
     def _with_mean(self, state: np.ndarray, term: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """States, and terms with their predictable parts beside them, (sample, 2 field, *grid)."""
+        """States, and terms with their conditional means appended, (sample, 2 field, *grid)."""
         with torch.inference_mode():
             parts = torch.from_numpy(state).split(64)
-            predictable = torch.cat([self.model.predictable(part) for part in parts]).numpy()
-        return state, np.concatenate([term, predictable], axis=1)
+            mean = torch.cat([self.model.conditional_mean(part) for part in parts]).numpy()
+        return state, np.concatenate([term, mean], axis=1)
 
-    # -- what is drawn at a step ---------------------------------------------------------------------------
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """State, term, predictable part, and h, of batch number `step`."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """State, conditional mean and normalised residual h of batch number `step`."""
         state, both = draw_batch(*self.train, self.options, step)
-        term, predictable = both.chunk(2, dim=1)
-        return state, term, predictable, self.model.residual(term, predictable)
+        term, mean = both.chunk(2, dim=1)
+        return state, mean, self.model.residual(term, mean)
 
     def draws(self, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """White noise in the latents, and numbers uniform in (0, 1)."""
+        """White noise in the latent space, and numbers uniform in (0, 1), as functions of the step."""
         generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**32 + step]))
         white = torch.from_numpy(generator.standard_normal((count, *self.latent_shape), dtype=np.float32))
         return self.model.latent.noise(white), torch.from_numpy(generator.random(count, dtype=np.float32))
 
-    # -- phases --------------------------------------------------------------------------------------------
-
     def run(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
-        options, model, phases = self.options, self.model, self.phases
-        latent, rate = model.latent, options.learning_rate
-        if "joint" in phases.steps:
-            phases.run("joint", [*latent.parameters(), *model.denoiser.parameters()], rate, self.joint_loss)
-        elif "autoencoder" in phases.steps:
-            phases.run("autoencoder", latent.parameters(), rate, self.autoencoder_loss)
-        last = "joint" if "joint" in phases.steps else "score"
-        if not (phases.begun(last) and last == "score"):
-            with torch.no_grad():
-                latent.fit(self.residuals(*self.train))
-        if last == "score":
-            phases.run("score", model.denoiser.parameters(), rate, self.score_loss)
-        if model.student is not None:
-            if not phases.begun("distil"):
-                model.student.load_state_dict(model.denoiser.state_dict())
-            phases.run("distil", model.student.parameters(), 0.5 * rate, self.distil_loss)
+        """Train all stages; see `train` for the result."""
+        model, training, rate = self.model, self.training, self.options.learning_rate
+        latent, denoiser, student = model.latent, model.denoiser, model.student
+        if "autoencoder" in training.stages:
+            training.run("autoencoder", latent.parameters(), rate, self.autoencoder_loss)
+        if "joint" in training.stages:
+            training.run("joint", [*latent.parameters(), *denoiser.parameters()], rate, self.joint_loss)
+            self.fit_latent()
+        else:
+            if not training.started("score"):
+                self.fit_latent()
+            training.run("score", denoiser.parameters(), rate, self.score_loss)
+        if student is not None:
+            if not training.started("distil"):
+                student.load_state_dict(denoiser.state_dict())
+            training.run("distil", student.parameters(), 0.5 * rate, self.distil_loss)
         return self.finished()
 
-    def residuals(self, state: np.ndarray, both: np.ndarray) -> Tensor:
-        """h of all samples."""
-        term, predictable = (torch.from_numpy(part) for part in np.split(both, 2, axis=1))
-        return self.model.residual(term, predictable)
+    def fit_latent(self) -> None:
+        """Set the scales of the latent space from all residuals of the training set."""
+        _, both = self.train
+        term, mean = (torch.from_numpy(part) for part in np.split(both, 2, axis=1))
+        with torch.no_grad():
+            self.model.latent.fit(self.model.residual(term, mean))
 
     def autoencoder_loss(self, step: int) -> Tensor:
-        state, _, predictable, h = self.batch(step)
+        """Reconstruction errors of h and of the condition."""
+        state, mean, h = self.batch(step)
         latent = self.model.latent
         assert isinstance(latent, Autoencoder)
-        given = self.model.given(state, predictable)
-        h_rebuilt, given_rebuilt, _, _ = latent.reconstructions(h, given)
+        condition = self.model.condition(state, mean)
+        h_rebuilt, condition_rebuilt, _, _ = latent.reconstructions(h, condition)
         weight = self.options.loss_weights
-        return weight[0] * _mse(h_rebuilt, h) + weight[1] * _mse(given_rebuilt, given)
+        return weight[0] * _mse(h_rebuilt, h) + weight[1] * _mse(condition_rebuilt, condition)
 
     def joint_loss(self, step: int) -> Tensor:
-        state, _, predictable, h = self.batch(step)
+        """The loss of `TrainingOptions` for training = "joint"."""
+        state, mean, h = self.batch(step)
         latent = self.model.latent
         assert isinstance(latent, Autoencoder)
-        given = self.model.given(state, predictable)
-        h_rebuilt, given_rebuilt, z, c = latent.reconstructions(h, given)
+        condition = self.model.condition(state, mean)
+        h_rebuilt, condition_rebuilt, z, c = latent.reconstructions(h, condition)
         axes = (0, *range(2, z.ndim))
-        # the score sees latents of unit variance, whatever scale the encoder chooses
+        # the score network takes latents of unit variance, for any scale of the encoder
         unit = (z - z.mean(axes, keepdim=True)) / z.std(axes, keepdim=True)
         xi, uniform = self.draws(step, len(z))
         denoiser = self.model.denoiser
         parts = (
             _mse(h_rebuilt, h),
-            _mse(given_rebuilt, given),
+            _mse(condition_rebuilt, condition),
             denoiser.loss(unit, xi, denoiser.angles(uniform), c),
             _kl(z),
         )
         return sum((w * part for w, part in zip(self.options.loss_weights, parts, strict=True)), torch.zeros(()))
 
     def score_loss(self, step: int) -> Tensor:
-        state, _, predictable, h = self.batch(step)
+        """The loss of the denoiser on frozen latents."""
+        state, mean, h = self.batch(step)
         with torch.no_grad():
             z = self.model.latent.encode(h)
-            condition = self.model.latent.condition(self.model.given(state, predictable))
+            condition = self.model.latent.encode_condition(self.model.condition(state, mean))
         xi, uniform = self.draws(step, len(z))
         denoiser = self.model.denoiser
         return denoiser.loss(z, xi, denoiser.angles(uniform), condition)
 
     def distil_loss(self, step: int) -> Tensor:
-        """<|xi - F_s(xi, pi/2; c) - x(xi)|^2>, x(xi) where the teacher's probability flow carries xi."""
-        state, _, predictable, _ = self.batch(step)
+        """<|xi - F_s(xi, pi/2; c) - x(xi)|^2>, where x(xi) is the end of the teacher's probability flow from xi."""
+        state, mean, _ = self.batch(step)
         teacher, student = self.model.denoiser, self.model.student
         assert student is not None
         xi, _ = self.draws(step, len(state))
         with torch.no_grad():
-            condition = self.model.latent.condition(self.model.given(state, predictable))
+            condition = self.model.latent.encode_condition(self.model.condition(state, mean))
             target = heun(teacher, xi, teacher.prepare(condition), TEACHER_EVALUATIONS)
         angle = torch.full((len(xi),), teacher.first_angle)
         return (xi - student.raw(xi, angle, student.prepare(condition)) - target).square().mean()
 
-    # -- what is known at the end --------------------------------------------------------------------------
-
     @torch.inference_mode()
     def finished(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
+        """The model with its header and its noise spectrum, from samples for the validation states."""
         model, options = self.model.eval(), self.options
         state, both = (torch.from_numpy(array) for array in self.valid)
         chosen = np.unique(np.linspace(0, len(state) - 1, SCORED).round().astype(int))
         state, both = state[chosen], both[chosen]
-        term, predictable = both.chunk(2, dim=1)
-        h = model.residual(term, predictable)
+        term, mean = both.chunk(2, dim=1)
+        h = model.residual(term, mean)
         correlation_time = self._correlation_time()
         count = DRAWS if correlation_time else WHITE_DRAWS
-        draws = torch.stack([self._sample(state, predictable, draw) for draw in range(count)])
-        found = predictable + draws.mean(0)
+        draws = torch.stack([self._sample(state, mean, draw) for draw in range(count)])
+        found = mean + draws.mean(0)
         true = term - found
         noise = draws - draws.mean(0)
         ratio = count / (count - 1)
@@ -213,7 +220,7 @@ class Training:
         z = model.latent.encode(h)
         scores = {
             "mean_error": relative_error(found.numpy(), term.numpy()),
-            "predictable_error": relative_error(predictable.numpy(), term.numpy()),
+            "predictable_error": relative_error(mean.numpy(), term.numpy()),
             "variance_ratio": float(ratio * noise.square().mean() / (true.square().mean() / (1 + 1 / count))),
             "spectrum_error": _spectrum_error(spectrum, left),
             "latent_variance": float(z.var()),
@@ -230,31 +237,31 @@ class Training:
         }
         return model, header, spectrum
 
-    def _sample(self, state: Tensor, predictable: Tensor, draw: int) -> Tensor:
-        """A draw of H - M(u) for each state."""
+    def _sample(self, state: Tensor, mean: Tensor, draw: int) -> Tensor:
+        """A sample of H - M(u) for each state."""
+        score = self.options.parametrisation == "score"
+        sampler: tuple[Sampler, int] = ("euler-maruyama", 10) if score else ("heun", TEACHER_EVALUATIONS)
         found = []
-        for i, (part, mean) in enumerate(zip(state.split(64), predictable.split(64), strict=True)):
+        for i, (u, m) in enumerate(zip(state.split(64), mean.split(64), strict=True)):
             generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**33 + 2**16 * draw + i]))
 
-            def fresh(g: np.random.Generator = generator, count: int = len(part)) -> Tensor:
+            def draw_noise(g: np.random.Generator = generator, count: int = len(u)) -> Tensor:
                 return torch.from_numpy(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
 
-            score = self.options.parametrisation == "score"
-            sampler = ("euler-maruyama", 10) if score else ("heun", TEACHER_EVALUATIONS)
-            found.append(self.model.sampled(part, mean, fresh(), *sampler, fresh))  # type: ignore[arg-type]
+            found.append(self.model.sampled(u, m, draw_noise(), *sampler, draw_noise))
         return torch.cat(found)
 
     def _correlation_time(self) -> float:
-        """Of H - M(u) - E[H - M(u) | u], T = -dt / ln rho, rho the correlation of samples that follow each other.
+        """T = -dt / ln rho of H - M(u) - E[H - M(u) | u], where rho is the correlation of successive samples.
 
-        0 where rho is below a tenth.
+        0 for rho below 0.1.
         """
         trajectories, times = self.dataset.sequences[1].shape[:2]
         state, both = (torch.from_numpy(array).split(64) for array in self.valid)
         left = []
         for u, pair in zip(state, both, strict=True):
-            term, predictable = pair.chunk(2, dim=1)
-            left.append(self.model.residual(term, predictable + self.model.expected(u, predictable)))
+            term, mean = pair.chunk(2, dim=1)
+            left.append(self.model.residual(term, mean + self.model.expected(u, mean)))
         h = torch.cat(left).reshape(trajectories, times, -1)
         rho = float((h[:, 1:] * h[:, :-1]).mean() / h.square().mean())
         interval = self.dataset.model.sampling * self.dataset.model.step
@@ -264,16 +271,16 @@ class Training:
 def _mean(
     dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any] | None, dict[str, list[float]], dict[str, Tensor]]:
-    """Structure, scales and weights of the predictable part: trained, or those of a regression."""
+    """Structure, scales and weights of the conditional mean: trained here, or those of a trained regression."""
     if options.mean is None:
-        return None, {"state": _rms(dataset.train[0]), "term": _rms(dataset.train[1])}, {}
+        return None, {name: root_mean_squares(a) for name, a in zip(("state", "term"), dataset.train, strict=True)}, {}
     if "start" in options.mean:
         if len(options.mean) > 1:
-            raise ValueError("train.latent-diffusion.mean: start comes alone; the weights say the rest")
+            raise ValueError("train.latent-diffusion.mean: start excludes other options, which the weights fix")
         path = locate(options.mean["start"], folder)
-        arrays, header = weights_file.load(path)
-        if header["closure"] != "regression" or header["equation"] != dataset.about["equation"]:
-            raise ValueError(f"train.latent-diffusion.mean.start: {path.name} is for another closure or equation")
+        arrays, header = weights_file.load(path, "regression")
+        if header["equation"] != dataset.about["equation"]:
+            raise ValueError(f"train.latent-diffusion.mean.start: {path.name} is for another equation")
         arrays.pop(RESIDUAL)
         network = header["network"]
         structure = {"network": network["kind"], "options": network["options"], "features": network["features"]}
@@ -291,17 +298,12 @@ def _features(state: Tensor, features: Features, scale: list[float], length: Any
     return known if features == "state" else FEATURES[features](known, length, origin)
 
 
-def _rms(array: np.ndarray) -> list[float]:
-    axes = (0, *range(2, array.ndim))
-    return np.sqrt(np.mean(np.square(array, dtype=np.float64), axis=axes)).tolist()
-
-
 def _mse(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).square().mean()
 
 
 def _kl(z: Tensor) -> Tensor:
-    """Of N(mean, variance) of each point over the batch, from N(0, 1)."""
+    """Kullback-Leibler divergence from N(0, 1) of N(mean, variance) of each point over the batch."""
     mean, variance = z.mean(0), z.var(0) + 1e-6
     return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
 

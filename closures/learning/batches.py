@@ -1,28 +1,37 @@
-"""Batches that are functions of the step."""
+"""Batches of training pairs as functions of the step."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from .options import Shift
 
-class Drawing(Protocol):
-    """What `draw_batch` needs to know."""
+
+class BatchOptions(Protocol):
+    """The options of a training that `draw_batch` reads."""
 
     @property
     def seed(self) -> int: ...
     @property
     def batch(self) -> int: ...
     @property
-    def shift(self) -> Literal["all", "x", "none"]: ...
+    def shift(self) -> Shift: ...
     @property
     def reflections(self) -> bool: ...
 
 
-def draw_batch(states: np.ndarray, terms: np.ndarray, options: Drawing, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch number `step`: distinct samples, each pair rolled, and if asked reversed, at random along each axis."""
+def draw_batch(
+    states: np.ndarray, terms: np.ndarray, options: BatchOptions, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batch number `step` of pairs (sample, field, *grid): distinct samples, augmented at random.
+
+    Each pair is shifted periodically by a random number of points along the axes that `options.shift` names. With
+    `options.reflections` each axis is reversed at random, and each reversal changes the sign of state and term. Equal
+    (seed, step) give equal batches.
+    """
     generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
     chosen = generator.choice(len(states), min(options.batch, len(states)), replace=False)
     state, term = states[chosen], terms[chosen]

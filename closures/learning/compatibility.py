@@ -1,86 +1,68 @@
-"""Which weights a closure may use: where they lie, and whether they are for the problem at hand."""
+"""Which weights a closure may use: where they lie, and whether their header fits the problem. Reads headers only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from subgrid.solver.closure import ClosureError, Problem
 
-Loaded = TypeVar("Loaded")
-Options = TypeVar("Options", bound=BaseModel)
+from .weights_file import load_header
 
-SHIPPED = Path(__file__).resolve().parent / "weights"
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
 def locate(weights: str, folder: Path) -> Path:
-    """The file of that name, relative to `folder`, or the weights of that name that ship. Raises ValueError."""
+    """The file `weights`, relative to `folder`, or the shipped weights of that name. Raises ValueError."""
     found = next((p for p in (folder / weights, SHIPPED / f"{weights}.safetensors") if p.is_file()), None)
     if found is None:
         shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
         raise ValueError(
             f"there are no weights {weights!r}, neither as a file nor shipped. "
-            f"Remedy: a path relative to the case file, or one of those that ship: {shipped}"
+            f"Remedy: a path relative to the case file, or one of the shipped weights: {shipped}"
         )
     return found
 
 
-def fitting(
-    name: str,
+def find_weights(
+    method: str,
     weights: str | None,
     problem: Problem,
-    load: Callable[[Path], Loaded],
-    wrong: Callable[[Loaded, bool], str | None],
-    shipped: str = "*.safetensors",
-) -> Loaded:
-    """What `load` makes of the weights that a closure called `name` names, or of the first shipped file that fits.
+    mismatch: Callable[[dict[str, Any], Problem, bool], str | None],
+) -> Path:
+    """The file that `weights` names, or the first shipped file of `method` that fits the problem.
 
-    wrong(loaded, strict) says how a file and the problem differ; strict for those that were not named. Raises
-    ClosureError, with the remedy.
+    mismatch(header, problem, strict) says how a file and the problem differ; it is called with headers of `method`
+    only, and with strict = True for files that were not named. Raises ClosureError, with the remedy, for a file that is
+    missing, damaged, of another closure or for another problem, and if no shipped file fits.
     """
-
-    def loaded(path: Path) -> Loaded:
-        try:
-            return load(path)
-        except ValueError as error:
-            raise ClosureError(f"{name}: {error}") from None
-
     if weights is not None:
         try:
             path = locate(weights, problem.folder)
+            header = load_header(path, method)
         except ValueError as error:
-            raise ClosureError(f"{name}: {error}") from None
-        found = loaded(path)
-        if fault := wrong(found, False):
-            raise ClosureError(f"{name}: {path.name} {fault}. Remedy: train for this case")
-        return found
-    for path in sorted(SHIPPED.glob(shipped), key=lambda p: p.stem):
-        found = loaded(path)
-        if not wrong(found, True):
-            return found
+            raise ClosureError(f"{method}: {error}") from None
+        if fault := mismatch(header, problem, False):
+            raise ClosureError(f"{method}: {path.name} {fault}. Remedy: train for this case")
+        return path
+    for path in sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem):
+        header = load_header(path)
+        if header["closure"] == method and mismatch(header, problem, True) is None:
+            return path
     raise ClosureError(
-        f"{name}: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} as set up here. Remedy: "
-        f"`subgrid train CASE --closure {name}`, then weights = the file it writes"
+        f"{method}: no shipped weights fit {problem.equation.name} on {list(problem.grid.shape)} with these options. "
+        f"Remedy: `subgrid train CASE --closure {method}`, then weights = the file it writes"
     )
 
 
-def training_options(name: str, model: type[Options], options: dict[str, Any]) -> Options:
-    """The options of [train.NAME]. Raises ValueError that names each wrong one."""
-    try:
-        return model(**options)
-    except ValidationError as error:
-        lines = [f"train.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ValueError("; ".join(lines)) from None
+def mismatch(header: dict[str, Any], problem: Problem, *, grid_independent: bool, strict: bool = False) -> str | None:
+    """How weights of a learned term and the problem differ, by name; None if they fit.
 
-
-def mismatch(header: dict[str, Any], problem: Problem, *, free: bool, strict: bool = False) -> str | None:
-    """How weights of a learned term and the problem differ, by name.
-
-    free: whether the weights serve other shapes of the same length; strict: parameters must be equal too.
+    grid_independent: the weights serve other shapes of the same length. strict: all parameters of the equation must be
+    equal too.
     """
     made, equation = header["equation"], problem.equation
     if made["name"] != equation.name:
@@ -98,8 +80,8 @@ def mismatch(header: dict[str, Any], problem: Problem, *, free: bool, strict: bo
         return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
     if not np.allclose(header.get("origin", problem.grid.origin), problem.grid.origin):
         return f"is for the origin {header['origin']}, the case has {list(problem.grid.origin)}"
-    if header["shape"] != list(problem.grid.shape) and not free:
+    if header["shape"] != list(problem.grid.shape) and not grid_independent:
         return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
-    if strict and made != {"name": equation.name} | equation.model_dump(mode="json"):
+    if strict and made != {"name": equation.name} | parameters:
         return "is for other parameters"
     return None

@@ -1,7 +1,7 @@
-"""The low Fourier modes of a field, by small matrices.
+"""The low Fourier modes of a field, computed by products with small matrices.
 
-Wavenumbers are integers (cycles per domain); amplitudes follow ``norm="forward"``, so a mode has the same amplitude on
-every grid. For the few modes a closure needs, two matrix products cost less than a full FFT, and no padding.
+Wavenumbers are integers (cycles per domain). Amplitudes follow ``norm="forward"``, so a mode has the same amplitude on
+every grid. For few modes two matrix products cost less than a full FFT, and they need no padding.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import torch
 def _fourier_matrices(points: int, highest: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Matrices between `points` grid values and the modes |k| <= `highest` of one axis.
 
-    Returns, in order: real to half-spectrum (points, 2 (highest + 1)), columns Re and Im in turn; its
-    inverse (2 (highest + 1), points); complex to full spectrum (points, 2 highest + 1), columns in FFT order;
-    its inverse (2 highest + 1, points). All multiply from the right: one large product, where a product from
-    the left would be one small one per field.
+    Returns, in order: real to half spectrum (points, 2 (highest + 1)), with alternating columns Re and Im; its inverse
+    (2 (highest + 1), points); complex to full spectrum (points, 2 highest + 1), with columns in FFT order; its inverse
+    (2 highest + 1, points). All multiply from the right, which is one large product instead of a small one per field.
     """
     wavenumber = np.concatenate([np.arange(highest + 1), np.arange(-highest, 0)])
     phase = 2 * np.pi / points * (np.outer(wavenumber, np.arange(points)) % points)
@@ -29,7 +28,7 @@ def _fourier_matrices(points: int, highest: int, device: torch.device) -> tuple[
     twice = np.where(np.arange(highest + 1) > 0, 2.0, 1.0)[:, None]
     to_half = np.stack([half.real, -half.imag], axis=1).reshape(-1, points).T / points
     from_half = np.stack([twice * half.real, -twice * half.imag], axis=1).reshape(-1, points)
-    with torch.inference_mode(False):  # cached: must stay usable in training
+    with torch.inference_mode(False):  # cached tensors must also serve training
         return tuple(
             torch.from_numpy(np.ascontiguousarray(matrix)).to(device, kind)
             for matrix, kind in (
@@ -45,7 +44,7 @@ def low_modes(field: torch.Tensor, highest: int, dimensions: int) -> torch.Tenso
     """u_hat(k) = 1/N sum_x u(x) exp(-2 pi i k.x / n) for |k_i| <= highest, on the last `dimensions` axes.
 
     Returns complex (..., highest + 1) in 1D and (..., 2 highest + 1, highest + 1) in 2D: the layout of
-    ``rfftn(norm="forward")`` with the higher modes left out. Each axis needs more than 2 `highest` points.
+    ``rfftn(norm="forward")`` without the higher modes. Each axis needs more than 2 `highest` points.
     """
     to_half = _fourier_matrices(field.shape[-1], highest, field.device)[0]
     spectrum = torch.view_as_complex((field @ to_half).unflatten(-1, (highest + 1, 2)))
@@ -57,7 +56,7 @@ def low_modes(field: torch.Tensor, highest: int, dimensions: int) -> torch.Tenso
 def from_low_modes(spectrum: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
     """u(x) = sum_k u_hat(k) exp(2 pi i k.x / n): the real field on `grid` of a spectrum from `low_modes`.
 
-    Modes that the grid cannot hold (|k_i| >= n/2 on the shorter axis) are left out, the highest one included.
+    Modes that the grid cannot hold (|k_i| >= n/2 on the shorter axis) are dropped, the Nyquist mode included.
     """
     spectrum = resize(spectrum, min(spectrum.shape[-1] - 1, (min(grid) - 1) // 2), len(grid))
     highest = spectrum.shape[-1] - 1
@@ -68,7 +67,7 @@ def from_low_modes(spectrum: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
 
 
 def resize(spectrum: torch.Tensor, highest: int, dimensions: int) -> torch.Tensor:
-    """The same modes in the layout for |k_i| <= highest: cut, or padded with zeros."""
+    """The same modes in the layout for |k_i| <= highest: truncated, or padded with zeros."""
     held = spectrum.shape[-1] - 1
     if held == highest:
         return spectrum
@@ -82,7 +81,7 @@ def resize(spectrum: torch.Tensor, highest: int, dimensions: int) -> torch.Tenso
 
 
 def sharp_cut(term: torch.Tensor, dimensions: int, cut: int | None, zero_mean: bool) -> torch.Tensor:
-    """The modes |k_i| <= cut of a term (batch, field, *grid), less its mean if `zero_mean`.
+    """The modes |k_i| <= cut of a term (batch, field, *grid), minus its mean if `zero_mean`.
 
     `cut` None, or a cut at or above half the points of the shortest axis, keeps every mode.
     """

@@ -1,28 +1,28 @@
-"""A network in physical units: what it is given of the state, and the scales of what goes in and out."""
+"""A network in physical units: its input features, and the scales of its input and output."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from .networks import NETWORKS
+from .options import Features
 
-Features = Literal["state", "anomaly", "vorticity-velocity", "phase-space"]
 Lengths = float | Sequence[float]
 
 
 def vorticity_velocity(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.Tensor:
-    """(omega, u, v) of a vorticity: psi_hat = omega_hat / |k|^2, u = dpsi/dy, v = -dpsi/dx; no mean flow.
+    """(omega, u, v) of a vorticity: psi_hat = omega_hat / |k|^2, u = dpsi/dy, v = -dpsi/dx; the mean flow is zero.
 
-    `state` is (batch, 1, y, x) on a periodic domain of `length` (one number, or one per axis in the order y,
-    x). Returns (batch, 3, y, x). The flow leaves out the Nyquist modes, which have no derivative. Raises ValueError
-    unless the state is one field in two dimensions.
+    `state` is (batch, 1, y, x) on a periodic domain of `length` (one number, or one per axis in the order y, x).
+    Returns (batch, 3, y, x). The velocity has no Nyquist modes, whose derivative is undefined. Raises ValueError unless
+    the state is one field in two dimensions.
     """
     _require_one_field(state, "vorticity-velocity")
     ny, nx = state.shape[-2:]
@@ -41,9 +41,10 @@ def vorticity_velocity(state: torch.Tensor, length: Lengths, origin: Lengths) ->
 
 
 def phase_space(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.Tensor:
-    """(f, v f, E f) of a distribution (batch, 1, v, x), with E_x = n - <n>: Vlasov's fluxes beside f itself.
+    """(f, v f, E f) of a distribution (batch, 1, v, x), with E_x = n - <n>: f and the fluxes of the Vlasov equation.
 
-    v at the centres of cells that begin at `origin`. Raises ValueError unless the state is one field in two dimensions.
+    v is taken at the centres of cells that begin at `origin`. Raises ValueError unless the state is one field in two
+    dimensions.
     """
     _require_one_field(state, "phase-space")
     nv, nx = state.shape[-2:]
@@ -57,7 +58,7 @@ def phase_space(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.
 
 
 def anomaly(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.Tensor:
-    """u - <u> of every field (batch, field, *grid): for fields that vary little about a mean that is conserved."""
+    """u - <u> of every field (batch, field, *grid), for fields that vary little about a conserved mean."""
     return state - state.mean(dim=tuple(range(2, state.ndim)), keepdim=True)
 
 
@@ -81,9 +82,9 @@ def build(
 ) -> nn.Module:
     """The network `kind` ("quadratic", "fno" or "cnn") for `fields` fields in one or two dimensions.
 
-    `options` are the keyword arguments of its class. With `features` it takes what that function of `FEATURES` makes
-    of the state, and returns the fields of the state. Raises ValueError for an unknown kind, option or feature set,
-    naming the known ones, and for options the network cannot be built with.
+    `options` are the keyword arguments of its class. The input channels are those of the function `features` of
+    `FEATURES`, the output channels are the fields. Raises ValueError for an unknown kind, option or feature set, naming
+    the known ones, and for options that the network rejects.
     """
     if kind not in NETWORKS:
         raise ValueError(f"unknown network {kind!r}: choose one of {', '.join(NETWORKS)}")
@@ -95,16 +96,16 @@ def build(
         return NETWORKS[kind](dimensions, fields, fields, **options)
     if features not in FEATURES:
         raise ValueError(f"unknown features {features!r}: choose one of state, {', '.join(FEATURES)}")
-    given = FEATURES[features](torch.zeros(1, fields, *[8] * dimensions), 1.0, 0.0).shape[1]
-    return NETWORKS[kind](dimensions, given, fields, **options)
+    channels = FEATURES[features](torch.zeros(1, fields, *[8] * dimensions), 1.0, 0.0).shape[1]
+    return NETWORKS[kind](dimensions, channels, fields, **options)
 
 
 class LearnedTerm(nn.Module):
     """term = s_term network(features(state / s_state) / s_features): a network in physical units.
 
-    Maps a float32 state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales,
-    one per field, under "state" and "term", and under "features" for what the features are, if they are not the state.
-    `length` and `origin` are the domain's. Raises ValueError as `build` does.
+    Maps a float32 state (batch, field, *grid) to a term of the same shape. `normalisation` holds the scales under
+    "state" and "term", one per field, and under "features", one per channel, unless the features are the state.
+    `length` and `origin` describe the domain. Raises ValueError as `build` does.
     """
 
     state_scale: torch.Tensor
@@ -129,7 +130,7 @@ class LearnedTerm(nn.Module):
             self.register_buffer(f"{name}_scale", scale, persistent=False)
 
     def normalised(self, state: torch.Tensor) -> torch.Tensor:
-        """The normalised term of a state that is already divided by its scales."""
+        """The normalised term of a normalised state, that is, one divided by its scales."""
         if self.features != "state":
             found = FEATURES[self.features](state, self.length, self.origin)
             scales = found.new_tensor(self.normalisation["features"])

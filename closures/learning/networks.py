@@ -1,6 +1,6 @@
 """Networks that map a resolved state to a closure term on a periodic grid.
 
-Every network commutes with translations, knows no coordinates, and maps a normalised state
+Every network commutes with translations, has no coordinates as input, and maps a normalised state
 (batch, field, *grid) to a normalised term (batch, field, *grid) in float32, in one or two dimensions with
 axes ordered (y, x).
 """
@@ -23,8 +23,8 @@ def multipliers(
     """Multipliers M(k) = c + i (d.k/|k|) |k|^s, stored as real numbers (rows, columns, *modes, 2).
 
     c and, with `derivatives`, d are Gaussian and s is uniform in (-1, 1); each part has the root mean square
-    `size`. A start that is smooth in k, near the derivatives and inverse derivatives of which nonlinear terms
-    are made, trains to a fifth of the error of independent random phases in the same number of steps.
+    `size`. These initial values are smooth in k and close to the derivatives and inverse derivatives in nonlinear
+    terms. They train to a fifth of the error of independent random phases in the same number of steps.
     """
     axes = [torch.arange(highest + 1.0)]
     if dimensions == 2:
@@ -55,7 +55,7 @@ def apply_multipliers(multipliers: torch.Tensor, spectrum: torch.Tensor) -> torc
 
 
 def _even_smooth(least: int) -> int:
-    """The smallest even number >= least with no prime factor above 5."""
+    """The smallest even number >= least without a prime factor above 5."""
     size = least + least % 2
     while True:
         rest = size
@@ -68,6 +68,7 @@ def _even_smooth(least: int) -> int:
 
 
 def highest_mode(modes: int, name: str) -> int:
+    """modes / 2. Raises ValueError for an odd number, or one below 2."""
     if modes < 2 or modes % 2:
         raise ValueError(f"{name} = {modes}: choose an even number of modes, 2 or more (|k| <= {name}/2)")
     return modes // 2
@@ -86,8 +87,8 @@ def _check_grid(state: torch.Tensor, dimensions: int, modes: int) -> None:
         )
 
 
-def wrap(value: torch.Tensor, halo: int, dimensions: int) -> torch.Tensor:
-    """The field with a periodic halo; keeps the channels-last layout, which ``functional.pad`` loses."""
+def pad_periodic(value: torch.Tensor, halo: int, dimensions: int) -> torch.Tensor:
+    """The field with a periodic halo. Keeps the channels-last layout, which ``functional.pad`` does not."""
     for axis in range(-dimensions, 0) if halo else ():
         points = value.shape[axis]
         value = torch.cat([value.narrow(axis, points - halo, halo), value, value.narrow(axis, 0, halo)], dim=axis)
@@ -98,11 +99,11 @@ class QuadraticSpectralNetwork(nn.Module):
     """term = sum_p C_p * [ (A_p * u) (B_p * u) ] + L * u, where * is convolution by learned multipliers.
 
     A_p, B_p and L act on the lowest `modes` modes of the state (|k_i| <= modes/2), C_p on the lowest
-    `output_modes` modes of the products (2 `modes` by default: all that a product of two such fields has).
-    Advection u.grad(omega) and u u_x have this form exactly, so they are learned exactly. The multipliers are
-    functions of the integer wavenumber: the same weights serve every grid of more than `modes` points, and
-    give the same low modes there. The products are formed without aliasing on a working grid of at least
-    modes + output_modes/2 + 1 points, whatever the grid of the state.
+    `output_modes` modes of the products (by default 2 `modes`: all modes of a product of two such fields).
+    Advection u.grad(omega) and u u_x have exactly this form. The multipliers are functions of the integer wavenumber,
+    so the same weights serve every grid of more than `modes` points and give the same low modes there. The products
+    are formed without aliasing on a working grid of at least modes + output_modes/2 + 1 points, which does not depend
+    on the grid of the state.
 
     Raises ValueError for an odd number of modes, and for a state on a grid that cannot hold `modes` modes.
     """
@@ -155,7 +156,7 @@ class FourierNeuralOperator(nn.Module):
 
     `width` channels, lifted from and projected to the fields by pointwise layers; R_l acts on the lowest
     `modes` modes (|k_i| <= modes/2). Commutes with shifts by whole grid points. The weights run on every grid
-    of more than `modes` points, up to the aliasing of the pointwise nonlinearity.
+    of more than `modes` points, up to aliasing by the pointwise nonlinearity.
 
     Source: Li et al., arXiv 2010.08895. Raises ValueError for an odd number of modes, and for a state on a
     grid that cannot hold `modes` modes.
@@ -198,12 +199,12 @@ class FourierNeuralOperator(nn.Module):
 class PeriodicCNN(nn.Module):
     """term = C_n gelu(C_{n-1} ... gelu(C_1 u)): `layers` periodic convolutions of `kernel` points per axis.
 
-    Commutes with shifts by whole grid points. The stencil is counted in grid points, so the weights belong to
-    the spacing they were trained on, unless `points` is set: then the state is cut to |k_i| <= `cut`, the
-    convolutions run on a grid of `points` per axis, and the same weights serve every grid that holds the cut.
-    With `precision` "bfloat16" the convolutions run in half precision, transforms and sums in single: several
-    times faster where the processor has it, and slower where it has not. In two dimensions weights and states are
-    kept channels-last, the layout in which the convolutions need no reordering.
+    Commutes with shifts by whole grid points. The stencil has a fixed number of grid points, so the weights belong to
+    the spacing on which they were trained, unless `points` is set: then the state is truncated to |k_i| <= `cut`, the
+    convolutions run on a grid of `points` per axis, and the same weights serve every grid that resolves the cut.
+    With `precision` "bfloat16" the convolutions run in half precision, transforms and sums in single precision. This is
+    several times faster on processors with bfloat16 instructions, and slower on others. In two dimensions weights and
+    states are channels-last, the layout in which the convolutions need no reordering.
 
     Source: the architecture of Guillaumin & Zanna (2021) and Ross et al. (2023), with periodic padding.
     Raises ValueError for an even kernel, fewer than two layers, or a grid narrower than half the kernel.
@@ -225,7 +226,7 @@ class PeriodicCNN(nn.Module):
         super().__init__()
         _check_dimensions(dimensions)
         if points is not None and (cut is None or 2 * cut >= points):
-            raise ValueError(f"points = {points}: needs a cut below {points} / 2, so that the grid holds its modes")
+            raise ValueError(f"points = {points}: needs a cut below {points} / 2, so that the grid resolves its modes")
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision = {precision!r}: choose float32 or bfloat16")
         if kernel % 2 == 0:
@@ -254,8 +255,8 @@ class PeriodicCNN(nn.Module):
         value = state.contiguous(memory_format=torch.channels_last) if self.dimensions == 2 else state
         with torch.autocast(state.device.type, torch.bfloat16, enabled=self.low_precision):
             for layer in self.layers[:-1]:
-                value = functional.gelu(layer(wrap(value, self.halo, self.dimensions)))
-            value = self.layers[-1](wrap(value, self.halo, self.dimensions))
+                value = functional.gelu(layer(pad_periodic(value, self.halo, self.dimensions)))
+            value = self.layers[-1](pad_periodic(value, self.halo, self.dimensions))
         value = value.to(state.dtype)
         if self.working_grid is not None and self.cut is not None:
             value = from_low_modes(low_modes(value, self.cut, self.dimensions), grid)

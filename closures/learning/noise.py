@@ -1,23 +1,21 @@
-"""Noise with a spectrum that was measured in training."""
+"""White-in-time noise with a spectrum that was measured in training."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 
-if TYPE_CHECKING:
-    pass
-
-
-SPECTRUM = "residual_spectrum"
+SPECTRUM = "residual_spectrum"  # name of its tensor in weights of `regression`
 
 
 def residual_noise(grid: Grid, power: np.ndarray, step: float) -> SpectralNoise:
-    """The law with E|xi_hat_k|^2 = power[round |k|] at steps of `step`, as amplitude per sqrt(time)."""
+    """Isotropic noise with E|xi_hat_k|^2 = power[round |k|] when it is drawn at steps of `step`.
+
+    power: (shell,), k integer and xi_hat with ``norm="forward"``; zero above its last shell. The amplitude of the
+    result is per sqrt(time), so the solver can draw it at any other step.
+    """
     shells = np.minimum(grid.shells(), len(power) - 1)
     amplitude = np.sqrt(np.maximum(power[shells], 0.0) * step)
     amplitude[grid.shells() >= len(power)] = 0.0

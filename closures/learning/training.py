@@ -1,9 +1,17 @@
-"""Training in phases: Adam on one part of a model after another, resumable to the last bit."""
+"""The training loop of all learned closures: stages of Adam, resumable bit for bit.
+
+A training has stages in a fixed order, each a number of Adam steps on a part of the model under a one-cycle learning
+rate. Its state lies in DIRECTORY/last.safetensors and its log in DIRECTORY/training.jsonl, one JSON object per
+checkpoint: stage, step, mean loss since the last checkpoint and, with validation, valid_error. If everything that the
+losses draw at random is a function of the step, a training that is interrupted at any instant and started again ends
+with the same bits, on the same machine and number of threads.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,77 +19,145 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .learned_closure import Progress
 from .optimisation import descent
-from .weights_file import read_checkpoint, write_tensors
+from .weights_file import read_header, read_tensors, write_tensors
 
-Progress = Callable[[int, int, dict[str, float]], None]
+FORMAT = 2  # of checkpoints; others are refused
 
 
-class Phases:
-    """Phases in a fixed order, each a number of steps of Adam under a one-cycle learning rate.
+def no_progress(done: int, total: int, metrics: dict[str, float]) -> None:
+    """Report nothing."""
 
-    The state of the model, Adam's moments and the log lie in directory/last.safetensors. What the loss draws must be a
-    function of the step: then a training that is cut off goes on from there, and ends with the same weights.
 
-    Raises ValueError for a directory that holds a training with another identity, FloatingPointError for a loss that is
-    not finite.
+def checkpoint_header(directory: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Header of the checkpoint in `directory`, None if there is none; its tensors are not read.
+
+    Raises ValueError, with the remedy, for a damaged file and for a training whose identity differs, naming what
+    differs. Entries of the stored identity that `identity` lacks are not compared.
+    """
+    path = directory / "last.safetensors"
+    if not path.exists():
+        return None
+    remedy = f"train in another directory, or delete {path}"
+    try:
+        header = read_header(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from error
+    stored, asked = {"format": header.get("format")} | header.get("identity", {}), {"format": FORMAT, **identity}
+    if differing := [name for name in asked if stored.get(name) != asked[name]]:
+        raise ValueError(f"{directory} holds another training ({', '.join(differing)} differ): {remedy}")
+    return header
+
+
+class StagedTraining:
+    """One training: the model, Adam's moments, the best weights, the log, and how far it has come.
+
+    model: all that is trained; named parameters identify what a checkpoint holds. stages: steps of each stage, in
+    order. identity: JSON data that a resumed training must share. extra: further JSON data to keep in the checkpoint;
+    the owner changes it and `save` writes it. every: steps between checkpoints. clip, weight_decay: see `descent`.
+    validate: the validation error, computed at every checkpoint; the weights with the least one are kept in `best`.
+
+    Raises ValueError for a directory that holds another training, FloatingPointError for a loss or a validation error
+    that is not finite.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        steps: dict[str, int],
+        stages: dict[str, int],
         directory: Path,
         identity: dict[str, Any],
-        checkpoint_every: int,
-        progress: Progress,
+        *,
+        every: int,
+        progress: Progress = no_progress,
+        clip: float | None = 1.0,
+        weight_decay: float = 0.0,
+        validate: Callable[[], float] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
-        self.model, self.steps, self.identity = model, steps, identity
-        self.checkpoint, self.every, self.progress = directory / "last.safetensors", checkpoint_every, progress
-        self.order = list(steps)
-        self.under_way: tuple[str, int] = (self.order[0], 0)
+        self.model, self.stages, self.directory = model, stages, directory
+        self.identity, self.extra = identity, extra or {}
+        self.every, self.progress = every, progress
+        self.clip, self.weight_decay, self.validate = clip, weight_decay, validate
+        self.position = (0, 0)  # number of the current stage, steps taken in it
         self.moments: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
         self.log: list[dict[str, Any]] = []
         directory.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            self._resume()
+        if header := checkpoint_header(directory, identity):
+            self._resume(header)
 
-    def begun(self, phase: str) -> bool:
-        """Whether a phase, or one after it, is under way or done: what is prepared before it is in the checkpoint."""
-        here, there = self.order.index(self.under_way[0]), self.order.index(phase)
-        return here > there or (here == there and self.under_way[1] > 0)
+    @property
+    def checkpoint(self) -> Path:
+        return self.directory / "last.safetensors"
 
-    def run(self, phase: str, parameters: Iterable[nn.Parameter], peak: float, loss: Callable[[int], Tensor]) -> None:
-        """The steps of a phase that have not been taken yet."""
-        here, there = self.order.index(self.under_way[0]), self.order.index(phase)
-        steps = self.steps[phase]
-        begin = self.under_way[1] if here == there else 0
-        if here > there or begin >= steps:
+    def started(self, stage: str) -> bool:
+        """Whether this stage, or a later one, has taken a step: then the checkpoint holds what precedes it."""
+        return self.position > (list(self.stages).index(stage), 0)
+
+    def run(self, stage: str, parameters: Iterable[nn.Parameter], peak: float, loss: Callable[[int], Tensor]) -> None:
+        """Take the remaining steps of a stage. A stage that is complete, or precedes the current one, is skipped."""
+        number, steps = list(self.stages).index(stage), self.stages[stage]
+        current, taken = self.position
+        begin = taken if number == current else 0
+        if number < current or begin >= steps:
             return
-        trained = set(parameters)
-        named = {name: p for name, p in self.model.named_parameters() if p in trained}
-        before, total = sum(self.steps[p] for p in self.order[:there]), sum(self.steps.values())
+        chosen = set(parameters)
+        trained = {name: p for name, p in self.model.named_parameters() if p in chosen}
+        before, total = sum(list(self.stages.values())[:number]), sum(self.stages.values())
         losses: list[float] = []
-        for step, value, moments in descent(named, self.moments, begin, steps, peak, loss):
+        loop = descent(trained, self.moments, begin, steps, peak, loss, clip=self.clip, weight_decay=self.weight_decay)
+        for step, value, moments in loop:
             losses.append(value)
-            self.progress(before + step, total, {"loss": value})
             if step % self.every == 0 or step == steps:
-                self.log.append({"phase": phase, "step": step, "loss": float(np.mean(losses))})
+                entry = {"stage": stage, "step": step, "loss": float(np.mean(losses))}
+                self.log.append(entry | self._validated(step, peak))
                 losses.clear()
-                self.under_way, self.moments = (phase, step), moments()
-                self._save()
+                self.position, self.moments = (number, step), moments()
+                self.save()
+            metrics = {"loss": value} if len(self.stages) == 1 else {"stage": number + 1, "loss": value}
+            if self.log and "valid_error" in self.log[-1]:
+                metrics["valid_error"] = self.log[-1]["valid_error"]
+            self.progress(before + step, total, metrics)
 
-    def _save(self) -> None:
+    def restart(self, stage: str, model: nn.Module) -> None:
+        """Go to the beginning of a stage with another model, whose parameters may have other shapes."""
+        self.model, self.moments = model, {}
+        self.position = (list(self.stages).index(stage), 0)
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint and the log."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"moments.{name}": value for name, value in self.moments.items()}
-        header = {"identity": self.identity, "under_way": self.under_way, "log": self.log}
-        write_tensors(self.checkpoint, {name: value.detach().numpy() for name, value in tensors.items()}, header)
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        header = {"format": FORMAT, "identity": self.identity, "position": self.position, "log": self.log}
+        arrays = {name: value.detach().numpy() for name, value in tensors.items()}
+        write_tensors(self.checkpoint, arrays, header | {"extra": self.extra})
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
-        self.checkpoint.with_name("training.jsonl").write_text(lines, encoding="utf-8")
+        (self.directory / "training.jsonl").write_text(lines, encoding="utf-8")
 
-    def _resume(self) -> None:
-        arrays, header = read_checkpoint(self.checkpoint, self.identity)
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self.model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-        self.moments = {n.removeprefix("moments."): v for n, v in tensors.items() if n.startswith("moments.")}
-        self.under_way, self.log = (header["under_way"][0], header["under_way"][1]), header["log"]
+    def _validated(self, step: int, peak: float) -> dict[str, float]:
+        """The validation error as an entry of the log; the weights are kept if they are the best so far."""
+        if self.validate is None:
+            return {}
+        error = self.validate()
+        if not math.isfinite(error):
+            raise FloatingPointError(f"the validation error is {error} at step {step}: lower learning_rate ({peak})")
+        if all(error < entry["valid_error"] for entry in self.log):
+            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return {"valid_error": error}
+
+    def _resume(self, header: dict[str, Any]) -> None:
+        arrays, _ = read_tensors(self.checkpoint)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
+
+        known = self.model.state_dict()
+        # a training that is asked for more stages than it was has parameters that the checkpoint lacks, and vice versa
+        self.model.load_state_dict(known | {n: v for n, v in part("model.").items() if n in known})
+        self.moments, self.best = part("moments."), part("best.")
+        self.position, self.log = (header["position"][0], header["position"][1]), header["log"]
+        self.extra = header["extra"]

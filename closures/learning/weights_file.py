@@ -1,10 +1,14 @@
-"""Weights on disk: safetensors with a JSON header that says what they are for. Never pickle."""
+"""Weights on disk: safetensors with a JSON header that says what they are for. Never pickle.
+
+The header is one JSON object under the key "subgrid" of the safetensors metadata: it is read without the tensors.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,7 @@ REQUIRED = (
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
-    """Write a closure's weights: equal tensors and headers give equal bytes, in one replacement of the file.
+    """Write the weights of a closure: equal tensors and headers give equal bytes, and the file is replaced at once.
 
     `header` must hold the keys of `REQUIRED`, and may hold more; every value must be JSON (finite numbers).
     Raises ValueError for a missing key, naming it, and for a header that is not JSON.
@@ -38,24 +42,34 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header
     write_tensors(path, tensors, header)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: str | os.PathLike[str], method: str | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read (tensors, header) of a file written by `save`.
 
-    Raises FileNotFoundError if there is no such file, and ValueError, with the path and the remedy, for a
-    file that is corrupt, was not written by `save`, or lacks a key of `REQUIRED`.
+    Raises FileNotFoundError if there is no such file, and ValueError, with the path and the remedy, for a file that is
+    damaged, was not written by `save`, lacks a key of `REQUIRED`, or holds weights of another closure than `method`.
     """
+    header = load_header(path, method)
+    return read_tensors(path)[0], header
+
+
+def load_header(path: str | os.PathLike[str], method: str | None = None) -> dict[str, Any]:
+    """The header of a file written by `save`; reads no tensor. Raises as `load` does."""
     try:
-        tensors, header = read_tensors(path)
+        header = read_header(path)
         _require(path, header)
     except ValueError as error:
         raise ValueError(f"{error}; train the closure again with `subgrid train`") from error
-    return tensors, header
+    if method not in (None, header["closure"]):
+        raise ValueError(
+            f"{Path(path).name} is for the closure {header['closure']}, not for {method}. Remedy: weights of {method}"
+        )
+    return header
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header as safetensors, beside `path` and then in its place.
+    """Write tensors and a JSON header as safetensors: to a file beside `path`, which then replaces `path`.
 
-    A reader, or a process that is killed half way, sees the old file or the new one. Raises ValueError for a
+    A reader, or a process that is killed while it writes, finds the old file or the new one. Raises ValueError for a
     header that is not JSON.
     """
     path = Path(path)
@@ -78,39 +92,37 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read (tensors, header) of a file written by `write_tensors`.
 
-    Raises FileNotFoundError, and ValueError for a file that is corrupt or written by something else.
+    Raises FileNotFoundError, and ValueError for a file that is damaged or was written by another program.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _header(path, file)  # noqa: SIM118
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The header of a file written by `write_tensors`; reads no tensor. Raises as `read_tensors` does."""
+    with _opened(path) as file:
+        return _header(path, file)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+
+
+def _header(path: str | os.PathLike[str], file: Any) -> dict[str, Any]:
     try:
-        header = json.loads(metadata.get(KEY, ""))
+        header = json.loads((file.metadata() or {}).get(KEY, ""))
     except json.JSONDecodeError:
         header = None
     if not isinstance(header, dict):
         raise ValueError(f"{path}: not written by subgrid (no readable header {KEY!r})")
-    return tensors, header
-
-
-def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors, header) of a training's checkpoint, whose header must hold this `identity`.
-
-    Raises ValueError, with the remedy, for a damaged file, and for one of another training, saying what differs.
-    """
-    remedy = f"train in another directory, or delete {path}"
-    try:
-        tensors, header = read_tensors(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; {remedy}") from error
-    held = header.get("identity", {})
-    if differing := [name for name in identity if held.get(name) != identity[name]]:
-        raise ValueError(f"{path.parent} holds another training ({', '.join(differing)} differ): {remedy}")
-    return tensors, header
+    return header
 
 
 def _require(path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:

@@ -1,42 +1,46 @@
-"""The closure `regression`: a trained network in the loop, and its training."""
+"""The closure `regression`: a trained network for the mean of the missing term, and its training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
-from subgrid.ingest.training_set import Dataset
-from subgrid.solver.closure import Closure, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 
 from ..learning import weights_file
-from ..learning.compatibility import fitting, locate, mismatch, training_options
+from ..learning.compatibility import locate, mismatch
+from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import SPECTRUM, residual_noise
+from ..learning.options import read_options
+from .options import TrainingOptions
 
 if TYPE_CHECKING:
     import torch
 
+    from subgrid.ingest.training_set import Dataset
 
-class Regression(Closure):
-    """E[H | u] by a network: the quadratic spectral network, a Fourier neural operator or a periodic CNN.
+    from .training import FitResult
 
-    weights: a .safetensors file (relative to the case file) or the name of one that ships; without it, the
-    first shipped file that fits, the equation's parameters included. noise = "residual" adds white noise with the
-    spectrum of the validation residuals, isotropic, in law per sqrt(time): right where what the network cannot know is
-    white in time, as where the model omits its noise. members are evaluated `batch` at a time.
 
-    Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, omitted terms,
-    fields, shape or length. The quadratic network, and a CNN with `points`, run on other shapes of the same length:
-    their weights do not depend on the grid.
+class Regression(LearnedClosure):
+    """du/dt gains E[H | u], the mean of the missing term H given the state, from a network.
+
+    The network is the quadratic spectral network, a Fourier neural operator or a periodic CNN.
+
+    noise = "residual" adds noise with the isotropic spectrum of the validation residuals. It is white in time, so it is
+    correct where the unpredictable part of the term is white in time, for example where the model omits its noise.
+    Members are evaluated in batches of `batch`.
+
+    Raises ClosureError if the weights are for another closure, equation, discretisation, boundary, set of omitted
+    terms, fields, shape or length. The quadratic network, and a CNN with `points`, run on other shapes of the same
+    length, because their weights do not depend on the grid.
     """
 
-    kind: ClassVar[str] = "regression"
-    weights: str | None = None
+    method: ClassVar[str] = "regression"
     noise: Literal["none", "residual"] = "none"
     batch: int = 16
     _term: torch.nn.Module = PrivateAttr()
@@ -47,7 +51,7 @@ class Regression(Closure):
 
         from ..learning.learned_term import LearnedTerm
 
-        tensors, header = self._find(problem)
+        tensors, header = weights_file.load(self.find_weights(problem))
         network = header["network"]
         term = LearnedTerm(
             network["kind"],
@@ -72,71 +76,62 @@ class Regression(Closure):
             parts = [self._term(part) for part in state.split(self.batch)]
         return Tendency(torch.cat(parts).to(torch.float64), noise=self._noise), memory
 
-    def _find(self, problem: Problem) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return fitting(
-            "regression",
-            self.weights,
-            problem,
-            weights_file.load,
-            lambda found, strict: _mismatch(found[1], problem, strict),
-        )
+    @classmethod
+    def mismatch(cls, header: dict[str, Any], problem: Problem, strict: bool) -> str | None:
+        network = header["network"]
+        grid_independent = network["kind"] == "quadratic" or "points" in network["options"]
+        return mismatch(header, problem, grid_independent=grid_independent, strict=strict)
 
-    @staticmethod
-    def train(
-        options: dict[str, Any],
-        dataset: Dataset,
-        target: Path,
-        work: Path,
-        folder: Path,
-        origin: dict[str, str],
-        progress: Callable[[int, int, dict[str, float]], None],
-    ) -> dict[str, float]:
+    @classmethod
+    def training_options(cls) -> type[BaseModel]:
+        return TrainingOptions
+
+    @classmethod
+    def train(cls, job: TrainingJob) -> dict[str, float]:
         """Fit E[H | u] to the pairs and write the weights; returns the validation scores. See `training.fit`.
 
-        With options["objective"] = "rollout" weights are trained on through the solver: `fit_through_solver`. Files
-        named in the options are relative to `folder`. Raises ValueError for options that training does not have.
+        With options["objective"] = "rollout" the training starts from given weights and goes through the solver: see
+        `fit_through_solver`. Raises ValueError for options that training does not have.
         """
-        from .rollout_training import fit_through_solver
-        from .training import TrainingOptions, fit
-
-        through_solver = options.get("objective") == "rollout"
-        options = {k: v for k, v in options.items() if k != "objective"}
-        chosen = training_options("regression", TrainingOptions, options)
+        dataset = cast("Dataset", job.data)
+        table = {k: v for k, v in job.options.items() if k != "objective"}
+        options = read_options(cls.method, TrainingOptions, table)
+        result = _fit(dataset, options, job, through_solver=job.options.get("objective") == "rollout")
         about = dict(dataset.about)
-        if through_solver:
-            if chosen.rollout is None:
-                raise ValueError("train.regression.rollout: missing; it says which weights to begin with")
-            begin, begun = weights_file.load(locate(chosen.rollout.start, folder))
-            made = {"kind": chosen.network, "options": chosen.network_options, "features": chosen.features}
-            if begun["network"] != made or begun["equation"] != about["equation"]:
-                raise ValueError(f"train.regression.rollout.start: {chosen.rollout.start}: another network or equation")
-            begin.pop(SPECTRUM)
-            result = fit_through_solver(dataset, begin, chosen, work, progress)
-        else:
-            places = tuple(about["length"]), tuple(about["origin"])
-            result = fit(*dataset.train, *dataset.validation, places[0], chosen, work, progress, places[1])
-        about["seeds"] = {**about["seeds"], "training": chosen.seed}
+        about["seeds"] = {**about["seeds"], "training": options.seed}
         header = {
-            "closure": "regression",
+            "closure": cls.method,
             "version": version("subgrid"),
             **about,
-            **origin,
+            **job.origin,
             "normalisation": result.term.normalisation,
-            "network": {
-                "kind": chosen.network,
-                "options": chosen.network_options,
-                "features": chosen.features,
-            },
-            "training_options": chosen.model_dump(mode="json"),
+            "network": _network(options),
+            "training_options": options.model_dump(mode="json"),
             "scores": result.scores,
         }
-        weights_file.save(target, {**result.tensors, SPECTRUM: result.residual_spectrum.astype(np.float64)}, header)
+        weights_file.save(job.target, {**result.tensors, SPECTRUM: result.residual_spectrum.astype(np.float64)}, header)
         return result.scores
 
 
-def _mismatch(header: dict[str, Any], problem: Problem, strict: bool = False) -> str | None:
-    """How the weights and the problem differ, by name; with `strict` parameters must be equal too."""
-    if header["closure"] != "regression":
-        return f"is for the closure {header['closure']}"
-    free = header["network"]["kind"] == "quadratic" or "points" in header["network"]["options"]
-    return mismatch(header, problem, free=free, strict=strict)
+def _network(options: TrainingOptions) -> dict[str, Any]:
+    return {"kind": options.network, "options": options.network_options, "features": options.features}
+
+
+def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_solver: bool) -> FitResult:
+    from .rollout_training import fit_through_solver
+    from .training import fit
+
+    about = dataset.about
+    if not through_solver:
+        length, origin = tuple(about["length"]), tuple(about["origin"])
+        return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin)
+    if options.rollout is None:
+        raise ValueError("train.regression.rollout: missing; it names the initial weights as start")
+    tensors, header = weights_file.load(locate(options.rollout.start, job.folder), Regression.method)
+    if header["network"] != _network(options) or header["equation"] != about["equation"]:
+        raise ValueError(
+            f"train.regression.rollout.start: {options.rollout.start} is for another network or equation. "
+            "Remedy: weights that were trained for this case with the same network options"
+        )
+    tensors.pop(SPECTRUM)
+    return fit_through_solver(dataset, tensors, options, job.work, job.progress)

@@ -1,4 +1,4 @@
-"""Training through the solver: the network is judged by the states it leads the model to, not by its term."""
+"""Training through the solver: the loss is the error of the states that the corrected model reaches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import torch
 from subgrid.ingest.training_set import Dataset
 from subgrid.solver.simulation.rollout import rollout
 
-from ..learning.optimisation import Progress, torch_threads
-from .training import FitResult, Training, TrainingOptions, checked_pairs
+from ..learning.learned_closure import Progress
+from ..learning.optimisation import torch_threads
+from ..learning.training import no_progress
+from .options import TrainingOptions
+from .training import FitResult, Training, checked_pairs
 
 
 def fit_through_solver(
@@ -20,15 +23,16 @@ def fit_through_solver(
     weights: dict[str, np.ndarray],
     options: TrainingOptions,
     directory: Path,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> FitResult:
-    """Train on from `weights`, minimising the loss of `RolloutOptions`; resumes as `fit` does.
+    """Start from `weights` and minimise the loss of `RolloutOptions`; resumes as `fit` does.
 
-    Gradients through the solver are exact: `rollout` is the model's own stepper as array code. The score that selects
-    the weights is the root of the loss on the validation windows; 1 is the uncorrected model.
+    Gradients through the solver are exact: `rollout` is the stepper of the model as differentiable array code. The
+    score that selects the weights is the square root of the loss on the validation windows: 1 for the uncorrected
+    model.
 
-    Raises ValueError for a model with noise or adaptive steps, and for a window that is not a whole number of
-    sampling intervals, beside what `fit` raises.
+    Raises ValueError for a model with noise or adaptive steps, for a window that is not a whole number of sampling
+    intervals, and as `fit` does.
     """
     chosen = options.rollout
     assert chosen is not None
@@ -41,22 +45,19 @@ def fit_through_solver(
     window = chosen.unroll * chosen.every
     if window % model.sampling:
         raise ValueError(
-            f"unroll = {chosen.unroll} calls, {chosen.every} steps apart, are {window} steps, not a multiple of the "
+            f"unroll = {chosen.unroll} calls every {chosen.every} steps take {window} steps, not a multiple of the "
             f"{model.sampling} steps between samples. Remedy: another --unroll, or another training.every"
         )
     if window // model.sampling >= dataset.sequences[0].shape[1]:
         raise ValueError(f"unroll = {chosen.unroll} is longer than a training trajectory. Remedy: a smaller --unroll")
-    directory.mkdir(parents=True, exist_ok=True)
     with torch_threads(options.threads):
-        return RolloutTraining(dataset, weights, options, directory).run(progress)
+        return RolloutTraining(dataset, weights, options).run(directory, progress)
 
 
 class RolloutTraining(Training):
-    """The state of one training through the solver."""
+    """One training through the solver."""
 
-    def __init__(
-        self, dataset: Dataset, weights: dict[str, np.ndarray], options: TrainingOptions, directory: Path
-    ) -> None:
+    def __init__(self, dataset: Dataset, weights: dict[str, np.ndarray], options: TrainingOptions) -> None:
         chosen = options.rollout
         assert chosen is not None
         self.chosen, self.dataset = chosen, dataset
@@ -64,7 +65,7 @@ class RolloutTraining(Training):
         valid = checked_pairs(*dataset.validation, "validation")
         shared = {k: getattr(chosen, k) for k in ("steps", "batch", "learning_rate", "validate_every")}
         grid = dataset.model.grid
-        super().__init__(train, valid, grid.length, options.model_copy(update=shared), directory, grid.origin)
+        super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin)
         self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
         samples = chosen.unroll * chosen.every // dataset.model.sampling
@@ -76,7 +77,8 @@ class RolloutTraining(Training):
             self.scale = self.errors(1, self.windows, corrected=False).sqrt()
 
     def errors(self, part: int, windows: np.ndarray, corrected: bool = True) -> torch.Tensor:
-        """<|u_model - u_reference|^2> over windows (trajectory, time) of the training (0) or validation (1) part."""
+        """<|u_model - u_reference|^2> over windows (window, 2), each given by trajectory and time, of part 0 (training)
+        or 1 (validation)."""
         model, span = self.dataset.model, range(self.samples + 1)
         truth = np.stack([[self.dataset.sequences[part][i, n + k] for i, n in windows] for k in span])
         states = torch.from_numpy(truth.astype(np.float64))
@@ -94,21 +96,24 @@ class RolloutTraining(Training):
         return (found - states[1:]).square().mean()
 
     def tendency(self, state: torch.Tensor) -> torch.Tensor:
+        """The term of the network, for a state in double precision."""
         return self.term(state.to(torch.float32)).to(torch.float64)
 
     def loss(self, step: int) -> torch.Tensor:
+        """The loss on windows drawn at random as a function of the step."""
         generator = np.random.Generator(np.random.Philox(key=[self.options.seed, step]))
         trajectories, times = self.dataset.sequences[0].shape[:2]
         chosen = generator.integers((trajectories, times - self.samples), size=(self.options.batch, 2))
         return self.errors(0, chosen) / self.scale**2
 
     def validation_error(self) -> float:
+        """The square root of the loss on the validation windows."""
         with torch.no_grad():
             parts = np.array_split(self.windows, max(1, len(self.windows) // self.options.batch))
             total = sum(len(part) * self.errors(1, part).item() for part in parts) / len(self.windows)
         return float(np.sqrt(total) / self.scale.item())
 
-    def result(self) -> FitResult:
-        found = super().result()
-        scores: dict[str, Any] = {**found.scores, "rollout_error": min(entry["valid_error"] for entry in self.log)}
+    def result(self, log: list[dict[str, Any]]) -> FitResult:
+        found = super().result(log)
+        scores: dict[str, Any] = {**found.scores, "rollout_error": min(entry["valid_error"] for entry in log)}
         return FitResult(found.term, scores, found.residual_spectrum, found.log)

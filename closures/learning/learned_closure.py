@@ -1,0 +1,97 @@
+"""The base class of closures that are trained: their weights, their training data and their training."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from subgrid.solver.closure import Closure, Kind, Problem
+
+from .compatibility import find_weights, mismatch
+
+if TYPE_CHECKING:
+    from subgrid.ingest.sweep import Sweep
+    from subgrid.ingest.training_set import Dataset
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What `subgrid train` hands to a closure.
+
+    options: the table [train.NAME] as plain data. data: the training set, or the runs of [sweep], as the closure's
+    `learns_from` says. target: the weights file to write. work: folder of checkpoints; a job with the same one resumes.
+    folder: folder of the case file, against which paths in the options are resolved. origin: `training_case` and
+    `training_command` for the header. progress(done, total, metrics) is called after each step.
+    """
+
+    options: dict[str, Any]
+    data: Dataset | Sweep
+    target: Path
+    work: Path
+    folder: Path
+    origin: dict[str, str]
+    progress: Progress
+
+
+class NoOptions(BaseModel):
+    """A table [train.NAME] without entries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LearnedClosure(Closure, ABC):
+    """A closure whose answer depends on trained weights.
+
+    A subclass sets `method`, the name that headers of its weights hold under "closure", and `learns_from`: "training"
+    for pairs of states and missing terms, "sweep" for runs of the case's own model over the parameters of [sweep].
+    It overrides `train` if `subgrid train` can train it, and `mismatch` if its weights are not those of a term on one
+    grid. `start` reads the file that `find_weights` returns.
+
+    weights: a .safetensors file (relative to the case file) or the name of one that ships; by default the first shipped
+    file that fits the problem.
+    """
+
+    kind: ClassVar[Kind] = "learned"
+    method: ClassVar[str]
+    learns_from: ClassVar[Literal["training", "sweep"]] = "training"
+    weights: str | None = None
+
+    @classmethod
+    def training_options(cls) -> type[BaseModel]:
+        """The pydantic model of [train.NAME]."""
+        return NoOptions
+
+    @classmethod
+    def train(cls, job: TrainingJob) -> dict[str, float]:
+        """Train on `job.data`, write the weights to `job.target`, and return the scores.
+
+        A job whose work folder holds a checkpoint resumes. Raises ValueError for options that training does not have.
+        """
+        raise ValueError(f"{cls.__name__} has no training of its own. Remedy: give it trained weights = FILE")
+
+    @classmethod
+    def mismatch(cls, header: dict[str, Any], problem: Problem, strict: bool) -> str | None:
+        """How weights with this header and the problem differ, by name; None if they fit.
+
+        strict: the weights were not named but found, so parameters of the equation must be equal too.
+        """
+        return mismatch(header, problem, grid_independent=False, strict=strict)
+
+    def find_weights(self, problem: Problem) -> Path:
+        """The weights file for a problem. Only headers are read. Raises ClosureError, with the remedy."""
+        return find_weights(self.method, self.weights, problem, self.mismatch)
+
+    def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray] | None:
+        """`encoded`, `predicted` and `deviation`, each (time, latent), of states (time, field, *grid) of one run.
+
+        The states are `interval` apart in time. None for a closure without latent variables that evolve in time.
+        """
+        return None

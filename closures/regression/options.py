@@ -1,0 +1,58 @@
+"""The table [train.regression]."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..learning.options import Features, Shift
+
+
+class RolloutOptions(BaseModel):
+    """Training through the solver: the options that differ from the one-step training of the initial weights.
+
+    loss = <|u_model(t) - u_reference(t)|^2> / <|u_uncorrected(t) - u_reference(t)|^2>, over the sampling times of a
+    window. The model starts from the reference state and calls the network `unroll` times, once every `every` steps.
+    The denominator is taken over the validation windows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: str = Field(description="initial weights: a file, or the name of shipped weights")
+    unroll: int = Field(5, ge=1, description="calls of the network per window")
+    every: int = Field(5, ge=1, description="steps of the model between calls")
+    steps: int = Field(200, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    validate_every: int = Field(25, ge=1)
+    windows: int = Field(16, ge=1, description="number of validation windows, evenly distributed")
+
+
+class TrainingOptions(BaseModel):
+    """One-step training: Adam on the mean square error of the term, under a one-cycle learning rate.
+
+    loss = <|prediction - term|^2> + transfer_weight <(<u.prediction> - <u.term>)^2>, in units of the root mean squares
+    of u and term. <u.term> is the mean over the grid and the fields of a sample, so the second part penalises errors of
+    the energy (for a vorticity: the enstrophy) that the term transfers to each state.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: Literal["quadratic", "fno", "cnn"] = "quadratic"
+    network_options: dict[str, Any] = {}
+    features: Features = "state"
+    steps: int = Field(2000, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(0.01, gt=0, description="the peak of the one-cycle schedule")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    transfer_weight: float = Field(0.0, ge=0)
+    shift: Shift = Field("all", description="axes along which every sample is shifted by a random number of points")
+    reflections: bool = Field(
+        False,
+        description="reverse each axis at random; each reversal changes the sign of state and term, as for a vorticity",
+    )
+    validate_every: int = Field(100, ge=1, description="steps between validations and checkpoints")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="of torch; by default unchanged")
+    rollout: RolloutOptions | None = Field(None, description="options of training through the solver")
