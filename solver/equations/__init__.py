@@ -1,4 +1,4 @@
-"""The equations, by name: those that ship, entry points of `subgrid.equations`, and "file.py:Class"."""
+"""Registry of equations: those of the package, entry points of `subgrid.equations`, and "file.py:Class"."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of an equation when its class is asked for."""
+    """Import the module of an equation on first access to its class."""
     if name in _MODULES:
         return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Linear advection, on Fourier modes or finite volumes."""
+"""Linear advection in one dimension, by a Fourier method or by finite volumes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from .right_hand_side import NoNonlinearTerm, RightHandSide
 class LinearAdvection(Equation):
     """u_t + c u_x = sigma dW/dt, periodic in one dimension; without noise u(x, t) = u(x - c t, 0).
 
-    State (member, 1, x). Fourier: L = -i c k, with the Nyquist mode (whose derivative a real field cannot
-    hold) left as it is, and N = 0, so that exponential steppers are exact at any step. Finite volume: cell
-    averages, upwind flux of reconstructed states; a step h with |c| h / dx <= 1/2 keeps MUSCL free of new
-    extrema.
+    State (member, 1, x), dimensionless.
 
-    speed: c, length per time. Terms that can be omitted: advection, noise.
+    fourier: values at grid points; L = -i c k and N = 0, so exponential steppers are exact for any step. The Nyquist
+    mode is left unchanged, because a real field cannot represent its derivative.
+
+    finite-volume: cell averages; upwind flux of reconstructed states. Steps h with |c| h / dx <= 1/2 create no new
+    extrema with "muscl".
+
+    speed: c, in length/time. Terms that can be omitted: advection, noise.
     """
 
     name: ClassVar[str] = "advection"
@@ -40,7 +43,7 @@ class LinearAdvection(Equation):
 
     @property
     def signal_velocity(self) -> float:
-        """c, or 0 where advection is omitted."""
+        """c in length/time, or 0 if advection is omitted."""
         return self.speed if self.has("advection") else 0.0
 
     def linear(self, operators: Operators) -> Array:
@@ -76,7 +79,7 @@ class LinearAdvection(Equation):
         )
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """mass <u> and energy <u^2>/2, per unit of length."""
+        """mass <u> and energy <u^2>/2 per unit length, (member,)."""
         u = state[:, 0]
         return {"mass": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 

@@ -1,4 +1,4 @@
-"""What an equation is: fields, parameters, a right-hand side, invariants; nothing about loops, files or devices."""
+"""The equation contract: fields, parameters, right-hand side, invariants and signal speeds of a PDE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AXES = ("z", "y", "x")
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the state: its name, its unit and what it is."""
+    """One field of the state: name, unit and a short description."""
 
     name: str
     unit: str
@@ -30,9 +30,10 @@ class Field:
 
 
 class Equation(BaseModel, ABC):
-    """du/dt = L u + N(u, t) + noise, with the terms named in `omit` left out.
+    """du/dt = L u + N(u, t) + noise, without the terms named in `omit`.
 
-    A subclass says what its fields and parameters are and writes its terms. States are (member, field, *grid).
+    A state is (member, field, *grid). A subclass declares its fields and terms and writes the right-hand side; its
+    pydantic fields are the keys of [equation]. It contains nothing about time stepping, files or devices.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,8 +42,8 @@ class Equation(BaseModel, ABC):
     dimensions: ClassVar[tuple[int, ...]]
     fields: ClassVar[tuple[Field, ...]]
     terms: ClassVar[tuple[str, ...]]
-    split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` can carry out one by one
-    adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that a step by CFL must be chosen anew
+    split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` advances separately
+    adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
     axis_names: ClassVar[tuple[str, ...]] = AXES
 
     omit: tuple[str, ...] = ()
@@ -53,52 +54,52 @@ class Equation(BaseModel, ABC):
     def _omitted_terms_exist(cls, omit: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [t for t in omit if t not in cls.terms]
         if unknown:
-            raise ValueError(f"omit names {unknown}, but the terms of {cls.name} are {list(cls.terms)}")
+            raise ValueError(f"omit names {unknown}, which {cls.name} does not have; expected any of {list(cls.terms)}")
         return omit
 
     def has(self, term: str) -> bool:
-        """Whether the model contains the term."""
+        """True if the model contains the term."""
         return term not in self.omit
 
     def complete(self) -> Equation:
-        """The same equation with nothing omitted."""
+        """The same equation with no term omitted."""
         return self.model_copy(update={"omit": ()})
 
     @abstractmethod
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Global quantities of the state (member, field, *grid), each (member,)."""
+        """Global quantities of the state (member, field, *grid), conserved or not; each is an array (member,)."""
 
     @abstractmethod
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        """Largest speed along each axis, in length per time."""
+        """Largest signal speed along each axis in array order, in length/time."""
 
     def spectrum_density(self, grid: Grid) -> NDArray:
-        """Energy per squared Fourier coefficient, shape of the spectrum: 1/2 unless the equation says otherwise."""
+        """Energy per squared modulus of a Fourier coefficient, shape `grid.spectral_shape`; 1/2 by default."""
         return np.full(grid.spectral_shape, 0.5)
 
     def bounds(self) -> tuple[float, float]:
-        """Values the fields may take; the guard refuses anything outside."""
+        """(lowest, highest) value of a field; the guard rejects a closure's answer that leads outside."""
         return (-1e12, 1e12)
 
     def noise_law(self, grid: Grid) -> SpectralNoise | None:
-        """The equation's own noise, if it has one and the model contains it."""
+        """The law of the equation's own noise, or None if it has none or omits it."""
         return self.noise.law(grid) if self.noise and self.has("noise") else None
 
     @property
     def kind(self) -> Kind:
-        """Which steppers fit, and what a state is.
+        """Type of the equation: it determines which steppers fit and what the values of a state represent.
 
-        "semi-linear": du/dt = L u + N(u), L diagonal in Fourier space; values at the points of the grid. "balance-law":
-        averages over cells. "kinetic": values at the centres of the cells of phase space. "particles": entities.
+        "semi-linear": du/dt = L u + N(u), L diagonal in Fourier space; values at grid points. "balance-law": cell
+        averages. "kinetic": values at the cell centres of phase space. "particles": values of each entity.
         """
         return "semi-linear"
 
     def require(self, grid: Grid) -> None:
-        """Raise ValueError, with the key and the remedy, if the equation's parameters do not fit the grid."""
+        """Raise ValueError, with key and remedy, if the equation's parameters do not fit the grid."""
 
     @property
     def spectral(self) -> bool:
-        """Whether the state is stepped as Fourier coefficients."""
+        """True if the state is stepped as Fourier coefficients."""
         return self.kind == "semi-linear"
 
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
@@ -110,41 +111,41 @@ class Equation(BaseModel, ABC):
         return self.axis_names[-grid.dimensions :]
 
     def coordinates(self, grid: Grid) -> dict[str, NDArray]:
-        """What the axes count: the points of a Fourier grid, the centres of cells, the numbers of entities."""
+        """Coordinates of each axis: points of a Fourier grid, cell centres, or indices of entities."""
         if self.kind == "particles":
             return dict(zip(self.axes(grid), (np.arange(n) for n in grid.shape), strict=True))
         return dict(zip(self.axes(grid), grid.coordinates(centres=not self.spectral), strict=True))
 
     def linear(self, operators: Operators) -> Array:
-        """L_k, broadcastable over the spectral shape; units 1/time. Semi-linear equations only."""
-        raise TypeError(f"{self.name} on cells has no Fourier operator")
+        """L_k in 1/time, broadcastable over `spectral_shape`. Raises TypeError if the equation is not semi-linear."""
+        raise TypeError(f"{self.name} is {self.kind} here and has no linear operator in Fourier space")
 
     @abstractmethod
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         """N(u, t) as array code in the namespace operators.xp, for u (member, field, *).
 
-        Semi-linear: u and N are Fourier coefficients (..., *spectral_shape), dealiased by the 2/3 rule. Else they are
-        states (..., *grid), and N is the whole right-hand side.
+        Semi-linear: u and N are Fourier coefficients (..., *spectral_shape), and N is dealiased by the 2/3 rule.
+        Otherwise they are states (..., *grid), and N is the whole right-hand side.
         """
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
-        """u carried along for a time h by one of the parts named in `split` alone, as array code."""
-        raise TypeError(f"{self.name} is not split into parts")
+        """u after a time h under one part of `split` alone, as array code. Raises TypeError if there are no parts."""
+        raise TypeError(f"{self.name} has no parts for split steppers. Remedy: another time.stepper")
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
-        """u after a time h under its stiff local sources alone, exactly, as array code. By default there are none."""
+        """u after a time h under the stiff local sources alone, by their exact solution; u itself if there are none."""
         return u
 
     def admissible(self, state: Array) -> bool:
-        """Whether the state (an array of any namespace) makes sense, beyond being finite."""
+        """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0."""
         return True
 
     def compiled(self, grid: Grid, members: int) -> RightHandSide | None:
-        """The same for a batch (member * field, row, column), in Numba and planned transforms, or None."""
+        """The right-hand side of a batch (member * field, row, column), with Numba and planned transforms, or None."""
         return None
 
     def right_hand_side(self, grid: Grid, members: int, compiled: bool = True) -> RightHandSide:
-        """N and L for a batch of members: the compiled one where there is one, else the array code."""
+        """N and L of a batch of members: the compiled version if there is one, else the array code."""
         rhs = self.compiled(grid, members) if compiled else None
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid)
@@ -157,5 +158,5 @@ class Equation(BaseModel, ABC):
         return rhs
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
-        """sum over the axes of signal speed / spacing, in 1/time: what a step by CFL is divided by."""
+        """Sum over the axes of signal speed / spacing, in 1/time; a Courant number cfl gives the step cfl / this."""
         return float(sum(s / h for s, h in zip(self.signal_speed(state, grid), grid.spacing, strict=True)))

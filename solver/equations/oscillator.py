@@ -1,4 +1,4 @@
-"""A prescribed oscillation in one dimension, the first test of multi-stage reduced-order models."""
+"""A prescribed oscillation in one dimension, a benchmark of multi-stage reduced-order models."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from .right_hand_side import RightHandSide
 
 
 class Oscillator(Equation):
-    """u_t = d/dt A [sin(2x - t) + 0.1 cos((40x + 2t) sin t)] exp(-x^2): an evolution that is known beforehand.
+    """u_t = d/dt A [sin(2x - t) + 0.1 cos((40x + 2t) sin t)] exp(-x^2): the solution is prescribed.
 
-    A large slow wave and a small fast one, whose wavelength goes from infinity to 2 pi / 40 and back. State
-    (member, 1, x), values at the centres of cells. Nothing couples the cells: a stepper that meets no state is a
-    quadrature in time (RK4 is Simpson's rule), and gives the formula back where the state at some time was the
-    formula's (`initial.kind = "oscillator"`). Steps much below 2 pi / 40 over the largest |x| that matters resolve it.
+    A large slow wave plus a small fast wave, whose wavelength decreases from infinity to 2 pi / 40 and increases again.
+    State (member, 1, x), dimensionless, values at cell centres. The right-hand side does not depend on u, so cells are
+    not coupled and a stepper is a quadrature in time (RK4 is Simpson's rule). It reproduces the formula if the run
+    starts from the formula (`initial.kind = "oscillator"`). The step resolves the fast wave if it is much shorter than
+    2 pi / (40 |x|) for the largest |x| at which the envelope exp(-x^2) is not negligible.
 
-    amplitude: A. Source: mLaSDI, arXiv 2506.09207.
+    amplitude: A, dimensionless. Source: mLaSDI, arXiv 2506.09207.
     """
 
     name: ClassVar[str] = "oscillator"
@@ -41,7 +42,7 @@ class Oscillator(Equation):
         return "balance-law"
 
     def at(self, x: NDArray, t: float) -> NDArray[np.float64]:
-        """u of the formula."""
+        """u(x, t) of the formula, in the shape of x."""
         waves = np.sin(2 * x - t) + 0.1 * np.cos((40 * x + 2 * t) * math.sin(t))
         return self.amplitude * waves * np.exp(-(x**2))
 
@@ -60,16 +61,16 @@ class Oscillator(Equation):
         return (False,)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """energy <u^2>/2, per unit of length; nothing keeps it."""
+        """energy <u^2>/2 per unit length, (member,); it varies in time."""
         return {"energy": 0.5 * (state[:, 0] ** 2).mean(-1)}
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        """0: nothing travels from cell to cell."""
+        """0, because cells are not coupled."""
         return (0.0,)
 
 
 class Compiled:
-    """The rate for a batch (member, 1, x), the same for all members."""
+    """du/dt of a batch (member, 1, x), equal for all members."""
 
     def __init__(self, grid: Grid, amplitude: float) -> None:
         self.linear: NDArray | None = None
@@ -83,7 +84,7 @@ class Compiled:
 
 @numba.njit(cache=True, nogil=True)
 def rate(x, envelope, t, out):
-    """out = envelope d/dt [sin(2x - t) + 0.1 cos((40x + 2t) sin t)]."""
+    """out (member, 1, x) = envelope d/dt [sin(2x - t) + 0.1 cos((40x + 2t) sin t)]."""
     sine, cosine = math.sin(t), math.cos(t)
     for i in range(x.size):
         fast = 40 * x[i] + 2 * t
@@ -93,9 +94,9 @@ def rate(x, envelope, t, out):
 
 
 class OscillatorFormula(InitialState):
-    """u = A [sin(2x - t) + 0.1 cos((40x + 2t) sin t)] exp(-x^2) at t = `time`, which must be the case's time.start.
+    """u = A [sin(2x - t) + 0.1 cos((40x + 2t) sin t)] exp(-x^2) at t = `time`, which must equal time.start.
 
-    A is the equation's amplitude. Exact at all times.
+    A is the equation's amplitude. The exact solution is known at all times.
     """
 
     kind: Literal["oscillator"] = "oscillator"

@@ -1,4 +1,4 @@
-"""Initial states of the published benchmarks of reduced-order models."""
+"""Initial state of the published two-dimensional Burgers benchmarks of reduced-order models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .plane import Burgers2D
 
 
 class GaussianVelocity(InitialState):
-    """u = v = A exp(-|x - centre|^2 / width) in the plane, averages over cells; `centre` is (y, x)."""
+    """u = v = A exp(-|x - centre|^2 / width), exact cell averages (member, 2, y, x).
+
+    amplitude: A, in length/time. width: in length^2. centre: (y, x).
+    """
 
     kind: Literal["gaussian-velocity"] = "gaussian-velocity"
     amplitude: float = 1.0

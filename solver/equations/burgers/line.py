@@ -1,4 +1,4 @@
-"""Burgers' equation, on Fourier modes or finite volumes, and its closed-form solutions."""
+"""Burgers' equation in one dimension, by a Fourier method or by finite volumes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from . import kernels
 
 
 class Burgers(Equation):
-    """u_t + u u_x = nu u_xx + sigma dW/dt in one dimension: waves steepen to shocks of width nu / (jump).
+    """u_t + u u_x = nu u_xx + sigma dW/dt in one dimension; waves steepen to shocks of width nu / jump.
 
-    State (member, 1, x). Units are the equation's own: viscosity nu in length^2/time.
+    State (member, 1, x), in length/time. viscosity: nu, in length^2/time.
 
-    fourier: u at the points x_j, periodic; N = -(i k / 2) (u^2)^, dealiased by the 2/3 rule on its input and
-    its output, so that sum u^2 of the kept modes changes by viscosity alone.
+    fourier: values at the points x_j, periodic. N = -(i k / 2) (u^2)^, dealiased by the 2/3 rule on input and output,
+    so that N conserves the sum of u^2 over the kept modes.
 
-    finite-volume: averages over cells centred at (j + 1/2) dx; Godunov's flux of reconstructed states;
-    central viscous flux, of second order with "muscl", of fourth with "weno5". Explicit steps need
-    max|u| h / dx <= 1/2 (for "muscl" to make no new extrema) and nu h / dx^2 below about 1/2. boundary
-    "dirichlet" holds u = left at x = 0 and u = right at x = L.
+    finite-volume: averages over cells centred at (j + 1/2) dx. Godunov flux of reconstructed states; central viscous
+    flux, second order with "muscl" and fourth order with "weno5". Explicit steps need max|u| h / dx <= 1/2 (no new
+    extrema with "muscl") and nu h / dx^2 below about 1/2. boundary "dirichlet" imposes u = left at x = 0 and u = right
+    at x = L.
 
     Terms that can be omitted: advection, diffusion, noise.
     """
@@ -53,18 +53,18 @@ class Burgers(Equation):
             if self.left or self.right:
                 raise ValueError(
                     f"left = {self.left:g}, right = {self.right:g} contradict boundary = 'periodic'. "
-                    "Remedy: boundary = 'dirichlet', or leave left and right out"
+                    "Remedy: set boundary = 'dirichlet', or remove left and right"
                 )
             return self
         if self.discretisation == "fourier":
             raise ValueError(
                 "boundary = 'dirichlet' contradicts discretisation = 'fourier', which is periodic. "
-                "Remedy: discretisation = 'finite-volume', or boundary = 'periodic'"
+                "Remedy: set discretisation = 'finite-volume' or boundary = 'periodic'"
             )
         if self.noise and self.has("noise"):
             raise ValueError(
                 "noise is a sum of periodic waves and contradicts boundary = 'dirichlet'. "
-                "Remedy: boundary = 'periodic', or leave noise out"
+                "Remedy: set boundary = 'periodic', or remove noise"
             )
         return self
 
@@ -74,7 +74,7 @@ class Burgers(Equation):
 
     @property
     def effective_viscosity(self) -> float:
-        """nu, or 0 where diffusion is omitted."""
+        """nu in length^2/time, or 0 if diffusion is omitted."""
         return self.viscosity if self.has("diffusion") else 0.0
 
     @property
@@ -123,7 +123,7 @@ class Burgers(Equation):
         return (self.boundary == "periodic",)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """momentum <u> and energy <u^2>/2, per unit of length."""
+        """momentum <u> and energy <u^2>/2 per unit length, (member,)."""
         u = state[:, 0]
         return {"momentum": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 
@@ -132,7 +132,7 @@ class Burgers(Equation):
 
 
 class SpectralAdvection:
-    """N = -(i k / 2) (u^2)^ for a batch (batch, 1, column) of Fourier coefficients, in two transforms."""
+    """N = -(i k / 2) (u^2)^ of a batch (batch, 1, column) of Fourier coefficients, with two transforms."""
 
     def __init__(self, grid: Grid, batch: int) -> None:
         self.linear: NDArray | None = None

@@ -1,4 +1,4 @@
-"""Burgers' equation for a velocity in the plane, on cells."""
+"""Burgers' equation in two dimensions, by finite volumes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..right_hand_side import RightHandSide
 
 
 class Burgers2D(Equation):
-    """(u, v)_t + u (u, v)_x + v (u, v)_y = nu (laplacian of u, of v), periodic in the plane.
+    """(u, v)_t + u (u, v)_x + v (u, v)_y = nu lap (u, v), doubly periodic, in advective form.
 
-    State (member, 2, y, x), averages over cells. The form is that of advection, as in the published reduced-order
-    models, not of conservation: where velocities jump, the speed of the jump is the scheme's. At the centre of a cell
-    the derivative along x is the difference of the MUSCL states of its two faces, both from the side the velocity there
-    comes from; viscosity is central. Second order where the solution is smooth; explicit steps need
-    (max|u| / dx + max|v| / dy) h <= 1/2 for no new extrema, and nu h (1/dx^2 + 1/dy^2) below about 1/2.
+    State (member, 2, y, x), cell averages in length/time. The advective form is that of the published reduced-order
+    models. It is not conservative: the scheme determines the speed of a velocity jump. The x derivative at a cell
+    centre is the difference of the MUSCL states at its two faces, both from the upwind side of the velocity at the
+    centre; likewise for y. Viscosity is central. The scheme is second order where the solution is smooth. Explicit
+    steps need (max|u| / dx + max|v| / dy) h <= 1/2 for no new extrema, and nu h (1/dx^2 + 1/dy^2) below about 1/2.
 
-    viscosity: nu, length^2/time; a Reynolds number of unit scales is 1 / nu. Terms that can be omitted: advection,
-    diffusion.
+    viscosity: nu, in length^2/time; for unit length and velocity the Reynolds number is 1 / nu. Terms that can be
+    omitted: advection, diffusion.
     """
 
     name: ClassVar[str] = "burgers-2d"
@@ -47,7 +47,7 @@ class Burgers2D(Equation):
 
     @property
     def effective_viscosity(self) -> float:
-        """nu, or 0 where diffusion is omitted."""
+        """nu in length^2/time, or 0 if diffusion is omitted."""
         return self.viscosity if self.has("diffusion") else 0.0
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
@@ -57,7 +57,7 @@ class Burgers2D(Equation):
         return along_x + xp.matrix_transpose(along_y)
 
     def _along(self, u: Array, speed: Array, spacing: float, xp: Array) -> Array:
-        """-c u_x + nu u_xx along the last axis, c = `speed` at the centres."""
+        """-c u_x + nu u_xx along the last axis, with c = `speed` at the cell centres."""
         cells = finite_volume.extend(u, 2, None, xp)
         rate = self.effective_viscosity / spacing**2 * (cells[..., 1:-3] - 2 * u + cells[..., 3:-1])
         if not self.has("advection"):
@@ -70,7 +70,7 @@ class Burgers2D(Equation):
         return Compiled(grid, members, self.effective_viscosity, self.has("advection"))
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """momentum_x <u>, momentum_y <v>, energy <u^2 + v^2>/2, per unit of area. The equation keeps none of them."""
+        """momentum_x <u>, momentum_y <v> and energy <u^2 + v^2>/2 per unit area, (member,); none is conserved."""
         mean = state.mean(axis=(-2, -1))
         energy = 0.5 * (state**2).sum(1).mean(axis=(-2, -1))
         return {"momentum_x": mean[:, 0], "momentum_y": mean[:, 1], "energy": energy}
@@ -83,7 +83,7 @@ class Burgers2D(Equation):
 
 
 class Compiled:
-    """The rate for a batch (member * field, y, x)."""
+    """du/dt of a batch (member * field, y, x)."""
 
     def __init__(self, grid: Grid, members: int, viscosity: float, advects: bool) -> None:
         self.linear: NDArray | None = None
@@ -103,7 +103,7 @@ class Compiled:
 
 @numba.njit(inline="always")
 def _along(a, b, c, d, e, speed, viscosity, spacing):
-    """-speed u_x + viscosity u_xx at c, from five cells in a row."""
+    """-speed u_x + viscosity u_xx at the cell c, from five consecutive cells."""
     if speed > 0:
         difference = c - b + 0.5 * (slope(b, c, d) - slope(a, b, c))
     else:
@@ -113,7 +113,7 @@ def _along(a, b, c, d, e, speed, viscosity, spacing):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def rate(cells, viscosity, advects, dy, dx, out):
-    """out = the rate of the cells within two rows and columns of ghosts; fields u, v, u, v, ... of the members."""
+    """out = du/dt of the cells inside two rows and columns of ghost cells; first axis u, v, u, v, ... by member."""
     for m in range(out.shape[0] // 2):
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):

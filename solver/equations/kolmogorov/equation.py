@@ -1,4 +1,4 @@
-"""Two-dimensional incompressible flow in vorticity form, doubly periodic."""
+"""Two-dimensional incompressible flow in vorticity form, doubly periodic, by a Fourier method."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from . import kernels
 class Kolmogorov(Equation):
     """w_t + u . grad w = nu lap w - drag w + f + sigma dW/dt, with w = v_x - u_y.
 
-    psi_hat = w_hat / |k|^2 with the mean mode zero, u = psi_y, v = -psi_x. State (member, 1, y, x). The
-    nonlinear term is Basdevant's, u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which takes four transforms
-    (Basdevant, J. Comput. Phys. 50 (1983) 209), dealiased by the 2/3 rule on its input and its output.
+    State (member, 1, y, x), in 1/time. psi_hat = w_hat / |k|^2 with the mean mode zero, u = psi_y, v = -psi_x. The
+    nonlinear term has Basdevant's form, u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which needs four transforms
+    (Basdevant, J. Comput. Phys. 50 (1983) 209); it is dealiased by the 2/3 rule on input and output.
 
-    Units are the equation's own. Terms that can be omitted: advection, diffusion, drag, forcing, noise.
+    viscosity: nu, in length^2/time. drag: in 1/time. forcing: f, in 1/time^2. Terms that can be omitted: advection,
+    diffusion, drag, forcing, noise.
     """
 
     name: ClassVar[str] = "kolmogorov"
@@ -68,14 +69,14 @@ class Kolmogorov(Equation):
         return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
     def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
-        """(u, v) of the vorticity (..., y, x), in length per time."""
+        """(u, v) of the vorticity (..., y, x), each (..., y, x), in length/time."""
         operators = Operators(grid)
         ky, kx = operators.k
         psi = operators.forward(state) * operators.inverse_k2
         return operators.inverse(1j * ky * psi), operators.inverse(-1j * kx * psi)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """energy <|u|^2>/2 and enstrophy <w^2>/2, both per unit of area."""
+        """energy <|u|^2>/2 and enstrophy <w^2>/2 per unit area, (member,)."""
         operators = Operators(grid)
         power = np.abs(operators.forward(state[:, 0])) ** 2 * grid.half_plane_weight()
         axes = (-2, -1)
@@ -97,7 +98,7 @@ class Kolmogorov(Equation):
 def _factors(grid: Grid) -> NDArray[np.complex128]:
     """i k_y / k^2, -i k_x / k^2, k_x^2 - k_y^2 and k_x k_y on the modes that the 2/3 rule keeps: (4, *spectral_shape).
 
-    They make u^ and v^ of w^, and Basdevant's two parts of (u v)^ and (v^2 - u^2)^.
+    The first two give u^ and v^ from w^; the last two give Basdevant's terms from (u v)^ and (v^2 - u^2)^.
     """
     ky, kx = grid.wavenumbers()
     psi = Operators(grid).inverse_k2
@@ -106,7 +107,7 @@ def _factors(grid: Grid) -> NDArray[np.complex128]:
 
 
 class SteadyForcing:
-    """N = f: what is left of Kolmogorov flow without its advection."""
+    """N = f, for Kolmogorov flow with advection omitted."""
 
     def __init__(self, grid: Grid, forcing: NDArray[np.complex128]) -> None:
         self.linear: NDArray | None = None
@@ -120,10 +121,10 @@ class SteadyForcing:
 
 
 class BasdevantAdvection:
-    """N = -u . grad w + f for a batch (batch, row, column) of Fourier coefficients, in four transforms.
+    """N = -u . grad w + f of a batch (batch, row, column) of Fourier coefficients, with four real transforms.
 
-    They are carried out as two complex ones: with q = u + i v, q^ = (k_x + i k_y) w^ / k^2, and the real and the
-    imaginary part of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
+    They are computed as two complex transforms. With q = u + i v, q^ = (k_x + i k_y) w^ / k^2; the real and imaginary
+    parts of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
     """
 
     def __init__(self, grid: Grid, batch: int, forcing: NDArray[np.complex128]) -> None:

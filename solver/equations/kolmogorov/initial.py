@@ -1,4 +1,4 @@
-"""Initial states of Kolmogorov flow."""
+"""The Taylor-Green vortex as initial state of Kolmogorov flow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from .equation import Kolmogorov
 class TaylorGreen(InitialState):
     """w = 2 A k cos(k_x x) cos(k_y y), k_i = 2 pi wavenumber / L_i, k^2 = (k_x^2 + k_y^2) / 2.
 
-    A is the largest speed where L_x = L_y. The advection of this vorticity by itself vanishes, so it decays
-    as exp(-(2 nu k^2 + drag) t) without forcing and noise: Taylor and Green, Proc. R. Soc. A 158 (1937) 499.
+    amplitude: A, in length/time; it is the largest speed if L_x = L_y. The vortex does not advect itself, so without
+    forcing and noise the exact solution decays as exp(-(2 nu k^2 + drag) t). Source: Taylor and Green, Proc. R. Soc. A
+    158 (1937) 499.
     """
 
     kind: Literal["taylor-green"] = "taylor-green"

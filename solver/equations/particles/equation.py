@@ -1,4 +1,4 @@
-"""Particles in three dimensions that act on each other in pairs: charges, masses, or balls on springs."""
+"""Particles in three dimensions with pairwise forces: Coulomb, gravity or springs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Force = Literal["coulomb", "gravity", "springs"]
 
 
 class ChargedParticles(Equation):
-    """x_i' = v_i,  v_i' = a_i = sum_j w_ij (x_i - x_j), with c the coupling and r^2 = |x_i - x_j|^2 + softening^2:
+    """x_i' = v_i,  v_i' = a_i = sum_j w_ij (x_i - x_j), with coupling c and r^2 = |x_i - x_j|^2 + softening^2:
 
         coulomb   w = strength c_i c_j / r^3                     c: charge; like charges repel; unit masses
         gravity   w = -strength c_j / r^3                        c: mass
         springs   w = -strength c_i c_j (1 - rest_length / r)    c: 1 on springs, 0 free; unit masses
 
-    State (member, 7, entity): x, y, z, the velocity, and c, which never changes. A spring ties every two entities with
-    c = 1. `force_limit` clips each component of the sum a_i, as in the published data; where it does, momentum and
-    energy are no longer kept. There are no walls.
+    State (member, 7, entity): position in length, velocity in length/time, and c, which is constant. Springs connect
+    any two entities with c = 1. `force_limit` clips each component of the sum a_i, as in the published data; momentum
+    and energy are then not conserved. There are no walls.
 
-    Split steppers move x ("drift") and v ("kick") by turns, each exactly; the error in energy is bounded.
+    Split steppers alternate exact updates of x ("drift") and of v ("kick"); the energy error stays bounded.
 
-    Terms that can be omitted: interaction, which leaves free flight.
+    Terms that can be omitted: interaction, which leaves free motion.
     """
 
     name: ClassVar[str] = "charged-particles"
@@ -77,7 +77,7 @@ class ChargedParticles(Equation):
         )
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Energy, momentum and angular momentum about the origin, of all entities together."""
+        """Energy, momentum and angular momentum about the origin, summed over all entities, each (member,)."""
         x, v, c = state[:, :3], state[:, 3:6], state[:, 6]
         mass = c if self.force == "gravity" else np.ones_like(c)
         momentum = mass[:, None] * v
@@ -90,10 +90,10 @@ class ChargedParticles(Equation):
         }
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        raise TypeError(f"{self.name} has no grid, and so no step by a Courant number. Remedy: a fixed step")
+        raise TypeError(f"{self.name} has no grid, so there is no Courant number. Remedy: set time.step, not time.cfl")
 
     def _acceleration(self, operators: Operators, u: Array) -> Array:
-        """a (member, 3, entity). On the diagonal r >= 1 and the difference is 0: no value and no gradient is nan."""
+        """a (member, 3, entity). `diagonal` keeps r >= 1 for i = j, so that no value and no gradient is nan."""
         xp: Any = operators.xp
         if not self.has("interaction"):
             return xp.zeros_like(u[:, :3, ...])
@@ -112,7 +112,7 @@ class ChargedParticles(Equation):
         return total if self.force_limit is None else xp.clip(total, -self.force_limit, self.force_limit)
 
     def _potential_energy(self, x: NDArray, c: NDArray) -> NDArray:
-        """Sum over pairs, (member,)."""
+        """Potential energy, summed over pairs, (member,)."""
         if not self.has("interaction"):
             return np.zeros(len(x))
         i, j = np.triu_indices(x.shape[-1], 1)

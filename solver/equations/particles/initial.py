@@ -1,4 +1,4 @@
-"""Initial states of particles: the random ones of the published benchmark, and two bodies on a Kepler orbit."""
+"""Initial states of particles: random states of the published benchmark, and two bodies on a Kepler orbit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from .equation import ChargedParticles
 
 
 class RandomParticles(InitialState):
-    """Normal positions of standard deviation `deviation`; velocities by `speed`; what else depends on the force:
+    """Normally distributed positions of standard deviation `deviation`; velocities and c depend on the force:
 
-        coulomb   deviation (N/5)^(1/3), every speed 0.5 in a random direction, charges +-1 with equal chances
-        springs   deviation 0.5, every speed 0.5 in a random direction, c = 0 or 1 with equal chances
-        gravity   deviation 1, normal velocities of standard deviation 1 less their mean, masses 1
+        coulomb   equal speeds `speed` in random directions; charges +-1 with equal probability
+        springs   equal speeds `speed` in random directions; c = 0 or 1 with equal probability
+        gravity   normally distributed velocities of standard deviation `speed`, minus their mean; masses 1
 
-    These are the states of the generator of GeoTDM, which draws springs pair by pair in place of c.
+    Defaults of (deviation, speed): coulomb ((N/5)^(1/3), 0.5), springs (0.5, 0.5), gravity (1, 1). These are the states
+    of the GeoTDM data generator, except that the generator draws springs pair by pair instead of c.
     """
 
     kind: Literal["charged-particles"] = "charged-particles"
@@ -50,9 +51,9 @@ class RandomParticles(InitialState):
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:
-        """Free flight, and on springs of no rest length oscillations about the centre of mass of those tied together.
+        """Free motion, and for springs of zero rest length oscillations about the centre of mass of those connected.
 
-        x_i - X turns with the frequency sqrt(n strength), n entities being tied.
+        n connected entities oscillate with the angular frequency sqrt(n strength).
         """
         u = self.state(equation, grid, members, seed)
         assert isinstance(equation, ChargedParticles)
@@ -73,11 +74,11 @@ class RandomParticles(InitialState):
 
 
 class TwoBody(InitialState):
-    """Two entities that attract each other, on an ellipse in the x-y plane, nearest to each other at t = 0.
+    """Two entities that attract each other, on a Kepler ellipse in the x-y plane, at their smallest distance at t = 0.
 
     x_1 - x_2 = (a (cos E - e), b sin E, 0) with Kepler's equation E - e sin E = t sqrt(mu / a^3), b = a sqrt(1 - e^2);
-    the centre of mass rests at the origin. Gravity: `masses`, mu = strength (m_1 + m_2). Coulomb: charges 1 and -1,
-    mu = 2 strength.
+    the centre of mass is at rest at the origin. Gravity: `masses`, mu = strength (m_1 + m_2). Coulomb: charges 1 and
+    -1, mu = 2 strength. Raises ValueError for other forces and for more or fewer than two entities.
     """
 
     kind: Literal["two-body"] = "two-body"
@@ -99,7 +100,7 @@ class TwoBody(InitialState):
         return np.repeat(self._orbit(equation, grid, t)[None], len(members), axis=0)
 
     def period(self, equation: ChargedParticles) -> float:
-        """2 pi sqrt(a^3 / mu)."""
+        """The orbital period 2 pi sqrt(a^3 / mu)."""
         return 2 * np.pi * np.sqrt(self.semi_major_axis**3 / self._mu(equation))
 
     def _mu(self, equation: ChargedParticles) -> float:
@@ -113,7 +114,7 @@ class TwoBody(InitialState):
         )
         assert isinstance(equation, ChargedParticles)
         if min(self.masses) <= 0:
-            raise ValueError(f"initial.masses: must be greater than 0, found {list(self.masses)}")
+            raise ValueError(f"initial.masses: expected two numbers greater than 0, found {list(self.masses)}")
         a, e = self.semi_major_axis, self.eccentricity
         b, mean_motion = a * np.sqrt(1 - e**2), 2 * np.pi / self.period(equation)
         anomaly = eccentric_anomaly(mean_motion * t, e)
@@ -127,7 +128,11 @@ class TwoBody(InitialState):
 
 
 def eccentric_anomaly(mean: float, e: float) -> float:
-    """E of E - e sin E = mean, by Newton's method from above the root of the half turn, where it cannot overshoot."""
+    """E of Kepler's equation E - e sin E = mean, by Newton's method.
+
+    `mean` is reduced to [0, pi], where the left-hand side is convex; started above the root, the iteration cannot
+    overshoot.
+    """
     turns = np.round(mean / (2 * np.pi))
     rest = mean - 2 * np.pi * turns
     sign, rest = np.copysign(1.0, rest), abs(rest)

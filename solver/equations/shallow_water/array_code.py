@@ -1,18 +1,18 @@
-"""Finite volumes for shallow water over any bottom, wet and dry, as array code in any namespace `xp`.
+"""Finite volumes for shallow water over any bottom, with wetting and drying, as array code in any namespace `xp`.
 
-Arrays are (member, y, x); one axis at a time is worked on, brought to the end. h is the depth, e = h + b the surface,
-(u, v) the velocity and (q, p) = (h u, h v) the momentum along the axis and across it. Cells -1 ... n have reconstructed
-values `low` and `high` at their two faces, and n + 1 faces lie between them. balance_kernels does the same on the
-CPU.
+Arrays are (member, y, x); functions that treat one axis work along the last one. h is the depth, e = h + b the surface,
+(u, v) the velocity and (q, p) = (h u, h v) the momentum along that axis and across it. Cells -1 ... n have
+reconstructed values `low` and `high` at their two faces; n + 1 faces lie between these cells. balance_kernels computes
+the same on the CPU with Numba.
 
     h_t + q_x = 0,    q_t + (q u + g h^2/2)_x = -g h b_x,    p_t + (q v)_x = 0
 
 Hydrostatic reconstruction: Audusse, Bouchut, Bristeau, Klein and Perthame, SIAM J. Sci. Comput. 25 (2004) 2050, in
-terms of fluctuations. The momentum balance of a cell is, with P = g h*^2/2,
+fluctuation form. With P = g h*^2/2, the momentum balance of a cell is
 
     -[(F - P_left)_{right face} - (F - P_right)_{left face} + g (h_low + h_high)/2 (e_high - e_low)] / dx,
 
-which is their scheme with the pressures inside the cell summed beforehand: at rest every term is zero by itself.
+which is their scheme with the pressure terms of the cell combined: for a lake at rest every term is zero separately.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WIDTHS = {"muscl": 2, "weno5": 3}  # ghost cells
 
 
 class Cells(NamedTuple):
-    """The cells of a line, with ghosts: depth, surface, velocities and momenta along the line and across it."""
+    """Cells of a line with ghost cells: depth, surface, velocities and momenta along the line and across it."""
 
     h: Array
     e: Array
@@ -46,13 +46,13 @@ class Faces(NamedTuple):
     v: Array
 
 
-def velocity(h: Array, q: Array, dry: float, xp: Any) -> Array:
-    """q / h, and q h / dry^2 where h < dry, so that next to no water does not move at any speed."""
-    return q * (h / xp.maximum(h * h, 0 * h + dry * dry))
+def velocity(h: Array, q: Array, dry_depth: float, xp: Any) -> Array:
+    """q / h, but q h / dry_depth^2 where h < dry_depth, which bounds the velocity of nearly dry cells."""
+    return q * (h / xp.maximum(h * h, 0 * h + dry_depth * dry_depth))
 
 
 def extend(a: Array, width: int, low: str, high: str, sign: float, xp: Any) -> Array:
-    """a (..., n) with ghosts: "periodic", "wall" (mirrored, times sign) or "open" (the last cell, repeated)."""
+    """(..., n) -> (..., n + 2 width), by "periodic", "wall" (mirrored, times sign) or "open" (end cell repeated)."""
     n = a.shape[-1]
     if low == "periodic":
         return xp.concat([a[..., n - width :], a, a[..., :width]], axis=-1)
@@ -62,13 +62,12 @@ def extend(a: Array, width: int, low: str, high: str, sign: float, xp: Any) -> A
     return xp.concat([mirrored[low](first), a, mirrored[high](last)], axis=-1)
 
 
-def _muscl(cells: Cells, dry: float, xp: Any) -> tuple[Faces, Faces]:
-    """Of second order; (..., n + 4) -> (..., n + 2). Depths cannot be negative.
+def _muscl(cells: Cells, dry_depth: float, xp: Any) -> tuple[Faces, Faces]:
+    """Second-order MUSCL values at both faces of the cells, (..., n + 4) -> (..., n + 2). Depths are not negative.
 
-    Over a dry neighbour's ground that stands higher, the surface is level: b at that face is then the cell's own. A dry
-    cell has no slope of its surface.
+    The slope of the surface is zero in a dry cell, and where a dry neighbour's bottom is higher than the surface.
     """
-    wet = cells.h > dry
+    wet = cells.h > dry_depth
 
     def differences(a: Array) -> tuple[Array, Array]:
         d = a[..., 1:] - a[..., :-1]
@@ -89,7 +88,7 @@ def _muscl(cells: Cells, dry: float, xp: Any) -> tuple[Faces, Faces]:
 
 
 def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
-    """WENO-Z values at both faces of cells, in terms of differences, so that they are exact where a is constant."""
+    """WENO-Z values at both faces of the cells, written with differences so that constants are reproduced exactly."""
     d = a[..., 1:] - a[..., :-1]
     d1, d2, d3, d4 = d[..., :-3], d[..., 1:-2], d[..., 2:-1], d[..., 3:]
     middle = a[..., 2:-2]
@@ -105,13 +104,13 @@ def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
     return middle - low / weights_low, middle + high / weights_high
 
 
-def _weno5(cells: Cells, dry: float, xp: Any) -> tuple[Faces, Faces]:
-    """Of fifth order in surface and momenta, WENO-Z; (..., n + 6) -> (..., n + 2).
+def _weno5(cells: Cells, dry_depth: float, xp: Any) -> tuple[Faces, Faces]:
+    """Fifth-order WENO-Z values of depth, surface and momenta at both faces, (..., n + 6) -> (..., n + 2).
 
-    Where one of the five cells is dry, or a depth at a face is off the cell's by more than half of it, MUSCL: this
-    takes the place of a scaling towards the mean, which would keep the depth positive but not bound the velocity.
+    MUSCL values are used where one of the five cells is dry, or where a depth at a face differs from the cell's by more
+    than half of it. A scaling towards the mean would keep the depth positive, but would not bound the velocity.
     """
-    safe_low, safe_high = _muscl(Cells(*(a[..., 1:-1] for a in cells)), dry, xp)
+    safe_low, safe_high = _muscl(Cells(*(a[..., 1:-1] for a in cells)), dry_depth, xp)
     n = cells.h.shape[-1] - 4
     h, e, q, p = (_weno5_faces(a, xp) for a in (cells.h, cells.e, cells.q, cells.p))
     shallowest = cells.h[..., :n]
@@ -119,7 +118,7 @@ def _weno5(cells: Cells, dry: float, xp: Any) -> tuple[Faces, Faces]:
         shallowest = xp.minimum(shallowest, cells.h[..., k : k + n])
     middle = cells.h[..., 2:-2]
     off = xp.maximum(xp.abs(h[0] - middle), xp.abs(h[1] - middle))
-    resolved = (shallowest > dry) & (off <= 0.5 * middle)
+    resolved = (shallowest > dry_depth) & (off <= 0.5 * middle)
 
     def side(k: int, safe: Faces) -> Faces:
         depth = xp.where(resolved, h[k], xp.ones_like(middle))
@@ -133,7 +132,7 @@ _RECONSTRUCTIONS = {"muscl": _muscl, "weno5": _weno5}
 
 
 def hydrostatic(left: Faces, right: Faces, xp: Any) -> tuple[Array, Array]:
-    """Depths h* on both sides of the faces: the water above the higher of the two bottoms, at most what there is."""
+    """Depths h* on both sides of each face: the water above the higher of the two bottoms, at most the own depth."""
     floor = xp.maximum(left.e - left.h, right.e - right.h)
     none = 0 * floor
     return tuple(xp.minimum(s.h, xp.maximum(s.e - floor, none)) for s in (left, right))  # type: ignore[return-value]
@@ -142,12 +141,12 @@ def hydrostatic(left: Faces, right: Faces, xp: Any) -> tuple[Array, Array]:
 def hllc(
     h_left: Array, u_left: Array, v_left: Array, h_right: Array, u_right: Array, v_right: Array, gravity: float, xp: Any
 ) -> tuple[Array, Array, Array, Array]:
-    """F of the mass, F - P_left and F - P_right of the momentum along the axis, and F of the one across it.
+    """HLLC fluxes F: of the mass, F - P_left and F - P_right of the momentum along the axis, of that across it.
 
-    Speeds of the outer waves from the two-rarefaction star state: Toro, Shock-Capturing Methods for Free-Surface
+    The outer wave speeds come from the two-rarefaction star state: Toro, Shock-Capturing Methods for Free-Surface
     Shallow Flows (2001), section 10.5. A dry side gets the velocity of the front that moves into it, u -+ 2 c of the
-    wet side, with which all formulas give the exact speeds of a dry bed (ibid., section 6.2). In the star region the
-    mass flux has the sign of the contact's speed, and carries v of its side.
+    wet side; all formulas then give the exact speeds of a dry bed (ibid., section 6.2). In the star region the mass
+    flux has the sign of the contact speed and transports v of its upwind side.
     """
     none = 0 * h_left
     c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
@@ -170,15 +169,15 @@ def hllc(
 
 
 def _root(a: Array, xp: Any) -> Array:
-    """sqrt(a), with the derivative 0 at a = 0."""
+    """sqrt(a) with derivative 0 at a = 0, where automatic differentiation of sqrt would give infinity."""
     positive = a > 0
     return xp.where(positive, xp.sqrt(xp.where(positive, a, xp.ones_like(a))), xp.zeros_like(a))
 
 
 def ahead(low: Faces, high: Faces, half: float, gravity: float, xp: Any) -> tuple[Faces, Faces]:
-    """The states at both faces of every cell half a time later, by the equations along the axis; half = h / (2 dx).
+    """The states at both faces of every cell after half a step of the one-dimensional equations; half = h / (2 dx).
 
-    They stay as they are where the depth would become negative.
+    Cells whose depth would become negative keep their states.
     """
     h, u = 0.5 * (low.h + high.h), 0.5 * (low.u + high.u)
     step = Faces(*(b - a for a, b in zip(low, high, strict=True)))
@@ -199,20 +198,20 @@ def shift(
     sides: tuple[str, str, str, str],
     spacing: tuple[float, float],
     gravity: float,
-    dry: float,
+    dry_depth: float,
     h: float,
     xp: Any,
 ) -> Array:
-    """The state (member, 3, y, x) after a time h by the equations along one axis alone, "x" or "y"."""
+    """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y"."""
     depth, q, p = (state[:, k, ...] for k in range(3))
     wet = xp.maximum(depth, 0 * depth)
     ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
     if part == "x":
-        changes = sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry, xp, h)
+        changes = sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry_depth, xp, h)
     else:
         wet, p, q = (xp.matrix_transpose(a) for a in (wet, p, q))
         across = None if ground is None else xp.matrix_transpose(ground)
-        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry, xp, h)
+        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry_depth, xp, h)
         along_y, over_y = xp.matrix_transpose(found[1]), xp.matrix_transpose(found[2])
         changes = (xp.matrix_transpose(found[0]), over_y, along_y)
     return state + h * xp.stack(changes, axis=1)
@@ -227,20 +226,20 @@ def sweep(
     spacing: float,
     gravity: float,
     reconstruction: str,
-    dry: float,
+    dry_depth: float,
     xp: Any,
     span: float = 0.0,
 ) -> tuple[Array, Array, Array]:
     """Rates of change of depth and momenta by the fluxes and the bottom along the last axis.
 
-    With a span, their means over that time, to second order: MUSCL-Hancock, see sweep_kernels.
+    span > 0: second-order means of the rates over that time by MUSCL-Hancock, see sweep_kernels.
     """
     width = WIDTHS[reconstruction]
     depth = extend(h, width, *sides, 1.0, xp)
     along, across = extend(q, width, *sides, -1.0, xp), extend(p, width, *sides, 1.0, xp)
     surface = depth if bottom is None else depth + extend(bottom, width, *sides, 1.0, xp)
-    u, v = velocity(depth, along, dry, xp), velocity(depth, across, dry, xp)
-    low, high = _RECONSTRUCTIONS[reconstruction](Cells(depth, surface, u, v, along, across), dry, xp)
+    u, v = velocity(depth, along, dry_depth, xp), velocity(depth, across, dry_depth, xp)
+    low, high = _RECONSTRUCTIONS[reconstruction](Cells(depth, surface, u, v, along, across), dry_depth, xp)
     if bottom is None:
         low, high = low._replace(e=low.h), high._replace(e=high.h)
     if span:
@@ -264,28 +263,28 @@ def rate(
     gravity: float,
     coriolis: float,
     reconstruction: str,
-    dry: float,
+    dry_depth: float,
     xp: Any,
 ) -> Array:
-    """du/dt of (member, 3, y, x); sides are left, right, bottom, top; bottom is b (y, x) or None where b = 0."""
+    """du/dt of a state (member, 3, y, x). sides: left, right, bottom, top. bottom: b (y, x), or None for b = 0."""
     h, q, p = (state[:, k, ...] for k in range(3))
     h = xp.maximum(h, 0 * h)
     turned = [xp.matrix_transpose(a) for a in (h, p, q)]
     across = None if bottom is None else xp.broadcast_to(xp.matrix_transpose(bottom), turned[0].shape)
     bottom = None if bottom is None else xp.broadcast_to(bottom, h.shape)
-    scheme = (gravity, reconstruction, dry, xp)
+    scheme = (gravity, reconstruction, dry_depth, xp)
     x_depth, x_along, x_across = sweep(h, q, p, bottom, sides[:2], spacing[1], *scheme)
     y_rates = sweep(turned[0], turned[1], turned[2], across, sides[2:], spacing[0], *scheme)
     y_depth, y_along, y_across = (xp.matrix_transpose(a) for a in y_rates)
     depth, along, over = x_depth + y_depth, x_along + y_across, x_across + y_along
     if coriolis:
-        along = along + coriolis * h * velocity(h, p, dry, xp)
-        over = over - coriolis * h * velocity(h, q, dry, xp)
+        along = along + coriolis * h * velocity(h, p, dry_depth, xp)
+        over = over - coriolis * h * velocity(h, q, dry_depth, xp)
     return xp.stack([depth, along, over], axis=1)
 
 
-def turn(state: Array, angle: float, xp: Any) -> Array:
-    """The state with its momenta turned clockwise by an angle: the Coriolis force by itself, exactly."""
+def apply_coriolis(state: Array, angle: float, xp: Any) -> Array:
+    """The state with its momenta rotated clockwise by `angle` = f h: the exact flow of the Coriolis force alone."""
     if not angle:
         return state
     c, s = math.cos(angle), math.sin(angle)
@@ -293,17 +292,18 @@ def turn(state: Array, angle: float, xp: Any) -> Array:
     return xp.stack([state[:, 0, ...], c * q + s * p, c * p - s * q], axis=1)
 
 
-def relax(state: Array, friction: float, dry: float, h: float, xp: Any) -> Array:
-    """The state after a time h of q' = -k |q| q, k = friction / depth^(7/3), exactly; friction is g n^2 of Manning.
+def relax(state: Array, friction: float, dry_depth: float, h: float, xp: Any) -> Array:
+    """The state after a time h of q' = -k |q| q, k = friction / depth^(7/3), exactly. friction: g n^2, Manning's n.
 
-    Depths that are negative by round-off become 0, and momenta of almost dry cells what their velocity says.
+    Depths that are negative by round-off are set to 0. Where h < dry_depth, the momentum is first set to h times
+    `velocity`.
     """
     depth, q, p = (state[:, k, ...] for k in range(3))
     none = 0 * depth
-    depth = xp.where((depth < 0) & (depth >= -1e-6 * dry), none, depth)
-    thin = depth < dry
+    depth = xp.where((depth < 0) & (depth >= -1e-6 * dry_depth), none, depth)
+    thin = depth < dry_depth
     held = xp.where(thin, xp.maximum(depth, none), xp.ones_like(depth))
-    factor = xp.where(thin, held * held / (dry * dry), xp.ones_like(depth))
+    factor = xp.where(thin, held * held / (dry_depth * dry_depth), xp.ones_like(depth))
     if friction:
         size = _root(q * q + p * p, xp) * factor
         wet = depth > 0

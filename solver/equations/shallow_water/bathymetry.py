@@ -1,4 +1,4 @@
-"""Bottoms under shallow water: one pydantic model per kind, each giving the averages of b over the cells of a grid."""
+"""Bathymetry of the shallow-water equations: one class per kind, which gives the cell averages of the bottom b."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Point = tuple[float, float]
 
 
 class Bathymetry(BaseModel, ABC):
-    """b(x, y), the height of the bottom, in units of the depth. Points are (y, x), as all of the grid is."""
+    """b(x, y), the height of the bottom, in the length unit of the depth. Points are (y, x), as for the grid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: str
 
     @abstractmethod
     def averages(self, grid: Grid) -> NDArray[np.float64] | None:
-        """Averages over the cells, (y, x); None for b = 0 throughout. Raises ValueError if the grid does not fit."""
+        """Cell averages of b, (y, x), or None for b = 0. Raises ValueError if the bathymetry does not fit the grid."""
 
 
 class Flat(Bathymetry):
@@ -40,7 +40,7 @@ class Flat(Bathymetry):
 
 
 class Paraboloid(Bathymetry):
-    """b = depth (r^2 / radius^2 - 1), r the distance from the centre: Thacker's bowl, its rim at b = 0."""
+    """b = depth (r^2 / radius^2 - 1), r the distance from the centre: Thacker's bowl, with its rim at b = 0."""
 
     kind: Literal["paraboloid"] = "paraboloid"
     depth: float = Option(gt=0)
@@ -61,7 +61,7 @@ class Bump(BaseModel):
 
 
 class Bumps(Bathymetry):
-    """b = sum of Gaussian bumps, not repeated beyond the ends of the domain."""
+    """b = sum of Gaussian bumps, not repeated periodically."""
 
     kind: Literal["bumps"] = "bumps"
     bumps: tuple[Bump, ...] = Option(min_length=1)
@@ -75,9 +75,10 @@ class Bumps(Bathymetry):
 
 
 class BathymetryFile(Bathymetry):
-    """The array `bathymetry` (y, x) of an .npz or a NetCDF (version 3) file, averages over the cells of its own grid.
+    """The array `bathymetry` (y, x) of an .npz or NetCDF (version 3) file: cell averages on a grid of its own.
 
-    That grid covers the domain of the case, and is the case's or a whole multiple finer; it is averaged over blocks.
+    That grid covers the domain of the case. Its shape is the shape of the case's grid, or a whole multiple of it per
+    axis; a finer array is averaged over blocks of cells.
     """
 
     kind: Literal["file"] = "file"
@@ -88,8 +89,8 @@ class BathymetryFile(Bathymetry):
         factors = [n // m for n, m in zip(fine.shape, grid.shape, strict=True)]
         if any(n != m * f or f == 0 for n, m, f in zip(fine.shape, grid.shape, factors, strict=True)):
             raise ValueError(
-                f"equation.bathymetry.path: {self.path} has {list(fine.shape)} cells, no whole multiple of the grid's "
-                f"{list(grid.shape)}. Remedy: a grid whose shape divides that of the file"
+                f"equation.bathymetry.path: {self.path} has {list(fine.shape)} cells, expected a whole multiple of the "
+                f"grid's {list(grid.shape)}. Remedy: choose a grid whose shape divides that of the file"
             )
         return block_means(fine, grid.shape)
 
@@ -99,7 +100,7 @@ Bottom = Annotated[Flat | Paraboloid | Bumps | BathymetryFile, Option(discrimina
 
 @functools.lru_cache(maxsize=16)
 def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
-    """`averages`, kept, and not to be written to."""
+    """`averages`, cached and read-only."""
     averages = bottom.averages(grid)
     if averages is not None:
         averages = np.ascontiguousarray(averages)
@@ -108,7 +109,7 @@ def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
 
 
 def cell_averages(f: Callable[[NDArray, NDArray], NDArray], grid: Grid, nodes: int = 6) -> NDArray[np.float64]:
-    """Averages (..., y, x) of f(y, x) over the cells of a plane grid: Gauss quadrature, nodes^2 points a cell."""
+    """Cell averages (..., y, x) of f(y, x) by Gauss quadrature with nodes^2 points per cell."""
     places, weights = np.polynomial.legendre.leggauss(nodes)
     y, x = (c[:, None] + 0.5 * h * places for c, h in zip(grid.coordinates(centres=True), grid.spacing, strict=True))
     total = np.zeros(grid.shape)
@@ -131,7 +132,9 @@ def _square(y: NDArray, x: NDArray, centre: Point) -> NDArray:
 @functools.lru_cache(maxsize=4)
 def _read(path: Path) -> NDArray[np.float64]:
     if not path.is_file():
-        raise ValueError(f"equation.bathymetry.path: there is no file {path}. Remedy: a path relative to the case file")
+        raise ValueError(
+            f"equation.bathymetry.path: there is no file {path}. Remedy: use a path relative to the case file"
+        )
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
@@ -144,14 +147,17 @@ def _read(path: Path) -> NDArray[np.float64]:
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
         raise ValueError(
             f"equation.bathymetry.path: {path} is neither .npz with arrays of numbers nor NetCDF version 3. "
-            "Remedy: numpy.savez(path, bathymetry=b)"
+            "Remedy: save it with numpy.savez(path, bathymetry=b)"
         ) from None
     if "bathymetry" not in found:
-        raise ValueError(f"equation.bathymetry.path: {path} holds {sorted(found)}. Remedy: an array named 'bathymetry'")
+        raise ValueError(
+            f"equation.bathymetry.path: {path} contains the arrays {sorted(found)}, expected 'bathymetry'. "
+            "Remedy: name the array 'bathymetry'"
+        )
     bottom = found["bathymetry"]
     if bottom.ndim != 2 or bottom.dtype.kind not in "fiu" or not np.isfinite(bottom).all():
         raise ValueError(
-            f"equation.bathymetry.path: bathymetry in {path} must be finite real numbers (y, x), found "
+            f"equation.bathymetry.path: bathymetry in {path} must be finite real numbers of shape (y, x), found "
             f"{bottom.dtype} of shape {bottom.shape}"
         )
     return bottom.astype(np.float64)

@@ -111,4 +111,4 @@ class ShallowWaterBalance:
     def _turn(self, u: NDArray, angle: float) -> None:
         if angle:
             state = u.reshape(-1, 3, *u.shape[1:])
-            state[...] = array_code.turn(state, angle, np)
+            state[...] = array_code.apply_coriolis(state, angle, np)

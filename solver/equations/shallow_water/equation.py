@@ -1,4 +1,4 @@
-"""The shallow-water equations on a plane, over any bottom."""
+"""The two-dimensional shallow-water equations over any bottom, by finite volumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Side = Literal["periodic", "wall", "open"]
 
 
 class Sides(BaseModel):
-    """What is beyond each side: the opposite side, a wall that the water slides along, or more of the same."""
+    """Boundary condition of each side: "periodic", "wall" (free slip) or "open" (zero gradient)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     left: Side
@@ -37,7 +37,8 @@ class Sides(BaseModel):
     def _periodic_in_pairs(self) -> Sides:
         for one, other in (("left", "right"), ("bottom", "top")):
             if (getattr(self, one) == "periodic") != (getattr(self, other) == "periodic"):
-                raise ValueError(f"{one} and {other} must both be periodic, or neither")
+                a, b = getattr(self, one), getattr(self, other)
+                raise ValueError(f"{one} and {other} must both be periodic or neither, found {a!r} and {b!r}")
         return self
 
     @property
@@ -48,14 +49,14 @@ class Sides(BaseModel):
 class ShallowWater(Equation):
     """h_t + div(h u) = 0, (h u)_t + div(h u u + g h^2/2) = -g h grad b - g n^2 |u| u / h^(1/3) + f h (v, -u).
 
-    State (member, 3, y, x): averages over cells of the depth h >= 0, in units of length, and of the momenta h u along x
-    and h v along y, in length^2/time. b is the bottom, e = h + b the surface; gravity g; manning n, in
-    time/length^(1/3); coriolis f, in 1/time.
+    State (member, 3, y, x), cell averages: depth h >= 0 in length, momenta h u along x and h v along y in
+    length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. manning: n, in
+    time/length^(1/3). coriolis: f, in 1/time. dry: depth below which a cell counts as dry, in length.
 
-    HLLC fluxes of MUSCL or WENO5 states, hydrostatic reconstruction; see array_code.py. Where h < dry counts
-    as dry. Explicit steps of sum over the axes of (|u| + sqrt(g h)) step / spacing <= 1/2 keep the depth from becoming
-    negative with "muscl", of 1/3 with "weno5"; adaptive steps take back those that did not. Friction is carried
-    out exactly before and after each step.
+    HLLC fluxes of MUSCL or WENO5 states with hydrostatic reconstruction, see array_code.py. Explicit steps keep the
+    depth non-negative if the sum over the axes of (|u| + sqrt(g h)) step / spacing is at most 1/2 with "muscl", or 1/3
+    with "weno5"; adaptive stepping rejects a step that makes a depth negative. Friction is solved exactly over half a
+    step before and after each step.
 
     Terms that can be omitted: friction, coriolis.
     """
@@ -82,7 +83,7 @@ class ShallowWater(Equation):
     @model_validator(mode="after")
     def _no_noise(self) -> ShallowWater:
         if self.noise is not None:
-            raise ValueError("equation.noise: it is for one field; shallow-water has none. Remedy: leave noise out")
+            raise ValueError("equation.noise: shallow-water has no noise term. Remedy: remove equation.noise")
         return self
 
     @property
@@ -91,19 +92,19 @@ class ShallowWater(Equation):
 
     @property
     def friction(self) -> float:
-        """g n^2, or 0 where friction is omitted."""
+        """g n^2, or 0 if friction is omitted."""
         return self.gravity * self.manning**2 if self.has("friction") else 0.0
 
     @property
     def rotation(self) -> float:
-        """f, or 0 where the Coriolis force is omitted."""
+        """f in 1/time, or 0 if the Coriolis force is omitted."""
         return self.coriolis if self.has("coriolis") else 0.0
 
     def require(self, grid: Grid) -> None:
         self.bottom(grid)
 
     def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
-        """b, averaged over the cells (y, x); None where it is flat."""
+        """Cell averages of b, (y, x), or None for a flat bottom."""
         return on_grid(self.bathymetry, grid)
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
@@ -124,9 +125,9 @@ class ShallowWater(Equation):
         b = self.bottom(operators.grid)
         ground = None if b is None else operators.constant("bottom", lambda: b)
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
-        u = array_code.turn(u, 0.25 * self.rotation * h, operators.xp)
+        u = array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
         u = array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
-        return array_code.turn(u, 0.25 * self.rotation * h, operators.xp)
+        return array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         return array_code.relax(u, self.friction, self.dry, h, operators.xp)
@@ -147,7 +148,7 @@ class ShallowWater(Equation):
         )
 
     def velocities(self, state: NDArray) -> tuple[NDArray, NDArray]:
-        """u and v (member, y, x), small where there is next to no water."""
+        """u and v, each (member, y, x), in length/time; they vanish with the depth in nearly dry cells."""
         h = np.maximum(state[:, 0], 0.0)
         u, v = (array_code.velocity(h, state[:, k], self.dry, np) for k in (1, 2))
         return u, v
@@ -156,7 +157,7 @@ class ShallowWater(Equation):
         return (self.boundary.bottom == "periodic", self.boundary.left == "periodic")
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """mass <h>, momenta <h u> and <h v>, energy <h |u|^2/2 + g h^2/2 + g h b>, per unit of area."""
+        """mass <h>, momenta <h u> and <h v>, energy <h |u|^2/2 + g h^2/2 + g h b> per unit area, (member,)."""
         u, v = self.velocities(state)
         h, b = state[:, 0], self.bottom(grid)
         potential = self.gravity * h * (0.5 * h if b is None else 0.5 * h + b)
@@ -165,13 +166,13 @@ class ShallowWater(Equation):
         return {name: value.mean(axis=(-2, -1)) for name, value in means.items()}
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
-        """max((|u| + c) / dx + (|v| + c) / dy) over the cells."""
+        """max over the cells of (|u| + c) / dx + (|v| + c) / dy, in 1/time, c = sqrt(g h)."""
         c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
         (u, v), (dy, dx) = self.velocities(state), grid.spacing
         return float(((np.abs(u) + c) / dx + (np.abs(v) + c) / dy).max())
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        """max(|v| + c), max(|u| + c), c = sqrt(g h)."""
+        """max(|v| + c) along y, max(|u| + c) along x, c = sqrt(g h)."""
         c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
         u, v = self.velocities(state)
         return float((np.abs(v) + c).max()), float((np.abs(u) + c).max())

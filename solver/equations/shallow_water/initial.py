@@ -1,4 +1,4 @@
-"""Initial states of shallow water: averages over cells, and the closed forms that start from them."""
+"""Initial states of shallow water as cell averages, with their exact solutions where these are known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .equation import ShallowWater
 
 
 class Water(InitialState):
-    """A state of shallow water. A subclass writes `_fields`, and `_later` where there is a closed form."""
+    """A shallow-water state (member, 3, y, x). A subclass writes `_fields`, and `_later` if there is a closed form."""
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
@@ -42,15 +42,15 @@ class Water(InitialState):
 
     @abstractmethod
     def _fields(self, equation: ShallowWater, grid: Grid, member: int, seed: int) -> NDArray[np.float64]:
-        """h, h u, h v (3, y, x) of one member."""
+        """h, h u and h v of one member, (3, y, x)."""
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
-        """The solution (3, y, x) a time t later, the same for all members, or None."""
+        """The exact solution (3, y, x) at the time t after the start, equal for all members, or None."""
         return None
 
 
 def at_rest(surface: NDArray | float, equation: ShallowWater, grid: Grid) -> NDArray[np.float64]:
-    """Water at rest up to `surface`, averages over cells (y, x) or a number; cells whose bottom is higher are dry."""
+    """Water at rest, (3, y, x), up to `surface`, cell averages (y, x) or a number; higher ground is dry."""
     bottom = equation.bottom(grid)
     state = np.zeros((3, *grid.shape))
     state[0] = np.maximum(surface if bottom is None else surface - bottom, 0.0)
@@ -58,7 +58,7 @@ def at_rest(surface: NDArray | float, equation: ShallowWater, grid: Grid) -> NDA
 
 
 class LakeAtRest(Water):
-    """Water at rest up to the level, over any bottom; it stays so."""
+    """h + b = level, h u = h v = 0 over any bottom: an exact steady state."""
 
     kind: Literal["lake-at-rest"] = "lake-at-rest"
     level: float = 0.0
@@ -71,7 +71,7 @@ class LakeAtRest(Water):
 
 
 class Drop(BaseModel):
-    """amplitude exp(-r^2 / (2 width^2)) about the centre (y, x)."""
+    """Surface perturbation amplitude exp(-r^2 / (2 width^2)) about the centre (y, x)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     amplitude: float = 1.0
@@ -80,9 +80,9 @@ class Drop(BaseModel):
 
 
 class GaussianHump(Water):
-    """Water at rest with the surface level + sum of drops; between periodic sides each counts from the nearest image.
+    """Water at rest with h + b = level + sum of drops; across periodic sides the nearest image of each drop is used.
 
-    scatter: each member's drops are moved together by a vector of its own, uniform in [-scatter, scatter]^2.
+    scatter: all drops of a member are displaced by one random vector per member, uniform in [-scatter, scatter]^2.
     """
 
     kind: Literal["gaussian-hump"] = "gaussian-hump"
@@ -114,7 +114,7 @@ class GaussianHump(Water):
 
 
 class RadialDamBreak(Water):
-    """Water at rest, of depth `inside` within `radius` of the centre and `outside` beyond; over any bottom."""
+    """Water at rest with h = `inside` within `radius` of the centre and h = `outside` beyond, over any bottom."""
 
     kind: Literal["radial-dam-break"] = "radial-dam-break"
     inside: float = Option(default=2.0, ge=0)
@@ -133,9 +133,10 @@ class RadialDamBreak(Water):
 
 
 class DamBreak(Water):
-    """Water at rest, of depth `left` where x < position and `right` beyond, over a flat bottom.
+    """Water at rest with h = `left` for x < position and h = `right` beyond, over a flat bottom.
 
-    Exact, by Stoker's solution or on a dry bed Ritter's, without friction and rotation, until a wave meets an end.
+    The exact solution is Stoker's, or Ritter's on a dry bed. It holds without friction and rotation, if left and right
+    sides are not periodic, until a wave reaches an end of the domain.
     """
 
     kind: Literal["dam-break"] = "dam-break"
@@ -156,7 +157,7 @@ class DamBreak(Water):
         return self._averages(equation, grid, t)
 
     def _averages(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64]:
-        """Exact averages: Gauss quadrature of what are polynomials between the fronts of the waves."""
+        """Exact cell averages by Gauss quadrature: between wave fronts h and h u are polynomials in x."""
         breaks, solution = dam_break(self.left, self.right, equation.gravity)
         n, spacing, start = grid.shape[1], grid.spacing[1], grid.origin[1]
         ends = start + spacing * np.arange(n + 1)
@@ -180,10 +181,11 @@ Solution = Callable[[NDArray], tuple[NDArray, NDArray]]
 
 
 def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, ...], Solution]:
-    """Speeds of the fronts, ascending, and h and u as functions of x / t, for water at rest on both sides of x = 0.
+    """Wave-front speeds in ascending order, and h and u as functions of x / t, for water initially at rest.
 
-    A rarefaction into the deeper side and a shock into the other: Stoker, Water Waves (1957), section 10.8; on a dry
-    bed the rarefaction alone: Ritter, Z. Ver. Dtsch. Ing. 36 (1892) 947.
+    `left` and `right` are the depths on both sides of x = 0. A rarefaction moves into the deeper side and a shock into
+    the other: Stoker, Water Waves (1957), section 10.8. On a dry bed there is only the rarefaction: Ritter, Z. Ver.
+    Dtsch. Ing. 36 (1892) 947.
     """
     if left < right:
         breaks, mirrored = dam_break(right, left, gravity)
@@ -204,7 +206,7 @@ def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, .
         def speed_behind_shock(h: float) -> float:
             return (h - right) * math.sqrt(0.5 * gravity * (1 / h + 1 / right))
 
-        from scipy.optimize import brentq  # takes 0.2 s to import, and one initial state needs it
+        from scipy.optimize import brentq  # imported here: it takes 0.2 s, for one kind only
 
         h_middle = brentq(
             lambda h: speed_behind_shock(h) - 2 * (c - math.sqrt(gravity * h)), right, left, xtol=1e-15 * left
@@ -222,14 +224,13 @@ def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, .
 
 
 class Thacker(Water):
-    """Oscillations in a bowl, the bathymetry's paraboloid of rim radius a and depth D.
+    """Oscillations in a paraboloidal bowl of rim radius a and depth D, which the bathymetry sets.
 
-    Thacker, J. Fluid Mech. 107 (1981) 499.
-
-    "curved": the surface is a paraboloid about the centre that rises and falls with omega = sqrt(8 g D) / a, and
-    0 < amplitude < 1 is A in h_centre = D sqrt(1 - A^2) / (1 - A cos omega t). "planar": the surface is a plane whose
-    circular shore goes round the centre at the distance amplitude a with omega = sqrt(2 g D) / a. Exact without
-    friction and rotation.
+    "curved": the surface is a paraboloid that rises and falls with the angular frequency omega = sqrt(8 g D) / a;
+    amplitude is A in h_centre = D sqrt(1 - A^2) / (1 - A cos omega t), 0 < A < 1. "planar": the surface is a plane, and
+    the centre of the circular shoreline moves around the centre of the bowl at the distance amplitude a with
+    omega = sqrt(2 g D) / a. The exact solution holds without friction and rotation. Raises ValueError if the bathymetry
+    is not a paraboloid. Source: Thacker, J. Fluid Mech. 107 (1981) 499.
     """
 
     kind: Literal["thacker"] = "thacker"
@@ -237,14 +238,17 @@ class Thacker(Water):
     amplitude: float = Option(gt=0, lt=1)
 
     def omega(self, equation: ShallowWater) -> float:
-        """Radians per time."""
+        """Angular frequency of the oscillation, in radians/time."""
         bowl = equation.bathymetry
         assert isinstance(bowl, Paraboloid)
         return math.sqrt((8 if self.surface == "curved" else 2) * equation.gravity * bowl.depth) / bowl.radius
 
     def _fields(self, equation: ShallowWater, grid: Grid, member: int, seed: int) -> NDArray[np.float64]:
         if not isinstance(equation.bathymetry, Paraboloid):
-            raise ValueError("initial kind 'thacker' needs a bowl. Remedy: equation.bathymetry.kind = \"paraboloid\"")
+            raise ValueError(
+                f"initial kind 'thacker' needs a paraboloid as bottom, found {equation.bathymetry.kind!r}. "
+                'Remedy: set equation.bathymetry.kind = "paraboloid"'
+            )
         return self._averages(equation, grid, 0.0)
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
@@ -278,10 +282,10 @@ class Thacker(Water):
 
 
 class RandomSurface(InitialState):
-    """Surface h + b = depth + eta at rest, with Gaussian eta, E|eta_hat_k|^2 ~ (|k|^2 + tau^2)^(-exponent).
+    """Water at rest with h + b = depth + eta, eta Gaussian with E|eta_hat_k|^2 ~ (|k|^2 + tau^2)^(-exponent).
 
-    k = 2 pi m / L. eta has no mean, and the root mean square `amplitude` in expectation; a member's eta is one
-    function, averaged over cells, on every grid that resolves it. Periodic sides.
+    k = 2 pi m / L. The mean of eta is 0, and E<eta^2> = amplitude^2. The eta of a member is one function, averaged over
+    cells, on every grid that resolves it. Raises ValueError unless all sides are periodic.
     """
 
     kind: Literal["random-surface"] = "random-surface"
@@ -296,8 +300,10 @@ class RandomSurface(InitialState):
         self._require(isinstance(equation, ShallowWater), "the equation shallow-water", equation)
         assert isinstance(equation, ShallowWater)
         if set(equation.boundary.all) != {"periodic"}:
-            raise ValueError("initial kind 'random-surface' is periodic. Remedy: equation.boundary = \"periodic\"")
-        m = np.arange(-512, 513) * 2 * np.pi  # the variance of the whole spectrum, not of what a grid holds of it
+            raise ValueError(
+                "initial kind 'random-surface' needs periodic sides. Remedy: set equation.boundary = \"periodic\""
+            )
+        m = np.arange(-512, 513) * 2 * np.pi  # the sum is over all modes, so that eta is the same on every grid
         spectrum = ((m[:, None] / grid.length[0]) ** 2 + (m / grid.length[1]) ** 2 + self.tau**2) ** -self.exponent
         spectrum[512, 512] = 0.0
         k2 = sum(k**2 for k in grid.wavenumbers())

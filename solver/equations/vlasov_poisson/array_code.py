@@ -1,6 +1,6 @@
-"""Phase-space transport in array code, in any namespace `xp`: upwind fluxes, conservative shifts, Poisson's equation.
+"""Phase-space transport as array code in any namespace `xp`: upwind fluxes, conservative shifts, Poisson's equation.
 
-Lines are the last axis, (..., cell). kernels.py does the same on the CPU.
+Lines are the last axis, (..., cell). kernels.py computes the same on the CPU with Numba.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Array = Any
 Order = Literal[3, 5, 7, 9, 11, 13]
 Ends = Literal["periodic", "closed", "open"]
 
-FARTHEST = 1e15  # cells: beyond, or where it is no number, a distance is not whole cells and spoils what it moves
+FARTHEST = 1e15  # cells; a longer shift, or nan, is not split into whole cells and makes the result visibly wrong
 
 
 def green(grid: Grid) -> NDArray[np.float64]:
-    """G of E_i = sum_j G_{i-j mod n} n_j along x: E = -phi_x, -phi_xx = n - <n>, solved spectrally.
+    """G (x,) of E_i = sum_j G_{i-j mod n} n_j: the spectral solution of E = -phi_x, -phi_xx = n - <n>.
 
-    E_hat_k = n_hat_k / (i k), with mode 0 zero, and the Nyquist mode too, whose integral a real field cannot hold.
-    G is odd, so that sum n E = 0: the field leaves the momentum alone.
+    E_hat_k = n_hat_k / (i k). Mode 0 is zero, and so is the Nyquist mode, because a real field cannot represent its
+    integral. G is odd, so that sum n E = 0 and the field conserves momentum.
     """
     n, length = grid.shape[-1], grid.length[-1]
     m = np.arange(1, (n + 1) // 2)
@@ -35,14 +35,14 @@ def green(grid: Grid) -> NDArray[np.float64]:
 
 
 def field_matrix(grid: Grid) -> NDArray[np.float64]:
-    """dv G_{i-j}, (j, i): a row of sums over v times it is E."""
+    """dv G_{i-j}, (j, i): E = (sum of f over v) @ this matrix."""
     n = grid.shape[-1]
     i, j = np.arange(n), np.arange(n)[:, None]
     return grid.spacing[0] * green(grid)[(i - j) % n]
 
 
 def extend(f: Array, width: int, ends: Ends, xp: Any) -> Array:
-    """f with `width` more cells at either end: (..., n) -> (..., n + 2 width); periodic, or zeros."""
+    """f with `width` ghost cells at each end, (..., n) -> (..., n + 2 width): periodic copies, or zeros."""
     n = f.shape[-1]
     if ends != "periodic":
         zeros = xp.zeros((*f.shape[:-1], width), dtype=f.dtype, device=f.device)
@@ -54,10 +54,9 @@ def extend(f: Array, width: int, ends: Ends, xp: Any) -> Array:
 def upwind_rate(f: Array, speed: Array, spacing: float, ends: Ends, xp: Any) -> Array:
     """-c f_x along lines of constant speed c (..., 1), with WENO-Z states from the upwind side.
 
-    f = 0 outside where it is not periodic; nothing flows through closed ends.
-
-    For a flux that is linear along the line, finite differences of point values and finite volumes of averages are
-    the same formula, of fifth order in either.
+    Beyond ends that are not periodic f = 0; there is no flux through closed ends. As the flux is linear along a line,
+    the finite-difference formula for point values and the finite-volume formula for averages are identical, and fifth
+    order for both.
     """
     width, reconstruct = finite_volume.RECONSTRUCTIONS["weno5"]
     left, right = reconstruct(extend(f, width, ends, xp), xp)
@@ -70,16 +69,16 @@ def upwind_rate(f: Array, speed: Array, spacing: float, ends: Ends, xp: Any) -> 
 
 @functools.cache
 def fraction_table(order: Order) -> NDArray[np.float64]:
-    """Polynomials of the mass in the right fraction a of a cell: sum_md table[m, d] a^d f_m, (tap, power).
+    """Polynomials for the mass in the right fraction a of a cell: M = sum_md table[m, d] a^d f_m, (tap, power).
 
-    The integral of f is interpolated through the order + 1 faces around the cell, which is the polynomial whose
-    averages over `order` cells, m = -r..r with r = order // 2, are f_m. Computed in fractions, rounded once.
+    The integral of f is interpolated through the order + 1 faces around the cell. This is the polynomial whose averages
+    over the `order` cells m = -r..r, r = order // 2, are f_m. It is computed in exact fractions and rounded once.
     """
     r = order // 2
     faces = range(-r - 1, r + 1)  # in cells, from the cell's right face
     rows = [[Fraction(int(m <= 0 and d == 0)) for d in range(order + 1)] for m in range(-r, r + 1)]
     for k in faces:
-        lagrange = [Fraction(1)]  # of face k at -a, lowest power first
+        lagrange = [Fraction(1)]  # Lagrange polynomial of face k at -a, lowest power first
         for q in faces:
             if q != k:
                 shifted, same = [Fraction(0), *lagrange], [*lagrange, Fraction(0)]
@@ -91,20 +90,20 @@ def fraction_table(order: Order) -> NDArray[np.float64]:
 
 
 def shift(f: Array, distance: Array, table: Array, ends: Ends, positivity: bool, xp: Any) -> Array:
-    """f moved to the right by `distance` (..., 1) cells along each line; whole cells exactly, conservatively.
+    """f shifted to the right by `distance` (..., 1) cells along each line: conservative, and exact for whole cells.
 
     With distance = s + a, 0 <= a < 1, and M_i the mass in the right fraction a of cell i,
 
         f'_{i+s} = f_i - M_i + M_{i-1} .
 
-    positivity: M_i is clipped to between 0 and f_i, which leaves nothing negative and moves no mass elsewhere. Where
-    it is not periodic f = 0 outside, and what is moved beyond the ends is lost or, if they are closed, stays in the
+    positivity: M_i is clipped to the range from 0 to f_i, which keeps f' >= 0 and is still conservative. Beyond ends
+    that are not periodic f = 0. Mass that is shifted beyond an open end is lost; beyond a closed end it is added to the
     last cell.
     """
     n, reach = f.shape[-1], table.shape[0] // 2
     below = xp.where(xp.abs(distance) < FARTHEST, xp.floor(distance), xp.zeros_like(distance))
     fraction = distance - below
-    first = -1 if ends == "periodic" else -reach - 2  # cell of the first mass
+    first = -1 if ends == "periodic" else -reach - 2  # index of the first cell whose M is computed
     cells = extend(f, reach - first, ends, xp)
     size = cells.shape[-1] - 2 * reach
     taps = table[:, -1] + 0 * fraction
@@ -121,7 +120,7 @@ def shift(f: Array, distance: Array, table: Array, ends: Ends, positivity: bool,
     source = xp.astype(xp.arange(n, device=f.device), f.dtype) - below
     if ends == "periodic":
         source = source - n * xp.floor(source / n)
-    else:  # the outermost of what is moved are zeros, and stand for all beyond them
+    else:  # the outermost shifted values are zero and represent all cells beyond
         source = xp.clip(source - (first + 1), 0, moved.shape[-1] - 1)
     index = xp.broadcast_to(xp.astype(source, xp.int64), (*f.shape[:-1], n))
     result = xp.take_along_axis(moved, index, axis=-1)

@@ -1,4 +1,4 @@
-"""The Vlasov-Poisson system in one dimension of space and one of velocity."""
+"""The Vlasov-Poisson system in one space dimension and one velocity dimension."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from . import array_code, kernels
 class VlasovPoisson(Equation):
     """f_t + v f_x + E f_v = 0, E = -phi_x, -phi_xx = n - <n>, n = int f dv.
 
-    The particles are those of unit charge and mass before a neutralising background: E_x = n - <n>, they repel each
-    other, and the plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
+    Particles of unit charge and mass before a neutralising background: E_x = n - <n>, so they repel each other, and the
+    plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
 
-    State (member, 1, v, x): f at the centres of the cells of phase space, grid.origin its lower corner; periodic in x,
-    f = 0 beyond the ends in v. Through `ends` "closed" nothing flows, so that mass is kept to round-off; what crosses
-    "open" ones is lost. n is a sum over v times dv.
+    State (member, 1, v, x), in time/length^2: f at the cell centres of phase space, with grid.origin the lower corner;
+    periodic in x, f = 0 beyond the ends in v. `ends`: no flux through "closed" ends, which conserves mass to round-off;
+    what crosses "open" ends is lost. n is the sum of f over v times dv.
 
-    Explicit steppers take upwind fluxes with WENO-Z states of fifth order in x and in v, and E anew at every stage; a
-    step h with h (max|v| / dx + max|E| / dv) <= 1 is stable with rk4. Split steppers shift along x ("drift") and, with
-    the field of the moment, along v ("kick"), each exactly but for the interpolation, with no bound on h: conservative
-    and semi-Lagrangian, of order `interpolation`. positivity keeps f >= 0 there.
+    Explicit steppers use upwind fluxes with fifth-order WENO-Z states in x and v, and recompute E at every stage; a
+    step h with h (max|v| / dx + max|E| / dv) <= 1 is stable with rk4. Split steppers shift f along x ("drift") and, in
+    the current field, along v ("kick"). These semi-Lagrangian shifts are conservative, exact except for an
+    interpolation of order `interpolation`, and stable for any h. `positivity` keeps f >= 0 in split steps.
 
     Terms that can be omitted: streaming (v f_x), field (E f_v).
     """
@@ -92,10 +92,10 @@ class VlasovPoisson(Equation):
         return (False, True)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Integrals over phase space; all but the parts of the energy are invariants of the equation.
+        """Integrals over phase space, (member,). The equation conserves all except the two parts of the energy.
 
-        mass f, momentum v f, kinetic v^2 f / 2, field E^2 / 2 (over x), energy their sum, l2 f^2, entropy -f ln f
-        where f > 0.
+        mass: of f. momentum: v f. kinetic: v^2 f / 2. field: E^2 / 2, over x. energy: kinetic + field. l2: f^2.
+        entropy: -f ln f where f > 0.
         """
         f, v, cell = state[:, 0], grid.coordinates(centres=True)[0], float(np.prod(grid.spacing))
         rows = f.sum(-1) * cell
@@ -119,7 +119,7 @@ class VlasovPoisson(Equation):
         return (field, streaming)
 
     def _velocity(self, operators: Operators) -> Array:
-        """v as a column."""
+        """v as a column (v, 1)."""
         return operators.constant("velocity", lambda: operators.grid.coordinates(centres=True)[0][:, None])
 
     def _field(self, operators: Operators, u: Array) -> Array:

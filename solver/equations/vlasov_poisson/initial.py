@@ -1,4 +1,4 @@
-"""Initial states of the Vlasov-Poisson system: f(v, x) at the centres of the cells, the same for all members."""
+"""Initial states of the Vlasov-Poisson system: f(v, x) at cell centres."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .equation import VlasovPoisson
 
 
 def maxwellian(v: NDArray, speed: float, thermal_speed: float) -> NDArray[np.float64]:
-    """exp(-(v - speed)^2 / 2 v_t^2) / (sqrt(2 pi) v_t), of density 1."""
+    """exp(-(v - speed)^2 / 2 v_t^2) / (sqrt(2 pi) v_t): the Maxwellian of density 1, in the shape of v."""
     return np.exp(-0.5 * ((v - speed) / thermal_speed) ** 2) / (np.sqrt(2 * np.pi) * thermal_speed)
 
 
 class Wave(InitialState):
-    """f = (1 + amplitude cos(k x)) f_0(v). A subclass writes f_0, and says what k is if not 2 pi wavenumber / L.
+    """f = (1 + amplitude cos(k x)) f_0(v). A subclass writes f_0, and k if it is not 2 pi wavenumber / L.
 
-    With `modes` > 0 a sum of waves in place of one: amplitude sum_m (a_m cos(m k x) + b_m sin(m k x)), m = 1..modes,
-    with a_m and b_m standard normal, a member's own.
+    With `modes` > 0 the cosine is replaced by a random wave per member: sum_m (a_m cos(m k x) + b_m sin(m k x)),
+    m = 1..modes, with a_m and b_m standard normal. State (member, 1, v, x).
     """
 
     amplitude: float = 0.01
@@ -35,7 +35,7 @@ class Wave(InitialState):
 
     @abstractmethod
     def at(self, v: NDArray) -> NDArray[np.float64]:
-        """f_0 at v."""
+        """f_0(v), in the shape of v."""
 
     def _k(self, grid: Grid) -> float:
         return 2 * np.pi * self.wavenumber / grid.length[-1]
@@ -54,10 +54,10 @@ class Wave(InitialState):
 
 
 class Landau(Wave):
-    """(1 + A cos k x) M(v), M the Maxwellian of thermal speed v_t and density 1, so of plasma frequency 1.
+    """f = (1 + A cos k x) M(v), M the Maxwellian of thermal speed v_t and density 1; the plasma frequency is 1.
 
-    Weakly (A = 0.01): the wave decays, at k v_t = 0.5 as exp(-0.1533 t) at the frequency 1.4156. Strongly (A = 0.5):
-    it traps particles and grows again. Cheng and Knorr, J. Comput. Phys. 22 (1976) 330.
+    Weak damping (A = 0.01): for k v_t = 0.5 the wave decays as exp(-0.1533 t) with the frequency 1.4156. Strong damping
+    (A = 0.5): the wave traps particles and grows again. Source: Cheng and Knorr, J. Comput. Phys. 22 (1976) 330.
     """
 
     kind: Literal["landau"] = "landau"
@@ -68,9 +68,10 @@ class Landau(Wave):
 
 
 class TwoStream(Wave):
-    """(1 + A cos k x) (M(v - v_0) + M(v + v_0)) / 2, two beams of thermal speed v_t; density 1.
+    """f = (1 + A cos k x) (M(v - v_0) + M(v + v_0)) / 2: two beams of thermal speed v_t, with density 1 in total.
 
-    Without `speed` the other classical form, (1 + A cos k x) (v / v_t)^2 M(v), of Cheng and Knorr (1976).
+    speed: v_0. Without it the state has the other classical form, f = (1 + A cos k x) (v / v_t)^2 M(v), of Cheng and
+    Knorr (1976).
     """
 
     kind: Literal["two-stream"] = "two-stream"
@@ -85,12 +86,12 @@ class TwoStream(Wave):
 
 
 class TwoStreamHypar(Wave):
-    """8 / sqrt(2 pi T) (1 + A cos k x) (exp(-(v - 2)^2 / 2 T) + exp(-(v + 2)^2 / 2 T)); mean density 16.
+    """f = 8 / sqrt(2 pi T) (1 + A cos k x) (exp(-(v - 2)^2 / 2 T) + exp(-(v + 2)^2 / 2 T)); mean density 16.
 
-    The two-stream example of HyPar and the data of mLaSDI (arXiv 2506.09207): T = `temperature` in [0.9, 1.1] and
-    k = `wavenumber`, in 1/length, in [1.0, 1.2] on x in [0, 2 pi), v in [-7, 7). A k that does not fit the length
-    leaves a kink at the seam, which is part of the benchmark. The published nodes v_j = -7 + j dv, x_j = j dx are the
-    centres of the cells for grid.origin = (-7 - dv / 2, -dx / 2).
+    The two-stream example of HyPar and the data of mLaSDI (arXiv 2506.09207): T = `temperature` in [0.9, 1.1],
+    k = `wavenumber` in [1.0, 1.2], in 1/length, x in [0, 2 pi), v in [-7, 7). If k does not fit the length, f jumps at
+    the periodic boundary; the benchmark includes this jump. The published nodes v_j = -7 + j dv, x_j = j dx are the
+    cell centres for grid.origin = (-7 - dv / 2, -dx / 2).
     """
 
     kind: Literal["two-stream-hypar"] = "two-stream-hypar"
@@ -106,9 +107,9 @@ class TwoStreamHypar(Wave):
 
 
 class BumpOnTail(Wave):
-    """(1 + A cos k x) ((1 - b) M(v) + b M_b(v - v_b)): a beam of density b before a plasma of thermal speed 1.
+    """f = (1 + A cos k x) ((1 - b) M(v) + b M_b(v - v_b)): a beam of density b in a plasma of thermal speed 1.
 
-    The defaults are those of Arber and Vann, J. Comput. Phys. 180 (2002) 339, with A = 0.04 and k = 0.3.
+    fraction: b. speed: v_b. The defaults are those of Arber and Vann, J. Comput. Phys. 180 (2002) 339, who use k = 0.3.
     """
 
     kind: Literal["bump-on-tail"] = "bump-on-tail"

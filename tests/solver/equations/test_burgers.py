@@ -292,7 +292,7 @@ def test_contradictory_options_are_refused(options, message):
 
 
 def test_finite_volumes_have_no_fourier_operator():
-    with pytest.raises(TypeError, match="burgers on cells has no Fourier operator"):
+    with pytest.raises(TypeError, match="burgers is balance-law here and has no linear operator in Fourier space"):
         volumes(0.1).linear(Operators(Grid((8,), (1.0,))))
 
 

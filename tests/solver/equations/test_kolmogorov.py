@@ -215,5 +215,7 @@ def test_signal_speed_is_the_largest_velocity_in_array_order():
 
 
 def test_unknown_terms_are_refused():
-    with pytest.raises(ValueError, match=r"omit names \['pressure'\], but the terms of kolmogorov are"):
+    with pytest.raises(
+        ValueError, match=r"omit names \['pressure'\], which kolmogorov does not have; expected any of \['advection'"
+    ):
         Kolmogorov(viscosity=0.1, omit=("pressure",))

@@ -240,7 +240,7 @@ def test_initial_states_are_for_this_equation():
             TwoBody().state(equation, entities(n), (0,), 0)
     assert TwoBody().exact(ChargedParticles(softening=0.1), entities(2), 1.0, (0,), 0) is None
     assert RANDOM.exact(ChargedParticles(), entities(5), 1.0, (0,), 0) is None
-    with pytest.raises(TypeError, match=r"no step by a Courant number.*Remedy"):
+    with pytest.raises(TypeError, match=r"no Courant number\. Remedy: set time\.step"):
         CHARGES.signal_speed(start(CHARGES), entities(5))
 
 

@@ -434,7 +434,10 @@ def test_bottoms_from_files(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"boundary": {"left": "periodic", "right": "wall", "bottom": "wall", "top": "wall"}}, "must both be periodic"),
+        (
+            {"boundary": {"left": "periodic", "right": "wall", "bottom": "wall", "top": "wall"}},
+            "left and right must both be periodic or neither, found 'periodic' and 'wall'",
+        ),
         ({"bathymetry": {"kind": "file", "path": "/no/such.npz"}}, "there is no file.*Remedy"),
         ({"bathymetry": {"kind": "hole"}}, "hole"),
         ({"omit": ("advection",)}, "omit names"),
@@ -450,5 +453,5 @@ def test_initial_states_need_their_equation():
 
     with pytest.raises(ValueError, match="shallow-water"):
         RadialDamBreak().state(Burgers(viscosity=0.1), Grid((8,), (1.0,)), (0,), 0)
-    with pytest.raises(ValueError, match="paraboloid"):
+    with pytest.raises(ValueError, match="needs a paraboloid as bottom, found 'flat'. Remedy"):
         Thacker(amplitude=0.5).state(ShallowWater(), Grid((8, 8), (1.0, 1.0)), (0,), 0)
