@@ -1,4 +1,4 @@
-"""Array backends: where a run's arrays live, and how they get there and back without copies where that is possible."""
+"""Array backends: the library and the device of a run's arrays, and conversion to and from them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NAMES = ("numpy", "cupy", "torch")
 
 
 class BackendError(ValueError):
-    """A backend that is unknown, or that this machine does not have."""
+    """The backend is unknown, or not available on this machine."""
 
 
 @dataclass(frozen=True)
 class Backend:
     """One array library on one device.
 
-    "numpy" steps with Numba kernels, lane by lane; the others with the equations' array code, all members at once.
-    Arrays of other libraries are taken over by DLPack: without a copy if they lie on the same device.
+    "numpy" steps batches of members with Numba kernels; the others step all members at once with the array code of the
+    equations. Arrays of other libraries are converted by DLPack, without a copy if they are on the same device.
     """
 
     name: str = "numpy"
@@ -32,16 +32,16 @@ class Backend:
 
     @property
     def compiled(self) -> bool:
-        """Whether Numba kernels do the work."""
+        """True if the backend steps with Numba kernels."""
         return self.name == "numpy"
 
     @cached_property
     def xp(self) -> Any:
-        """The namespace, in the terms of the Python array API."""
+        """The namespace of the library, compatible with the Python array API."""
         return importlib.import_module(f"array_api_compat.{self.name}")
 
     def asarray(self, values: Any) -> Array:
-        """The values as an array of this backend, floats in double precision; shares memory where it can."""
+        """The values as an array of this backend, floats in double precision; memory is shared where possible."""
         if self.name == "torch":
             import torch
 
@@ -61,12 +61,13 @@ class Backend:
         return found.astype({"c": "complex128", "f": "float64"}.get(found.dtype.kind, found.dtype), copy=False)
 
     def to_numpy(self, array: Array) -> NDArray:
-        """The array in the host's memory, shared where it lies there."""
+        """The array as a NumPy array; memory is shared if the array is in host memory."""
         if self.name == "torch":
             return array.detach().cpu().numpy()
         return self.xp.asnumpy(array) if self.name == "cupy" else array
 
     def copy(self, array: Array) -> Array:
+        """A copy of the array on the same device."""
         return array.clone() if self.name == "torch" else array.copy()
 
 
@@ -75,14 +76,17 @@ NUMPY = Backend()
 
 @cache
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: array code allocates at every operation, and arrays above 128 kB would be fetched
-    from the system and given back each time, which costs more than the transforms."""
+    """Make glibc keep freed memory instead of returning it to the system.
+
+    Array code allocates at every operation. By default glibc requests every array above 128 kB from the system and
+    returns it after use, which costs more than the transforms.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library, which has its own ways
+    except (OSError, AttributeError, TypeError):  # not glibc
         return
     trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 32 * 2**20)  # the most it takes
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest value that glibc accepts
     mallopt(trim_threshold, 2**31 - 1)
 
 

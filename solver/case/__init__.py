@@ -1,4 +1,4 @@
-"""Case files: the tables, and reading them."""
+"""Case files: the models of their tables, and reading and checking them."""
 
 from .reading import CaseError, read, read_case
 from .tables import Case

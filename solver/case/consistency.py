@@ -1,4 +1,4 @@
-"""Mistakes that only show when the tables of a case are read together."""
+"""Contradictions between the tables of a case."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .base import multiple
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
 
-LARGEST_STATE = 4 * 2**30  # bytes one state may take; beyond it a case is taken for a slip of the pen
+LARGEST_STATE = 4 * 2**30  # bytes of one state; a larger one is treated as a typo
 MOST_OUTPUTS = 10**6
-TRIED_POINTS = 2**18  # up to this size the initial state is made once to see whether it fits
+TRIED_POINTS = 2**18  # on grids up to this size the initial state is computed once, to check it
 
 
 @dataclass
 class Parts:
-    """The tables of a case that could be read; None for one that is missing or wrong."""
+    """The tables of a case that could be read; None for a table that is missing or wrong."""
 
     equation: Equation | None = None
     grid: GridTable | None = None
@@ -38,13 +38,13 @@ class Parts:
     reference: ReferenceTable | None = None
     training: TrainingTable | None = None
     sweep: SweepTable | None = None
-    given: frozenset[str] = frozenset()  # names of the tables in the file, right or wrong
+    given: frozenset[str] = frozenset()  # names of the tables in the file, valid or not
     fed_by_reference: tuple[tuple[str, ClosureTable], ...] = ()  # closures that need the reference, with their keys
     tables: tuple[ClosureTable, ...] = ()
 
 
 def contradictions(parts: Parts) -> list[str]:
-    """Every contradiction between tables; a check whose tables could not be read is left out."""
+    """Every contradiction between tables. Checks whose tables could not be read are skipped."""
     found: list[str] = []
     for check in (
         _dimensions,
@@ -69,12 +69,12 @@ def _dimensions(p: Parts) -> Iterator[str]:
     axes, wanted = len(p.grid.points), p.equation.dimensions
     particles = p.equation.kind == "particles"
     if particles != (p.grid.entities is not None):
-        wrong = "needs grid.entities, and no shape" if particles else "needs grid.shape and grid.length, not entities"
+        wrong = "needs grid.entities, not grid.shape" if particles else "needs grid.shape and grid.length, not entities"
         yield f"grid.{'shape' if particles else 'entities'}: {p.equation.name} {wrong}"
     elif axes not in wanted:
         yield f"grid.shape: {p.equation.name} needs {' or '.join(map(str, wanted))} axes, found {axes}"
     elif p.reference and p.reference.shape and len(p.reference.shape) != axes:
-        yield f"reference.shape: needs {axes} axes as grid.shape has, found {len(p.reference.shape)}"
+        yield f"reference.shape: expected {axes} axes, as in grid.shape, found {len(p.reference.shape)}"
 
 
 def _sizes(p: Parts) -> Iterator[str]:
@@ -89,10 +89,10 @@ def _sizes(p: Parts) -> Iterator[str]:
     for key, shape, count, what in sizes:
         size = 8 * math.prod(shape) * count * len(p.equation.fields if p.equation else (1,))
         if size > LARGEST_STATE:
-            amount = f"{size / 2**30:.3g} GiB" if size < 2**1000 else "no machine's memory"
+            amount = f"{size / 2**30:.3g} GiB" if size < 2**1000 else "far too much memory"
             yield (
                 f"{key}: a state of {'x'.join(_digits(n) for n in shape)} points and {_digits(count)} {what} takes "
-                f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: fewer points or {what}"
+                f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: use fewer points or {what}"
             )
 
 
@@ -110,24 +110,21 @@ def _steppers(p: Parts) -> Iterator[str]:
             known = ", ".join(fitting(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
         elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
-            yield f'{key}: {name} goes by MUSCL states. Remedy: equation.reconstruction = "muscl", or another stepper'
+            yield f'{key}: {name} needs equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
     if not p.time or p.time.cfl is None or not fits(STEPPERS[p.time.stepper], equation.kind, equation.split):
         return
     if equation.kind == "particles":
-        yield "time.cfl: there is no grid for a Courant number. Remedy: time.step"
+        yield f"time.cfl: {equation.name} has no grid, so there is no Courant number. Remedy: set time.step instead"
     elif p.time.step is not None or equation.adaptive:
         scheme = STEPPERS[p.time.stepper]
         if not takes_courant_steps(scheme, equation.kind):
-            beside = "beside time.step it" if p.time.step is not None else "as signal speeds may grow it"
+            reason = "with time.step it" if p.time.step is not None else "as signal speeds may grow, it"
             yield (
-                f"time.cfl: {beside} asks for adaptive steps, which {p.time.stepper} for {equation.name} does not "
-                "take. Remedy: time.step alone"
+                f"time.cfl: {reason} requires adaptive steps, which {p.time.stepper} does not support for "
+                f"{equation.name}. Remedy: set time.step alone"
             )
         elif p.time.step is None and p.tables:
-            yield (
-                "time.step: missing; with adaptive steps, closures are called every so many intervals of time.step. "
-                "Remedy: give it beside time.cfl"
-            )
+            yield "time.step: missing; with adaptive steps, closures are called at multiples of it. Remedy: set it"
 
 
 def _whole(spans: dict[str, float], step: float) -> Iterator[str]:
@@ -145,13 +142,13 @@ def _steps(p: Parts) -> Iterator[str]:
     if p.output.every > span * (1 + 1e-9):
         yield f"output.every: must not exceed time.end - time.start = {span:g}, found {p.output.every:g}"
     elif span / p.output.every > MOST_OUTPUTS:
-        yield f"output.every: makes {span / p.output.every:.2g} outputs; at most {MOST_OUTPUTS}"
+        yield f"output.every: gives {span / p.output.every:.2g} outputs, expected at most {MOST_OUTPUTS}"
     elif p.time.step is not None:
         yield from whole_steps(p.time, p.output)
 
 
 def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
-    """Spans of the case that are not whole numbers of its step."""
+    """Mistakes for spans of the case that are not a whole number of its steps."""
     assert time.step is not None
     spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
     if not isinstance(output.checkpoint_every, str):
@@ -166,7 +163,7 @@ def _fields(p: Parts) -> Iterator[str]:
 
 
 def _parameters(p: Parts) -> Iterator[str]:
-    """Whether the equation can be set up on the grids of the case and of the reference."""
+    """Mistakes in parameters of the equation that do not fit the grids of the case and of the reference."""
     if not (p.equation and p.grid) or len(p.grid.points) not in p.equation.dimensions:
         return
     shapes = [p.grid.points, *([p.reference.shape] if p.reference and p.reference.shape else [])]
@@ -183,13 +180,13 @@ def _initial(p: Parts) -> Iterator[str]:
     reference = p.reference
     if p.initial and p.initial.kind == "reference":
         if "reference" not in p.given or (reference and reference.shape is None):
-            yield 'initial.kind: "reference" needs a [reference] table with a shape'
+            yield 'initial.kind: "reference" needs a [reference] table with a shape. Remedy: set reference.shape'
         elif reference and reference.initial is None:
-            yield 'reference.initial: missing; with initial.kind = "reference" the reference needs its own'
+            yield 'reference.initial: missing; with initial.kind = "reference" the reference needs an initial state'
         if p.time and p.time.cfl is not None and p.time.step is None:
-            yield 'time.cfl: contradicts initial.kind = "reference", whose speed is not known yet. Remedy: time.step'
+            yield 'time.cfl: initial.kind = "reference" has no signal speed before the run. Remedy: set time.step'
     if reference and reference.initial and reference.initial.kind == "reference":
-        yield "reference.initial.kind: a reference cannot start from itself. Remedy: another kind"
+        yield "reference.initial.kind: a reference cannot start from itself. Remedy: choose another kind"
     if not (p.equation and p.grid and p.ensemble) or len(p.grid.points) not in p.equation.dimensions:
         return
     if math.prod(p.grid.points) > TRIED_POINTS or any(_parameters(p)):
@@ -209,7 +206,7 @@ def _initial(p: Parts) -> Iterator[str]:
 
 
 def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
-    """What is wrong with the state that `make` gives, or with what it raises."""
+    """Mistakes in the state that `make` returns, or the exception that it raises."""
     try:
         with np.errstate(all="ignore"):
             made = make()
@@ -219,20 +216,20 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
         return
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        if place.filename.startswith(str(Path(__file__).parents[1])):  # a defect of the package keeps its traceback
+        if place.filename.startswith(str(Path(__file__).parents[1])):  # a defect of this package keeps its traceback
             raise
         yield f"{key}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         return
     assert p.equation
     if made is None and key == "reference.exact" and p.initial:
         yield (
-            f"reference.exact: {p.initial.kind} has no closed form under {p.equation.name} as set up here. "
-            "Remedy: reference.shape"
+            f"reference.exact: the initial state {p.initial.kind or type(p.initial).__name__} has no closed form for "
+            f"{p.equation.name} with these options. Remedy: set reference.shape instead"
         )
     elif made is not None and not np.isfinite(made).all():
-        yield f"{key}: the state is not finite. Remedy: smaller numbers"
+        yield f"{key}: the state is not finite. Remedy: use smaller values"
     elif made is not None and not p.equation.admissible(made):
-        yield f"{key}: the state is out of the bounds of {p.equation.name}"
+        yield f"{key}: the state is not admissible for {p.equation.name}. Remedy: use values that the equation allows"
 
 
 def _reference(p: Parts) -> Iterator[str]:
@@ -248,12 +245,14 @@ def _reference(p: Parts) -> Iterator[str]:
         return
     if p.grid and p.equation and len(p.grid.points) == len(reference.shape):
         pairs = list(zip(reference.shape, p.grid.points, strict=True))
+        fine, coarse = ([*map(_digits, shape)] for shape in zip(*pairs, strict=True))
+        found = f"found [{', '.join(fine)}] for grid.shape = [{', '.join(coarse)}]"
         if any(n < m for n, m in pairs):
-            yield "reference.shape: must be at least as fine as grid.shape"
+            yield f"reference.shape: must be at least as fine as grid.shape, {found}"
         elif p.equation.kind == "particles" and reference.shape != p.grid.points:
-            yield f"reference.shape: must be the number of entities, {list(p.grid.points)}"
+            yield f"reference.shape: must be the number of entities, [{coarse[0]}], found [{fine[0]}]"
         elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or not p.equation.spectral):
-            yield "reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged"
+            yield f"reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged, {found}"
     if not p.time:
         return
     start = p.time.start if reference.start is None else reference.start
@@ -269,7 +268,7 @@ def _reference(p: Parts) -> Iterator[str]:
             for every, label in {t.every: t.label for _, t in p.fed_by_reference}.items():
                 yield from _whole({f"reference.step: the interval of {label}": every * p.time.step}, step)
     if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
-        yield "reference.step: must equal time.step when the model contains noise: they share its increments"
+        yield "reference.step: must equal time.step if the model contains noise, because they share its increments"
 
 
 def _training(p: Parts) -> Iterator[str]:
@@ -277,12 +276,12 @@ def _training(p: Parts) -> Iterator[str]:
     if training is None:
         return
     if "reference" not in p.given or (reference and reference.shape is None):
-        yield "training: needs a [reference] table with a shape; its data are made there"
+        yield "training: needs a [reference] table with a shape, because the reference provides the data"
         return
     if reference is None or p.time is None:
         return
     if training.seed == reference.seed:
-        yield f"training.seed: must differ from reference.seed = {reference.seed}: they would share trajectories"
+        yield f"training.seed: must differ from reference.seed = {reference.seed}, or they share trajectories"
     start = p.time.start if reference.start is None else reference.start
     if training.start < start:
         yield f"training.start: must not be earlier than the reference's start = {start:g}, found {training.start:g}"
@@ -294,16 +293,16 @@ def _training(p: Parts) -> Iterator[str]:
 
 
 def _sweep(p: Parts) -> Iterator[str]:
-    """Every parameter is a number of its table, and the models take all values that the sweep gives them."""
+    """Mistakes in the parameters of a sweep: each must be a number of its table, which accepts all its values."""
     if p.sweep is None:
         return
     tables = {"initial": p.initial, "equation": p.equation}
     if p.initial and p.initial.kind == "reference":
-        yield "sweep: the runs of a sweep start by themselves, not from a reference. Remedy: another initial.kind"
+        yield "sweep: the runs of a sweep cannot start from the reference. Remedy: choose another initial.kind"
         return
     if p.sweep.every is not None and p.output and p.time:
         yield from _whole({"sweep.every": p.sweep.every}, p.time.step or p.sweep.every)
-        yield from _whole({"output.every, in steps of sweep.every,": p.output.every}, p.sweep.every)
+        yield from _whole({"output.every (in steps of sweep.every)": p.output.every}, p.sweep.every)
     faults = False
     for name in p.sweep.parameters:
         where, _, key = name.partition(".")
@@ -347,5 +346,5 @@ def _fed_by_reference(p: Parts) -> Iterator[str]:
             if "reference" not in table.options:
                 yield (
                     f"{key}: {table.label} needs a [reference] table with a shape. "
-                    "Remedy: reference.shape, or another closure"
+                    "Remedy: set reference.shape, or choose another closure"
                 )

@@ -1,4 +1,4 @@
-"""From plain data to models: every mistake found at once, each with its key, what was expected and what was found."""
+"""Reading plain data into pydantic models, with every mistake reported by its key, expected and found value."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCALARS = {"int_type", "float_type", "bool_type", "string_type"}
 
 
 def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) -> tuple[Any, list[str]]:
-    """The model read from a table, None if it cannot be; and its mistakes.
+    """(model, mistakes): the model read from a table, or None if it cannot be read, and the mistakes in the table.
 
-    TOML has types, so "1" is no number and true no integer, whatever the model would convert. Unknown keys are reported
-    and left out of the reading, so that they hide no other mistake; `also` are keys to suggest in their place.
+    TOML is typed, so "1" is not a number and true is not an integer, although pydantic would convert them. Unknown keys
+    are reported and then ignored, so that they hide no other mistake; `also` lists further keys to suggest instead.
     """
     if not isinstance(raw, dict):
         return None, [f"{key}: expected a table, found {_short(raw)}"]
@@ -35,7 +35,7 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
                 general.append(line if line.startswith(f"{key}.") else f"{where}: {line}")
         else:
             mistakes.setdefault(where, f"{where}: {_message(error)}")
-        if error["type"] == "union_tag_not_found":  # what else the table holds is not read without its kind
+        if error["type"] == "union_tag_not_found":  # without a kind, the other keys are not checked
             for name in difflib.get_close_matches("kind", [str(k) for k in error["input"]], n=1):
                 misspelt = where.removesuffix("kind") + name
                 mistakes.setdefault(misspelt, f"{misspelt}: {unknown_key(name, ['kind'])}")
@@ -51,7 +51,7 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
 
 
 def not_finite(raw: Any, key: str = "") -> Iterator[str]:
-    """Mistakes for every nan and inf in the data."""
+    """A mistake for every nan and inf in the data."""
     if isinstance(raw, float) and not math.isfinite(raw):
         yield f"{key}: expected a finite number, found {raw}"
     for k, v in raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ():
@@ -67,7 +67,7 @@ def _errors(model: type[BaseModel], raw: Any, strict: bool) -> list[Any]:
 
 
 def _follows(error: Any) -> bool:
-    """Whether it says that a list is too short because its items are wrong, which are reported themselves."""
+    """True for "too short" errors that only follow from wrong items, which are reported themselves."""
     return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
@@ -76,14 +76,14 @@ def _scalar(value: Any) -> bool:
 
 
 def _tuples(raw: Any) -> Any:
-    """The data with tuples for lists, which strict models ask for."""
+    """The data with tuples in place of lists, which strict models require."""
     if isinstance(raw, dict):
         return {k: _tuples(v) for k, v in raw.items()}
     return tuple(_tuples(v) for v in raw) if isinstance(raw, list) else raw
 
 
 def _without(raw: Any, loc: Loc, tagged: bool = False) -> Any:
-    """The data without the key at `loc`; where a table has a kind, pydantic's unions put that between the keys."""
+    """The data without the key at `loc`; for a table with a kind, pydantic inserts the kind between the keys."""
     first, *rest = loc
     if isinstance(raw, list):
         return [_without(v, tuple(rest)) if i == first and rest else v for i, v in enumerate(raw)]
@@ -95,7 +95,7 @@ def _without(raw: Any, loc: Loc, tagged: bool = False) -> Any:
 
 
 def _key(key: str, loc: Loc, raw: Any, kind: str) -> str:
-    """The key as the user wrote it: the tags of pydantic's unions, which the data do not contain, are left out."""
+    """The key as the user wrote it, without the tags of pydantic's unions, which the data do not contain."""
     parts = [key]
     for i, part in enumerate(loc):
         inside = (isinstance(raw, dict) and part in raw) or (
@@ -142,7 +142,7 @@ def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str], raw: Any
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that occur in an annotation."""
+    """The pydantic models that occur in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -150,7 +150,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def unknown_key(name: str, known: list[str]) -> str:
-    """The message for a key that is not known, with the nearest one."""
+    """The message for an unknown key, with the nearest known key."""
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

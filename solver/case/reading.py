@@ -1,4 +1,4 @@
-"""Case files: read, overridden, checked; every mistake reported at once."""
+"""Reading case files: overrides, checks and absolute paths, with every mistake reported at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable
 
 
 class CaseError(ValueError):
-    """The case file is wrong; `mistakes` names every one with its key."""
+    """The case is wrong; `mistakes` lists every mistake with its key."""
 
     def __init__(self, source: str, mistakes: list[str]) -> None:
         self.mistakes = mistakes
@@ -37,9 +37,9 @@ class CaseError(ValueError):
 def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Case:
     """The checked case of a TOML file, or of the same tables as a dict.
 
-    overrides: "table.key" -> value, as in {"time.end": 2.0}. Paths in a file are relative to its folder, those in a
-    dict to the working directory; in the case they are absolute, so that a run can be resumed from anywhere. Raises
-    CaseError with every mistake found, each with its key.
+    overrides: "table.key" -> value, as in {"time.end": 2.0}. Paths in a file are relative to its folder, paths in a
+    dict to the working directory. The case contains absolute paths, so that a run can be resumed from any directory.
+    Raises CaseError with every mistake, each with its key.
     """
     if isinstance(source, Mapping):
         data, where, folder = copy.deepcopy(dict(source)), "case", Path()
@@ -51,9 +51,9 @@ def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Map
 
 
 def read(path: Path, overrides: Iterable[str] | None = None) -> Case:
-    """The checked case of a TOML file, with overrides written as on the command line. Raises CaseError.
+    """The checked case of a TOML file, with overrides in the syntax of the command line. Raises CaseError.
 
-    overrides: "table.key=value", the value in TOML syntax; a bare word is read as a string.
+    overrides: "table.key=value", with the value in TOML syntax; a bare word is read as a string.
     """
     data = _tables(path)
     for text in overrides or ():
@@ -80,7 +80,7 @@ def _tables(path: Path) -> dict[str, Any]:
 
 
 def _override(data: dict[str, Any], name: str, value: Any, text: str) -> None:
-    """Set the value at the dotted name; `text` is how the user wrote it."""
+    """Set the value at the dotted name; `text` is the override as the user wrote it."""
     keys = name.split(".")
     if not all(keys):
         raise CaseError("--set", [f"{text} must read table.key=value"])
@@ -99,9 +99,9 @@ def _override(data: dict[str, Any], name: str, value: Any, text: str) -> None:
 
 
 def check(data: dict[str, Any], source: str, folder: Path) -> Case:
-    """Validate case data against the models, the equation, the closures and itself. Raises CaseError.
+    """The case from plain data, after checks of every table and of contradictions between tables. Raises CaseError.
 
-    Every table is read by itself, so that a mistake in one hides none in another.
+    Every table is read separately, so that a mistake in one table hides none in another. `folder`: paths start there.
     """
     checking = _Checking(folder)
     data = checking.case(data)
@@ -114,7 +114,7 @@ def check(data: dict[str, Any], source: str, folder: Path) -> Case:
 
 
 class _Checking:
-    """One pass over the data of a case: collects mistakes, and makes paths absolute."""
+    """One pass over the data of a case, which collects mistakes and makes paths absolute."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))
@@ -122,7 +122,7 @@ class _Checking:
         self.parts = Parts()
 
     def case(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The data with absolute paths; mistakes are in `mistakes`."""
+        """The data with absolute paths; mistakes are collected in `mistakes`."""
         self.mistakes += not_finite(data)
         fields, parts = Case.model_fields, self.parts
         parts.given = frozenset(data)
@@ -161,7 +161,7 @@ class _Checking:
         return data
 
     def _stepper(self, raw: Any) -> Any:
-        """The table with its stepper as a name or an absolute "file.py:NAME"; `{ path = ... }` is another spelling."""
+        """The table with its stepper as a name or an absolute "file.py:NAME"; `{ path = ... }` is equivalent."""
         if isinstance(raw, dict) and isinstance(raw.get("stepper"), dict) and raw["stepper"].keys() == {"path"}:
             raw = raw | {"stepper": raw["stepper"]["path"]}
         return self._absolute_path(raw, "stepper")
@@ -172,7 +172,7 @@ class _Checking:
         return found
 
     def _named(self, raw: Any, key: str, tag: str, models: Registry[Any]) -> Any:
-        """The model of a table, found by its key `tag`, or by `path` = "file.py:Class"."""
+        """The model of a table, selected by its key `tag` or by `path` = "file.py:Class"."""
         if not isinstance(raw, dict):
             self.mistakes.append(f"{key}: expected a table, found {raw!r}")
             return None
@@ -208,7 +208,7 @@ class _Checking:
 
     def _list(self, raw: Any, key: str, each: Any) -> Any:
         if not isinstance(raw, list):
-            self.mistakes.append(f"{key}: expected a list, found {raw!r}. Remedy: [[{key}]] or {key} = [...]")
+            self.mistakes.append(f"{key}: expected a list, found {raw!r}. Remedy: write [[{key}]] or {key} = [...]")
             return raw
         return [each(entry, f"{key}.{i}") for i, entry in enumerate(raw)]
 
@@ -220,7 +220,7 @@ class _Checking:
         return raw | {"closures": self._list(raw["closures"], "compare.closures", self._row)}
 
     def _row(self, raw: Any, key: str) -> Any:
-        """A row in any of its spellings; the keys of mistakes are those of the spelling at hand."""
+        """A row of [compare] in any of its forms; mistakes have the keys of the form that the user wrote."""
         row = row_of(raw)
         if not isinstance(row, dict) or not isinstance(row.get("closures"), list):
             self.mistakes.append(f"{key}: expected a name, a table, or a list of them, found {raw!r}")
@@ -229,7 +229,7 @@ class _Checking:
         inner = f"{key}.closures" if row is raw else key
         keys = [f"{inner}.{i}" for i in range(len(closures))] if row is raw or isinstance(raw, list) else [key]
         if not closures:
-            self.mistakes.append(f"{key}: names no closure")
+            self.mistakes.append(f"{key}: expected at least one closure, found none")
         if not isinstance(row.get("label", ""), str):
             self.mistakes.append(f"{key}.label: expected a string, found {row['label']!r}")
         if row is raw:
@@ -267,20 +267,20 @@ class _Checking:
                     self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
 
     def _absolute_path(self, raw: Any, key: str) -> Any:
-        """The table with the "file.py:Name" under `key` absolute; all else is left as it is."""
+        """The table with an absolute path in "file.py:Name" under `key`; anything else is returned unchanged."""
         if not isinstance(raw, dict) or not isinstance(raw.get(key), str) or not is_path(raw[key]):
             return raw
         return raw | {key: os.path.join(self.folder, raw[key])}
 
     def _absolute_within(self, raw: Any) -> Any:
-        """The table with the `path` of every table in it absolute."""
+        """The table with the `path` of every inner table made absolute."""
         if not isinstance(raw, dict):
             return raw
         inner = {k: v for k, v in raw.items() if isinstance(v, dict) and isinstance(v.get("path"), str)}
         return raw | {k: v | {"path": os.path.join(self.folder, v["path"])} for k, v in inner.items()}
 
     def _absolute(self, raw: Any) -> Any:
-        """The table with absolute paths: its `path`, and every option that names a file beside the case."""
+        """The table with absolute paths: `path`, and every option that names an existing file in the case's folder."""
         if not isinstance(raw, dict):
             return raw
         result = dict(raw)
@@ -294,15 +294,16 @@ class _Checking:
 
 
 def _model(field: Any) -> type[Table]:
-    """The table's model, whether or not it is optional."""
+    """The table model of a field, which may be optional."""
     return next(a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type))
 
 
 def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
-    """Turn time.cfl alone into a step, cfl / sum(speed / spacing), that divides output.every and the whole span.
+    """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide output.every.
 
-    Where the equation's speeds may grow, steps are chosen anew as the run goes on, and the step of the case, on which
-    outputs lie, is output.every.
+    state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
+    steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is output.every. Raises
+    CaseError if the state is at rest or the span is not a whole number of steps.
     """
     if case.time.step is not None or case.time.cfl is None:
         return case
@@ -311,7 +312,7 @@ def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
     else:
         rate = equation.largest_rate(state, case.grid.grid())
         if rate <= 0:
-            raise CaseError("case", ["time.cfl: the initial state is at rest, so no step follows. Remedy: time.step"])
+            raise CaseError("case", ["time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"])
         count = math.ceil(case.output.every * rate / case.time.cfl)
         time = case.time.model_copy(update={"step": case.output.every / count, "cfl": None})
     if mistakes := list(whole_steps(time, case.output)):

@@ -1,4 +1,4 @@
-"""The table [sweep]: parameters that vary, and the design of the runs."""
+"""The table [sweep]: the parameters that vary, and the design of the runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Range = tuple[float, float]
 
 
 class SweepTable(Table):
-    """Numbers of [initial] or [equation] that a study varies within [low, high], and where in that box it runs.
+    """Numbers of [initial] or [equation] that vary within [low, high], and the points of this box that are run.
 
-    design: "grid", `counts` evenly spaced values of each, both ends among them; "corners", the ends alone;
-    "latin-hypercube", `runs` points of which each slice of a runs-th of every range holds one, drawn with `seed`;
-    "greedy", the corners, to which a training adds the point of the grid `candidate_counts` (by default test_counts)
-    where it knows least, until there are `runs` or its relative spread is nowhere above `tolerance`.
-    test_counts: the grid of parameters that a trained model is tested on. every: time between the states of a run that
-    are kept, output.every by default; a case may so ask for few outputs of a model that learned from many.
+    design: "grid", `counts` evenly spaced values per parameter, ends included; "corners", the ends alone;
+    "latin-hypercube", `runs` points drawn with `seed`, one in each of `runs` equal slices of every range; "greedy", the
+    corners, to which training adds the point of the grid `candidate_counts` (by default test_counts) where the relative
+    predictive standard deviation is largest, until there are `runs` points or it is nowhere above `tolerance`.
+    test_counts: the grid of parameters on which a trained model is tested. every: time between the stored states of a
+    run, output.every by default; a case can thus have fewer outputs than its training data.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
@@ -47,16 +47,16 @@ class SweepTable(Table):
             if low >= high
         ]
         if (self.design == "grid") != bool(self.counts):
-            wrong = "missing; design grid needs them" if not self.counts else f"design {self.design} has none"
+            wrong = "missing; design grid needs it" if not self.counts else f"design {self.design} does not use it"
             mistakes.append(f"sweep.counts: {wrong}")
         if (self.design in ("latin-hypercube", "greedy")) != (self.runs is not None):
-            wrong = f"design {self.design} has none" if self.runs else f"missing; design {self.design} needs them"
+            wrong = f"design {self.design} does not use it" if self.runs else f"missing; design {self.design} needs it"
             mistakes.append(f"sweep.runs: {wrong}")
         if self.design == "greedy":
             if (corners := 2 ** len(self.parameters)) > (self.runs or corners):
-                mistakes.append(f"sweep.runs: design greedy begins with {corners} corners, found {self.runs}")
+                mistakes.append(f"sweep.runs: design greedy begins with {corners} corners, found {self.runs} runs")
             if not (self.candidate_counts or self.test_counts):
-                mistakes.append("sweep.candidate_counts: missing; design greedy needs them, or test_counts")
+                mistakes.append("sweep.candidate_counts: missing; design greedy needs it, or test_counts")
         elif self.candidate_counts or self.tolerance is not None:
             mistakes.append(f"sweep: design {self.design} has no candidate_counts and no tolerance")
         for key in ("counts", "test_counts", "candidate_counts"):
@@ -66,7 +66,7 @@ class SweepTable(Table):
                     f"sweep.{key}: needs one number for each of {len(self.parameters)} parameters, found {found}"
                 )
         if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0) > MOST_RUNS:
-            mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: fewer counts")
+            mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: reduce the counts or runs")
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -76,7 +76,7 @@ class SweepTable(Table):
         return self._grid((2,) * len(self.parameters))
 
     def points(self) -> NDArray[np.float64]:
-        """Parameters of the training runs, (run, parameter); of a greedy design those that it begins with."""
+        """Parameters of the training runs, (run, parameter); for a greedy design those of the first runs."""
         if self.design in ("corners", "greedy"):
             return self.corners()
         if self.design == "grid":
@@ -89,24 +89,24 @@ class SweepTable(Table):
         return low + unit * (high - low)
 
     def candidates(self) -> NDArray[np.float64]:
-        """Parameters of which a greedy design chooses, (point, parameter)."""
+        """Parameters from which a greedy design chooses, (point, parameter)."""
         return self._grid(self.candidate_counts or self.test_counts)
 
     def test_points(self) -> NDArray[np.float64]:
-        """Parameters of the test runs, (run, parameter); none without test_counts."""
+        """Parameters of the test runs, (run, parameter); empty without test_counts."""
         return self._grid(self.test_counts) if self.test_counts else np.empty((0, len(self.parameters)))
 
     def nearest(self, point: NDArray) -> int:
-        """The training run nearest to a point, in units of the ranges."""
+        """Index of the training run nearest to a point (parameter,), with each range scaled to 1."""
         low, high = np.array(list(self.parameters.values())).T
         return int(np.argmin((((self.points() - point) / (high - low)) ** 2).sum(axis=1)))
 
     def values(self, point: NDArray) -> dict[str, float]:
-        """A point by the names of its parameters."""
+        """A point (parameter,) as a dict by parameter name."""
         return dict(zip(self.parameters, map(float, point), strict=True))
 
     def _grid(self, counts: tuple[int, ...]) -> NDArray[np.float64]:
-        # rounded, so that a value that two grids share is the same number in both
+        # rounded, so that a value that two grids share is bitwise equal in both
         ranges = zip(self.parameters.values(), counts, strict=True)
         axes = [np.round(np.linspace(low, high, n), 12) for (low, high), n in ranges]
         return np.array(list(itertools.product(*axes)))

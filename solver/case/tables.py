@@ -1,4 +1,4 @@
-"""What a case file holds: one pydantic model per table, unknown keys refused."""
+"""The tables of a case: one pydantic model per table; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ StepperName = Annotated[str, AfterValidator(_known_stepper), Field(json_schema_e
 
 
 class GridTable(Table):
-    """shape and length, with the domain's lower corner as origin; or the number of entities of a particle system."""
+    """shape, length and origin (the lower corner of the domain); or the number of entities of a particle system."""
 
     shape: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1, max_length=2)] | None = None
     length: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] | None = None
@@ -51,35 +51,37 @@ class GridTable(Table):
     def _consistent(self) -> GridTable:
         if self.entities is not None:
             if self.shape or self.length or self.origin:
-                raise ValueError("grid.entities: stands in place of grid.shape, grid.length and grid.origin")
+                raise ValueError("grid.entities: replaces grid.shape, grid.length and grid.origin. Remedy: remove them")
             return self
         missing = [f"grid.{k}: missing; it is required" for k in ("shape", "length") if getattr(self, k) is None]
         if missing:
             raise ValueError("\n".join(missing))
         assert self.shape and self.length
-        if len(self.shape) != len(self.length):
-            raise ValueError(
-                f"grid.length: has {len(self.length)} axes and grid.shape {len(self.shape)}; give one length per axis"
-            )
-        if self.origin and len(self.shape) != len(self.origin):
-            raise ValueError(f"grid.origin: has {len(self.origin)} axes and grid.shape {len(self.shape)}")
+        axes = len(self.shape)
+        for key in ("length", "origin"):
+            if (n := len(getattr(self, key))) not in (0, axes):
+                raise ValueError(
+                    f"grid.{key}: expected one number for each of the {axes} axes of grid.shape, found {n}"
+                )
         return self
 
     @property
     def points(self) -> tuple[int, ...]:
-        """The shape, that of entities being their number."""
+        """The shape; for a particle system (entities,)."""
         return self.shape or (self.entities or 0,)
 
     def grid(self) -> Grid:
+        """The grid; entities are points of a line whose length has no meaning."""
         return Grid(self.points, self.length or (float(self.points[0]),), self.origin)
 
 
 class TimeTable(Table):
     """start, end, and step or cfl or both.
 
-    step alone: every step is that long. cfl alone: the step follows from the initial state's largest signal speed, and
-    then stays. Both, on cells: closures and outputs keep to multiples of `step`, and each such interval is covered by
-    steps of at most the Courant number cfl, chosen anew before each.
+    step alone: the length of every step. cfl alone: one step for the whole run, from the largest signal speed of the
+    initial state; if the speeds of the equation may grow, adaptive steps between outputs instead. Both, on cells:
+    closures and outputs lie on multiples of `step`, and each such interval is covered by adaptive steps of at most the
+    Courant number cfl.
     """
 
     start: float = 0.0
@@ -94,7 +96,7 @@ class TimeTable(Table):
         if self.end <= self.start:
             mistakes.append(f"time.end: must be later than time.start = {self.start:g}, found {self.end:g}")
         if self.step is None and self.cfl is None:
-            mistakes.append("time.step: needs one of time.step and time.cfl, found neither")
+            mistakes.append("time.step: expected time.step or time.cfl, found neither")
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -106,7 +108,7 @@ class EnsembleTable(Table):
 
 
 class ClosureTable(BaseModel):
-    """name or path, every, weight, hold; all other keys are the closure's own options."""
+    """name or path, every, weight and hold; all other keys are options of the closure."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str | None = None
@@ -118,7 +120,7 @@ class ClosureTable(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> ClosureTable:
         if (self.name is None) == (self.path is None):
-            raise ValueError(f"needs exactly one of name and path, found {'both' if self.name else 'neither'}")
+            raise ValueError(f"expected exactly one of name and path, found {'both' if self.name else 'neither'}")
         return self
 
     @property
@@ -130,11 +132,11 @@ class ClosureTable(BaseModel):
         return dict(self.model_extra or {})
 
     def find(self, folder: Path) -> type[Closure]:
-        """The closure's class. Raises UnknownClosure."""
+        """The class of the closure. Raises UnknownClosure."""
         return find(self.name) if self.name else load(str(self.path), folder)
 
     def couple(self, folder: Path) -> Coupled:
-        """Find the closure, check its options and couple it. Raises UnknownClosure or pydantic's ValidationError."""
+        """The closure with its options, coupled as the table says. Raises UnknownClosure or a ValidationError."""
         closure = self.find(folder)(**self.options)
         return Coupled(self.label, closure, self.every, self.weight, self.hold)
 
@@ -152,24 +154,24 @@ def _wall(value: Any) -> Any:
 
 
 class OutputTable(Table):
-    """every and checkpoint_every in simulated time; checkpoint_every may be wall time, as in "60 s"."""
+    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s"."""
 
     every: Positive
     fields: tuple[str, ...] | None = None
     checkpoint_every: Annotated[float | str, BeforeValidator(_wall)] = "60 s"
 
     def checkpoint_seconds(self) -> float | None:
-        """Wall seconds between checkpoints, or None if they are set in simulated time."""
+        """Wall time between checkpoints in seconds, or None if it is set in simulated time."""
         return float(self.checkpoint_every.strip(" s")) if isinstance(self.checkpoint_every, str) else None
 
 
 class ReferenceTable(Table):
-    """What counts as true: a finer grid started at `start` with its own step, or `exact`, a closed form.
+    """The solution that counts as true: a run on a finer grid, from `start` with its own step, or a closed form.
 
-    trajectories: independent truths; the case's members are shared out among them in equal blocks. restrict:
-    "subsample" takes every n-th point, "filter" cuts sharply in Fourier space at the case grid's 2/3 rule (on cells it
-    averages). cfl: adaptive steps within each `step`, by default if the case has them. The reference of a particle
-    system has its entities, and a shorter step: there `shape` is their number.
+    trajectories: number of independent reference runs; the members of the case are distributed over them in equal
+    blocks. restrict: "subsample" takes every n-th point; "filter" truncates sharply in Fourier space at the 2/3 rule of
+    the case's grid, and averages on cells. cfl: adaptive steps within each `step`, by default if the case has them. For
+    a particle system `shape` is the number of entities, and the reference differs by its step.
     """
 
     exact: bool = False
@@ -187,7 +189,7 @@ class ReferenceTable(Table):
     def _consistent(self) -> ReferenceTable:
         if self.exact == (self.shape is not None):
             raise ValueError(
-                "reference.shape: needs exactly one of reference.shape (a finer grid) and reference.exact = true "
+                "reference.shape: expected exactly one of reference.shape (a finer grid) and reference.exact = true "
                 f"(a closed form), found {'both' if self.exact else 'neither'}"
             )
         return self
@@ -196,8 +198,8 @@ class ReferenceTable(Table):
 class TrainingTable(Table):
     """The training set: trajectories of the reference, sampled every `every` in [start, end).
 
-    They are drawn with seeds of their own, so none is shared with [reference]; the last `validation` trajectories
-    are kept for validation.
+    They have their own seeds, so that no trajectory is shared with [reference]. The last `validation` trajectories are
+    the validation set.
     """
 
     trajectories: Annotated[int, Field(ge=2)]
@@ -226,7 +228,7 @@ METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill", "ran
 
 
 class CompareRow(Table):
-    """One row of the comparison: a label and the closures that are added up."""
+    """One row of the comparison: a label and the closures that are summed."""
 
     label: str | None = None
     closures: tuple[ClosureTable, ...]
@@ -237,7 +239,7 @@ class CompareRow(Table):
 
 
 def row_of(value: Any) -> Any:
-    """A row may be written as a name, as a closure's table, as a list of them (a sum), or in full."""
+    """The full form of a row that is written as a name, a closure's table, a list of these (a sum), or in full."""
     if isinstance(value, str):
         return {"closures": [{"name": value}]}
     if isinstance(value, list):
@@ -249,9 +251,9 @@ def row_of(value: Any) -> Any:
 
 
 class CompareTable(Table):
-    """closures: the rows beside "none" and the cost-matched finer grid, which are always there.
+    """closures: the rows in addition to "none" and, with `finer_grid`, the cost-matched finer grid.
 
-    parameter_plane: whether rows that learned from [sweep] are also run at its test points, and scored there.
+    parameter_plane: whether rows that were trained on [sweep] are also run and scored at its test points.
     """
 
     closures: tuple[Annotated[CompareRow, BeforeValidator(row_of)], ...] = ()
@@ -262,7 +264,7 @@ class CompareTable(Table):
 
 
 class Case(Table):
-    """A case, complete: every default written out, every table checked against the others."""
+    """A complete case: every default filled in, every table checked against the others."""
 
     title: str
     backend: Annotated[str, Field(pattern=r"^(numpy|cupy|torch(:.+)?)$")] = "numpy"
@@ -284,7 +286,7 @@ class Case(Table):
 
     @property
     def folder(self) -> Path:
-        """Folder of the case file, to which paths of closures' options are relative."""
+        """Folder of the case file; relative paths in closures' options start there."""
         return self._folder
 
     def located(self, folder: Path) -> Case:
@@ -293,19 +295,19 @@ class Case(Table):
         return self
 
     def build_equation(self) -> Equation:
-        """The equation with its parameters; validated when the case was."""
+        """The equation with its parameters, which were validated with the case."""
         parameters = {k: v for k, v in self.equation.items() if k not in ("name", "path")}
         return EQUATIONS.of(self.equation, "name")(**parameters)
 
     def parameters(self) -> NDArray[np.float64]:
-        """The case's own values of what [sweep] varies."""
+        """The case's own values of the parameters that [sweep] varies, (parameter,)."""
         assert self.sweep
         tables: dict[str, Any] = {"initial": self.initial, "equation": self.build_equation()}
         names = [name.partition(".") for name in self.sweep.parameters]
         return np.array([getattr(tables[table], key) for table, _, key in names], dtype=np.float64)
 
     def varied(self, values: dict[str, float]) -> Case:
-        """The case with other numbers in [initial] and [equation], named as in [sweep]. Raises ValidationError."""
+        """The case with other values in [initial] and [equation], named as in [sweep]. Raises ValidationError."""
         changes: dict[str, dict[str, Any]] = {"initial": {}, "equation": {}}
         for name, value in values.items():
             table, _, key = name.partition(".")
@@ -320,24 +322,26 @@ class Case(Table):
         return varied
 
     def steps(self) -> int:
-        """Number of steps from start to end."""
+        """Number of steps from time.start to time.end."""
         return multiple(self.time.end - self.time.start, self.step)
 
     @property
     def step(self) -> float:
         if self.time.step is None:
-            raise ValueError("time.cfl is not resolved into a step yet")
+            raise ValueError(
+                "time.step: not known before time.cfl is resolved. Remedy: call resolve_step, or set time.step"
+            )
         return self.time.step
 
     def resolved(self) -> dict[str, Any]:
-        """The case as plain data with every default written out, ready for TOML (which has no null)."""
+        """The case as plain data with every default written out, and without None, which TOML does not have."""
         data = self.model_dump(mode="json", exclude_none=True)
         named = {k: self.equation[k] for k in ("name", "path") if k in self.equation}
         data["equation"] = named | self.build_equation().model_dump(mode="json", exclude_none=True)
         return data
 
     def _repr_html_(self) -> str:
-        """The tables of the case, for notebooks."""
+        """The tables of the case as HTML, for notebooks."""
         rows = []
         for name, value in self.resolved().items():
             entries = value.items() if isinstance(value, dict) else [("", value)]

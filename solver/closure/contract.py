@@ -1,13 +1,13 @@
-"""The closure contract: what a plug-in is handed, what it may answer, and how it is found.
+"""The closure contract: what a closure receives, what it may return, and how a run couples it.
 
     (answer, memory) = closure(view, memory)
 
-Arrays in an answer may be NumPy's or any other library's that speaks DLPack: on the device of the run they are taken
-over without a copy.
+Arrays in an answer may be NumPy arrays or arrays of any library that supports DLPack; on the device of the run they are
+used without a copy.
 
-A closure is a pydantic model, its fields being its options, with `start` and `__call__`. It may keep what is
-fixed for the run (a network, a plan) on itself; all that changes in time goes through `memory`, which lies in
-the checkpoint.
+A closure is a pydantic model with `start` and `__call__`; its fields are its options. It may store on itself what is
+fixed for the run (a network, a plan of a transform). Everything that changes in time must be in `memory`, which is part
+of the checkpoint.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Kind = Literal["none", "classical", "oracle", "learned"]
 
 @dataclass(frozen=True)
 class Tendency:
-    """du/dt gains `field` (member, field, *grid), in state units per time, until the next call.
+    """du/dt += field until the next call; field is (member, field, *grid), in state units per time.
 
-    hold: "constant" keeps the field as it is; "linear" extrapolates it through this answer and the last one.
-    noise: a random part, given as its law per sqrt(time); the solver draws it afresh every step, divided by
-    sqrt(h), from this closure's own stream.
+    hold: "constant" keeps the field; "linear" extrapolates linearly in time from this answer and the previous one.
+    noise: the law of an additional random tendency, per sqrt(time). The solver draws it anew at every step from the
+    closure's own random stream and divides it by sqrt(h).
     """
 
     field: Any
@@ -51,20 +51,20 @@ class Tendency:
 
 @dataclass(frozen=True)
 class Correction:
-    """The state (member, field, *grid) is replaced by `state` now. Multistep histories start anew."""
+    """Replace the current state by `state` (member, field, *grid). Multistep schemes restart their history."""
 
     state: Any
 
 
 @dataclass(frozen=True)
 class Leap:
-    """The states of coming steps, (time, member, field, *grid), at `times`: the solver goes on from the last.
+    """The states of coming steps, (time, member, field, *grid), at `times`; the solver continues from the last one.
 
-    Every time must be that of a step after the present one, in increasing order, and every output that is due on
-    the way must be among them. Without states the solver computes the steps up to the next call itself.
+    `times` are times of steps after the current one, in increasing order, and include every output that is due up to
+    the last of them. Without states the solver computes the steps up to the next call itself.
 
-    declined: steps beyond the last state that the closure was to leap over and hands back to the solver, because a
-    check of its own says so; counted and reported.
+    declined: number of steps after the last state that the closure should have covered, but returns to the solver
+    because one of its own checks failed; counted and reported.
     """
 
     states: Any
@@ -73,7 +73,7 @@ class Leap:
 
     @classmethod
     def none(cls, shape: tuple[int, ...], declined: int = 0) -> Leap:
-        """The leap of no states, each of which would have the shape (member, field, *grid)."""
+        """A leap without states; `shape` is (member, field, *grid)."""
         return cls(np.empty((0, *shape)), np.empty(0), declined)
 
 
@@ -82,13 +82,13 @@ Answer = Tendency | Correction | Leap
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fixed for a run.
+    """What is fixed for a run, as passed to `Closure.start`.
 
-    equation, grid: the coarse model. step: time step h; every: steps between calls. start: time of step 0.
-    members: member numbers; they key the random streams. backend, device: where the state lives. folder: the folder of
-    the case file; a closure resolves relative paths of its options against it. initial: the case's table [initial] as
-    plain data, empty for a run that was not started from a case. reference: folder of the reference's trajectories, or
-    None; `subgrid.ingest.trajectories.Trajectories` reads it.
+    equation, grid: the coarse model. step: time step h. every: steps between calls. start: time of step 0. members:
+    member numbers; together with `seed` they key the random streams. backend, device: where the state is stored.
+    folder: folder of the case file; relative paths in the closure's options start there. initial: the case's table
+    [initial] as plain data, empty for a run without a case. reference: folder of the reference's trajectories, or None;
+    `subgrid.ingest.trajectories.Trajectories` reads it.
     """
 
     equation: Equation
@@ -106,7 +106,7 @@ class Problem:
 
 
 class View:
-    """The state as a closure sees it at an accepted step: state, time, step number, random numbers."""
+    """What a closure sees at an accepted step: state, time, step number and its own random stream."""
 
     def __init__(
         self, state: Callable[[], Any], time: float, step: int, random: Stream, backend: Backend = NUMPY
@@ -117,18 +117,18 @@ class View:
 
     @property
     def array(self) -> Any:
-        """The state in physical space, (member, field, *grid), as the backend has it; not to be written to."""
+        """The state in physical space, (member, field, *grid), as an array of the backend; do not write to it."""
         if self._array is None:
             self._array = self._read()
         return self._array
 
     @property
     def state(self) -> NDArray:
-        """The state as a NumPy array, sharing memory where the backend's is the host's; not to be written to."""
+        """The state as a NumPy array, which shares memory if the state is in host memory; do not write to it."""
         return self._backend.to_numpy(self.array)
 
     def torch(self) -> torch.Tensor:
-        """The state as a tensor on the run's device that shares its memory (DLPack); not to be written to."""
+        """The state as a tensor on the run's device, which shares memory (DLPack); do not write to it."""
         import torch
 
         array = self.array
@@ -136,17 +136,17 @@ class View:
 
 
 class ClosureError(RuntimeError):
-    """A closure refused the problem, or its answer did not pass the guard."""
+    """A closure refuses the problem, or the guard rejects its answer."""
 
 
 class Closure(BaseModel, ABC):
-    """Base of all closures: (answer, memory) = closure(view, memory).
+    """(answer, memory) = closure(view, memory): base class of closures.
 
-    The pydantic fields of a subclass are the options that a case may set. `kind` says how comparisons group it:
-    "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (is given the true term) or "none".
-    A closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder.
+    The pydantic fields of a subclass are the options that a case may set. `kind` is the group in comparisons:
+    "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (uses the true term) or "none". A
+    closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder.
 
-    Closures are added and scaled: `0.5 * a + b` is a `ClosureSum`.
+    Closures can be added and scaled: `0.5 * a + b` is a `ClosureSum`.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -155,14 +155,14 @@ class Closure(BaseModel, ABC):
 
     @abstractmethod
     def start(self, problem: Problem) -> Memory:
-        """Prepare for a run; refuse with ClosureError a problem this closure was not made for."""
+        """Prepare for a run and return the first memory. Raises ClosureError for a problem the closure does not fit."""
 
     @abstractmethod
     def __call__(self, view: View, memory: Memory) -> tuple[Answer, Memory]:
-        """Answer for the present state; called on accepted steps only."""
+        """The answer for the current state, and the new memory; called at accepted steps only."""
 
     def require_equation(self, problem: Problem, *names: str) -> None:
-        """Refuse any equation but the named ones."""
+        """Raise ClosureError unless the equation is one of `names`."""
         if problem.equation.name not in names:
             known = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
             raise ClosureError(
@@ -181,9 +181,9 @@ class Closure(BaseModel, ABC):
 
 @dataclass(frozen=True)
 class ClosureSum:
-    """sum_i weight_i closure_i: each is called by itself, and its tendency is multiplied by its weight.
+    """sum_i weight_i closure_i: each closure is called separately, and its tendency is multiplied by its weight.
 
-    Corrections and leaps have no weight: they replace the state.
+    Weights do not apply to corrections and leaps, because these replace the state.
     """
 
     parts: tuple[tuple[float, Closure], ...]
@@ -198,15 +198,15 @@ class ClosureSum:
     __rmul__ = __mul__
 
     def coupled(self, every: int = 1, hold: Hold | None = None) -> list[Coupled]:
-        """The parts as a run couples them, all called every `every` steps."""
+        """The parts as a run couples them, each called every `every` steps."""
         return [Coupled(type(closure).__name__, closure, every, weight, hold) for weight, closure in self.parts]
 
 
 @dataclass
 class Coupled:
-    """A closure as a case couples it: called every `every` steps, its tendency times `weight`, held as `hold` says.
+    """A closure in a run: called every `every` steps, its tendency multiplied by `weight` and held by `hold`.
 
-    hold None leaves the choice to the closure's answer.
+    hold: None leaves the choice to the answer. calls, skips, declined and seconds are counted during the run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How a closure is found: by the name of its entry point, or by the path of its file."""
+"""Discovery of closures, by the name of an entry point or by "file.py:Class"."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CLOSURES: Registry[type[Closure]] = Registry("subgrid.closures", "closure", Clos
 
 
 def names() -> list[str]:
-    """Names of the closures that are installed, whether or not they can be imported."""
+    """Names of the installed closures, including those that cannot be imported."""
     return list(CLOSURES)
 
 
 def find(name: str) -> type[Closure]:
-    """The closure class of an entry point of the group `subgrid.closures`. Raises UnknownClosure."""
+    """The closure class of this name in the entry-point group `subgrid.closures`. Raises UnknownClosure."""
     return CLOSURES.find(name)
 
 
 def load(path: str, folder: Path) -> type[Closure]:
-    """The class that "file.py:Class" names, the file relative to `folder`. Raises UnknownClosure."""
+    """The closure class "file.py:Class", with the file relative to `folder`. Raises UnknownClosure."""
     return CLOSURES.load(path, folder)

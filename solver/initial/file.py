@@ -1,4 +1,4 @@
-"""Initial states that come from a file or from the reference run."""
+"""Initial states that are read from a file or taken from the reference run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..grid import Grid
 class File(InitialState):
     """The array `state` of an .npz file: (field, *grid) for all members, or (member, field, *grid).
 
-    With a member axis, member m starts from entry m; a single entry serves all. Pickled arrays are refused.
+    With a member axis, member m starts from entry m; a single entry is used for all members. Raises ValueError if the
+    file is missing, holds pickled or complex arrays, or does not fit the equation, the grid or the members.
     """
 
     kind: Literal["file"] = "file"
@@ -28,16 +29,20 @@ class File(InitialState):
     ) -> NDArray[np.float64]:
         path = (folder or Path()) / self.path
         if not path.is_file():
-            raise ValueError(f"initial.path: there is no file {path}. Remedy: a path relative to the case file")
+            raise ValueError(f"initial.path: there is no file {path}. Remedy: use a path relative to the case file")
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 found = dict(arrays)
         except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
             raise ValueError(
-                f"initial.path: {path} is not .npz with arrays of numbers. Remedy: numpy.savez(path, state=u)"
+                f"initial.path: {path} is not an .npz file with arrays of numbers. "
+                "Remedy: save it with numpy.savez(path, state=u)"
             ) from None
         if "state" not in found:
-            raise ValueError(f"initial.path: {path} holds {sorted(found)}. Remedy: name the array 'state'")
+            raise ValueError(
+                f"initial.path: {path} contains the arrays {sorted(found)}, expected 'state'. "
+                "Remedy: name the array 'state'"
+            )
         if found["state"].dtype.kind not in "fiu":
             raise ValueError(f"initial.path: state in {path} must be real numbers, found {found['state'].dtype}")
         state = found["state"].astype(np.float64)
@@ -47,7 +52,7 @@ class File(InitialState):
         if state.shape[1:2] == expected[:1] and state.ndim == 1 + len(expected) and state.shape[1:] != expected:
             raise ValueError(
                 f"{path} is on a grid of shape {state.shape[2:]}, but grid.shape is {grid.shape}. "
-                f"Remedy: grid.shape = {list(state.shape[2:])}, or a file made on the case's grid"
+                f"Remedy: set grid.shape = {list(state.shape[2:])}, or use a file on the case's grid"
             )
         if state.shape[1:] != expected:
             raise ValueError(
@@ -58,14 +63,14 @@ class File(InitialState):
             return np.repeat(state, len(members), axis=0)
         if max(members) >= len(state):
             raise ValueError(
-                f"{path} holds {len(state)} members, but member {max(members)} is asked for. "
-                "Remedy: a smaller ensemble.members, or a file with one entry for all"
+                f"{path} holds {len(state)} members, but the run needs member {max(members)}. "
+                "Remedy: reduce ensemble.members, or use a file with one entry for all members"
             )
         return state[list(members)]
 
 
 class Reference(InitialState):
-    """The state of the reference run at the start of the case, restricted to the case's grid."""
+    """The state of the reference run at time.start, restricted to the case's grid."""
 
     kind: Literal["reference"] = "reference"
 
@@ -73,6 +78,6 @@ class Reference(InitialState):
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
         raise ValueError(
-            "initial kind 'reference' is the state of the reference run, which `subgrid run` and "
-            "`subgrid compare` set up. Remedy: start the case through them, or choose another initial.kind"
+            "initial kind 'reference' needs the reference run, which only `subgrid run` and `subgrid compare` compute. "
+            "Remedy: run the case with one of them, or choose another initial.kind"
         )

@@ -1,4 +1,4 @@
-"""Initial states that are a function u(x) in one dimension."""
+"""Initial states that are functions u(x) in one dimension."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ..grid import Grid
 
 
 class Profile(InitialState):
-    """u(x) in one dimension, the same for all members. A subclass writes `at`, and `_burgers` if it can."""
+    """u(x), equal for all members. A subclass writes `at`, and `_burgers` if Burgers' equation has a closed form."""
 
     @abstractmethod
     def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
-        """u at x, 0 <= x <= length."""
+        """u(x) for 0 <= x <= length, in the shape of x."""
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
@@ -47,15 +47,16 @@ class Profile(InitialState):
         return None if solution is None else repeat(_sample(solution, equation, grid), members)
 
     def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
-        """The solution of Burgers' equation at time t as a function of x, or None."""
+        """The solution of Burgers' equation at time t as a function of x, or None if it is not known."""
         return None
 
 
 class Sine(Profile):
     """u = offset + A sin(2 pi wavenumber x / L + phase).
 
-    Exact for advection, and by `cole_hopf` for viscous Burgers where u is periodic, or odd about both ends of
-    a Dirichlet domain that holds 0 there. A wavenumber that is no integer leaves a kink or jump at the seam.
+    The exact solution is known for advection, and by `cole_hopf` for viscous Burgers if u is periodic, or odd about
+    both ends of a Dirichlet domain with boundary values 0. A wavenumber that is not an integer makes u or its
+    derivative jump at the periodic boundary.
     """
 
     kind: Literal["sine"] = "sine"
@@ -90,7 +91,7 @@ class Sine(Profile):
 
 
 class GaussianPulse(Profile):
-    """u = A sum_n exp(-(x - centre + n L)^2 / (2 width^2)), the periodic sum. Exact for advection."""
+    """u = A sum_n exp(-(x - centre + n L)^2 / (2 width^2)): periodic sum; exact solution for advection."""
 
     kind: Literal["gaussian"] = "gaussian"
     centre: float
@@ -104,9 +105,10 @@ class GaussianPulse(Profile):
 
 
 class Riemann(Profile):
-    """u = left for x < position, right beyond; on a periodic domain the seam is a second jump, back to left.
+    """u = left for x < position and u = right beyond; at a periodic boundary u jumps back to left.
 
-    Exact for advection, and for Burgers without viscosity until a wave meets another or an end of the domain.
+    The exact solution is known for advection, and for Burgers without viscosity until a wave meets another wave or an
+    end of the domain.
     """
 
     kind: Literal["riemann"] = "riemann"
@@ -139,8 +141,8 @@ class Riemann(Profile):
 class BurgersDirichlet(Profile):
     """u = x / (1 + exp(Re (x^2 / 4 - 1 / 16))), `dirichlet_solution` at t = 0 on [0, 1].
 
-    Exact for Burgers with boundary "dirichlet", 0 at both ends, and viscosity 1 / reynolds, while u(1, t) <
-    1e-8.
+    The exact solution is known for Burgers with boundary "dirichlet", u = 0 at both ends and viscosity 1 / reynolds,
+    while u(1, t) < 1e-8.
     """
 
     kind: Literal["burgers-dirichlet"] = "burgers-dirichlet"
@@ -158,7 +160,7 @@ class BurgersDirichlet(Profile):
 
 
 def _sample(profile: Callable[[NDArray], NDArray], equation: Equation, grid: Grid) -> NDArray[np.float64]:
-    """A function of x at the points of the grid, or averaged over its cells, as the equation's kind wants."""
+    """A function of x at the grid points, or averaged over the cells, according to the kind of the equation."""
     if equation.kind == "semi-linear":
         return profile(grid.coordinates()[0])
     nodes, weights = np.polynomial.legendre.leggauss(6)
@@ -167,5 +169,5 @@ def _sample(profile: Callable[[NDArray], NDArray], equation: Equation, grid: Gri
 
 
 def _wave(left: float, right: float) -> tuple[float, float]:
-    """Slowest and fastest speed in the solution of a Riemann problem of Burgers' equation."""
+    """Slowest and fastest wave speed in the solution of a Riemann problem of Burgers' equation."""
     return ((left + right) / 2,) * 2 if left > right else (left, right)

@@ -1,4 +1,4 @@
-"""The initial states, by `kind`: those that ship, entry points of `subgrid.initial`, and "file.py:Class"."""
+"""Registry of initial states: those of the package, entry points of `subgrid.initial`, and "file.py:Class"."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ InitialState.plugins = INITIAL_STATES
 
 
 class _AnyKind:
-    """The JSON schema of a table whose `kind` is one of those that can be imported."""
+    """JSON schema of a table whose `kind` is any initial state that can be imported."""
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -1,4 +1,4 @@
-"""A run on disk: case.toml, fields.zarr, checkpoint/, log.jsonl and summary.json."""
+"""The outputs of a run: its folder (case.toml, fields.zarr, checkpoint/, log.jsonl, summary.json), or in memory."""
 
 from __future__ import annotations
 
@@ -25,39 +25,40 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: two processes in one folder go unnoticed there
+except ImportError:  # not a POSIX system: two processes in one folder are not detected
     fcntl = None  # type: ignore[assignment]
 
-PATIENCE = 1.0  # seconds to wait for a lock: a killed process may leave it for a moment to a child that it had started
-STARTING = ".starting"  # in a folder until its run is laid out; a folder with it and without case.toml counts as empty
+LOCK_TIMEOUT = 1.0  # seconds; a child of a killed process may hold its lock for a moment
+STARTING = ".starting"  # marks a folder whose layout is not complete; without case.toml such a folder counts as empty
 
 
 class RunFolderError(ValueError):
-    """The folder is taken by another run, or holds none."""
+    """The folder is not empty, is in use by another process, or contains no run."""
 
 
 def require_vacant(folder: Path) -> None:
-    """Refuse a folder that holds anything but what a run left that was killed before it began."""
+    """Raise RunFolderError unless the folder is absent, empty, or left by a run that was killed before it began."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if (folder / STARTING).is_file() and not (folder / "case.toml").exists():
         return
-    raise RunFolderError(f"{folder} is not empty; a run has a folder of its own. Remedy: another --out")
+    raise RunFolderError(f"{folder} is not empty; every run needs its own folder. Remedy: choose another --out")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON beside the target and rename, so that a reader never sees half a file."""
+    """Write JSON to a temporary file and rename it to `path`, so that a reader never sees a partial file."""
     _replace(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
-    """Write arrays as .npz beside the target and rename."""
+    """Write arrays as .npz to a temporary file and rename it to `path`."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     _replace(path, buffer.getvalue())
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
+    """The arrays of an .npz file by name; pickled arrays raise ValueError."""
     with np.load(path, allow_pickle=False) as file:
         return {k: file[k] for k in file.files}
 
@@ -74,16 +75,16 @@ def _replace(path: Path, content: bytes) -> None:
 class Record:
     """The folder of one run.
 
-    Fields are laid out for all output times when the run begins and filled as it goes, so a resumed run rewrites the
-    frames after its checkpoint with the same bytes. `create` refuses a folder that holds anything, and a folder belongs
-    to one process at a time: it is locked until the process ends or calls `close`.
+    The arrays for all output times are created when the run begins and filled during the run, so a resumed run rewrites
+    the frames after its checkpoint with the same bytes. Only one process at a time can use a folder: it is locked until
+    the process ends or calls `close`. Raises RunFolderError if another process has the lock.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._checkpoint = folder / "checkpoint" / "state.npz"
         self._lock = os.open(folder, os.O_RDONLY) if fcntl else -1
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while fcntl:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,17 +92,18 @@ class Record:
             except OSError:
                 if time.monotonic() > deadline:
                     self.close()
-                    raise RunFolderError(f"{folder} is in use by another process. Remedy: wait for it") from None
+                    raise RunFolderError(f"{folder} is in use by another process. Remedy: wait until it ends") from None
                 time.sleep(0.01)
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the lock on the folder."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     @classmethod
     def create(cls, folder: Path, case: Case, grid: Grid) -> Record:
+        """The record of a new run. Raises RunFolderError if the folder is not vacant, see `require_vacant`."""
         require_vacant(folder)
         import tomli_w
 
@@ -119,7 +121,7 @@ class Record:
 
     @classmethod
     def open(cls, folder: Path) -> Record:
-        """The record of a run that has begun, cleared of what a write that was cut short left behind."""
+        """The record of an existing run, without the remains of interrupted writes. Raises RunFolderError if none."""
         if not (folder / "case.toml").is_file():
             raise RunFolderError(
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
@@ -149,13 +151,13 @@ class Record:
             array.attrs.update({"units": field.unit, "long_name": field.description})
 
     def dataset(self) -> xr.Dataset:
-        """The fields of the run as they lie on disk; opened lazily."""
+        """The fields of the run on disk, (time, member, *grid), opened lazily."""
         import xarray as xr
 
         return xr.open_dataset(self.folder / "fields.zarr", engine="zarr", chunks=None, consolidated=False)
 
     def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
-        """Write the state (member, field, *grid) as output number `index`; fields not asked for are left out."""
+        """Write the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
         import zarr
 
         group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
@@ -183,7 +185,7 @@ class Record:
 
 
 class MemoryRecord:
-    """The fields of a run that writes nothing."""
+    """The fields of a run that writes no files."""
 
     def __init__(self, case: Case, grid: Grid) -> None:
         self._dataset = empty_dataset(case, grid)
@@ -193,7 +195,7 @@ class MemoryRecord:
         self._values = {field.name: np.full(shape, np.nan) for field in self._fields}
 
     def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
-        """Keep the state (member, field, *grid) as output number `index`; fields not asked for are left out."""
+        """Store the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
         for i, name in enumerate(names):
             if name in self._values:
                 self._values[name][index] = state[:, i]
@@ -208,7 +210,7 @@ class MemoryRecord:
 
 
 def recorded_fields(case: Case) -> tuple[Field, ...]:
-    """The fields that the case's outputs hold."""
+    """The fields that the case records in its outputs."""
     chosen = case.output.fields
     return tuple(f for f in case.build_equation().fields if not chosen or f.name in chosen)
 
@@ -253,7 +255,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """Revision of the checkout this package is imported from; None if it is not one."""
+    """Git revision of the checkout that contains this file, or None if it is not tracked by git."""
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(

@@ -237,7 +237,7 @@ def test_trained_weights_run_where_they_were_trained_for(place, capsys):
         (["train", "tiny.toml", "--closure", "smagorinsky"], "has nothing to train"),
         (["train", "tiny.toml", "--closure", "regresion"], "did you mean 'regression'"),
         (["train", "tiny.toml"], "closure"),
-        (["compare", "tiny.toml", "--set", "reference.exact=true"], "reference.shape: needs exactly one"),
+        (["compare", "tiny.toml", "--set", "reference.exact=true"], "reference.shape: expected exactly one"),
         (["rum", "tiny.toml"], "rum"),
         (["run", "tiny.toml", "--member", "3"], "--member"),
         (["run"], "case"),

@@ -117,7 +117,7 @@ def test_a_run_that_fails_says_which_it_was():
         ({"design": "latin-hypercube"}, "sweep.runs: missing"),
         ({"design": "sobol"}, "sweep.design: "),
         ({"every": 0.015}, "sweep.every: 0.015 is not a whole number of steps of 0.01"),
-        ({"every": 0.02}, "output.every, in steps of sweep.every,: 0.05 is not a whole number"),
+        ({"every": 0.02}, "output.every (in steps of sweep.every): 0.05 is not a whole number"),
         ({"test_cuonts": [2, 2]}, "did you mean 'test_counts'?"),
     ],
 )

@@ -303,7 +303,7 @@ class RandomSurface(InitialState):
             raise ValueError(
                 "initial kind 'random-surface' needs periodic sides. Remedy: set equation.boundary = \"periodic\""
             )
-        m = np.arange(-512, 513) * 2 * np.pi  # the sum is over all modes, so that eta is the same on every grid
+        m = np.arange(-512, 513) * 2 * np.pi  # a fixed set of modes, so that eta is the same on every grid
         spectrum = ((m[:, None] / grid.length[0]) ** 2 + (m / grid.length[1]) ** 2 + self.tau**2) ** -self.exponent
         spectrum[512, 512] = 0.0
         k2 = sum(k**2 for k in grid.wavenumbers())

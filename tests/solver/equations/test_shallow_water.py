@@ -453,5 +453,5 @@ def test_initial_states_need_their_equation():
 
     with pytest.raises(ValueError, match="shallow-water"):
         RadialDamBreak().state(Burgers(viscosity=0.1), Grid((8,), (1.0,)), (0,), 0)
-    with pytest.raises(ValueError, match="needs a paraboloid as bottom, found 'flat'. Remedy"):
+    with pytest.raises(ValueError, match=r"needs a paraboloid as bottom, found 'flat'\. Remedy"):
         Thacker(amplitude=0.5).state(ShallowWater(), Grid((8, 8), (1.0, 1.0)), (0,), 0)

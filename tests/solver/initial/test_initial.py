@@ -220,9 +220,9 @@ def test_a_file_gives_every_member_its_entry(tmp_path):
         ({"state": np.zeros((1, 1, 32))}, r"on a grid of shape \(32,\), but grid.shape is \(64,\).*Remedy.*\[32\]"),
         ({"state": np.zeros((1, 2, 64))}, r"shape \(1, 2, 64\), expected .*fields \['velocity'\]"),
         ({"state": np.zeros(64)}, r"shape \(64,\), expected"),
-        ({"state": np.zeros((2, 1, 64))}, "holds 2 members, but member 4 is asked for.*Remedy"),
-        ({"velocity": np.zeros((1, 1, 64))}, r"holds \['velocity'\].*Remedy: name the array 'state'"),
-        ({"state": np.array([object()])}, "is not .npz with arrays of numbers.*Remedy"),
+        ({"state": np.zeros((2, 1, 64))}, "holds 2 members, but the run needs member 4.*Remedy"),
+        ({"velocity": np.zeros((1, 1, 64))}, r"contains the arrays \['velocity'\], expected 'state'.*Remedy"),
+        ({"state": np.array([object()])}, "is not an .npz file with arrays of numbers.*Remedy"),
         ({"state": np.zeros((1, 1, 64), dtype=complex)}, "must be real numbers, found complex128"),
     ],
 )
@@ -238,5 +238,5 @@ def test_a_missing_file_is_named():
 
 
 def test_the_reference_is_set_up_elsewhere():
-    with pytest.raises(ValueError, match=r"`subgrid compare` set up. Remedy"):
+    with pytest.raises(ValueError, match=r"only `subgrid run` and `subgrid compare` compute. Remedy"):
         Reference().state(BURGERS, LINE, (0,), 0)
