@@ -1,4 +1,4 @@
-"""No closure: the uncorrected model."""
+"""The null closure: the uncorrected model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, Vie
 
 
 class NoClosure(Closure):
-    """du/dt gains nothing. For any equation; a case without closures runs the same and skips the calls."""
+    """du/dt += 0, for any equation. A case without closures gives the same run without the calls."""
 
     kind: ClassVar[Kind] = "none"
 

@@ -1,4 +1,4 @@
-"""The oracle: the true missing term, read from the reference run. The floor for any closure."""
+"""The oracle: the true missing term, read from the reference run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from subgrid.solver.random import SpectralNoise
 
 
 class Oracle(Closure):
-    """H(t) of the reference run at the time of the call, plus fresh noise of the true law if the model omits it.
+    """du/dt += H(t), the missing term of the reference at the time of a call, plus noise if the model omits it.
 
-    reference: directory of the reference's trajectories; `subgrid run` and `subgrid compare` fill it in. Members
-    are shared out among the trajectories in equal blocks. ClosureError if the reference has no term at a time asked
-    for, or belongs to another equation or grid.
+    H (member, field, *grid) is held until the next call. The noise is drawn from the law of the equation's noise; it is
+    not the realisation of the reference. reference: directory of the reference's trajectories;
+    `subgrid run` and `subgrid compare` set it. The members are distributed over the trajectories in equal blocks.
+    Raises ClosureError if the reference has no term at the time of a call, or is for another equation or grid.
     """
 
     kind: ClassVar[Kind] = "oracle"
@@ -35,7 +36,7 @@ class Oracle(Closure):
     def start(self, problem: Problem) -> Memory:
         reference = self.reference or problem.reference
         if reference is None:
-            raise ClosureError("oracle needs a reference run. Remedy: give the case a [reference] table")
+            raise ClosureError("oracle: needs a reference run. Remedy: add a [reference] table to the case")
         try:
             trajectories = Trajectories(reference)
         except ValueError as error:
@@ -46,22 +47,25 @@ class Oracle(Closure):
             key = differing[0]
             raise ClosureError(
                 f"oracle: the reference's term is for equation.{key} = {made_for['equation'].get(key)!r}, the case has "
-                f"{model[key]!r}. Remedy: leave `reference` out of the closure's options"
+                f"{model[key]!r}. Remedy: remove `reference` from the options of the closure"
             )
         grid = GridTable.model_validate(made_for["grid"]).grid()
         if grid.shape != problem.grid.shape or not np.allclose(grid.length, problem.grid.length):
             raise ClosureError(
                 f"oracle: the reference was restricted to shape {list(grid.shape)} and length {list(grid.length)}, the "
-                f"case has {list(problem.grid.shape)} and {list(problem.grid.length)}. Remedy: leave `reference` out"
+                f"case has {list(problem.grid.shape)} and {list(problem.grid.length)}. "
+                "Remedy: remove `reference` from the options of the closure"
             )
         if made_for["term_steps"] is None:
-            raise ClosureError("oracle: the reference keeps no terms. Remedy: name the oracle in the case file itself")
+            raise ClosureError(
+                "oracle: the reference was stored without missing terms. Remedy: name the oracle in the case file"
+            )
         self._term, self._times = trajectories.term, trajectories.times("term")
         share, left = divmod(len(problem.members), len(self._term))
         if left:
             raise ClosureError(
-                f"oracle: {len(problem.members)} members cannot be shared out among the reference's {len(self._term)} "
-                "trajectories. Remedy: leave `reference` out"
+                f"oracle: {len(problem.members)} members cannot be distributed equally over the {len(self._term)} "
+                "trajectories of the reference. Remedy: remove `reference` from the options of the closure"
             )
         self._owner = np.repeat(np.arange(len(self._term)), share)
         omitted = problem.equation.noise if not problem.equation.has("noise") else None
@@ -73,8 +77,8 @@ class Oracle(Closure):
         spacing = self._times[1] - self._times[0] if len(self._times) > 1 else 1.0
         if abs(self._times[index] - view.time) > 1e-6 * spacing:
             raise ClosureError(
-                f"oracle: the reference has no term at t = {view.time:g} (it has one every {spacing:g}). "
-                "Remedy: call it every so many steps as the case file says"
+                f"oracle: the reference has no term at t = {view.time:g} (it stores one every {spacing:g}). "
+                "Remedy: set `every` as in the case for which the reference was computed"
             )
         field = self._term[:, index].astype(np.float64)[self._owner]
         return Tendency(field, noise=self._noise), memory

@@ -1,4 +1,4 @@
-"""The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
+"""The command line. Heavy libraries are imported inside the commands, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
 
 app = App(
     name="subgrid",
-    help="Run a PDE on a coarse grid, swap the closure by name, and see whether the correction was worth its cost.",
+    help="Run PDEs on coarse grids with closures selected by name, and measure whether a closure is worth its cost.",
     version_flags=["--version"],
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # ours says what can be gone on with
+    suppress_keyboard_interrupt=False,  # `execute` prints what can be resumed
 )
 common = Group("Common options")
 
@@ -25,29 +25,34 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", group=common, negative=(), help="Override a value of the case: table.key=value."),
 ]
-Out = Annotated[Path | None, Parameter(name="--out", group=common, help="Where the results go.")]
+Out = Annotated[Path | None, Parameter(name="--out", group=common, help="Folder or file for the results.")]
 Backend = Annotated[
     str | None,
-    Parameter(name="--backend", group=common, help="Array backend: numpy, cupy or torch[:device]; the case's if none."),
+    Parameter(
+        name="--backend", group=common, help="Array backend: numpy, cupy or torch[:device]; default: that of the case."
+    ),
 ]
 Json = Annotated[
-    bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON; draw no bars.")
+    bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON, without progress bars.")
 ]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: run a command and exit with 0, 2 (the user's mistake), 3 (the run failed) or 130."""
+    """Entry point: run a command and exit with 0, 2 (mistake of the user), 3 (the run failed) or 130 (interrupted)."""
     sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
 
 
 def execute(arguments: list[str]) -> int:
-    """Run a command; returns the exit code, the message for the user being printed."""
+    """Run a command, print the message of an error on standard error, and return the exit code."""
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _say(f"{error}\nSee: subgrid --help", MISTAKE)
     except KeyboardInterrupt:
-        return _say("interrupted; data and training go on when called again, a comparison keeps its rows", INTERRUPTED)
+        return _say(
+            "interrupted. Run the command again to resume data and training; a comparison keeps its finished rows",
+            INTERRUPTED,
+        )
     except BrokenPipeError:
         return DONE
     except Exception as error:
@@ -59,7 +64,7 @@ def execute(arguments: list[str]) -> int:
 
 
 def _code(error: Exception) -> int | None:
-    """Exit code of an error the user can act on; None for a defect of ours, which keeps its traceback."""
+    """Exit code of an error that the user can act on; None for a defect of the package, which keeps its traceback."""
     from pydantic import ValidationError
 
     from subgrid.solver.closure import ClosureError
@@ -123,7 +128,7 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
 
 @app.command
 def resume(folder: Path, *, json_: Json = False) -> None:
-    """Go on with an interrupted run from its last checkpoint."""
+    """Continue an interrupted run from its last checkpoint."""
     from .run import resume as resume_run
 
     summary = json.loads(resume_run(folder, invariants=False, progress=not json_).attrs["summary"])
@@ -171,9 +176,9 @@ def _table(metrics: dict[str, Any], folder: Path) -> None:
 
 @app.command
 def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Make the training set of a case, its reference and the runs of its sweep, or find them in the cache; resumes.
+    """Compute the training set, the reference and the sweep of a case, unless they are in the cache.
 
-    --out gets a text file with the directories.
+    Run the command again to resume. --out: a text file for the directories.
     """
     from subgrid.ingest.prepare import with_step
     from subgrid.ingest.requests import reference_request, training_request
@@ -185,7 +190,9 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     checked = _read(case, set_, backend)
     gridded = checked.reference is not None and not checked.reference.exact
     if not gridded and checked.sweep is None:
-        raise ValueError(f"{case}: reference.shape is missing; there is no finer grid to make data on")
+        raise ValueError(
+            f"{case}: reference.shape: missing; data are computed on a finer grid. Remedy: set reference.shape"
+        )
     where: dict[str, str] = {}
     with Bars(quiet=json_) as bars:
         resolved = with_step(checked)
@@ -213,10 +220,11 @@ def train(
     backend: Backend = None,
     json_: Json = False,
 ) -> None:
-    """Make the training set if it is not there, train a closure and write its weights; resumes.
+    """Compute the training set if it is not in the cache, train a closure and write its weights.
 
-    Options come from the case's table [train.CLOSURE]; the objective "rollout" trains on through the solver, UNROLL
-    calls of the closure at a time. Weights go to CASE-CLOSURE.safetensors, or to --out.
+    Run the command again to resume. Options come from the table [train.CLOSURE] of the case. The objective "rollout"
+    continues the training through the solver, over windows of UNROLL calls of the closure. Weights go to
+    CASE-CLOSURE.safetensors, or to --out.
     """
     from .progress import Bars
     from .train import train as train_closure
@@ -235,18 +243,18 @@ def train(
 
 @app.command
 def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Validate a case without running it; --out gets the case with every default written out."""
+    """Validate a case without running it. --out: a file for the case with every default written out."""
     checked = _read(case, set_, backend)
     if out is not None:
         import tomli_w
 
         out.write_text(tomli_w.dumps(checked.resolved()))
-    _finish(checked.resolved(), json_, lambda: print(f"{case}: in order"))
+    _finish(checked.resolved(), json_, lambda: print(f"{case}: valid"))
 
 
 @app.command(name="list")
 def list_(*, json_: Json = False) -> None:
-    """List equations, steppers and closures, with those that cannot be imported and why."""
+    """List equations, steppers and closures. A closure that cannot be imported is listed with the reason."""
     from subgrid.solver.closure import UnknownClosure, find, names
     from subgrid.solver.equations import EQUATIONS
     from subgrid.solver.time_stepping.schemes import STEPPERS
@@ -289,7 +297,7 @@ def schema(*, out: Out = None) -> None:
 
 @app.command
 def new(what: Literal["closure", "case"], name: str, *, out: Out = None, json_: Json = False) -> None:
-    """Write a working template: a closure with its test, or a case. Files go to the working directory, or to --out."""
+    """Write a template that works as it is: a closure with its test and case, or a case. Files go to ., or to --out."""
     from .new import write
 
     files = write(what, name, out or Path())

@@ -1,4 +1,4 @@
-"""`subgrid new`: a working closure with its test and case, or a working case, to be changed by hand."""
+"""`subgrid new`: templates that work as they are, of a closure with its test and case, or of a case."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ FILES = {
 
 
 def write(what: Literal["closure", "case"], name: str, folder: Path) -> list[Path]:
-    """Write the files of a template into `folder`, all or none; returns their paths.
+    """Write the files of a template into `folder`, all or none, and return their paths.
 
-    Raises ValueError for a name that is not an identifier or that would hide a module that is installed, and for a
-    file that is there already.
+    Raises ValueError if the name is not an identifier or would hide an installed module, or if a file exists already.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(f"{name!r} is not an identifier. Remedy: letters, digits and underscores, as in my_{what}")
+        raise ValueError(f"{name!r} is not an identifier. Remedy: use letters, digits and underscores, as in my_{what}")
     if what == "closure" and (name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None):
-        raise ValueError(f"{name}.py would hide the module {name!r} that is installed. Remedy: another name")
+        raise ValueError(f"{name}.py would hide the installed module {name!r}. Remedy: choose another name")
     targets = {source: folder / file.format(name=name) for source, file in FILES[what].items()}
     if taken := [str(path) for path in targets.values() if path.exists()]:
-        raise ValueError(f"{', '.join(taken)}: there already. Remedy: another name, or another --out")
+        raise ValueError(f"{', '.join(taken)}: exists already. Remedy: choose another name, or another --out")
     folder.mkdir(parents=True, exist_ok=True)
     words = {"name": name, "Name": "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Closure"}
     for source, target in targets.items():

@@ -1,4 +1,4 @@
-"""Progress bars in terminals and notebooks, and interruption that leaves a checkpoint."""
+"""Progress bars in terminals and notebooks, and interruption after a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ console = Console(stderr=True)
 
 
 class Interrupted(Exception):
-    """The user interrupted the run after a checkpoint was written."""
+    """The user interrupted the run, and a checkpoint was written."""
 
 
 class Bars:
-    """One bar per task, drawn on standard error or in a notebook; `quiet` draws none."""
+    """One progress bar per task, on standard error or in a notebook; none if `quiet`."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._progress = Progress(
@@ -43,6 +43,7 @@ class Bars:
         self._progress.stop()
 
     def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
+        """Draw the bar of the task `what`, at most ten times a second."""
         now = time.monotonic()
         if done < total and now - self._drawn < 0.1:
             return
@@ -54,7 +55,7 @@ class Bars:
 
 @contextmanager
 def watching(progress: bool | Bars) -> Iterator[Bars]:
-    """Bars that are drawn, or not; bars that were started elsewhere are used as they are."""
+    """Progress bars, drawn if `progress` is true; bars that were started elsewhere are used as they are."""
     if isinstance(progress, Bars):
         yield progress
         return
@@ -64,7 +65,7 @@ def watching(progress: bool | Bars) -> Iterator[Bars]:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the loop can stop between steps; a second signal stops at once."""
+    """An event that SIGINT and SIGTERM set, for a loop to stop between steps; a second signal interrupts at once."""
     asked = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`subgrid.run` and `subgrid.resume`: one simulation, in memory or recorded in a folder."""
+"""`subgrid.run` and `subgrid.resume`: one simulation, with outputs in memory or in a run folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .progress import Bars, Interrupted, interruptible, watching
 if TYPE_CHECKING:
     import xarray as xr
 
-STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw, save and see signals
+STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw bars, save and check for signals
 
 
 def run(
@@ -36,15 +36,15 @@ def run(
     out: str | os.PathLike[str] | None = None,
     progress: bool | Bars = True,
 ) -> xr.Dataset:
-    """Run a case; returns its outputs, (time, member, *grid), with units and the invariants, (time, member).
+    """Run a case and return its outputs, (time, member, *grid), with units, and its invariants, (time, member).
 
-    closures: replace those of the case; names, tables, or instances and sums of them. out: a new folder for the run,
-    which can be resumed; without it nothing is written. progress: whether to draw a bar. `attrs["summary"]` is JSON:
-    status, steps, seconds by part, calls of each closure, final invariants.
+    closures: used in place of the closures of the case; names, tables, instances or sums of these. out: a new folder
+    for the run, which can then be resumed; without it nothing is written. progress: whether to draw a progress bar.
+    `attrs["summary"]` is JSON: status, steps, seconds by part, calls of each closure, final invariants.
 
-    Raises CaseError or RunFolderError for a wrong case or a taken folder, ClosureError if a closure refuses the case,
-    BlowUp or ClosureError if the run fails. With `out` everything up to a failure is kept, and an interrupted run
-    raises Interrupted after a checkpoint.
+    Raises CaseError for a wrong case, RunFolderError for a folder that is not vacant, ClosureError if a closure refuses
+    the case, and BlowUp or ClosureError if the run fails. With `out`, the outputs up to a failure are kept, and an
+    interrupted run writes a checkpoint and raises Interrupted.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -61,10 +61,10 @@ def run(
 
 
 def resume(folder: str | os.PathLike[str], *, invariants: bool = True, progress: bool | Bars = True) -> xr.Dataset:
-    """Continue the run in a folder from its last checkpoint; the result has the bytes of an uninterrupted run.
+    """Continue the run in a folder from its last checkpoint; the result is bitwise that of an uninterrupted run.
 
-    Returns and raises what `run` does. invariants: whether to compute those of the outputs before the checkpoint, for
-    which all these outputs are read.
+    Returns and raises the same as `run`. invariants: whether to compute the invariants of the outputs before the
+    checkpoint, which requires reading these outputs.
     """
     folder = Path(folder)
     with watching(progress) as bars, closing(Record.open(folder)) as record:
@@ -124,9 +124,10 @@ def _final_invariants(simulation: Simulation) -> dict[str, list[float | None]]:
 def _with_invariants(
     dataset: xr.Dataset, prepared: Prepared, tracked: dict[int, dict[str, NDArray]], read_back: bool
 ) -> xr.Dataset:
-    """The outputs and their invariants; with `read_back` those of outputs before a restart come from the stored fields.
+    """The outputs with their invariants, (time, member).
 
-    They are nan where that is not done, or where the case does not store all fields.
+    With `read_back`, the invariants of outputs before a restart are computed from the stored fields. Otherwise, or if
+    the case does not store all fields, they are nan.
     """
     equation, grid = prepared.equation, prepared.grid
     fields = [f.name for f in equation.fields]

@@ -1,4 +1,4 @@
-"""Eddy viscosities: Smagorinsky's from the strain, Leith's from the vorticity gradient."""
+"""Eddy-viscosity closures: Smagorinsky (from the strain rate) and Leith (from the vorticity gradient)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .shallow_water_stress import ViscousFluxes
 
 
 class EddyViscosity(Closure):
-    """The divergence of 2 nu_e S, with nu_e a pointwise function of the resolved field.
+    """du/dt += div(2 nu_e S), S the resolved strain rate, nu_e a pointwise function of the resolved field.
 
-    Kolmogorov flow: dw/dt += curl div (2 nu_e S) = (d_xx - d_yy)(2 nu_e S_xy) - 2 d_xy (2 nu_e S_xx), the exact curl,
-    not div(nu_e grad w). Burgers' equation: du/dt += d_x (nu_e u_x). Fourier grids alone. The filter width is
-    Delta = pi / k_cut, with k_cut the largest wavenumber the 2/3 rule keeps on the coarser axis; the state is cut by
-    that rule on input, and the term on output.
+    Kolmogorov flow: dw/dt += curl div(2 nu_e S) = (d_xx - d_yy)(2 nu_e S_xy) - 2 d_xy (2 nu_e S_xx), the exact curl
+    instead of div(nu_e grad w). Burgers' equation: du/dt += d_x (nu_e u_x). The filter width is Delta = pi / k_cut,
+    with k_cut the largest wavenumber that the 2/3 rule keeps on the coarser axis. The state is truncated by this rule
+    on input, and the tendency (member, 1, *grid) on output. Raises ClosureError for finite volumes.
     """
 
     kind: ClassVar[Kind] = "classical"
@@ -37,7 +37,7 @@ class EddyViscosity(Closure):
         if problem.equation.kind != "semi-linear":
             raise ClosureError(
                 f"{type(self).__name__} is made for Fourier grids, not for {problem.equation.name} on finite volumes. "
-                'Remedy: equation.discretisation = "fourier"'
+                'Remedy: set equation.discretisation = "fourier"'
             )
         self._grid = problem.grid
         self._operators = Operators(problem.grid)
@@ -70,14 +70,15 @@ class EddyViscosity(Closure):
 
     @abstractmethod
     def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
-        """nu_e on the grid from the spectrum of the state and |S| = sqrt(2 S_ij S_ij), both (member, *)."""
+        """nu_e (member, *grid) from the state's spectrum (member, *spectral_shape) and |S| (member, *grid)."""
 
 
 class Smagorinsky(EddyViscosity):
     """nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
-    Source: Smagorinsky, Mon. Weather Rev. 91 (1963) 99. Kolmogorov flow and Burgers on Fourier grids; shallow water,
-    with Delta = sqrt(dx dy) and h times the stress (`ViscousFluxes`); ClosureError for anything else.
+    For Kolmogorov flow and Burgers on Fourier grids (`EddyViscosity`), and for shallow water, with Delta = sqrt(dx dy)
+    and h times the stress (`ViscousFluxes`). Raises ClosureError for anything else. Source: Smagorinsky, Mon. Weather
+    Rev. 91 (1963) 99.
     """
 
     coefficient: Annotated[float, Field(ge=0)] = 0.17
@@ -103,7 +104,7 @@ class Smagorinsky(EddyViscosity):
 class Leith(EddyViscosity):
     """nu_e = (coefficient Delta)^3 |grad w|, for the enstrophy cascade of two-dimensional flow.
 
-    Source: Leith, Physica D 98 (1996) 481. Kolmogorov flow alone; ClosureError for anything else.
+    For Kolmogorov flow. Raises ClosureError for anything else. Source: Leith, Physica D 98 (1996) 481.
     """
 
     coefficient: Annotated[float, Field(ge=0)] = 0.25

@@ -1,4 +1,4 @@
-"""Hyperdiffusion in velocity: damping of the stripes that free streaming draws out to the grid."""
+"""Hyperdiffusion in velocity, which damps the filaments that free streaming stretches to the grid scale."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, Vie
 
 
 class Hyperdiffusion(Closure):
-    """df/dt += -nu (-1)^order d^(2 order) f / dv^(2 order) by differences, averaged over the interval of its calls.
+    """df/dt += -nu (-1)^order d^(2 order) f / dv^(2 order) by differences, averaged over the time between calls.
 
-    With D the second difference in v, nothing flowing through the ends, df/dt += -rate (-D / 4)^order f: `rate`
-    (1/time) is the damping at the grid scale, wavelength 2 dv, and nu = rate (dv / 2)^(2 order). D's eigenvectors are
-    cos(pi m (j + 1/2) / n), those of -D / 4 s_m = sin^2(pi m / 2 n), so the mass of every column is kept. What is
-    answered is (exp(-r T) - 1)/T f mode by mode, r = rate s_m^order, T the time to the next call: held for T it takes
-    off exactly the decay of that time, so no rate is unstable. Vlasov-Poisson alone, else ClosureError.
+    With D the second difference in v, without flux through the ends, df/dt += -rate (-D / 4)^order f. rate (1/time) is
+    the damping at the grid scale, wavelength 2 dv; nu = rate (dv / 2)^(2 order). D has the eigenvectors
+    cos(pi m (j + 1/2) / n), and -D / 4 the eigenvalues s_m = sin^2(pi m / 2 n), so the mass of every column is
+    conserved. The tendency (member, 1, v, x) is (exp(-r T) - 1)/T f for each mode, with r = rate s_m^order and T the
+    time to the next call: held for T, it gives exactly the decay exp(-r T), so every rate is stable.
+
+    For Vlasov-Poisson. Raises ClosureError for anything else.
     """
 
     kind: ClassVar[Kind] = "classical"

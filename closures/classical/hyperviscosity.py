@@ -1,4 +1,4 @@
-"""Hyperviscosity: damping that grows as a high power of the wavenumber."""
+"""Hyperviscosity: damping proportional to a high power of the wavenumber."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from subgrid.solver.spectral import Operators, Transforms
 
 
 class Hyperviscosity(Closure):
-    """du_hat/dt += -rate (|k|/k_cut)^(2 order) u_hat, averaged over the interval of its calls.
+    """du_hat/dt += -rate (|k|/k_cut)^(2 order) u_hat, averaged over the time between calls.
 
-    k_cut is the largest wavenumber along an axis that the 2/3 rule keeps, `rate` (1/time) the damping there. What is
-    answered is (exp(-r T) - 1)/T u_hat, T the time to the next call: held for T it takes off exactly the decay of
-    that time, so no rate is unstable (sbdf2, which remembers the last state, follows with a lag). Any equation on a
-    Fourier grid; ClosureError for finite volumes.
+    k_cut is the largest wavenumber along an axis that the 2/3 rule keeps; rate (1/time) is the damping there. The
+    tendency (member, field, *grid) is (exp(-r T) - 1)/T u_hat, with r the damping of the mode and T the time to the
+    next call: held for T, it gives exactly the decay exp(-r T), so every rate is stable. (sbdf2 also uses the previous
+    state and follows with a lag.)
+
+    For any equation on a Fourier grid. Raises ClosureError for finite volumes.
     """
 
     kind: ClassVar[Kind] = "classical"

@@ -1,4 +1,4 @@
-"""Viscous stresses of shallow water on finite volumes, with Smagorinsky's eddy viscosity."""
+"""Viscous stress of shallow water on finite volumes, with Smagorinsky's eddy viscosity."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from subgrid.solver.grid import Grid
 class ViscousFluxes:
     """(h u)_t += div(nu_e h (grad u + grad u^T)), nu_e = (coefficient Delta)^2 |S|, |S| = sqrt(2 S_ij S_ij).
 
-    Delta = sqrt(dx dy); of second order. Velocities are the cells'; differences of u along x and of v along y lie on
-    faces, with the normal stresses; u_y + v_x, the shear stress, |S| and nu_e lie on the corners of cells. What is
-    asked for elsewhere is the mean of its neighbours. So the energy falls by nu_e h 2 S_ij S_ij, summed over faces and
-    corners, and what leaves a cell enters the next.
+    Delta = sqrt(dx dy); second order. Velocities are located at cell centres; u_x, v_y and the normal stresses on
+    faces; u_y + v_x, the shear stress, |S| and nu_e at cell corners. Values at other places are means of the
+    neighbours. The discrete energy then decreases by nu_e h 2 S_ij S_ij, summed over faces and corners, and the scheme
+    is conservative.
 
-    Depths between cells are harmonic means: next to none where one of the cells holds next to none, so that the
-    acceleration of shallow cells stays bounded; none where one is dry. Differences across such faces count as 0.
+    Depths between cells are harmonic means. They vanish at dry cells, and are small at nearly dry cells, so that the
+    acceleration of shallow cells stays bounded. Velocity differences across a face of depth 0 are set to 0.
     """
 
     def __init__(self, equation: ShallowWater, grid: Grid, coefficient: float) -> None:
@@ -28,7 +28,7 @@ class ViscousFluxes:
         self._factor = coefficient**2 * dx * dy
 
     def __call__(self, state: NDArray) -> NDArray[np.float64]:
-        """The tendency (member, 3, y, x) at a state; that of the depth is 0."""
+        """The tendency (member, 3, y, x) of a state (member, 3, y, x); that of the depth is 0."""
         dy, dx = self._spacing
         left, _, bottom, _ = self._equation.boundary.all
         u, v = self._equation.velocities(state)
@@ -38,7 +38,7 @@ class ViscousFluxes:
         np.divide(1.0, h, out=inverse, where=h >= self._equation.dry)
 
         h_x = 2 / (inverse[..., :-1] + inverse[..., 1:])  # on the faces between columns
-        h_y = 2 / (inverse[:, :-1] + inverse[:, 1:])  # on those between rows
+        h_y = 2 / (inverse[:, :-1] + inverse[:, 1:])  # on the faces between rows
         h_corner = 4 / (inverse[:, :-1, :-1] + inverse[:, :-1, 1:] + inverse[:, 1:, :-1] + inverse[:, 1:, 1:])
         u_x, v_x = ((a[..., 1:] - a[..., :-1]) * (h_x > 0) / dx for a in (u, v))
         u_y, v_y = ((a[:, 1:] - a[:, :-1]) * (h_y > 0) / dy for a in (u, v))
@@ -68,7 +68,7 @@ class ViscousFluxes:
         return rate
 
     def _extended(self, a: NDArray, x_sign: float, y_sign: float) -> NDArray:
-        """a (member, y, x) with one ghost all around; its signs beyond walls across x and across y."""
+        """a (member, y, x) with one ghost cell on every side; x_sign, y_sign: factors beyond walls across x and y."""
         left, right, bottom, top = self._equation.boundary.all
         wide = extend(a, 1, left, right, x_sign, np)
         return extend(wide.swapaxes(1, 2), 1, bottom, top, y_sign, np).swapaxes(1, 2)

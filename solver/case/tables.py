@@ -60,9 +60,7 @@ class GridTable(Table):
         axes = len(self.shape)
         for key in ("length", "origin"):
             if (n := len(getattr(self, key))) not in (0, axes):
-                raise ValueError(
-                    f"grid.{key}: expected one number for each of the {axes} axes of grid.shape, found {n}"
-                )
+                raise ValueError(f"grid.{key}: expected one number for each of {axes} axes of grid.shape, found {n}")
         return self
 
     @property

@@ -671,7 +671,7 @@ FILE_FAULTS = {
         (WATER, {"reference": {"shape": [16, 30]}}, "reference.shape", "must be a whole multiple of grid.shape"),
         (PLASMA, {"time": {"stepper": "etdrk4"}}, "time.stepper", "expected one of: rk4, ssp-rk2, ssp-rk3, strang"),
         (PLASMA, {"time": {"cfl": 0.5}}, "time.cfl", "which strang does not support for vlasov-poisson"),
-        (PLASMA, {"grid": {"origin": [-6.0]}}, "grid.origin", "expected one number for each of the 2 axes of"),
+        (PLASMA, {"grid": {"origin": [-6.0]}}, "grid.origin", "expected one number for each of 2 axes"),
         (PLASMA, {"equation": {"interpolation": 4}}, "equation.interpolation", "3, 5, 7, 9, 11 or 13, found 4"),
         (PLASMA, {"equation": {"ends": "periodic"}}, "equation.ends", "expected 'closed' or 'open', found 'periodic'"),
         (PLASMA, {"equation": {"positivity": 1}}, "equation.positivity", "expected a valid boolean, found 1"),
@@ -712,7 +712,7 @@ CELLS: dict[str, Any] = {
         ({"grid": {"entities": 4, "shape": [4]}}, "grid.entities: replaces grid.shape"),
         (
             {"grid": {"shape": [16], "length": [1.0], "origin": [0.0, 0.0]}},
-            "grid.origin: expected one number for each of the 1 axes of grid.shape, found 2",
+            "grid.origin: expected one number for each of 1 axes of grid.shape, found 2",
         ),
         ({"time": CELLS["time"] | {"stepper": "strang"}}, "time.stepper: strang does not fit burgers"),
         ({"time": CELLS["time"] | {"stepper": "etdrk2"}}, "expected one of: rk4, ssp-rk2, ssp-rk3"),

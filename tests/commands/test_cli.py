@@ -105,7 +105,7 @@ def refusal(capsys, *command: str) -> str:
 
 def test_check_validates_and_writes_out_every_default(place, capsys):
     assert cli.execute(["check", "tiny.toml", "--out", "resolved.toml"]) == cli.DONE
-    assert capsys.readouterr().out == "tiny.toml: in order\n"
+    assert capsys.readouterr().out == "tiny.toml: valid\n"
     resolved = tomllib.loads((place / "resolved.toml").read_text())
     assert resolved["guard"] == {"policy": "stop"}
     assert resolved["output"]["checkpoint_every"] == "60 s"

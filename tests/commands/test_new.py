@@ -65,8 +65,8 @@ def test_a_new_case_is_in_order_and_runs(elsewhere):
         ("closure", "9lives", "not an identifier"),
         ("closure", "class", "not an identifier"),
         ("case", "../up", "not an identifier"),
-        ("closure", "numpy", "would hide the module"),
-        ("closure", "random", "would hide the module"),
+        ("closure", "numpy", "would hide the installed module"),
+        ("closure", "random", "would hide the installed module"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(what, name, expected, elsewhere, capsys):
@@ -81,7 +81,7 @@ def test_nothing_is_overwritten(elsewhere, capsys):
     for name in ("damping.py", "test_damping.py", "damping-case.toml"):
         (elsewhere / name).write_text("mine")
         assert cli.execute(["new", "closure", "damping"]) == cli.MISTAKE
-        assert f"{name}: there already" in capsys.readouterr().err
+        assert f"{name}: exists already" in capsys.readouterr().err
         assert [f.name for f in elsewhere.iterdir()] == [name]
         assert (elsewhere / name).read_text() == "mine"
         (elsewhere / name).unlink()
