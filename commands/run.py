@@ -80,7 +80,8 @@ def _execute(
     prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars, read_back: bool = True
 ) -> xr.Dataset:
     began = time.perf_counter()
-    status, error = "done", None
+    status = "done"
+    error: Exception | None = None
     tracked: dict[int, dict[str, NDArray]] = {}
     try:
         with interruptible() as asked:

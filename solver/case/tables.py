@@ -164,7 +164,7 @@ class OutputTable(Table):
 
 
 class ReferenceTable(Table):
-    """The solution that counts as true: a run on a finer grid, from `start` with its own step, or a closed form.
+    """The solution that counts as true: a finer grid, from `start` with its own step, or `exact`, a closed form.
 
     trajectories: number of independent reference runs; the members of the case are distributed over them in equal
     blocks. restrict: "subsample" takes every n-th point; "filter" truncates sharply in Fourier space at the 2/3 rule of

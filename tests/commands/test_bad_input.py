@@ -20,7 +20,7 @@ from subgrid.solver.equations import EQUATIONS
 from subgrid.solver.simulation import Simulation
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "cases").glob("*.toml"))}
-VERBS = (["check"], ["run"], ["compare"], ["data"], ["train", "--closure", "regression"])
+COMMANDS = (["check"], ["run"], ["compare"], ["data"], ["train", "--closure", "regression"])
 Path_ = tuple[str | int, ...]
 
 
@@ -359,7 +359,7 @@ def test_any_mistake_is_named_by_its_key(data, tmp_path, capsys):
     case = shipped(data.draw(st.sampled_from(sorted(CASES))))
     mutation = data.draw(st.sampled_from((*SIMPLE, huge)))
     key = mutation(case, data.draw)
-    verb = data.draw(st.sampled_from(VERBS))
+    verb = data.draw(st.sampled_from(COMMANDS))
     if key is not None:
         message = refused(tomli_w.dumps(case), verb, tmp_path, capsys)
         assert named(key, message), f"{key!r} is not named in {message}"
@@ -371,7 +371,7 @@ def test_any_contradiction_is_named_by_its_key(data, tmp_path, capsys):
     case = shipped(data.draw(st.sampled_from(sorted(CASES))))
     key = contradictory(case, data.draw)
     if key is not None:
-        message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+        message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(COMMANDS)), tmp_path, capsys)
         assert named(key, message), f"{key!r} is not named in {message}"
 
 
@@ -389,7 +389,7 @@ def test_mistakes_in_several_tables_are_all_named(data, tmp_path, capsys):
         head = key.partition(".")[0].partition(":")[0]
         if head not in keys:
             keys[head], case = key, spoiled
-    message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+    message = refused(tomli_w.dumps(case), data.draw(st.sampled_from(COMMANDS)), tmp_path, capsys)
     for key in keys.values():
         assert named(key, message), f"{key!r} is not named in {message}"
 
@@ -404,7 +404,7 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(data, tmp_path, capsys
     lines.insert(
         place, data.draw(st.sampled_from(["= 3", "key", "[grid", "a = ", "b = 1 2", 's = "open', "]", "é = 1"]))
     )
-    assert "not TOML" in refused("\n".join(lines), data.draw(st.sampled_from(VERBS)), tmp_path, capsys)
+    assert "not TOML" in refused("\n".join(lines), data.draw(st.sampled_from(COMMANDS)), tmp_path, capsys)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"title = '\x00'", b"a = " + b"[" * 5000, b"[a]\n[a]\n"])

@@ -1,4 +1,4 @@
-"""The command line: every verb on a tiny case, what it prints, what it writes and how it ends."""
+"""The command line: every command on a tiny case, with its output, files and exit code."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_a_case_at_rest_has_no_step(place, capsys):
 
 
 def test_a_defect_of_ours_keeps_its_traceback(place, monkeypatch):
-    """Only what the user can act on becomes a message."""
+    """Only errors that the user can act on become messages."""
     from subgrid.commands import run
 
     def broken(*args, **options):

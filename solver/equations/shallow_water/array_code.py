@@ -132,7 +132,7 @@ _RECONSTRUCTIONS = {"muscl": _muscl, "weno5": _weno5}
 
 
 def hydrostatic(left: Faces, right: Faces, xp: Any) -> tuple[Array, Array]:
-    """Depths h* on both sides of each face: the water above the higher of the two bottoms, at most the own depth."""
+    """Depths h* on both sides of each face: the water above the higher of the two bottoms, at most that side's h."""
     floor = xp.maximum(left.e - left.h, right.e - right.h)
     none = 0 * floor
     return tuple(xp.minimum(s.h, xp.maximum(s.e - floor, none)) for s in (left, right))  # type: ignore[return-value]
@@ -141,7 +141,7 @@ def hydrostatic(left: Faces, right: Faces, xp: Any) -> tuple[Array, Array]:
 def hllc(
     h_left: Array, u_left: Array, v_left: Array, h_right: Array, u_right: Array, v_right: Array, gravity: float, xp: Any
 ) -> tuple[Array, Array, Array, Array]:
-    """HLLC fluxes F: of the mass, F - P_left and F - P_right of the momentum along the axis, of that across it.
+    """HLLC fluxes: F of the mass, F - P_left and F - P_right of the momentum along the axis, F of that across it.
 
     The outer wave speeds come from the two-rarefaction star state: Toro, Shock-Capturing Methods for Free-Surface
     Shallow Flows (2001), section 10.5. A dry side gets the velocity of the front that moves into it, u -+ 2 c of the
@@ -284,7 +284,7 @@ def rate(
 
 
 def apply_coriolis(state: Array, angle: float, xp: Any) -> Array:
-    """The state with its momenta rotated clockwise by `angle` = f h: the exact flow of the Coriolis force alone."""
+    """The state with its momenta rotated clockwise by `angle` = f t: the exact flow of the Coriolis force alone."""
     if not angle:
         return state
     c, s = math.cos(angle), math.sin(angle)
@@ -293,7 +293,7 @@ def apply_coriolis(state: Array, angle: float, xp: Any) -> Array:
 
 
 def relax(state: Array, friction: float, dry_depth: float, h: float, xp: Any) -> Array:
-    """The state after a time h of q' = -k |q| q, k = friction / depth^(7/3), exactly. friction: g n^2, Manning's n.
+    """The state after a time h of q' = -k |q| q, k = friction / depth^(7/3), exactly. friction: g n^2, n Manning's.
 
     Depths that are negative by round-off are set to 0. Where h < dry_depth, the momentum is first set to h times
     `velocity`.

@@ -206,7 +206,7 @@ def dam_break(left: float, right: float, gravity: float) -> tuple[tuple[float, .
         def speed_behind_shock(h: float) -> float:
             return (h - right) * math.sqrt(0.5 * gravity * (1 / h + 1 / right))
 
-        from scipy.optimize import brentq  # imported here: it takes 0.2 s, for one kind only
+        from scipy.optimize import brentq  # imported here: it takes 0.2 s, and only this needs it
 
         h_middle = brentq(
             lambda h: speed_behind_shock(h) - 2 * (c - math.sqrt(gravity * h)), right, left, xtol=1e-15 * left
@@ -303,7 +303,8 @@ class RandomSurface(InitialState):
             raise ValueError(
                 "initial kind 'random-surface' needs periodic sides. Remedy: set equation.boundary = \"periodic\""
             )
-        m = np.arange(-512, 513) * 2 * np.pi  # a fixed set of modes, so that eta is the same on every grid
+        # normalise over a fixed set of modes, not those of this grid, so that eta is the same function on every grid
+        m = np.arange(-512, 513) * 2 * np.pi
         spectrum = ((m[:, None] / grid.length[0]) ** 2 + (m / grid.length[1]) ** 2 + self.tau**2) ** -self.exponent
         spectrum[512, 512] = 0.0
         k2 = sum(k**2 for k in grid.wavenumbers())

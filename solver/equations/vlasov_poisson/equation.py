@@ -17,7 +17,7 @@ from . import array_code, kernels
 class VlasovPoisson(Equation):
     """f_t + v f_x + E f_v = 0, E = -phi_x, -phi_xx = n - <n>, n = int f dv.
 
-    Particles of unit charge and mass before a neutralising background: E_x = n - <n>, so they repel each other, and the
+    Particles of unit charge and mass in a neutralising background: E_x = n - <n>, so they repel each other, and the
     plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
 
     State (member, 1, v, x), in time/length^2: f at the cell centres of phase space, with grid.origin the lower corner;
