@@ -191,7 +191,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     gridded = checked.reference is not None and not checked.reference.exact
     if not gridded and checked.sweep is None:
         raise ValueError(
-            f"{case}: reference.shape: missing; data are computed on a finer grid. Remedy: set reference.shape"
+            f"{case}: reference.shape: missing; without [sweep], data need a finer grid. Remedy: set reference.shape"
         )
     where: dict[str, str] = {}
     with Bars(quiet=json_) as bars:
