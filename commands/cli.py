@@ -254,31 +254,42 @@ def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = Non
 
 @app.command(name="list")
 def list_(*, json_: Json = False) -> None:
-    """List equations, steppers and closures. A closure that cannot be imported is listed with the reason."""
-    from subgrid.solver.closure import UnknownClosure, find, names
+    """List equations, initial states, forcings, steppers and closures; of a plug-in that cannot be imported, why."""
+    from subgrid.solver.closure.discovery import CLOSURES
     from subgrid.solver.equations import EQUATIONS
+    from subgrid.solver.equations.forcing import FORCINGS
+    from subgrid.solver.equations.plugins import Registry, UnknownPlugin
+    from subgrid.solver.initial.registry import INITIAL_STATES
     from subgrid.solver.time_stepping.schemes import STEPPERS
 
-    def first_line(thing: object) -> str:
-        return (getattr(thing, "__doc__", "") or "").strip().split("\n")[0]
+    def first_line(thing: Any) -> str:
+        if not isinstance(thing, type):
+            return f"order {thing.order}; {thing.source}"
+        return (thing.__doc__ or "").strip().split("\n")[0]
 
-    closures = {}
-    for name in names():
-        try:
-            closures[name] = first_line(find(name))
-        except UnknownClosure as error:
-            closures[name] = f"unavailable: {error}"
-    listing = {
-        "equations": {name: first_line(e) for name, e in EQUATIONS.items()},
-        "steppers": {name: f"order {s.order}; {s.source}" for name, s in STEPPERS.items()},
-        "closures": closures,
+    def described(registry: Registry[Any]) -> dict[str, str]:
+        found = {}
+        for name in registry:
+            try:
+                found[name] = first_line(registry.find(name))
+            except UnknownPlugin as error:
+                found[name] = f"unavailable: {error}"
+        return found
+
+    kinds: dict[str, Registry[Any]] = {
+        "equations": EQUATIONS,
+        "initial states": INITIAL_STATES,
+        "forcings": FORCINGS,
+        "steppers": STEPPERS,
+        "closures": CLOSURES,
     }
+    listing = {kind: described(registry) for kind, registry in kinds.items()}
 
     def show() -> None:
         for heading, entries in listing.items():
             print(heading)
             for name, text in entries.items():
-                print(f"  {name:<19}{text}")
+                print(f"  {name:<22}{text}")
 
     _finish(listing, json_, show)
 
