@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,3 +122,49 @@ def select(text: str) -> Backend:
         reason = str(error).split("\n")[0]
         raise BackendError(f"backend {text!r} is not available here ({reason}). Remedy: --backend torch:cpu") from None
     return Backend("torch", str(chosen))
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba.njit(cache=True, nogil=True, **options), with an on-disk cache that covers inlined functions.
+
+    Numba stamps cached machine code with the hash of the file of the compiled function. Functions and constants that
+    the file imports are part of the machine code too. The stamp is therefore extended by the hash of every source file
+    that the file imports by relative imports, directly or through other files. Use the decorator at module level.
+    """
+    import numba
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled = numba.njit(cache=True, nogil=True, **options)(function)
+        if compiled is not function:  # it is the function itself under NUMBA_DISABLE_JIT
+            file = compiled._cache._cache_file
+            file._source_stamp = (file._source_stamp, source_hash(Path(function.__code__.co_filename)))
+        return compiled
+
+    return decorate
+
+
+@cache
+def source_hash(path: Path) -> str:
+    """Hash of a source file and of all files that it imports by relative imports, directly or through other files."""
+    found, open_files = {path}, [path]
+    while open_files:
+        more = _read_source(open_files.pop())[1] - found
+        found |= more
+        open_files += more
+    return hashlib.sha256(b"".join(_read_source(p)[0] for p in sorted(found))).hexdigest()
+
+
+_RELATIVE_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)
+
+
+@cache
+def _read_source(path: Path) -> tuple[bytes, set[Path]]:
+    """Hash of a source file, and the files that it imports: modules, and modules that are imported as names."""
+    content = path.read_bytes()
+    imported = set()
+    for dots, module, names in _RELATIVE_IMPORT.findall(content.decode()):
+        target = path.parents[len(dots) - 1].joinpath(*module.split("."))
+        candidates = [target.with_suffix(".py"), target / "__init__.py"] if module else [target / "__init__.py"]
+        candidates += [target / f"{name}.py" for name in re.findall(r"\w+", names)]
+        imported |= {file for file in candidates if file.is_file()}
+    return hashlib.sha256(content).digest(), imported

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from .backend import kernel
 from .grid import Grid
 
 
@@ -63,7 +64,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
     """out[b, index] += factor amplitude (n1 + i n2)/sqrt(2), the same numbers for a mode on every grid.
 

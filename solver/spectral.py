@@ -12,11 +12,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import NUMPY, Backend
+from .backend import NUMPY, Backend, kernel
 from .grid import Grid
 
 Array = Any
@@ -293,7 +292,7 @@ def spectrum(state_hat: NDArray, grid: Grid, density: NDArray) -> NDArray:
     return out.reshape(*state_hat.shape[: -grid.dimensions], count)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def square(u):
     """In place: u -> u^2, (points,)."""
     for i in range(u.shape[0]):

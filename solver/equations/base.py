@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from ..grid import Grid
 from ..random import QWiener, SpectralNoise
 from ..spectral import Operators
-from .right_hand_side import ArrayRightHandSide, RightHandSide
+from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
@@ -74,7 +74,7 @@ class Equation(BaseModel, ABC):
         """Largest signal speed along each axis in array order, in length/time."""
 
     def spectrum_density(self, grid: Grid) -> NDArray:
-        """Energy per squared modulus of a Fourier coefficient, shape `grid.spectral_shape`; 1/2 by default."""
+        """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code."""
         return np.full(grid.spectral_shape, 0.5)
 
     def bounds(self) -> tuple[float, float]:
@@ -82,7 +82,10 @@ class Equation(BaseModel, ABC):
         return (-1e12, 1e12)
 
     def noise_law(self, grid: Grid) -> SpectralNoise | None:
-        """The law of the equation's own noise, or None if it has none or omits it."""
+        """The law of the equation's own noise, or None if it has none or omits it.
+
+        An amplitude without a field axis holds for every field; the fields draw independent numbers.
+        """
         return self.noise.law(grid) if self.noise and self.has("noise") else None
 
     @property
@@ -117,7 +120,10 @@ class Equation(BaseModel, ABC):
         return dict(zip(self.axes(grid), grid.coordinates(centres=not self.spectral), strict=True))
 
     def linear(self, operators: Operators) -> Array:
-        """L_k in 1/time, broadcastable over `spectral_shape`. Raises TypeError if the equation is not semi-linear."""
+        """L_k in 1/time, broadcastable to (field, *spectral_shape); without a field axis it holds for every field.
+
+        Terms that couple fields belong to `nonlinear`. Raises TypeError if the equation is not semi-linear.
+        """
         raise TypeError(f"{self.name} is {self.kind} here and has no linear operator in Fourier space")
 
     @abstractmethod
@@ -145,12 +151,13 @@ class Equation(BaseModel, ABC):
         return None
 
     def right_hand_side(self, grid: Grid, members: int, compiled: bool = True) -> RightHandSide:
-        """N and L of a batch of members: the compiled version if there is one, else the array code."""
+        """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code."""
         rhs = self.compiled(grid, members) if compiled else None
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid)
         if self.spectral:
-            rhs.linear = np.asarray(self.linear(Operators(grid))).reshape(-1, grid.spectral_shape[-1])
+            linear = linear_operator(self, grid)
+            rhs.linear = linear.reshape(len(linear), -1, grid.spectral_shape[-1])
             return rhs
         for name in ("rate", "admissible"):
             if not hasattr(rhs, name):

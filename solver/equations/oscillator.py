@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import kernel
 from ..grid import Grid
 from ..spectral import Operators
 from .base import Array, Equation, Field, Kind
@@ -82,7 +82,7 @@ class Compiled:
         rate(self._x, self._envelope, t, out)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def rate(x, envelope, t, out):
     """out (member, 1, x) = envelope d/dt [sin(2x - t) + 0.1 cos((40x + 2t) sin t)]."""
     sine, cosine = math.sin(t), math.cos(t)

@@ -1,4 +1,4 @@
-"""N and L of a batch of members, as the steppers call them."""
+"""Right-hand sides of a batch of members, as the compiled steppers call them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,51 @@ if TYPE_CHECKING:
     from .base import Equation
 
 
+class RightHandSide(Protocol):
+    """du/dt = L u + N(u, t) for one batch (member * field, row, column).
+
+    linear: L of shape (1 or field, row, column), or None. rows, columns: the region where N may differ from zero, in a
+    row r with rows[r] set and a column below `columns`. `__call__` writes N(u, t) into that region of `out`; elsewhere
+    `out` is zero.
+
+    Optional methods, all in place:
+    - flow(part, u, h): the exact flow of one part, for split schemes.
+    - relax(u, h): the exact flow of stiff local sources, applied for h/2 before and after every step.
+    - rate(u): the largest sum of signal speed / spacing, for steps by Courant number; for split schemes sweep_rate(u),
+      the largest signal speed / spacing along one axis.
+    - admissible(u): whether the state is physically valid, for steps by Courant number.
+    - stage(u, t, out, base, a, c, h, frozen): out = a base + c (u + h (N + frozen)) in one pass over memory, for
+      Runge-Kutta schemes in the form of Shu and Osher. `out` may be `base`.
+    """
+
+    linear: NDArray | None
+    rows: NDArray[np.bool_]
+    columns: int
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None: ...
+
+
+def linear_operator(equation: Equation, grid: Grid) -> NDArray:
+    """L in NumPy, (1 or field, *spectral_shape): a field axis of length 1 where all fields share the operator.
+
+    Raises ValueError if `equation.linear` cannot be broadcast to (field, *spectral_shape).
+    """
+    linear = np.asarray(equation.linear(Operators(grid)))
+    fields = linear.shape[0] if linear.ndim > grid.dimensions else 1
+    try:
+        if fields not in (1, len(equation.fields)):
+            raise ValueError
+        return np.broadcast_to(linear, (fields, *grid.spectral_shape))
+    except ValueError:
+        expected = (len(equation.fields), *grid.spectral_shape)
+        raise ValueError(
+            f"the linear operator of {equation.name} has shape {linear.shape}; expected a shape that broadcasts to "
+            f"(field, *spectral_shape) = {expected}"
+        ) from None
+
+
 class ArrayRightHandSide:
-    """The equation's array code for NumPy batches (member * field, row, column), in the place of a compiled one."""
+    """The equation's array code on NumPy batches (member * field, row, column), where no compiled version exists."""
 
     def __init__(self, equation: Equation, grid: Grid) -> None:
         self.linear: NDArray | None = None
@@ -43,28 +86,8 @@ class ArrayRightHandSide:
         u[...] = self._equation.flow(part, self._operators, self._state(u), h).reshape(u.shape)
 
 
-class RightHandSide(Protocol):
-    """N of one batch of members, and L where the equation has one.
-
-    linear: L, broadcast to (row, column), or None. rows, columns: where N may differ from zero. `__call__`
-    writes N(u, t) into `out`; u and out are (batch, row, column), and out is zero outside rows and columns.
-
-    It may have more, each in place: `flow(part, u, h)` for split schemes; `relax(u, h)`, the exact flow of stiff local
-    sources, which is taken for h/2 before and after every step; for adaptive steps `rate(u)`, the largest sum of signal
-    speed / spacing (for split schemes `sweep_rate(u)`, the largest along one axis), and `admissible(u)`; and
-    `stage(u, t, out, base, a, c, h, frozen)`, out = a base + c (u + h (N + frozen)) at once, for schemes in the form of
-    Shu and Osher: fewer ways through memory; out may be base.
-    """
-
-    linear: NDArray | None
-    rows: NDArray[np.bool_]
-    columns: int
-
-    def __call__(self, u: NDArray, t: float, out: NDArray) -> None: ...
-
-
 class NoNonlinearTerm:
-    """N = 0, in one dimension: all the equation is in L."""
+    """N = 0 in one dimension: L is the whole right-hand side."""
 
     def __init__(self) -> None:
         self.linear: NDArray | None = None

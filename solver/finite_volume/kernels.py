@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import kernel
 from ..grid import Grid
 from . import array_code
 from .reconstruction import slope, weno5_value
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def extend(u, width, periodic, left, right, cells):
     """cells = u with `width` ghost cells at either end."""
     n = u.shape[2]
@@ -33,7 +33,7 @@ def extend(u, width, periodic, left, right, cells):
                     cells[b, r, width + n + c] = 2 * right - u[b, r, n - 1 - c]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def muscl(cells, left, right):
     """left, right = the states at the faces, from cells with two ghosts at either end."""
     for b in range(left.shape[0]):
@@ -44,7 +44,7 @@ def muscl(cells, left, right):
                 right[b, r, i] = v[i + 2] - 0.5 * slope(v[i + 1], v[i + 2], v[i + 3])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def weno5(cells, left, right):
     """left, right = the states at the faces, from cells with three ghosts at either end."""
     for b in range(left.shape[0]):
@@ -55,7 +55,7 @@ def weno5(cells, left, right):
                 right[b, r, i] = weno5_value(v[i + 5], v[i + 4], v[i + 3], v[i + 2], v[i + 1])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def upwind(left, right, speed, flux):
     """flux = c u_left or c u_right, by the sign of c."""
     upstream = left if speed > 0 else right
@@ -65,7 +65,7 @@ def upwind(left, right, speed, flux):
                 flux[b, r, i] = speed * upstream[b, r, i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def godunov(left, right, flux):
     """flux = max(max(u_left, 0)^2, min(u_right, 0)^2) / 2."""
     for b in range(flux.shape[0]):
@@ -76,7 +76,7 @@ def godunov(left, right, flux):
                 flux[b, r, i] = 0.5 * max(from_left * from_left, from_right * from_right)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def add_diffusive_flux(cells, width, viscosity, spacing, flux):
     """flux += -nu u_x, central: second order for width 2, fourth for width 3."""
     factor = -viscosity / spacing
@@ -90,7 +90,7 @@ def add_diffusive_flux(cells, width, viscosity, spacing, flux):
                 flux[b, r, i] += factor * jump
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def balance(flux, spacing, out):
     """out = -(F_{j+1/2} - F_{j-1/2}) / h."""
     for b in range(out.shape[0]):

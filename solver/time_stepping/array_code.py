@@ -1,6 +1,6 @@
-"""Schemes as array code: the same tables, carried out without writing to anything, in any array namespace.
+"""Array code of time stepping: the same tables as compiled.py, without writes in place, in any array namespace.
 
-This is what runs on GPUs and what gradients flow through. State and memory are passed, never hidden.
+It runs on GPUs and is differentiable on torch. State and memory are arguments and return values.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..equations.base import Equation
+from ..equations.right_hand_side import linear_operator
 from ..spectral import Operators
 from .schemes import Multistep, OneStep, Scheme, Split, longest
 
@@ -21,8 +22,8 @@ Memory = dict[str, Array]
 class ArrayStepper:
     """A scheme bound to an equation, a grid in a namespace (`operators`) and a step h.
 
-    `advance` takes the state as it is stepped, (member, field, *), and the memory of the step before ({} at first, and
-    after the state was replaced), and returns both anew.
+    `advance` takes the state in the stepper's representation, (member, field, *), and the memory of the last step ({}
+    at the first step and after the state was replaced). It returns both as new arrays.
     """
 
     def __init__(self, scheme: Scheme, equation: Equation, operators: Operators, step: float) -> None:
@@ -32,8 +33,7 @@ class ArrayStepper:
             return
         z = np.zeros(1)
         if equation.spectral:
-            linear = np.asarray(equation.linear(Operators(operators.grid)))
-            z = step * np.broadcast_to(linear, operators.grid.spectral_shape)
+            z = step * linear_operator(equation, operators.grid)
         if isinstance(scheme, OneStep):
             if scheme.linear == "explicit" and equation.spectral:
                 self._linear = operators.constant("stepped linear", lambda: z / step)
@@ -51,7 +51,7 @@ class ArrayStepper:
             self._start = self._multistep(scheme.start, z) if scheme.start else self._table
 
     def _coefficient(self, values: Any) -> Array | float | complex:
-        """A number where all modes share it, else an array of the namespace."""
+        """A number where all modes and fields share the value, else an array of the namespace."""
         values = np.asarray(values)
         first = values.flat[0]
         if (values == first).all():
@@ -68,7 +68,7 @@ class ArrayStepper:
         )
 
     def courant_rate(self, state: NDArray) -> float:
-        """The Courant number of a step per unit of time; of sweeps along single axes, that of the longest."""
+        """Courant number of a step, per unit of time; for split schemes that of the longest sweep."""
         grid = self.operators.grid
         if not isinstance(self.scheme, Split):
             return self.equation.largest_rate(state, grid)

@@ -1,13 +1,12 @@
-"""Schemes carried out in place, on batches of members in preallocated arrays: the compiled half of time stepping.
+"""Compiled time stepping: schemes applied in place to batches of members, in preallocated arrays.
 
-A batch is (member * field, row, column). A stepper is bound to a right-hand side, a step h and a shape; `memory` holds
+A batch is (member * field, row, column). A stepper is bound to a right-hand side, a step h and a shape. `memory` holds
 what a restart needs besides u: nothing for one-step schemes; N_{n-1}, and u_{n-1} where the scheme uses it, for
-multistep ones.
+multistep schemes.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..equations.right_hand_side import RightHandSide
-from . import kernels
+from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
 
 
 class Stepper(Protocol):
-    """`advance` moves u in place by one step from time t, with the frozen tendency if there is one."""
+    """`advance` takes one step of u in place from time t, with the frozen tendency if there is one."""
 
     memory: dict[str, NDArray]
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None: ...
 
     def restart(self) -> None:
-        """Forget the history: the state was replaced, so the next step is the scheme's first."""
+        """Discard the history after the state was replaced: the next step is the scheme's first."""
 
 
 def bind(scheme: Scheme, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float) -> Stepper:
-    """The stepper that carries out a scheme for a batch (batch, row, column)."""
+    """The stepper of a scheme for a batch (batch, row, column)."""
     if isinstance(scheme, Split):
         return SplitStepper(scheme, rhs, shape, step)
     if isinstance(scheme, OneStep) and scheme.linear == "explicit" and rhs.linear is None:
@@ -40,7 +39,7 @@ def bind(scheme: Scheme, rhs: RightHandSide, shape: tuple[int, int, int], dtype:
 
 
 class SplitStepper:
-    """The flows of an equation's parts by turns; the frozen tendency, and what relaxes, by halves before and after."""
+    """Composed flows of an equation's parts, with Strang-split stiff sources and frozen tendency."""
 
     def __init__(self, scheme: Split, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
@@ -52,7 +51,7 @@ class SplitStepper:
         """A split step has no history."""
 
     def courant_rate(self, u: NDArray) -> float:
-        """The Courant number of the longest sweep per unit of time of a step."""
+        """Courant number of the longest sweep of a step, per unit of time."""
         return self.rhs.sweep_rate(u) * longest(self.scheme)  # type: ignore[attr-defined]
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
@@ -70,7 +69,7 @@ class SplitStepper:
 
 
 class ExplicitStepper:
-    """An explicit Runge-Kutta scheme where no L is treated apart: h may differ from step to step."""
+    """An explicit Runge-Kutta scheme for an equation without linear operator; h may change from step to step."""
 
     def __init__(self, scheme: OneStep, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
@@ -91,7 +90,7 @@ class ExplicitStepper:
         """A one-step scheme has no history."""
 
     def courant_rate(self, u: NDArray) -> float:
-        """The Courant number of a step per unit of time."""
+        """Courant number of a step, per unit of time."""
         return self.rhs.rate(u)  # type: ignore[attr-defined]
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
@@ -120,36 +119,25 @@ class ExplicitStepper:
 def advance_adaptively(
     stepper: ExplicitStepper | SplitStepper, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float
 ) -> None:
-    """Step over the whole span: each step is the rest of it, divided so that its Courant number is at most `cfl`.
+    """Advance u in place from time t over `span`, in steps of Courant number at most `cfl`: see `adaptive.cover`."""
 
-    A step whose result is not admissible is taken back and divided again. Raises ArithmeticError where that leads
-    nowhere, or where the speeds are no longer finite.
-    """
-    rest, smallest = span, span * 1e-9
-    while True:
-        rate = stepper.courant_rate(u)
-        if not math.isfinite(rate):
-            raise ArithmeticError("the signal speeds are not finite")
-        steps = max(1, math.ceil(rest * rate / cfl - 1e-9))
-        before = stepper.before
-        before[...] = u
-        while True:
-            h = rest / steps
-            if h < smallest:
-                raise ArithmeticError(f"steps by CFL fell below {smallest:.1e}")
-            stepper.advance(u, t + span - rest, frozen, h)
-            if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
-                break
-            u[...] = before
-            steps *= 2
-        if steps == 1:
-            return
-        rest -= h
+    def attempt(time: float, h: float) -> bool:
+        stepper.before[...] = u
+        stepper.advance(u, time, frozen, h)
+        if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
+            return True
+        u[...] = stepper.before
+        return False
+
+    adaptive.cover(t, span, cfl, lambda: stepper.courant_rate(u), attempt)
 
 
 @dataclass
 class _Table:
-    """A stage's coefficients, evaluated: base, total and before (row, column), weights (stage, row, column)."""
+    """Coefficients of a stage: base, total and before (field, row, column), weights (stage, field, row, column).
+
+    The field axis has length 1 where all fields share the linear operator.
+    """
 
     time: float
     base: NDArray
@@ -159,7 +147,7 @@ class _Table:
 
 
 class DiagonalStepper:
-    """A scheme whose coefficients are functions of z = h L, mode by mode; h is fixed."""
+    """A scheme whose coefficients are functions of z = h L, evaluated mode by mode; h is fixed."""
 
     def __init__(
         self,
@@ -170,7 +158,7 @@ class DiagonalStepper:
         step: float,
     ) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
-        linear = np.zeros(shape[1:]) if rhs.linear is None else np.broadcast_to(rhs.linear, shape[1:])
+        linear = np.zeros((1, *shape[1:])) if rhs.linear is None else rhs.linear
         z = np.ascontiguousarray(step * linear)
         self._rows, self._columns = rhs.rows, rhs.columns
         self._linear: NDArray | None = None
@@ -207,18 +195,18 @@ class DiagonalStepper:
         return _Table(0.0, scheme.now(z) / d, weights, self.h / d, before)
 
     def restart(self) -> None:
-        """Forget the history: the state was replaced, so the next step is the scheme's first."""
+        """Discard the history after the state was replaced: the next step is the scheme's first."""
         if "age" in self.memory:
             self.memory["age"][0] = 0
 
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
-        assert h is None or h == self.h, "the coefficients hold for one step"
+        assert h is None or h == self.h, "the coefficients are those of one step"
         if isinstance(self.scheme, OneStep):
             state, offset = u, 0.0
             last = len(self._tables) - 1
             for i, table in enumerate(self._tables):
                 if self._linear is not None:
-                    self._rates[i] = 0.0  # L u of the last step lies where N does not write
+                    self._rates[i] = 0.0  # N does not write everywhere; clear L u of the last step
                 self.rhs(state, t + offset * self.h, self._rates[i])
                 if self._linear is not None:
                     kernels.add_linear(self._rates[i], self._linear, state)
@@ -238,7 +226,8 @@ class DiagonalStepper:
             self.memory["age"][0] = 1
         if "state" in self.memory:
             if table.before is not None:
-                u += table.before * self.memory["state"]
+                by_field = (-1, *table.before.shape)
+                u += (table.before * self.memory["state"].reshape(by_field)).reshape(u.shape)
             self.memory["state"][...] = now
 
     def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
+from ...backend import kernel
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def copy_kept(u, columns, out):
     """out = u on columns below the cut, 0 above; (batch, 1, column)."""
     for b in range(u.shape[0]):
@@ -15,7 +15,7 @@ def copy_kept(u, columns, out):
             out[b, 0, c] = 0.0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def derivative(squared, factor, out):
     """out = i factor (u^2)^ on the kept modes, factor = -k / 2N (column,); zeros elsewhere are the caller's."""
     for b in range(out.shape[0]):

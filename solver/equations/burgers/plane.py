@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
+from ...backend import kernel
 from ...finite_volume import array_code as finite_volume
 from ...finite_volume.reconstruction import slope
 from ...grid import Grid
@@ -111,7 +112,7 @@ def _along(a, b, c, d, e, speed, viscosity, spacing):
     return (viscosity * (b - 2 * c + d) / spacing - speed * difference) / spacing
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def rate(cells, viscosity, advects, dy, dx, out):
     """out = du/dt of the cells inside two rows and columns of ghost cells; first axis u, v, u, v, ... by member."""
     for m in range(out.shape[0] // 2):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
+from ...backend import kernel
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def velocity(w, factor, rows, velocity):
     """velocity = (u + i v)^ = factor w, factor = (k_x + i k_y) / k^2, on the modes the 2/3 rule keeps, else 0.
 
@@ -29,7 +29,7 @@ def velocity(w, factor, rows, velocity):
                     velocity[b, r, c] = 0.0
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def curl(squared, factor, forcing, rows, out):
     """out = a(k) + conj a(-k) + f^, a(k) = factor(k) squared(k), on the kept modes; zeros elsewhere are the caller's.
 

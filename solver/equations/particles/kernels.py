@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ...backend import kernel
 
 FIELDS = 7  # x, y, z, the velocity, the coupling
 COULOMB, GRAVITY, SPRINGS = range(3)
 FORCES = {"coulomb": COULOMB, "gravity": GRAVITY, "springs": SPRINGS}
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@kernel(error_model="numpy", fastmath={"contract", "reassoc"})
 def accelerate(u, force, strength, softening, rest_length, limit, known, acceleration):
     """acceleration (member, 3, entity) of u (member, 7, entity), anew where x or c differ from those in `known`.
 
@@ -73,7 +74,7 @@ def accelerate(u, force, strength, softening, rest_length, limit, known, acceler
                     acceleration[b, k, i] = limit if a > limit else (-limit if a < -limit else a)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def add_scaled(target, h, rate):
     """target += h rate, both (member, 3, entity)."""
     for b in range(target.shape[0]):

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from ...backend import kernel
 from .pointwise_kernels import (
     GHOSTS,
     OPTIONS,
@@ -46,7 +46,7 @@ RATE = CARRY + 16 * STRIDE  # of the last row: of h, h u, h v
 SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
     """Row r into the lines of the newest row. turn, sign: factors of h u and of h v, -1 beyond a wall; same: ones."""
     at = NEXT if wide is None else AFTER
@@ -65,7 +65,7 @@ def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
             s[at + Q + k], s[at + P + k] = q, p
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
     """Fluxes through the lower faces of the row, which complete the rate of the last row; then the rows move down."""
     for i in range(n):
@@ -128,7 +128,7 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
             s[HIGH + 3 * STRIDE + k] = e_high
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _move_down(b, wide, s):
     """Every row takes the place of the one before it."""
     if wide is not None:
@@ -140,7 +140,7 @@ def _move_down(b, wide, s):
             s[HERE + k] = s[NEXT + k]
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _along(s, n, b, wide, gravity, dry):
     """Fluxes along x of the middle row."""
     for i in range(whole(n + 2)):
@@ -202,7 +202,7 @@ def _along(s, n, b, wide, gravity, dry):
         s[FLUX + 2 * STRIDE + k], s[FLUX + 3 * STRIDE + k] = after, over
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
     """out = a base + c u + h (rates + frozen) in a row, weights = (a, c, h)."""
     a, c, h = weights
@@ -218,7 +218,7 @@ def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
             target[i] = a * first[i] + c * now[i] + h * rates[i]
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def balance(
     u,
     b,
@@ -262,7 +262,7 @@ def balance(
                     _along(s, n, b, wide, gravity, dry)
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def rate(u, per_y, per_x, gravity, dry, line):
     """Largest sum over the axes of (speed + sqrt(g h)) / spacing; line: work of one row."""
     line[:] = 0.0
@@ -281,7 +281,7 @@ def rate(u, per_y, per_x, gravity, dry, line):
     return largest
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def admissible(u):
     """No depth below zero."""
     for m in range(0, u.shape[0], 3):
@@ -294,7 +294,7 @@ def admissible(u):
     return True
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def relax(u, friction, dry, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):

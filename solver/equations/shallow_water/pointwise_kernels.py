@@ -7,9 +7,11 @@ from typing import Any
 
 import numba
 
+from ...backend import kernel
+
 GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
 
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @numba.njit(inline="always")
@@ -84,7 +86,7 @@ def whole(n):
     return (n + VECTOR - 1) // VECTOR * VECTOR
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def copy(row, start, n, columns, turn, line):
     """Cells start - GHOSTS ... start + n + GHOSTS of a row into a line; beyond the ends, those that `columns` names."""
     first, last = max(start - GHOSTS, 0), min(start + n + GHOSTS, row.shape[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numba
 
+from ...backend import kernel
 from .pointwise_kernels import (
     GHOSTS,
     OPTIONS,
@@ -40,7 +41,7 @@ def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
     return h, u, v, -2 * half * (u_1 * h + h_1 * u), -2 * half * u_1 * v
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _states(s, n, b, half, gravity, dry):
     """States at the faces of a row, half a time ahead, and the force inside its cells."""
     for i in range(whole(n + 2)):
@@ -65,7 +66,7 @@ def _states(s, n, b, half, gravity, dry):
             s[LEFT + E + k + 1], s[RIGHT + E + k] = e_1 + e, e_1 - e
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _fluxes(s, n, b, gravity):
     for i in range(whole(n + 1)):
         k = i + GHOSTS
@@ -79,7 +80,7 @@ def _fluxes(s, n, b, gravity):
         s[FLUX + 2 * STRIDE + k], s[FLUX + 3 * STRIDE + k] = after, over
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _load(depth, along, across, b, start, n, columns, same, turn, dry, s):
     """A row of depth and momenta into lines of depth, velocities and surface; momenta change sign beyond walls."""
     copy(depth, start, n, columns, same, s[HERE + H :])
@@ -95,7 +96,7 @@ def _load(depth, along, across, b, start, n, columns, same, turn, dry, s):
             s[HERE + E + k] += h
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def along_x(u, b, columns, turn, same, per, gravity, dry, row, s):
     """u goes on for a time h by the equations along x alone; per = h / dx; row: work (3, column)."""
     width = u.shape[2]
@@ -124,7 +125,7 @@ def along_x(u, b, columns, turn, same, per, gravity, dry, row, s):
                     across[i] += per * (s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1])
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def _across(s, n, b, per, gravity, dry):
     """Fluxes through the lower faces of a row; what they make of the last row goes to RIGHT; the rows move down."""
     half = 0.5 * per
@@ -161,7 +162,7 @@ def _across(s, n, b, per, gravity, dry):
         s[HERE + k] = s[NEXT + k]
 
 
-@numba.njit(**OPTIONS)
+@kernel(**OPTIONS)
 def along_y(u, b, rows, turn, per, gravity, dry, edge, s):
     """u goes on for a time h by the equations along y alone; per = h / dy.
 

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ...backend import kernel
 from ...grid import Grid
 from . import array_code
 
@@ -21,7 +22,7 @@ REACH = TAPS // 2
 BLOCK = 64  # columns that are shifted along v together, packed: columns a power of two apart evict each other
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def electric_field(u, green, spacing, density, field):
     """density = sum_v f dv; field_i = sum_j green[n + i - j] density_j, green of period n stored twice."""
     n = u.shape[2]
@@ -64,7 +65,7 @@ def _weno5(a, b, c, d, e):
     return value / (6 * (w0 + w1 + w2))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel()
 def extend(u, cells):
     """cells (v + 6, x + 6) = u (v, x) with three ghosts at every side: periodic in x; those in v stay zero."""
     height, n = u.shape
@@ -77,7 +78,7 @@ def extend(u, cells):
             row[n + 3 + i] = row[3 + i % n]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def streaming(cells, velocity, spacing, flux, out):
     """out = -v f_x; cells (v + 6, x + 6) with three ghosts at every side."""
     n = out.shape[1]
@@ -94,7 +95,7 @@ def streaming(cells, velocity, spacing, flux, out):
             row[i] = factor * (flux[i] - flux[i + 1])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def acceleration(cells, field, spacing, closed, flux, out):
     """out += -E f_v; cells as for streaming; closed: no flux through the ends."""
     height, n = out.shape
@@ -121,7 +122,7 @@ def acceleration(cells, field, spacing, closed, flux, out):
             row[i] += flux[i]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def split_shift(distance, whole, fraction):
     """distance = whole + fraction in cells, 0 <= fraction < 1; what is not finite stays in the fraction."""
     for i in range(distance.shape[0]):
@@ -130,7 +131,7 @@ def split_shift(distance, whole, fraction):
         fraction[i] = distance[i] - below
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def taps(fraction, table, out):
     """out[m, i] = sum_d table[m, d] fraction_i^d by Horner's rule; table (tap, power)."""
     for m in range(out.shape[0]):
@@ -143,7 +144,7 @@ def taps(fraction, table, out):
                 row[i] = row[i] * fraction[i] + value
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def drift(u, whole, coefficients, positivity, line, mass):
     """Each row of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
     n = u.shape[2]
@@ -174,7 +175,7 @@ def drift(u, whole, coefficients, positivity, line, mass):
                 row[i] = line[i + 1 + REACH] + mass[i] - mass[i + 1]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@kernel(error_model="numpy", fastmath={"contract"})
 def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
     """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
 
