@@ -1,8 +1,8 @@
 """Counter-based random numbers (Philox), keyed by (seed, purpose, member, step).
 
-Member 7 draws the same numbers alone, in a batch of 64, on another worker and after a restart, because no
-generator has a state: a number is a function of its key and counter. Source: Salmon et al., Parallel random
-numbers: as easy as 1, 2, 3 (SC 2011).
+No generator has a state: a number is a function of its key and counter. Member 7 therefore draws the same numbers
+alone, in a batch of 64, on another worker and after a restart. Source: Salmon et al., Parallel random numbers: as easy
+as 1, 2, 3 (SC 2011).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
     """out[b, index] += factor amplitude (n1 + i n2)/sqrt(2), the same numbers for a mode on every grid.
 
-    out: (batch, modes) complex. index: flat position of each drawn mode; conjugate: flat position of its
-    mirror image, -1 if that is not stored, -2 for the real mean mode. labels: (modes, 2) integer wavenumbers.
+    out: (member, point) complex. index: flat position of each drawn mode; conjugate: flat position of its complex
+    conjugate, -1 if it is not stored, -2 for the real mean mode. labels: (mode, 2) integer wavenumbers.
     """
     low = np.uint64(0xFFFFFFFF)
     to_unit = 1.0 / 9007199254740992.0
@@ -99,18 +99,75 @@ def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
 
 
 class SpectralNoise:
-    """xi_hat_k with E|xi_hat_k|^2 = amplitude_k^2, independent between modes, real in physical space.
+    """xi_hat_k with E|xi_hat_k|^2 = amplitude_k^2, independent between modes and fields, real in physical space.
 
-    amplitude: (*spectral_shape) of `grid`, real, >= 0. Modes below `negligible` times the largest amplitude are
-    set to zero and not drawn. A mode's number depends on its integer wavenumber, not on the grid, so one
-    realisation is the same field on every grid that resolves it.
+    amplitude: real, >= 0, of shape (*spectral_shape), the same for every field, or (field, *spectral_shape). Modes
+    below `negligible` times the largest amplitude of their field are set to zero and not drawn. The number of a mode
+    depends on its integer wavenumber and its field, not on the grid: one realisation is the same field on every grid
+    that resolves it.
+
+    Raises ValueError for an amplitude of another shape.
     """
 
     def __init__(self, grid: Grid, amplitude: NDArray[np.float64], negligible: float = 1e-13) -> None:
-        if amplitude.shape != grid.spectral_shape:
-            raise ValueError(f"noise amplitude has shape {amplitude.shape}, expected {grid.spectral_shape}")
-        amplitude = np.where(amplitude > negligible * amplitude.max(initial=0.0), amplitude, 0.0)
+        axes = tuple(range(-grid.dimensions, 0))
+        if amplitude.shape[-grid.dimensions :] != grid.spectral_shape or amplitude.ndim > grid.dimensions + 1:
+            raise ValueError(
+                f"noise amplitude has shape {amplitude.shape}, expected {grid.spectral_shape}, or this with a leading "
+                "axis of fields"
+            )
+        largest = amplitude.max(axis=axes, keepdims=True, initial=0.0)
+        amplitude = np.where(amplitude > negligible * largest, amplitude, 0.0)
         self.grid, self.amplitude = grid, amplitude
+        self._modes = [_Modes.of(grid, a) for a in amplitude.reshape(-1, *grid.spectral_shape)]
+
+    @property
+    def fields(self) -> int | None:
+        """Number of fields of the amplitude; None where one amplitude holds for every field."""
+        return len(self.amplitude) if self.amplitude.ndim > self.grid.dimensions else None
+
+    def add_to(self, out: NDArray, keys: NDArray[np.uint64], step: int, factor: float) -> None:
+        """out += factor xi_hat, for the members with these keys.
+
+        out: contiguous, (member * field, ...) or (member, field, ...), with all modes of the grid; without a field axis
+        it has one field. Field f > 0 draws with the bits of f << 56 flipped in the step of the Philox counter.
+        Raises ValueError if the number of fields is not that of the amplitude.
+        """
+        points = math.prod(self.grid.spectral_shape)
+        flat = out.reshape(len(keys), -1)
+        count = flat.shape[1] // points
+        if count != (self.fields or count):
+            raise ValueError(f"noise for {self.fields} fields cannot be added to {count} fields")
+        for field in range(count):
+            modes = self._modes[field if self.fields else 0]
+            index, conjugate = modes.index, modes.conjugate
+            if field:
+                index = index + field * points
+                conjugate = np.where(conjugate >= 0, conjugate + field * points, conjugate)
+            counter = np.uint64((step % 2**64) ^ (field << 56))
+            add_modes(flat, index, conjugate, modes.labels, modes.amplitude, keys, counter, factor)
+
+    def sample(
+        self, seed: int, purpose: str, members: tuple[int, ...], step: int = 0, fields: int | None = None
+    ) -> NDArray:
+        """One draw for each member: (member, *amplitude.shape), or (member, fields, *spectral_shape)."""
+        shape = self.amplitude.shape if fields is None else (fields, *self.grid.spectral_shape)
+        out = np.zeros((len(members), *shape), dtype=np.complex128)
+        self.add_to(out, keys(seed, purpose, members), step, 1.0)
+        return out
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """The modes of one field that are drawn: arguments of `add_modes`."""
+
+    index: NDArray[np.int64]
+    conjugate: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    amplitude: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, grid: Grid, amplitude: NDArray[np.float64]) -> _Modes:
         numbers = [np.broadcast_to(m, grid.spectral_shape) for m in grid.integer_wavenumbers()]
         across, along = (numbers[0] * 0, numbers[0]) if grid.dimensions == 1 else (numbers[-2], numbers[-1])
         nyquist = np.zeros(grid.spectral_shape, dtype=bool)
@@ -118,35 +175,14 @@ class SpectralNoise:
             nyquist |= 2 * np.abs(m) == n
         drawn = (amplitude > 0) & ~nyquist
         drawn &= (along > 0) | (across >= 0)
-        self._index = np.flatnonzero(drawn)
-        self._labels = np.stack([across[drawn], along[drawn]], axis=1).astype(np.int64)
-        self._amplitude = np.ascontiguousarray(amplitude[drawn])
-        conjugate = np.full(self._index.size, -1, dtype=np.int64)
+        index = np.flatnonzero(drawn)
+        labels = np.stack([across[drawn], along[drawn]], axis=1).astype(np.int64)
+        conjugate = np.full(index.size, -1, dtype=np.int64)
         columns = grid.spectral_shape[-1]
-        for i, (a, b) in enumerate(self._labels):
+        for i, (a, b) in enumerate(labels):
             if b == 0:
                 conjugate[i] = -2 if a == 0 else (grid.shape[0] - a) * columns
-        self._conjugate = conjugate
-
-    def add_to(self, out: NDArray, keys: NDArray[np.uint64], step: int, factor: float) -> None:
-        """out += factor xi_hat; out is (member, *spectral_shape), contiguous; keys are the members' own."""
-        flat = out.reshape(out.shape[0], -1)
-        add_modes(
-            flat,
-            self._index,
-            self._conjugate,
-            self._labels,
-            self._amplitude,
-            keys,
-            np.uint64(step % 2**64),
-            factor,
-        )
-
-    def sample(self, seed: int, purpose: str, members: tuple[int, ...], step: int = 0) -> NDArray:
-        """One draw for each member, (member, *spectral_shape)."""
-        out = np.zeros((len(members), *self.grid.spectral_shape), dtype=np.complex128)
-        self.add_to(out, keys(seed, purpose, members), step, 1.0)
-        return out
+        return cls(index, conjugate, labels, np.ascontiguousarray(amplitude[drawn]))
 
 
 def keys(seed: int, purpose: str, members: tuple[int, ...]) -> NDArray[np.uint64]:
@@ -158,8 +194,9 @@ class QWiener(BaseModel):
     """sigma dW/dt with E|W_hat_k|^2 = draws exp(-correlation |k|^2) t / |domain|.
 
     A Q-Wiener process: Lord, Powell and Shardlow, An Introduction to Computational Stochastic PDEs (2014),
-    algorithm 10.6. `draws` independent increments are summed per step, as the benchmark of arXiv 2506.20771
-    does; the mean mode is included. The increment over a step h has variance proportional to h, whatever h is.
+    algorithm 10.6. The fields of an equation have independent processes of the same law. `draws` independent increments
+    are summed per step, as in the benchmark of arXiv 2506.20771. The mean mode is included. The increment over a step h
+    has variance proportional to h.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -169,7 +206,7 @@ class QWiener(BaseModel):
     draws: int = 1
 
     def law(self, grid: Grid) -> SpectralNoise:
-        """The noise as a law per unit of sqrt(time), for `grid`."""
+        """The law of the noise on `grid`, with amplitudes per sqrt(time)."""
         k2 = sum(k**2 for k in grid.wavenumbers())
         area = np.prod(grid.length)
         amplitude = self.amplitude * np.sqrt(self.draws / area) * np.exp(-self.correlation * k2 / 2)

@@ -15,13 +15,18 @@ from ..grid import Grid
 from ..random import SpectralNoise
 from ..spectral import Transforms
 
+WANTED = "periodic fields that may be negative"
+
 
 class GaussianRandomField(InitialState):
     """u = sum_k u_hat_k exp(i k x), Gaussian, with E|u_hat_k|^2 = 2 s^2 (|k|^2 + tau^2)^(-a), k = 2 pi m / L.
 
-    Zero mean. s is `scale`, by default tau^(a - d/2) in d dimensions, so that the variance depends on tau
-    weakly; a is `exponent`. A member's field is the same function on every grid that resolves it. Li et al.,
+    Zero mean. The fields of an equation are independent draws of this law. s is `scale`, by default tau^(a - d/2) in d
+    dimensions, for which the variance depends only weakly on tau; a is `exponent`. The field of a member is the same
+    function on every grid that resolves it. On cells the state holds the exact cell averages. Source: Li et al.,
     Fourier Neural Operator (ICLR 2021), appendix A.3, N(0, s^2 (-lap + tau^2)^(-a)).
+
+    Raises ValueError for particles, for a domain with walls, and for fields that must not be negative.
     """
 
     kind: Literal["gaussian-random-field"] = "gaussian-random-field"
@@ -32,14 +37,16 @@ class GaussianRandomField(InitialState):
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        periodic = getattr(equation, "boundary", "periodic") == "periodic"
-        self._require(periodic and len(equation.fields) == 1, "one periodic field", equation)
+        periodic = equation.kind != "particles" and all(equation.periodic_axes(grid))
+        self._require(periodic, WANTED, equation)
         scale = self.tau ** (self.exponent - grid.dimensions / 2) if self.scale is None else self.scale
         k2 = sum(k**2 for k in grid.wavenumbers())
         amplitude = np.sqrt(2) * scale * (k2 + self.tau**2) ** (-self.exponent / 2)
         amplitude.flat[0] = 0.0
-        draw = SpectralNoise(grid, amplitude).sample(seed, "initial", members)[:, None]
+        draw = SpectralNoise(grid, amplitude).sample(seed, "initial", members, fields=len(equation.fields))
         if equation.kind == "balance-law":
             for k, h in zip(grid.wavenumbers(), grid.spacing, strict=True):
                 draw = draw * np.exp(0.5j * k * h) * np.sinc(k * h / (2 * np.pi))
-        return Transforms(grid).to_physical(draw)
+        state = Transforms(grid).to_physical(draw)
+        self._require(equation.admissible(state), WANTED, equation)
+        return state

@@ -1,11 +1,12 @@
-"""The members of a run between two events: on the CPU in compiled lanes, elsewhere as arrays of all members at once."""
+"""Steps of all members between two events: compiled, lane by lane, on the CPU; else as arrays of all members."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,70 +15,50 @@ from numpy.typing import NDArray
 from ..backend import NUMPY, Backend
 from ..equations.base import Equation
 from ..grid import Grid
-from ..random import SpectralNoise
-from ..spectral import Operators, Transforms, empty
-from ..time_stepping import compiled, kernels
+from ..spectral import Operators, Transforms
+from ..time_stepping import adaptive, compiled, kernels
 from ..time_stepping.array_code import ArrayStepper
 from ..time_stepping.array_code import Memory as ArrayMemory
 from ..time_stepping.schemes import Scheme
+from .held import Frozen, InPlace, OutOfPlace
 
 Array = Any
-LANE_POINTS = 65536  # points per lane: few enough for its work arrays to stay in cache, enough to keep threads apart
-# Damped modes sink into subnormal numbers, whose arithmetic is ten times slower; counted in steps, so a restart agrees.
+LANE_POINTS = 65536  # points per lane: its work arrays stay in cache, and threads share no cache line
+# Damped modes decay into subnormal numbers, whose arithmetic is ten times slower. Counted in steps from step 0, so that
+# a restarted run is the same run.
 FLUSH_EVERY, FLUSH_BELOW = 64, 1e-280
 
 
 class BlowUp(RuntimeError):
-    """The state is no longer finite, or makes no sense."""
-
-
-@dataclass(frozen=True)
-class NoiseSource:
-    """A noise law with the members' keys and a factor, drawn afresh every step.
-
-    origin: the step number, counted from time 0, of the run's first step. Runs of one seed and step that begin at
-    different times draw the same increments where they overlap.
-    """
-
-    law: SpectralNoise
-    keys: NDArray[np.uint64]
-    factor: float
-    origin: int
-
-
-@dataclass
-class Frozen:
-    """What closures and noise add to the right-hand side at step n: value + (n - origin) slope + noise."""
-
-    origin: int = 0
-    value: Array | None = None
-    slope: Array | None = None
-    noise: tuple[NoiseSource, ...] = ()
+    """The state is not finite, or not admissible for the equation."""
 
 
 class Ensemble(Protocol):
-    """All members of a run. `internal` is the state as it is stepped: Fourier coefficients of a semi-linear equation,
-    else the state itself, in the arrays of the backend."""
+    """All members of a run.
+
+    internal: the state in the stepper's representation, in arrays of the backend: Fourier coefficients for a
+    semi-linear equation, else the state itself.
+    """
 
     internal: Array
 
     def inward(self, state: Any) -> Array:
-        """A state or tendency (member, field, *grid), of any library, as it is stepped."""
+        """A state or tendency (member, field, *grid), of any array library, in the stepper's representation."""
 
     def physical(self) -> Array:
         """The state (member, field, *grid) as a new array of the backend."""
 
     def replace(self, state: Any) -> None:
-        """Set the state; multistep histories start anew."""
+        """Set the state and discard multistep histories."""
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
-        """Step `count` times from step number `first`; the run began at time `start`."""
+        """Take `count` steps from step number `first` of a run that began at time `start`."""
 
     def checkpoint(self) -> dict[str, NDArray]:
-        """State and histories."""
+        """State and multistep histories."""
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
-        """Take over what `checkpoint` gave."""
+        """Set state and histories to those of `checkpoint`."""
 
 
 def ensemble(
@@ -97,7 +78,7 @@ def ensemble(
 
 
 class Lane:
-    """Some members of the ensemble, stepped together by one thread in work arrays of their own."""
+    """Some members of the ensemble, stepped together by one thread in its own work arrays."""
 
     def __init__(
         self, equation: Equation, grid: Grid, scheme: Scheme, step: float, state: NDArray, cfl: float | None
@@ -106,56 +87,28 @@ class Lane:
         self.u = state.reshape(shape)
         rhs = equation.right_hand_side(grid, state.shape[0])
         self.stepper = compiled.bind(scheme, rhs, shape, str(state.dtype), step)
-        self._frozen = np.zeros(shape, state.dtype)
+        self._arithmetic = InPlace(grid, shape, state.dtype, step)
         self._step, self._cfl = step, cfl
-        self._grid = grid
-        self._draw: NDArray | None = None
 
-    def advance(self, start: float, first: int, count: int, frozen: Frozen, members: slice) -> None:
-        h = self._step
-        value = None if frozen.value is None else frozen.value[members].reshape(self.u.shape)
-        slope = None if frozen.slope is None else frozen.slope[members].reshape(self.u.shape)
-        changing = slope is not None or frozen.noise
+    def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
+        h, tendency = self._step, frozen.value
         for n in range(first, first + count):
             if n % FLUSH_EVERY == 0:
                 kernels.flush(self.u.view(np.float64).reshape(-1), FLUSH_BELOW)
-            tendency = value
-            if changing:
-                tendency = self._frozen
-                if value is None:
-                    tendency[...] = 0.0
-                elif slope is None:
-                    tendency[...] = value
-                else:
-                    kernels.extrapolate(tendency, value, slope, float(n - frozen.origin))
-                for source in frozen.noise:
-                    self._add_noise(tendency, source, n, members)
+            if frozen.changes:
+                tendency = frozen.at(n, self._arithmetic)
             if self._cfl is None:
                 self.stepper.advance(self.u, start + n * h, tendency)
             else:
                 assert isinstance(self.stepper, (compiled.ExplicitStepper, compiled.SplitStepper))
                 compiled.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
 
-    def _add_noise(self, tendency: NDArray, source: NoiseSource, n: int, members: slice) -> None:
-        factor = source.factor / math.sqrt(self._step)
-        if np.iscomplexobj(tendency):
-            source.law.add_to(tendency, source.keys[members], n + source.origin, factor)
-            return
-        if self._draw is None:
-            self._draw = empty((self.u.shape[0], *self._grid.spectral_shape), "complex128")
-            self._physical = empty((self.u.shape[0], *self._grid.shape))
-            self._inverse = Transforms(self._grid).inverse(self._draw, self._physical)
-        self._draw[...] = 0.0
-        source.law.add_to(self._draw, source.keys[members], n + source.origin, factor)
-        self._inverse()
-        tendency += self._physical.reshape(tendency.shape)
-
 
 class CompiledEnsemble:
-    """Lanes of members in Numba kernels and planned transforms, spread over threads.
+    """Lanes of members, stepped by Numba kernels and planned transforms and distributed over threads.
 
-    A lane is stepped by one thread and shares nothing, so the number of threads changes no bit. With steps by CFL
-    every member has a lane, and steps, of its own.
+    A lane is stepped by one thread and shares no data with others, so that results do not depend on the number of
+    threads. With steps by CFL every member has its own lane and its own steps.
     """
 
     def __init__(
@@ -208,27 +161,22 @@ class CompiledEnsemble:
 
         def work(thread: int) -> None:
             for lane, members in todo[thread :: self._threads]:
-                lane.advance(start, first, count, frozen, members)
+                lane.advance(start, first, count, frozen.of(members, lane.u.shape))
 
-        try:
+        with _reporting_blow_up():
             if self._threads == 1:
                 work(0)
-            else:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(self._threads - 1)
-                futures = [self._pool.submit(work, i) for i in range(1, self._threads)]
-                work(0)
-                for f in futures:
-                    f.result()
-        except ArithmeticError as error:
-            raise BlowUp(f"{error}. Remedy: a smaller time.cfl, or another closure") from None
+                return
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads - 1)
+            futures = [self._pool.submit(work, i) for i in range(1, self._threads)]
+            work(0)
+            for f in futures:
+                f.result()
 
 
 class ArrayEnsemble:
-    """All members at once, by the equation's array code in the backend's namespace.
-
-    Noise is drawn on the host, from the same streams as everywhere, and brought to the device.
-    """
+    """All members at once, by the equation's array code in the backend's namespace."""
 
     def __init__(
         self,
@@ -240,9 +188,10 @@ class ArrayEnsemble:
         backend: Backend,
         cfl: float | None,
     ) -> None:
-        self._equation, self._grid, self._step, self._cfl = equation, grid, step, cfl
+        self._equation, self._step, self._cfl = equation, step, cfl
         self._backend, self._operators = backend, Operators(grid, backend=backend)
         self._stepper = ArrayStepper(scheme, equation, self._operators, step)
+        self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
         self.internal = self.inward(state)
 
@@ -267,48 +216,40 @@ class ArrayEnsemble:
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
         for n in range(first, first + count):
-            self._advance(start + n * self._step, self._tendency(n, frozen))
+            t, tendency = start + n * self._step, frozen.at(n, self._arithmetic)
+            if self._cfl is None:
+                self.internal, self._memory = self._stepper.advance(self.internal, t, tendency, self._memory)
+            else:
+                self._advance_adaptively(t, tendency, self._cfl)
 
-    def _advance(self, t: float, tendency: Array | None) -> None:
-        """One step, or by CFL as many as it takes, all members sharing the shortest."""
-        if self._cfl is None:
-            self.internal, self._memory = self._stepper.advance(self.internal, t, tendency, self._memory)
-            return
-        rest = self._step
-        while True:
-            rate = self._stepper.courant_rate(self._backend.to_numpy(self.internal))
-            if not math.isfinite(rate):
-                raise BlowUp("the signal speeds are not finite. Remedy: a smaller time.cfl, or another closure")
-            steps = max(1, math.ceil(rest * rate / self._cfl - 1e-9))
-            while True:
-                h = rest / steps
-                if h < 1e-9 * self._step:
-                    raise BlowUp(f"steps by CFL fell below {h:.1e}. Remedy: a smaller time.cfl, or another closure")
-                found, self._memory = self._stepper.advance(self.internal, t + self._step - rest, tendency, {}, h)
-                if self._equation.admissible(found):
-                    break
-                steps *= 2
+    def _advance_adaptively(self, t: float, tendency: Array | None, cfl: float) -> None:
+        """One step, divided by Courant number; all members share the shortest."""
+
+        def attempt(time: float, h: float) -> bool:
+            found, _ = self._stepper.advance(self.internal, time, tendency, {}, h)
+            if not self._equation.admissible(found):
+                return False
             self.internal = found
-            if steps == 1:
-                return
-            rest -= h
+            return True
 
-    def _tendency(self, n: int, frozen: Frozen) -> Array | None:
-        tendency = frozen.value
-        if frozen.slope is not None:
-            tendency = tendency + (n - frozen.origin) * frozen.slope
-        for source in frozen.noise:
-            drawn = np.zeros((len(source.keys), 1, *self._grid.spectral_shape), dtype=np.complex128)
-            source.law.add_to(drawn, source.keys, n + source.origin, source.factor / math.sqrt(self._step))
-            increment = self._backend.asarray(drawn)
-            if not self._equation.spectral:
-                increment = self._operators.inverse(increment)
-            tendency = increment if tendency is None else tendency + increment
-        return tendency
+        def courant_rate() -> float:
+            return self._stepper.courant_rate(self._backend.to_numpy(self.internal))
+
+        with _reporting_blow_up():
+            adaptive.cover(t, self._step, cfl, courant_rate, attempt)
+
+
+@contextmanager
+def _reporting_blow_up() -> Iterator[None]:
+    """Turn the failure of an adaptive step into a BlowUp with a remedy."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise BlowUp(f"{error}. Remedy: a smaller time.cfl, or another closure") from None
 
 
 def available_threads() -> int:
-    """Cores this process may use, or SUBGRID_THREADS."""
+    """Number of cores that this process may use, or SUBGRID_THREADS."""
     chosen = os.environ.get("SUBGRID_THREADS")
     if chosen:
         return int(chosen)

@@ -1,11 +1,9 @@
-"""The loop: an ensemble is stepped to the next event (closure call, output, checkpoint, end)."""
+"""The time loop: steps an ensemble to the next event (closure call, output, checkpoint or end)."""
 
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,28 +12,33 @@ from numpy.typing import NDArray
 
 from ..backend import NUMPY, Backend
 from ..closure.contract import ClosureError, Correction, Coupled, Leap, Memory, Problem, Tendency, View
-from ..closure.guard import inspect, received
+from ..closure.guard import attribute_errors, coerce_answer, coerce_memory, fault_of, split_pair, validate_answer
 from ..equations.base import Equation
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
 from ..time_stepping.schemes import STEPPERS, Split, fits, fitting, takes_courant_steps
-from .ensemble import BlowUp, Frozen, NoiseSource, ensemble
+from .ensemble import BlowUp, ensemble
+from .held import Held, NoiseSource, total
+from .schedule import Schedule, stops
 
 __all__ = ["BlowUp", "Simulation"]
 
 
 class Simulation:
-    """An ensemble of one equation on one grid, stepped with a fixed step h and any number of closures.
+    """An ensemble of one equation on one grid, advanced with a fixed step h and any number of closures.
 
-    state: initial state (member, field, *grid). Step n is at time start + n h, computed so and never summed up.
-    members: numbers that key the random streams (default 0, 1, ...). Closure c is called at the steps that
-    `every` divides. The result does not depend on the number of threads.
+    state: initial state (member, field, *grid). Step n is at time start + n h, computed from n and not accumulated.
+    members: numbers that key the random streams (default 0, 1, ...). A closure is called at the multiples of its
+    `every`. The result does not depend on the number of threads.
 
-    cfl: with it, h is the interval of closures and outputs, and is covered by steps of at most this Courant number,
-    chosen anew before each (explicit steppers, no Fourier modes).
+    cfl: with it, h is the interval of closures and outputs. The step is divided into steps of at most this Courant
+    number, determined anew before each (explicit steppers on cells only).
 
-    guard: "stop" raises ClosureError on an answer that `inspect` rejects, after writing the state to `dump`;
-    "skip" drops the answer, counts it, and goes on without the closure's tendency until its next call.
+    guard: "stop" raises ClosureError for an answer that the guard rejects, after it wrote the state to `dump`; "skip"
+    drops and counts the answer and continues without the closure's tendency until its next call; "off" checks types
+    only. folder, initial, reference: passed on to the closures, see `Problem`.
+
+    Raises ValueError for a stepper that does not fit the equation, ClosureError for a closure that refuses the problem.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Simulation:
         threads: int | None = None,
         cfl: float | None = None,
         backend: Backend = NUMPY,
+        reference: Path | None = None,
     ) -> None:
         scheme = STEPPERS[stepper]
         if not fits(scheme, equation.kind, equation.split):
@@ -80,27 +84,35 @@ class Simulation:
         self.seconds = {"step": 0.0, "closure": 0.0}
         self.backend = backend
         self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads)
-        self._own_noise = self._sources(equation.noise_law(grid), "equation", 1.0)
-        self._held: list[dict[str, NDArray]] = [{} for _ in self.closures]
-        self._laws: list[tuple[NoiseSource, ...]] = [() for _ in self.closures]
-        self._frozen = Frozen(noise=self._own_noise)
+        self._keys: dict[str, NDArray[np.uint64]] = {}
+        law = equation.noise_law(grid)
+        self._own_noise = (self._source(law, "equation", 1.0),) if law else ()
+        self._held: list[Held | None] = [None for _ in self.closures]
+        self._frozen = total(self._held, self._own_noise)
+        self._calls = [Schedule(0, None, c.every) for c in self.closures]
+        self._next_call = stops(*self._calls)
         self.memories: list[Memory] = []
         for c in self.closures:
             problem = Problem(
-                equation,
-                grid,
-                step,
-                c.every,
-                start,
-                self.members,
-                seed,
-                backend.name,
-                backend.device,
-                folder or Path(),
-                initial or {},
+                equation=equation,
+                grid=grid,
+                step=step,
+                every=c.every,
+                start=start,
+                members=self.members,
+                seed=seed,
+                backend=backend.name,
+                device=backend.device,
+                folder=folder or Path(),
+                initial=initial or {},
+                reference=reference,
             )
-            with _blaming(c, "at its start"):
-                self.memories.append(_checked(c, c.closure.start(problem)))
+            with attribute_errors(c, "at its start"):
+                memory = c.closure.start(problem)
+            try:
+                self.memories.append(coerce_memory(memory))
+            except ValueError as error:
+                raise fault_of(c, "at its start", str(error)) from None
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -110,45 +122,49 @@ class Simulation:
 
     @property
     def state(self) -> NDArray:
-        """The state in physical space, (member, field, *grid); a new array in the host's memory."""
+        """The state in physical space, (member, field, *grid), as a new NumPy array."""
         return self.backend.to_numpy(self._ensemble.physical())
 
     @property
     def internal(self) -> Any:
-        """The state as it is stepped: Fourier coefficients of a semi-linear equation, else the state itself."""
+        """The state in the stepper's representation: Fourier coefficients if semi-linear, else the state itself."""
         return self._ensemble.internal
 
     def replace(self, state: Any) -> None:
-        """Set the state; multistep histories start anew."""
+        """Set the state (member, field, *grid) and discard multistep histories."""
         self._ensemble.replace(state)
 
     def checkpoint(self) -> dict[str, NDArray]:
-        """All that a restart needs, as a flat dict of arrays; not to be taken while `leaping`."""
+        """Everything that a restart needs, as a flat dict of arrays; not to be called while `leaping`."""
         arrays = {"step": np.array(self.step_number), **self._ensemble.checkpoint()}
         for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
-            arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.items()}
+            if held is not None:
+                arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.checkpoint().items()}
             arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips, coupled.declined])
         return arrays
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
-        """Continue from a checkpoint of a run that was set up in the same way."""
+        """Continue from a checkpoint of a run with the same arguments."""
         self.step_number = int(arrays["step"])
         self._ensemble.restore(arrays)
         for i, coupled in enumerate(self.closures):
             self.memories[i] = _below(arrays, f"closure.{i}.memory.")
-            held = _below(arrays, f"closure.{i}.held.")
-            self._held[i] = {k: self.backend.asarray(v) if k in ("value", "slope") else v for k, v in held.items()}
+            self._held[i] = self._restored(i, _below(arrays, f"closure.{i}.held."))
             coupled.calls, coupled.skips, coupled.declined = (int(v) for v in arrays[f"closure.{i}.counts"])
-            if "noise" in self._held[i]:
-                law = SpectralNoise(self.grid, self._held[i]["noise"], negligible=0.0)
-                self._laws[i] = self._sources(law, self._purpose(i), coupled.weight)
-        self._freeze()
+        self._frozen = total(self._held, self._own_noise)
+
+    def _restored(self, i: int, held: dict[str, NDArray]) -> Held | None:
+        if not held:
+            return None
+        value, slope = (self.backend.asarray(held[k]) if k in held else None for k in ("value", "slope"))
+        law = SpectralNoise(self.grid, held["noise"], negligible=0.0) if "noise" in held else None
+        return Held(int(held["step"]), value, slope, self._noise_of(i, law))
 
     # -- stepping ------------------------------------------------------------------------------------------
 
     def advance(self, count: int) -> None:
-        """Take `count` steps with the present frozen tendency."""
+        """Take `count` steps with the tendencies that are held now."""
         began = time.perf_counter()
         self._ensemble.advance(self.start, self.step_number, count, self._frozen)
         self.step_number += count
@@ -161,12 +177,14 @@ class Simulation:
         at: Callable[[int], None] = lambda n: None,
         output_every: int = 0,
     ) -> None:
-        """Advance to step number `steps`, stopping where `events` or a closure asks for it.
+        """Advance to step number `steps`, with stops where `events` or a closure requires one.
 
-        events(n) is the number of steps from n to the next event after n, 0 for none. `at(n)` is called at every
-        stop, before the closures that are due there; none is called at the last step. A leap stops at each of its
-        states, `leaping` being set at all but the last, and must hold one for every multiple of `output_every`; after
-        one of no states the loop goes on.
+        events(n): number of steps from n to the next event, 0 for none; `schedule.stops` makes such a function.
+        at(n) is called at every stop, before the closures that are due at n; closures are not called at the last step.
+        A leap stops at each of its states, with `leaping` set at all but the last, and must contain a state for every
+        multiple of `output_every`. After a leap without states the loop continues with steps.
+
+        Raises BlowUp for a state that is not finite or not admissible, ClosureError for a closure that fails.
         """
         while True:
             n = self.step_number
@@ -175,10 +193,8 @@ class Simulation:
                 return
             if self._call_closures(n, steps, at, output_every):
                 continue
-            ahead = [steps - n, *(c.every - n % c.every for c in self.closures)]
-            if following := events(n):
-                ahead.append(following)
-            self.advance(min(ahead))
+            ahead = [self._next_call(n), events(n)]
+            self.advance(min([steps - n, *(count for count in ahead if count)]))
             internal, xp = self._ensemble.internal, self.backend.xp
             fault = None if xp.isfinite(xp.sum(internal)) else "is not finite"
             if fault is None and not self.equation.admissible(internal):
@@ -197,109 +213,91 @@ class Simulation:
     def _purpose(self, index: int) -> str:
         return f"closure/{index}/{self.closures[index].name}"
 
-    def _sources(self, law: SpectralNoise | None, purpose: str, factor: float) -> tuple[NoiseSource, ...]:
-        if law is None:
-            return ()
-        origin = round(self.start / self.step)
-        return (NoiseSource(law, keys(self.seed, purpose, self.members), factor, origin),)
+    def _source(self, law: SpectralNoise, purpose: str, factor: float) -> NoiseSource:
+        if purpose not in self._keys:
+            self._keys[purpose] = keys(self.seed, purpose, self.members)
+        return NoiseSource(law, self._keys[purpose], factor, round(self.start / self.step))
+
+    def _noise_of(self, i: int, law: SpectralNoise | None) -> NoiseSource | None:
+        return None if law is None else self._source(law, self._purpose(i), self.closures[i].weight)
 
     def _call_closures(self, n: int, steps: int, at: Callable[[int], None], output_every: int) -> bool:
-        """Call the closures that are due at step n; True if one of them leapt."""
-        due = [i for i, c in enumerate(self.closures) if n % c.every == 0]
+        """Call the closures that are due at step n; True if one of them answered with a leap over steps."""
+        due = [i for i, calls in enumerate(self._calls) if calls.due(n)]
         if not due:
             return False
         began = time.perf_counter()
+        leap = None
         for i in due:
-            coupled = self.closures[i]
-            called = time.perf_counter()
-            stream = Stream(self.seed, self._purpose(i), n, self.members)
-            view = View(self._ensemble.physical, self.time, n, stream, self.backend)
-            with _blaming(coupled, f"at step {n}, t = {self.time:g}"):
-                answer, memory = coupled.closure(view, self.memories[i])
-            self.memories[i] = _checked(coupled, memory)
-            coupled.calls += 1
-            coupled.seconds += time.perf_counter() - called
-            answer, fault = received(answer, self.backend)
-            if fault is None and self.guard != "off":
-                fault = inspect(answer, view.array, self.equation, coupled.every * self.step)
-            if fault:
-                self._reject(i, fault, view)
-                continue
+            answer = self._call(i, n)
+            if isinstance(answer, Leap):
+                reached = round((answer.times[-1] - self.start) / self.step) if len(answer.times) else n
+                self.closures[i].declined += max(0, min(answer.declined, steps - reached))
+                if len(answer.times):
+                    leap = answer
+                    break
             if isinstance(answer, Correction):
                 self.replace(answer.state)
-            elif isinstance(answer, Leap):
-                reached = round((answer.times[-1] - self.start) / self.step) if len(answer.times) else n
-                coupled.declined += max(0, min(answer.declined, steps - reached))
-                if not len(answer.times):
-                    self._held[i], self._laws[i] = {}, ()
-                    continue
-                self._freeze()
-                self.seconds["closure"] += time.perf_counter() - began
-                self._leap(answer, steps, at, output_every)
-                return True
             else:
-                self._hold(i, answer, n)
-        self._freeze()
+                self._held[i] = self._hold(i, answer, n) if isinstance(answer, Tendency) else None
+        self._frozen = total(self._held, self._own_noise)
         self.seconds["closure"] += time.perf_counter() - began
-        return False
+        if leap is None:
+            return False
+        self._leap(leap, steps, at, output_every)
+        return True
 
-    def _reject(self, i: int, fault: str, view: View) -> None:
-        coupled = self.closures[i]
+    def _call(self, i: int, n: int) -> Any:
+        """The valid answer of closure i, with its arrays in the backend's library; None for no contribution."""
+        coupled, when = self.closures[i], f"at step {n}, t = {self.time:g}"
+        began = time.perf_counter()
+        stream = Stream(self.seed, self._purpose(i), n, self.members)
+        view = View(self._ensemble.physical, self.time, n, stream, self.backend)
+        with attribute_errors(coupled, when):
+            returned = coupled.closure(view, self.memories[i])
+        try:
+            answer, memory = split_pair(returned)
+            self.memories[i] = coerce_memory(memory)
+        except ValueError as error:
+            raise fault_of(coupled, when, str(error)) from None
+        coupled.calls += 1
+        coupled.seconds += time.perf_counter() - began
+        if answer is None:
+            return None
+        answer, fault = coerce_answer(answer, self.backend, self.grid, len(self.equation.fields))
+        if fault is None and self.guard != "off":
+            fault = validate_answer(answer, view.array, self.equation, coupled.every * self.step)
+        if fault is None:
+            return answer
         if self.guard == "skip":
             coupled.skips += 1
-            self._held[i], self._laws[i] = {}, ()
-            return
+            return None
         where = ""
         if self.dump is not None:
             np.savez(self.dump, state=view.state, time=view.time, step=view.step)
             where = f" The state before the call is in {self.dump}."
-        raise ClosureError(
-            f"closure {coupled.name!r} at step {view.step}, t = {view.time:g}: {fault}.{where} "
-            'Remedy: guard.policy = "skip" goes on without it'
-        )
+        remedy = 'Remedy: guard.policy = "skip" drops such answers'
+        raise fault_of(coupled, when, f"{fault}.{where} {remedy}")
 
-    def _hold(self, i: int, answer: Tendency, n: int) -> None:
-        coupled, last = self.closures[i], self._held[i]
+    def _hold(self, i: int, answer: Tendency, n: int) -> Held:
+        coupled = self.closures[i]
         value = coupled.weight * self._ensemble.inward(answer.field)
-        held = {"value": value, "step": np.array(n)}
-        if (coupled.hold or answer.hold) == "linear":
-            span = n - int(last["step"]) if last else 0
-            held["slope"] = (value - last["value"]) / span if span else 0 * value
-        if answer.noise is not None:
-            same = "noise" in last and np.array_equal(last["noise"], answer.noise.amplitude)
-            if not (same and self._laws[i]):
-                self._laws[i] = self._sources(answer.noise, self._purpose(i), coupled.weight)
-            held["noise"] = answer.noise.amplitude
-        else:
-            self._laws[i] = ()
-        self._held[i] = held
-
-    def _freeze(self) -> None:
-        """Add up what the closures hold, as value + (n - origin) slope with the last call for origin."""
-        held_now = [held for held in self._held if held]
-        origin = max((int(held["step"]) for held in held_now), default=0)
-        frozen = Frozen(origin, noise=(*self._own_noise, *(s for law in self._laws for s in law)))
-        for held in held_now:
-            value = held["value"]
-            if "slope" in held:
-                value = value + (origin - int(held["step"])) * held["slope"]
-                frozen.slope = held["slope"] if frozen.slope is None else frozen.slope + held["slope"]
-            frozen.value = value if frozen.value is None else frozen.value + value
-        self._frozen = frozen
+        linear = (coupled.hold or answer.hold) == "linear"
+        return Held.following(self._held[i], n, value, linear, self._noise_of(i, answer.noise))
 
     def _leap(self, leap: Leap, steps: int, at: Callable[[int], None], output_every: int) -> None:
-        """Take the states of a leap one by one; those beyond the end of the run are left out."""
+        """Take the states of a leap one by one, except those beyond the end of the run."""
         n = self.step_number
         targets = np.rint((np.asarray(leap.times) - self.start) / self.step).astype(int)
         exact = np.allclose(self.start + targets * self.step, leap.times, rtol=0, atol=1e-6 * self.step)
         targets = targets[targets <= steps]
         if not (len(targets) and exact and (np.diff([n, *targets]) > 0).all()):
             raise ClosureError(
-                f"a leap at step {n} names times {np.asarray(leap.times)[:4]}..., which are not increasing times "
+                f"a leap at step {n} has times {np.asarray(leap.times)[:4]}..., which are not increasing times "
                 f"of steps up to the end. Remedy: answer at start + n * {self.step:g}"
             )
-        due = range(n - n % output_every + output_every, targets[-1], output_every) if output_every else ()
-        if passed := set(due) - set(targets.tolist()):
+        outputs = Schedule(0, None, output_every) if output_every else None
+        if outputs and (passed := set(filter(outputs.due, range(n + 1, targets[-1]))) - set(targets.tolist())):
             raise ClosureError(
                 f"a leap at step {n} passes the output at step {min(passed)} without a state for it. "
                 f"Remedy: answer with a state for every {output_every} steps"
@@ -311,32 +309,6 @@ class Simulation:
                 self.leaping = True
                 at(target)
                 self.leaping = False
-
-
-@contextmanager
-def _blaming(coupled: Coupled, when: str) -> Iterator[None]:
-    """Whatever a closure raises becomes a ClosureError that names it and the line."""
-    try:
-        yield
-    except ClosureError:
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ClosureError(
-            f"closure {coupled.name!r} {when} raised {type(error).__name__}: {error} "
-            f"({where.filename}, line {where.lineno})"
-        ) from error
-
-
-def _checked(coupled: Coupled, memory: Memory) -> Memory:
-    """The memory as arrays, numbers included, so that a closure is handed the same after a restart."""
-    if isinstance(memory, dict):
-        arrays = {str(k): np.asarray(v) for k, v in memory.items()}
-        if all(v.dtype != object for v in arrays.values()):
-            return arrays
-    raise ClosureError(
-        f"closure {coupled.name!r} gives a memory that no checkpoint can hold. Remedy: a flat dict of NumPy arrays"
-    )
 
 
 def _below(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:

@@ -1,4 +1,4 @@
-"""Runs through which gradients flow: the same steppers as array code on torch, with memory bounded by checkpoints."""
+"""Differentiable runs: the steppers' array code on torch, with gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ def rollout(
 ) -> torch.Tensor:
     """u(t + n h) as a differentiable function of u(t), and of whatever `tendency` depends on.
 
-    state: (member, field, *grid), float64, on any device. tendency(state) is called before every `every`-th step, as a
-    closure is in a run, and held until the next call. Returns the state after `steps` steps, or, with `keep`, those
-    after every `keep`-th, (time, member, field, *grid). The equation's own noise is left out.
+    state: (member, field, *grid), float64, on any device. tendency(state) is evaluated before every `every`-th step, as
+    a closure in a run, and held until the next call. Returns the state after `steps` steps or, with `keep`, the states
+    after every `keep`-th step, (time, member, field, *grid). The equation's own noise is omitted.
 
-    The way back is computed anew from one state in `segment` steps (by default about sqrt(steps), a multiple of
-    `every`), so that memory grows with steps / segment + segment rather than with steps.
+    Gradient checkpointing every `segment` steps (by default about sqrt(steps), a multiple of `every`): memory grows
+    with steps / segment + segment instead of with steps.
 
-    Raises ValueError for a state that is not in double precision, and for `keep` or `segment` that do not divide.
+    Raises ValueError for a state that is not in double precision, for `keep` that does not divide `steps`, and for
+    `segment` that is not a multiple of `every`.
     """
     import torch
     from torch.utils.checkpoint import checkpoint

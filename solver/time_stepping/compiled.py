@@ -178,6 +178,7 @@ class DiagonalStepper:
                 self.memory["age"] = np.zeros(1, dtype=np.int64)
             if scheme.before:
                 self.memory["state"] = np.zeros(shape, dtype)
+                self._previous = self.memory["state"].reshape(-1, *z.shape)
         self._rates = np.zeros((count, *shape), dtype)
         if "age" in self.memory:
             self.memory["rate"] = self._rates[1]
@@ -226,8 +227,7 @@ class DiagonalStepper:
             self.memory["age"][0] = 1
         if "state" in self.memory:
             if table.before is not None:
-                by_field = (-1, *table.before.shape)
-                u += (table.before * self.memory["state"].reshape(by_field)).reshape(u.shape)
+                u += (table.before * self._previous).reshape(u.shape)
             self.memory["state"][...] = now
 
     def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:

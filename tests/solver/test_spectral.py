@@ -6,7 +6,6 @@ import pytest
 from subgrid.solver import spectral
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators, Transforms, resample, spectrum
-from subgrid.solver.time_stepping import kernels
 
 INSTALLED = [
     name
@@ -48,7 +47,7 @@ def test_two_real_fields_go_through_as_one_complex_field(library, grid):
     transforms = Transforms(grid)
     u, v = (transforms.to_physical(transforms.to_spectrum(f) * grid.mask()) for f in noise(grid))
     q = u + 1j * v
-    spectrum, square = transforms.through(1, kernels.square)
+    spectrum, square = transforms.through(1, spectral.square)
     spectrum[...] = np.fft.fft2(q, norm="forward")
     square()
     keep = [abs(np.fft.fftfreq(n, 1 / n)) <= cut for n, cut in zip(grid.shape, grid.cuts, strict=True)]

@@ -286,7 +286,7 @@ FAULTS = {
     "leap": (lambda view, memory: Leap(np.zeros((2, *view.state.shape)), np.array([0.1])), "has shape"),
     "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128, expected an array of real"),
     "list": (lambda view, memory: Tendency([0.0]), "list, expected an array"),
-    "type": (lambda view, memory: (0.0, memory), "a float, not a Tendency, Correction or Leap"),
+    "type": (lambda view, memory: (0.0, memory), "a float, not a Tendency, Correction, Leap or None"),
 }
 
 
@@ -297,7 +297,7 @@ def test_the_guard_stops_at_an_answer_that_is_not_in_order(fault, tmp_path):
     good = Tendency(np.ones((1, 1, 16)))
     coupled = scripted(lambda view, memory: answer(view, memory) if view.step == 4 else good, every=2)
     run = simulation(coupled, dump=tmp_path / "dump.npz")
-    with pytest.raises(ClosureError, match=f"'scripted' at step 4, t = 0.4: .*{expected}.*Remedy") as caught:
+    with pytest.raises(ClosureError, match=f"'scripted' at step 4, t = 0.4 .class Scripted.: .*{expected}.*Remedy") as caught:
         run.run(10)
     assert str(tmp_path / "dump.npz") in str(caught.value)
     with np.load(tmp_path / "dump.npz") as dump:

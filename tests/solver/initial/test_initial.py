@@ -89,7 +89,7 @@ def test_cells_hold_averages_of_the_same_field():
 
 
 def test_periodic_fields_are_refused_between_walls():
-    with pytest.raises(ValueError, match=r"'gaussian-random-field' is for one periodic field.*Remedy"):
+    with pytest.raises(ValueError, match=r"'gaussian-random-field' is for periodic fields.*Remedy"):
         FIELD.state(WALLS, LINE, (0,), 0)
 
 
