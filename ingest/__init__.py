@@ -1,1 +1,1 @@
-"""Reference runs and training sets: made by the solver, cached by the content of the request."""
+"""Reference runs, training sets and sweeps: computed by the solver, cached by the content of the request."""

@@ -1,4 +1,4 @@
-"""The term that a coarse model lacks, from states of the fine one."""
+"""The term that a coarse model lacks, from states of the fine model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from .restriction import Restrict
 
 
 class MissingTerm:
-    """H = R(F(u)) - F_model(R(u)), with F = L u + N(u): what the coarse model lacks, (member, field, *coarse).
+    """H = R(F(u)) - F_model(R(u)), with F = L u + N(u): the missing term, (member, field, *coarse).
 
-    For a model that omits terms and a restriction that commutes with them, H is the omitted terms; for a complete
-    model on a coarse grid it is the subgrid term of large-eddy simulation. Noise is not part of H: it is added by
-    whoever wants it.
+    For a model that omits terms, and a restriction that commutes with them, H is the sum of the omitted terms. For a
+    complete model on a coarse grid it is the subgrid term of large-eddy simulation. H does not contain noise.
     """
 
     def __init__(self, model: Equation, restrict: Restrict, members: int) -> None:
@@ -42,6 +41,7 @@ class Rate:
         rate = np.zeros_like(u)
         self._rhs(u, 0.0, rate)
         if self._rhs.linear is not None:
-            rate += self._rhs.linear * u
+            by_field = (-1, *self._rhs.linear.shape)
+            rate += (self._rhs.linear * u.reshape(by_field)).reshape(u.shape)
         shaped = rate.reshape(inner.shape)
         return self._transforms.to_physical(shaped) if self._transforms else shaped

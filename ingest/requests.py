@@ -1,4 +1,4 @@
-"""What a reference or a training set depends on; its hash names the folder in the cache."""
+"""Requests: everything that a reference or a training set depends on. The hash of a request names its directory."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ FORMAT = 1
 
 
 def cache() -> Path:
-    """Where generated data lie: SUBGRID_CACHE, or ~/.cache/subgrid."""
+    """Directory of generated data: SUBGRID_CACHE, or ~/.cache/subgrid."""
     return Path(os.environ.get("SUBGRID_CACHE") or Path.home() / ".cache" / "subgrid")
 
 
 @dataclass(frozen=True)
 class Request:
-    """Everything the data depend on. Times are counted in steps of the reference from its start.
+    """Everything that the data depend on. Times are counted in steps of the reference from its start.
 
-    state_steps, term_steps: (first, last, every), or None where nothing is kept. term_noise: whether the term
-    contains the omitted noise of its step, as a training set of the benchmark of arXiv 2506.20771 does.
+    state_steps, term_steps: the schedules (first, last, every) of states and terms; None for no terms. term_noise:
+    whether the term includes the omitted noise of its step, as in the benchmark of arXiv 2506.20771. fine_at: the step
+    whose state on the reference grid is kept.
     """
 
     equation: dict[str, Any]
@@ -51,7 +52,7 @@ class Request:
     cfl: float | None = None
 
     def directory(self) -> Path:
-        """The directory named by the content of the request."""
+        """The directory of the data: its name is the hash of the request."""
         content = asdict(self) | {"format": FORMAT}
         if self.cfl is None:
             del content["cfl"]
@@ -60,14 +61,14 @@ class Request:
 
 
 def described(initial: InitialState) -> dict[str, Any]:
-    """The table [initial] as plain data; of a file its content counts, wherever it lies."""
+    """The table [initial] as plain data, with a file represented by its content."""
     data = initial.model_dump(mode="json", exclude_none=True)
     return data | (_content(data["path"]) if "path" in data else {}) | _source(initial)
 
 
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
     if reference.shape is None:
-        raise ValueError("this reference is a closed form; it has no trajectories to generate")
+        raise ValueError("the reference of this case is a closed form; there are no trajectories to generate")
     return {
         "equation": description(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
@@ -82,25 +83,25 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
 
 
 def description(equation: Equation) -> dict[str, Any]:
-    """The equation's name and parameters as plain data, with the content of files it names."""
+    """The equation's name and parameters as plain data, with files represented by their content."""
     data = {"name": equation.name} | equation.model_dump(mode="json") | _source(equation)
     return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
 
 
 def _content(path: str) -> dict[str, str]:
-    """What stands for a file: its content counts, not the folder that it lies in. A plug-in reads "file.py:Name"."""
+    """Name and hash of a file, independent of its folder. `path` may be that of a plug-in, "file.py:Name"."""
     file = path.rpartition(":")[0] if is_path(path) else path
     return {"path": Path(path).name, "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def _source(model: object) -> dict[str, str]:
-    """What stands for the code of a plug-in: the hash of its file. Nothing for what ships."""
+    """The hash of a plug-in's file; empty for classes of this package."""
     found = fingerprint(type(model))
     return {} if found is None else {"plugin": found}
 
 
 def reference_request(case: Case) -> Request:
-    """The case's reference: states at the output times, the missing term wherever an oracle is called."""
+    """The case's reference: states at the output times, missing terms at the calls of closures that need them."""
     reference = case.reference
     if reference is None:
         raise ValueError("the case has no [reference] table")
@@ -127,7 +128,7 @@ def training_request(case: Case) -> Request:
         raise ValueError("a training set needs the tables [reference] and [training]")
     training = case.training
     if training.seed == case.reference.seed:
-        raise ValueError("training.seed must differ from reference.seed: they would share trajectories")
+        raise ValueError("training.seed must differ from reference.seed: otherwise they share trajectories")
     base = _base(case, case.reference)
     h = base["step"]
     begin = multiple(training.start - base["start"], h) if training.start > base["start"] else 0

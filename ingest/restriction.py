@@ -1,4 +1,4 @@
-"""Restriction of a fine state to a coarser grid, and the term that the coarse model then lacks."""
+"""Restriction of a fine state to a coarser grid."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Restriction = Literal["subsample", "filter"]
 class Restrict:
     """R: fine state (member, field, *fine) -> coarse state (member, field, *coarse).
 
-    subsample: every n-th point, aliases included. filter: a sharp spectral cut at the coarse grid's 2/3 rule; for
-    finite volumes the average over the fine cells of a coarse cell.
+    subsample: every n-th point, with aliasing. filter: a sharp spectral cut-off at the coarse grid's 2/3 rule. On
+    finite volumes both are the average over the fine cells of a coarse cell.
     """
 
     def __init__(self, equation: Equation, fine: Grid, coarse: Grid, how: Restriction) -> None:
@@ -40,9 +40,9 @@ class Restrict:
         return Transforms(self.coarse).to_physical(spectrum)
 
     def onto(self, state: NDArray, other: Grid) -> NDArray:
-        """The fine state on a grid between the two, for the cost-matched run; every mode it resolves is kept.
+        """The fine state on a grid between the two, for the cost-matched run, with every mode that this grid resolves.
 
-        "filter" cuts at the other grid's 2/3 rule. Cell averages are interpolated conservatively.
+        "filter" cuts off at the 2/3 rule of this grid. Cell averages are interpolated conservatively.
         """
         if self.averages:
             return average_cells(state, other.shape)
@@ -52,7 +52,7 @@ class Restrict:
 
 
 def average_cells(state: NDArray, coarse: tuple[int, ...]) -> NDArray:
-    """Averages over `coarse` cells from averages over the finer ones of `state` (..., *fine); the mean is kept."""
+    """Averages over `coarse` cells from averages over finer ones, `state` (..., *fine); the mean is conserved."""
     for axis, n in zip(range(-len(coarse), 0), coarse, strict=True):
         state = np.moveaxis(_average_along(np.moveaxis(state, axis, -1), n), -1, axis)
     return np.ascontiguousarray(state)
@@ -61,10 +61,10 @@ def average_cells(state: NDArray, coarse: tuple[int, ...]) -> NDArray:
 def _average_along(state: NDArray, coarse: int) -> NDArray:
     """The same along the last axis.
 
-    The plain mean where `coarse` divides the cells. Else the integral up to each face is interpolated through the six
-    nearest of the fine faces, one-sided at the ends: of fifth order, so that the finer grid of a comparison is not
-    charged for an interpolation coarser than its scheme. A line that has nothing negative, such as a depth at a shore,
-    is averaged by overlaps where the interpolation would make it so.
+    The plain mean where `coarse` divides the number of cells. Otherwise the integral up to each face is interpolated
+    through the six nearest fine faces, one-sided at the ends. This is of fifth order, not less accurate than the
+    schemes whose states are averaged. Where a line without negative values, such as a depth at a shore, would become
+    negative, it is averaged by the overlap of cells.
     """
     fine = state.shape[-1]
     if fine % coarse == 0:

@@ -1,8 +1,8 @@
-"""Runs of a case's own model over the parameters of [sweep], kept on disk one by one.
+"""Runs of a case's own model over the parameters of [sweep], one file per run.
 
-A run is a file in the folder `sweep` of the cache, named by the hash of all it depends on, so a finer grid of
-parameters finds the runs of a coarser one, and an interrupted sweep goes on with those that are missing. It holds
-`state` (time, field, *grid) in single precision, `time`, and `request`, what was asked for.
+The files lie in the folder `sweep` of the cache; the name of a file is the hash of everything that its run depends on.
+A finer grid of parameters therefore reuses the runs of a coarser one, and an interrupted sweep resumes with the missing
+runs. A file contains `state` (time, field, *grid) in single precision, `time` and `request`, the content of the hash.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.ensemble import available_threads
 from subgrid.solver.simulation.record import read_arrays, write_arrays
+from subgrid.solver.simulation.schedule import Collector
 
 from .requests import cache, described, description
 from .trajectories import Progress
@@ -30,7 +31,7 @@ FORMAT = 1
 
 
 def request(case: Case) -> dict[str, Any]:
-    """Everything that the run of a case depends on; of its ensemble the first member."""
+    """Everything that the run of a case depends on. Only the first member is run."""
     return {
         "format": FORMAT,
         "equation": description(case.build_equation()),
@@ -47,7 +48,7 @@ def request(case: Case) -> dict[str, Any]:
 
 
 def interval(case: Case) -> int:
-    """Steps between the states that a run keeps."""
+    """Number of steps between the states that are kept."""
     return multiple((case.sweep and case.sweep.every) or case.output.every, case.step)
 
 
@@ -58,10 +59,9 @@ def _file(asked: dict[str, Any]) -> Path:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Finished runs: `parameters` (run, parameter), named by `names`, one file each.
+    """Finished runs, one file each; `parameters` (run, parameter), with the parameters' `names`.
 
-    about: what all of them share, that is the request of a run less the swept parameters; ranges: (low, high) of each
-    parameter of the case.
+    about: the request of a run without the swept parameters, common to all runs. ranges: (low, high) of each parameter.
     """
 
     names: tuple[str, ...]
@@ -84,11 +84,11 @@ class Sweep:
         return read_arrays(self.files[run])["state"]
 
     def grown(self, points: NDArray) -> Sweep:
-        """With runs at more points (run, parameter), made where the cache does not hold them."""
+        """The sweep with runs at additional points (run, parameter), computed where the cache lacks them."""
         return runs(self.case, np.concatenate([self.parameters, np.reshape(points, (-1, len(self.names)))]))
 
     def starts(self, points: NDArray) -> NDArray[np.float32]:
-        """Initial states (point, field, *grid) at points of the sweep, without their runs."""
+        """Initial states (point, field, *grid) at points of the sweep, without running them."""
         assert self.case.sweep is not None
         varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
         states = [v.initial.state(v.build_equation(), v.grid.grid(), (0,), v.ensemble.seed)[0] for v in varied]
@@ -100,9 +100,9 @@ class Sweep:
 
 
 def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
-    """The runs of a case at points (run, parameter) of its sweep, made by as many threads as there are cores.
+    """The runs of a case at points (run, parameter) of its sweep; missing ones are computed, one thread per core.
 
-    Raises ValueError for a case without [sweep], and BlowUp, with its parameters, for a run that fails.
+    Raises ValueError for a case without [sweep], and BlowUp, with the parameters, for a run that fails.
     """
     if case.sweep is None:
         raise ValueError("the case has no [sweep] table")
@@ -132,7 +132,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
 
 
 def _make(case: Case, file: Path) -> None:
-    """Run a case to its end on one thread, and write the states that are kept."""
+    """Run a case to its end on one thread and write the kept states."""
     equation, grid = case.build_equation(), case.grid.grid()
     simulation = Simulation(
         equation,
@@ -145,15 +145,9 @@ def _make(case: Case, file: Path) -> None:
         threads=1,
         cfl=case.time.cfl,
     )
-    kept: list[NDArray] = []
     every, steps = interval(case), case.steps()
-
-    def at(n: int) -> None:
-        if n % every == 0:
-            kept.append(simulation.state[0].astype(np.float32))
-
     try:
-        simulation.run(steps, lambda n: every - n % every, at)
+        kept = Collector(simulation, steps, every, lambda state: state[0].astype(np.float32)).run()
     except BlowUp as error:
         raise BlowUp(f"the run with {described(case.initial)}, {case.equation}: {error}") from None
     times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)

@@ -19,7 +19,7 @@ from .trajectories import Progress, generate
 
 @dataclass(frozen=True)
 class Model:
-    """What the pairs are to correct: the case's model, and the steps that it takes between two samples."""
+    """The model that the pairs correct. sampling: number of its steps between two samples."""
 
     equation: Equation
     grid: Grid
@@ -31,10 +31,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs for training and for validation, (sample, field, *grid), and what they were made for.
+    """Pairs (state, missing term) for training and for validation, each (sample, field, *grid) in single precision.
 
     about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed. sequences: the states
-    in order, (trajectory, time, field, *grid) in double precision, likewise for training and for validation.
+    in temporal order, (trajectory, time, field, *grid) in double precision, for training and for validation.
     """
 
     train: tuple[NDArray, NDArray]
@@ -45,7 +45,7 @@ class Dataset:
 
 
 def dataset(case: Case, progress: Progress) -> Dataset:
-    """The case's training set, made if it is not in the cache. The last [training].validation trajectories validate."""
+    """The case's training set, from the cache or generated. The last `training.validation` trajectories validate."""
     request = training_request(case)
     trajectories = generate(case, request, progress)
     assert case.training is not None

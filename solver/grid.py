@@ -14,9 +14,10 @@ class Grid:
     """x_j = origin + j L / n, j = 0..n-1, along every axis.
 
     `shape`, `length` and `origin` are in array order, (y, x) in two dimensions. A length is the period: the point at
-    origin + L is the point at the origin and is not stored. Finite volumes read the same grid as cells of width L / n
-    with centres at origin + (j + 1/2) L / n. The entities of a particle system are counted along one axis, whose
-    length means nothing.
+    origin + L is the point at the origin and is not stored. For finite volumes the cells have width L / n and centres
+    at origin + (j + 1/2) L / n. For particles the only axis counts the particles, and its length has no meaning.
+
+    Raises ValueError where shape, length and origin differ in their number of axes.
     """
 
     shape: tuple[int, ...]
@@ -31,7 +32,7 @@ class Grid:
                 raise ValueError(f"shape {self.shape} and {name} {getattr(self, name)} differ in their number of axes")
 
     def refined(self, shape: tuple[int, ...]) -> Grid:
-        """The same domain with another number of points."""
+        """The same domain with another shape."""
         return replace(self, shape=shape)
 
     @property
@@ -53,7 +54,7 @@ class Grid:
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Largest integer wavenumber per axis that the 2/3 rule keeps: products of kept modes alias onto none."""
+        """Largest integer wavenumber per axis that the 2/3 rule keeps: products of kept modes do not alias onto them."""
         return tuple((n - 1) // 3 for n in self.shape)
 
     def coordinates(self, centres: bool = False) -> tuple[NDArray[np.float64], ...]:
@@ -86,12 +87,12 @@ class Grid:
         return mask
 
     def shells(self) -> NDArray[np.int64]:
-        """round(|m|): the shell of integer wavenumbers each mode belongs to, shape `spectral_shape`."""
+        """round(|m|): the shell of integer wavenumbers of each mode, shape `spectral_shape`."""
         squared = sum(m.astype(np.float64) ** 2 for m in self.integer_wavenumbers())
         return np.broadcast_to(np.rint(np.sqrt(squared)).astype(np.int64), self.spectral_shape)
 
     def half_plane_weight(self) -> NDArray[np.float64]:
-        """2 where a stored mode stands for itself and its conjugate, 1 otherwise; shape `spectral_shape`."""
+        """2 where a stored mode represents itself and its conjugate, else 1; shape `spectral_shape`."""
         weight = np.full(self.spectral_shape, 2.0)
         weight[..., 0] = 1.0
         if self.shape[-1] % 2 == 0:

@@ -1,4 +1,4 @@
-"""Fourier transforms: planned and preallocated; every FFT of a step goes through here.
+"""Fourier transforms with plans and preallocated arrays. All FFTs of the solver are in this module.
 
 Convention: u(x) = sum_k u_hat_k exp(i k x), that is the forward transform carries 1/N ("forward"
 normalisation). Coefficients do not depend on the grid, and mode 0 is the mean. The last axis is real-to-complex.
@@ -19,12 +19,12 @@ from .backend import NUMPY, Backend, kernel
 from .grid import Grid
 
 Array = Any
-BLOCK_POINTS = 16384  # complex values that stay in the second-level cache beside the rows they come from
+BLOCK_POINTS = 16384  # complex values per block: a block and its rows fit into the second-level cache
 
 
 @functools.cache
 def library() -> str:
-    """Name of the FFT library in use: the first present of fftw, ducc, scipy, or the one SUBGRID_FFT names."""
+    """Name of the FFT library: SUBGRID_FFT, or the first installed one of fftw, ducc, scipy."""
     choice = os.environ.get("SUBGRID_FFT")
     if choice not in (None, "fftw", "ducc", "scipy"):
         raise ValueError(f"SUBGRID_FFT is {choice!r}; expected fftw, ducc or scipy")
@@ -41,7 +41,7 @@ def library() -> str:
 
 
 def empty(shape: tuple[int, ...], dtype: str = "float64") -> NDArray:
-    """A zeroed array on a 64-byte boundary, as SIMD plans want it."""
+    """An array of zeros, aligned to 64 bytes for SIMD."""
     dt = np.dtype(dtype)
     size = math.prod(shape) * dt.itemsize
     raw = np.zeros(size + 64, np.uint8)
@@ -72,11 +72,11 @@ def _line(source: NDArray, target: NDArray, axis: int, forward: bool) -> Callabl
 class Transforms:
     """Transforms of a batch of fields on one grid, shape (*batch, *grid).
 
-    `inverse`, `forward` and `through` plan transforms of fixed buffers and return a function without arguments
-    that carries them out. Planned forward transforms are left unnormalised: whoever consumes them folds
-    `scale` = 1/N into work that is done anyway.
+    `inverse`, `forward` and `through` plan transforms of fixed arrays and return a function without arguments that
+    executes them. Planned forward transforms are not normalised: the caller multiplies by `scale` = 1/N together with
+    another factor.
 
-    FFTW plans are made by estimate, not by timing, so that two processes agree in every bit.
+    FFTW plans are estimated, not timed, so that results are bitwise the same in every process.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -157,13 +157,13 @@ class Transforms:
     def through(self, batch: int, pointwise: Callable[[NDArray], Any]) -> tuple[NDArray, Callable[[], None]]:
         """Plan spectrum -> physical, `pointwise`, physical -> spectrum for complex fields u + i v on two axes.
 
-        Returns the spectrum (batch, *grid), its columns in the order 0, 1, ..., -2, -1, and the function that
-        transforms it in place. `pointwise` changes the flat array of values that it is given in place. A complex
-        field carries two real ones, in little more than the time of one. Modes above the 2/3 cut of the last axis
-        must be zero before and are undefined afterwards, which saves a sixth of the work.
+        Returns the spectrum (batch, *grid), with columns in the order 0, 1, ..., -2, -1, and the function that
+        transforms it in place. `pointwise` changes a flat array of values in place. A complex field represents two real
+        ones at little more than the cost of one. Modes above the 2/3 cut of the last axis must be zero before and are
+        undefined afterwards, which saves a sixth of the work.
 
-        Rows go through in blocks that stay in the second-level cache, and are padded: columns at a distance of a
-        power of two would evict each other from it.
+        Rows are processed in blocks that fit into the second-level cache. They are padded, because columns at a
+        distance of a power of two would evict each other from the cache.
         """
         height, width = self.grid.shape
         padded = empty((batch, height, width + 1), "complex128")
@@ -213,11 +213,11 @@ class Transforms:
 
 
 class Operators:
-    """What array code needs of a grid and of Fourier space, in any array namespace `xp` (NumPy, CuPy, torch).
+    """Fourier operators of a grid for array code, in any array namespace `xp` (NumPy, CuPy, torch).
 
-    k: wavenumbers per axis (array order); k2 = |k|^2; inverse_k2 with the mean mode set to zero; mask: the
-    2/3 rule; forward and inverse transforms over the grid's axes; `constant` for everything else that is fixed.
-    `xp` alone, without a backend, is a namespace on the CPU.
+    k: wavenumbers per axis (array order); k2 = |k|^2; inverse_k2 = 1/|k|^2, 0 for the mean mode; mask: 1 on the modes
+    that the 2/3 rule keeps, else 0; forward and inverse transforms over the grid's axes; `constant` for other fixed
+    arrays. `xp` without a backend is a namespace on the CPU.
     """
 
     def __init__(self, grid: Grid, xp: Any = None, backend: Backend = NUMPY) -> None:
@@ -228,7 +228,7 @@ class Operators:
         self._axes = tuple(range(-grid.dimensions, 0))
 
     def constant(self, name: str, make: Callable[[], NDArray]) -> Array:
-        """The NumPy array that `make` gives, brought to the namespace and device once and kept under `name`."""
+        """The NumPy array make() in the namespace and on the device, computed once and stored under `name`."""
         if name not in self._constants:
             self._constants[name] = self._convert(np.require(make(), requirements="W"))
         return self._constants[name]
@@ -258,10 +258,10 @@ class Operators:
 
 
 def resample(spectrum: NDArray, source: Grid, target: Grid, dealias: bool = False) -> NDArray:
-    """Cut or pad Fourier coefficients from one grid to another of the same length; exact for shared modes.
+    """Truncate or zero-pad Fourier coefficients from one grid to another of the same length; shared modes are exact.
 
-    Modes at or above either grid's Nyquist wavenumber are dropped; with `dealias`, those above the target's
-    2/3 cut as well.
+    Modes at or above the Nyquist wavenumber of either grid are set to zero; with `dealias`, also those above the 2/3
+    cut of the target.
     """
     batch = spectrum.shape[: -source.dimensions]
     out = np.zeros((*batch, *target.spectral_shape), dtype=spectrum.dtype)
@@ -283,7 +283,11 @@ def resample(spectrum: NDArray, source: Grid, target: Grid, dealias: bool = Fals
 
 
 def spectrum(state_hat: NDArray, grid: Grid, density: NDArray) -> NDArray:
-    """sum over shells |m| = 0, 1, ... of density |u_hat|^2, conjugate modes counted; shape (..., shell)."""
+    """Shell spectrum E_s = sum of density |u_hat_m|^2 over the modes with round(|m|) = s, shape (..., shell).
+
+    state_hat: (..., *spectral_shape), with m the integer wavenumbers; modes that are not stored count through their
+    complex conjugates. density: broadcastable to state_hat, for instance `Equation.spectrum_density`.
+    """
     shells = grid.shells()
     energy = density * grid.half_plane_weight() * np.abs(state_hat) ** 2
     flat = energy.reshape(-1, shells.size)

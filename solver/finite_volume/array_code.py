@@ -1,9 +1,8 @@
 """Finite volumes along the last axis: du_j/dt = -(F_{j+1/2} - F_{j-1/2}) / h, in any array namespace `xp`.
 
 States are cell averages (..., cell) on cells of width h. `extend` adds `width` ghost cells at either end, a
-reconstruction turns the extended cells (..., n + 2 width) into the two states at each of the n + 1 faces, a
-flux makes one number of them, and `balance` takes their difference. kernels.py does the same on
-the CPU.
+reconstruction maps the extended cells (..., n + 2 width) to the left and right states at the n + 1 faces, a numerical
+flux maps these to one value per face, and `balance` takes the difference. kernels.py is the compiled version.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def _faces(cells: Array, width: int) -> list[Array]:
 
 
 def monotonised(back: Array, ahead: Array, xp: Any) -> Array:
-    """The slope, per cell, that the monotonised central limiter makes of the differences to either side."""
+    """Slope of the monotonised central limiter, per cell, from the differences to both sides."""
     size = xp.minimum(2 * xp.minimum(xp.abs(back), xp.abs(ahead)), 0.5 * xp.abs(back + ahead))
     return 0.5 * (xp.sign(back) + xp.sign(ahead)) * size
 
@@ -51,7 +50,10 @@ def muscl(cells: Array, xp: Any) -> tuple[Array, Array]:
 
 
 def _weno5(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
-    """Value at the face between c and d, biased towards c."""
+    """Value at the face between c and d, biased towards c.
+
+    The compiled variants differ in their arithmetic: see reconstruction.weno5_value.
+    """
     smooth_0 = 13 / 12 * (a - 2 * b + c) ** 2 + 0.25 * (a - 4 * b + 3 * c) ** 2
     smooth_1 = 13 / 12 * (b - 2 * c + d) ** 2 + 0.25 * (b - d) ** 2
     smooth_2 = 13 / 12 * (c - 2 * d + e) ** 2 + 0.25 * (3 * c - 4 * d + e) ** 2

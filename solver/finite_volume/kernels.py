@@ -1,4 +1,4 @@
-"""Numba kernels for finite volumes, named as in array_code, whose array code they carry out on the CPU.
+"""Numba kernels for finite volumes: the compiled versions of the functions of the same names in array_code.
 
 States are (batch, row, cell) with one row; faces (batch, row, face). Outputs are the last arguments.
 """

@@ -1,13 +1,13 @@
-"""Time integrators, as tables.
+"""Time integrators as tables of coefficients.
 
-Runge-Kutta and multistep schemes advance du/dt = L u + N(u, t) + F, with L diagonal (or absent) and F frozen over the
-step (what closures and noise contribute). Every stage of every scheme is one linear combination
+Runge-Kutta and multistep schemes advance du/dt = L u + N(u, t) + F, with L diagonal (or absent) and F, the contribution
+of closures and noise, frozen over the step. Every stage of every scheme is one linear combination
 
     u_i = base_i u_n + sum_j weight_ij N_j + total_i F ,
 
-whose coefficients are functions of z = h L. F is carried by all stages with the weight a constant N would have, and
-never enters a multistep history. Split schemes compose the exact flows of an equation's parts, and take F by halves
-before and after the step. A scheme is its table and nothing else: `stepping` carries it out.
+whose coefficients are functions of z = h L. F has the weight of a constant N in every stage and does not enter a
+multistep history. Split schemes compose the exact flows of an equation's parts, with half of F before and half after the
+step. compiled.py and array_code.py apply the tables.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from ..equations.plugins import Registry
 
-Coefficient = NDArray  # a function of z, evaluated: shape of z
+Coefficient = NDArray  # values of a function of z, in the shape of z
 
 
 def phi(order: int, z: NDArray) -> NDArray:
     """phi_0 = e^z, phi_{k+1} = (phi_k - 1/k!) / z, to full precision at every z.
 
-    Mean over a circle of radius 1 about z, where the quotient has no cancellation: Kassam and Trefethen,
-    SIAM J. Sci. Comput. 26 (2005) 1214.
+    Mean over a circle of radius 1 about z, on which the quotient has no cancellation: Kassam and Trefethen, SIAM J. Sci.
+    Comput. 26 (2005) 1214.
     """
     if order == 0:
         return np.exp(z)
@@ -47,7 +47,7 @@ def phi(order: int, z: NDArray) -> NDArray:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of a table: the time c_i of the state it gives, and functions of z = h L; weights in units of h."""
+    """One row of a table: the time c_i of its state, and functions of z = h L; weights in units of h."""
 
     time: float
     base: Callable[[NDArray], Coefficient]
@@ -58,8 +58,8 @@ class Stage:
 class OneStep:
     """A Runge-Kutta scheme: stages, the last of which is the update.
 
-    linear: "exponential" if the coefficients carry L, "explicit" if L u is evaluated with N. convex: for each stage the
-    a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), where the scheme has this form, of Shu and Osher.
+    linear: "exponential" if the coefficients depend on L, "explicit" if L u is evaluated with N. convex: for each stage
+    the a of u_i = a u_n + (1 - a) (u_{i-1} + h N_{i-1}), for schemes in this form of Shu and Osher, else empty.
     """
 
     name: str
@@ -74,7 +74,7 @@ class OneStep:
 class Multistep:
     """u_{n+1} = (p_0 u_n + p_1 u_{n-1} + h (q_0 N_n + q_1 N_{n-1}) + h F) / d(z), with p_0 and d functions of z.
 
-    `start` is the table of the first step, which has no history.
+    `start` is the table of the first step, for which there is no history.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Multistep:
 
 @dataclass(frozen=True)
 class Split:
-    """u_{n+1} = flow_1(c_1 h) ... flow_m(c_m h) u_n, the first of `parts` (part, c) being carried out first."""
+    """u_{n+1} = flow_m(c_m h) ... flow_1(c_1 h) u_n, with (part, c) in the order of application in `parts`."""
 
     name: str
     order: int
@@ -258,29 +258,29 @@ STEPPERS: Registry[Scheme] = Registry(
 
 
 def needs_linear(scheme: Scheme) -> bool:
-    """Whether the scheme treats L apart from N, and so fits semi-linear equations only."""
+    """Whether the scheme treats L and N differently: it then fits semi-linear equations only."""
     return isinstance(scheme, Multistep) or (isinstance(scheme, OneStep) and scheme.linear == "exponential")
 
 
 def fits(scheme: Scheme, kind: str, parts: tuple[str, ...]) -> bool:
-    """Whether the scheme can step an equation of this kind that is split into these parts (none: ())."""
+    """Whether the scheme can step an equation of this kind with these split parts (() for none)."""
     if isinstance(scheme, Split):
         return {part for part, _ in scheme.parts} <= set(parts)
     return kind == "semi-linear" or not needs_linear(scheme)
 
 
 def takes_courant_steps(scheme: Scheme, kind: str) -> bool:
-    """Whether the length of its steps may follow a Courant number: explicit steps of cells, and sweeps along axes."""
+    """Whether steps by Courant number are possible: explicit schemes on cells, and sweeps along axes."""
     if isinstance(scheme, Split):
         return kind == "balance-law"
     return kind in ("balance-law", "kinetic") and not needs_linear(scheme)
 
 
 def longest(scheme: Split) -> float:
-    """The largest part of a step that one of its flows takes."""
+    """The largest fraction of a step that one flow takes."""
     return max(c for _, c in scheme.parts)
 
 
 def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:
-    """Names of the schemes that fit."""
+    """Names of the schemes that fit: see `fits`."""
     return [name for name, scheme in STEPPERS.available() if fits(scheme, kind, parts)]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subgrid.ingest import trajectories
+from subgrid.ingest import files, trajectories
 from subgrid.ingest.requests import reference_request, training_request
 from subgrid.ingest.restriction import Restrict
 from subgrid.ingest.training_set import dataset
-from subgrid.ingest.trajectories import Trajectories, due, generate
+from subgrid.ingest.trajectories import Trajectories, generate
 from subgrid.solver.case.reading import check
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms
@@ -83,7 +83,7 @@ def test_an_interrupted_generation_goes_on_to_the_same_bytes(request_of, stepper
         generate(case, request_of(case), killing(15))
     directory = request_of(case).directory()
     assert not (directory / "checkpoint.npz").exists()
-    monkeypatch.setattr(trajectories, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(files, "CHECKPOINT_SECONDS", 0.0)
     seen = []
     for step in (12, 25, 37):
         with pytest.raises(Killed):
@@ -191,7 +191,6 @@ def test_times_are_those_of_the_case(tmp_path):
     assert np.isfinite(training.state).all() and np.isfinite(training.term).all()
     restrict = Restrict(case.build_equation(), Grid((32, 32), (6.25, 6.25)), case.grid.grid(), "filter")
     np.testing.assert_array_equal(restrict(np.array(reference.fine)), reference.state[:, 0])
-    assert [due((4, 10, 3), n) for n in range(3, 14)] == [n in (4, 7, 10) for n in range(3, 14)]
 
 
 def test_oracles_of_several_intervals_share_their_greatest_common_divisor(tmp_path):

@@ -1,4 +1,4 @@
-"""Numba kernels for particles that act on each other in pairs: each pair once, member by member, in one order."""
+"""Numba kernels for pairwise forces between particles: each pair once, in an order that does not depend on members."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FORCES = {"coulomb": COULOMB, "gravity": GRAVITY, "springs": SPRINGS}
 
 @kernel(error_model="numpy", fastmath={"contract", "reassoc"})
 def accelerate(u, force, strength, softening, rest_length, limit, known, acceleration):
-    """acceleration (member, 3, entity) of u (member, 7, entity), anew where x or c differ from those in `known`.
+    """acceleration (member, 3, entity) of u (member, 7, entity), recomputed where x or c differ from those in `known`.
 
-    known (member, 4, entity): the x, y, z and c that `acceleration` belongs to. It is a function of these alone, bit
-    for bit, so that what is kept is what would be computed, and a restart agrees.
+    known (member, 4, entity): the x, y, z and c of `acceleration`, which is a function of these alone, bit for bit. The
+    stored values are therefore those that a restarted run computes.
     """
     n = u.shape[2]
     for b in range(u.shape[0]):
@@ -86,8 +86,8 @@ def add_scaled(target, h, rate):
 class Particles:
     """The right-hand side and the split flows of a batch (member, 7, entity).
 
-    Velocity Verlet kicks twice at the same positions, at the end of a step and at the beginning of the next, and pays
-    for the forces once.
+    Velocity Verlet kicks twice at the same positions, at the end of a step and at the beginning of the next; the forces
+    are computed once.
     """
 
     def __init__(

@@ -1,13 +1,12 @@
-"""Numba kernels for shallow water, which carry out the array code of the equation on the CPU, member by member.
+"""Numba kernels of the right-hand side of shallow water, the compiled version of array_code, member by member.
 
-u and out are (member * 3, row, column). The plane is cut into strips of TILE columns, and a strip is gone through row
-by row: the fluxes along y between a row and the last, which complete the rate of the last; then the fluxes along x of
-the row. All that lies between is kept in one array of lines of STRIDE numbers at constant offsets, so that LLVM sees
-that lines do not overlap, and vectorises the loops. Cell c of a strip is number c + GHOSTS of its line. Loops over
-faces run on to a whole vector: what they find there has no effect.
+u and out are (member * 3, row, column). The plane is divided into strips of TILE columns, and each strip is processed
+row by row: first the fluxes along y between the row and the last one, which complete the rate of the last row; then the
+fluxes along x in the row. Intermediate values are stored in one array of lines of STRIDE numbers at constant offsets,
+so that LLVM can prove that lines do not overlap and vectorises the loops. Cell c of a strip is number c + GHOSTS of its
+line. Loops over faces run to the end of a whole vector; the values beyond the last face are not used.
 
-Arguments that are None where there is no bottom (b), and where the reconstruction is MUSCL (wide), are resolved by
-Numba when it compiles.
+The arguments b (None without a bottom) and wide (None for MUSCL) are resolved at compile time.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ H, U, V, E, Q, P = (k * STRIDE for k in range(6))
 ROW = 6 * STRIDE
 BEFORE, LAST, HERE, NEXT, AFTER = (k * ROW for k in range(5))
 HIGH = 5 * ROW  # states h, v, u, e at the upper faces of the last row
-CARRY = HIGH + 4 * STRIDE  # what the flux through its lower faces brings to the rates of h, h v, h u
+CARRY = HIGH + 4 * STRIDE  # contribution of the flux through its lower faces to the rates of h, h v, h u
 LEFT, RIGHT = CARRY + 3 * STRIDE, CARRY + 7 * STRIDE  # states h, u, v, e at the faces of a row
 INNER = CARRY + 11 * STRIDE  # force along x inside the cells
 FLUX = CARRY + 12 * STRIDE  # through the faces of a row: mass, momentum seen from the left, from the right, across
@@ -47,8 +46,8 @@ SIZE = RATE + 3 * STRIDE + 2 * VECTOR
 
 
 @kernel(**OPTIONS)
-def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
-    """Row r into the lines of the newest row. turn, sign: factors of h u and of h v, -1 beyond a wall; same: ones."""
+def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry_depth, s):
+    """Load row r into the lines of the newest row. turn, sign: factors of h u and h v, -1 beyond a wall; same: ones."""
     at = NEXT if wide is None else AFTER
     copy(u[m, r], start, n, columns, same, s[at + H :])
     copy(u[m + 1, r], start, n, columns, turn, s[at + U :])
@@ -57,7 +56,7 @@ def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
         copy(b[r], start, n, columns, same, s[at + E :])
     for k in range(whole(n + 2 * GHOSTS)):
         h, q, p = max(s[at + H + k], 0.0), s[at + U + k], sign * s[at + V + k]
-        inverse = h / max(h * h, dry * dry)
+        inverse = h / max(h * h, dry_depth * dry_depth)
         s[at + H + k], s[at + U + k], s[at + V + k] = h, q * inverse, p * inverse
         if b is not None:
             s[at + E + k] += h
@@ -66,8 +65,8 @@ def _load(u, b, m, r, start, n, columns, same, turn, sign, wide, dry, s):
 
 
 @kernel(**OPTIONS)
-def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
-    """Fluxes through the lower faces of the row, which complete the rate of the last row; then the rows move down."""
+def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry_depth):
+    """Fluxes through the lower faces of the row, which complete the rate of the last row."""
     for i in range(n):
         k = i + GHOSTS
         h_0, h_1, h_2 = s[LAST + H + k], s[HERE + H + k], s[NEXT + H + k]
@@ -82,7 +81,7 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[LAST + E + k], s[HERE + E + k], s[NEXT + E + k]
-            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry_depth)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[BEFORE + H + k], s[AFTER + H + k]
@@ -93,7 +92,7 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
             p_low, p_high = weno5(
                 s[BEFORE + P + k], s[LAST + P + k], s[HERE + P + k], s[NEXT + P + k], s[AFTER + P + k]
             )
-            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry
+            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry_depth
             resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
             d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             if b is not None:
@@ -130,7 +129,7 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry):
 
 @kernel(**OPTIONS)
 def _move_down(b, wide, s):
-    """Every row takes the place of the one before it."""
+    """Move every row to the place of the row before it."""
     if wide is not None:
         for k in range(4 * ROW):
             s[k] = s[k + ROW]
@@ -141,7 +140,7 @@ def _move_down(b, wide, s):
 
 
 @kernel(**OPTIONS)
-def _along(s, n, b, wide, gravity, dry):
+def _along(s, n, b, wide, gravity, dry_depth):
     """Fluxes along x of the middle row."""
     for i in range(whole(n + 2)):
         k = i + GHOSTS - 1
@@ -157,7 +156,7 @@ def _along(s, n, b, wide, gravity, dry):
         h_high, u_high, v_high = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             e_0, e_1, e_2 = s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1]
-            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry)
+            e = level(e_0, e_1, e_2, h_0, h_1, h_2, dry_depth)
             e_low, e_high = e_1 - e, e_1 + e
         if wide is not None:
             h_b, h_a = s[HERE + H + k - 2], s[HERE + H + k + 2]
@@ -166,7 +165,7 @@ def _along(s, n, b, wide, gravity, dry):
             q_low, q_high = weno5(s[q - 2], s[q - 1], s[q], s[q + 1], s[q + 2])
             p = HERE + P + k
             p_low, p_high = weno5(s[p - 2], s[p - 1], s[p], s[p + 1], s[p + 2])
-            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry
+            wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry_depth
             resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
             d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             if b is not None:
@@ -231,7 +230,7 @@ def balance(
     gravity,
     coriolis,
     wide,
-    dry,
+    dry_depth,
     s,
     out,
     weights,
@@ -253,24 +252,24 @@ def balance(
                 if j > -1 - 2 * reach:
                     _move_down(b, wide, s)
                 r = rows[j + reach + GHOSTS]
-                _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry, s)
+                _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry_depth, s)
                 if j >= -1:
-                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry)
+                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry_depth)
                 if j >= 1:
                     _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
                 if 0 <= j < height:
-                    _along(s, n, b, wide, gravity, dry)
+                    _along(s, n, b, wide, gravity, dry_depth)
 
 
 @kernel(**OPTIONS)
-def rate(u, per_y, per_x, gravity, dry, line):
+def rate(u, per_y, per_x, gravity, dry_depth, line):
     """Largest sum over the axes of (speed + sqrt(g h)) / spacing; line: work of one row."""
     line[:] = 0.0
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
             for c in range(u.shape[2]):
                 h = max(u[m, r, c], 0.0)
-                inverse = h / max(h * h, dry * dry)
+                inverse = h / max(h * h, dry_depth * dry_depth)
                 sound = math.sqrt(gravity * h)
                 along = per_x * (abs(u[m + 1, r, c]) * inverse + sound)
                 across = per_y * (abs(u[m + 2, r, c]) * inverse + sound)
@@ -295,21 +294,21 @@ def admissible(u):
 
 
 @kernel(**OPTIONS)
-def relax(u, friction, dry, h):
+def relax(u, friction, dry_depth, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
             lowest = np.inf
             for c in range(u.shape[2]):
                 lowest = min(u[m, r, c], lowest)
-            if lowest >= dry and friction == 0.0:
+            if lowest >= dry_depth and friction == 0.0:
                 continue
             for c in range(u.shape[2]):
                 depth = u[m, r, c]
                 factor = 1.0
-                if depth < dry:
-                    factor = square(max(depth, 0.0)) / (dry * dry)
-                    if depth >= -1e-6 * dry:
+                if depth < dry_depth:
+                    factor = square(max(depth, 0.0)) / (dry_depth * dry_depth)
+                    if depth >= -1e-6 * dry_depth:
                         u[m, r, c] = max(depth, 0.0)
                 if friction > 0.0 and depth > 0.0:
                     size = math.sqrt(square(u[m + 1, r, c]) + square(u[m + 2, r, c])) * factor

@@ -1,4 +1,4 @@
-"""The right-hand side of shallow water in Numba kernels."""
+"""The compiled right-hand side of shallow water."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .pointwise_kernels import GHOSTS, TILE
 
 
 def with_ghosts(n: int, low: str, high: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Numbers of the cells -GHOSTS ... n + GHOSTS, and -1 for those beyond a wall, else 1; as array_code.extend."""
+    """Indices of the cells -GHOSTS ... n + GHOSTS, and -1 for those beyond a wall, else 1; as array_code.extend."""
     cells = array_code.extend(np.arange(n, dtype=np.float64), GHOSTS, low, high, 1.0, np)
     turned = array_code.extend(np.ones(n), GHOSTS, low, high, -1.0, np)
     return cells.astype(np.int64), turned
@@ -30,12 +30,12 @@ class ShallowWaterBalance:
         coriolis: float,
         friction: float,
         reconstruction: str,
-        dry: float,
+        dry_depth: float,
     ) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(grid.shape[0], dtype=bool), grid.shape[1]
         self._bottom, self._gravity, self._coriolis = bottom, gravity, coriolis
-        self._friction, self._dry, self._spacing = friction, dry, grid.spacing
+        self._friction, self._dry_depth, self._spacing = friction, dry_depth, grid.spacing
         self._wide = None if reconstruction == "muscl" else True
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
         self._lines, self._row = empty((balance_kernels.SIZE,)), empty((grid.shape[1],))
@@ -47,7 +47,7 @@ class ShallowWaterBalance:
     def stage(
         self, u: NDArray, t: float, out: NDArray, base: NDArray, a: float, c: float, h: float, frozen: NDArray | None
     ) -> None:
-        """out = a base + c (u + h (N(u) + frozen)), while the rates are in cache; out may be base, and not u."""
+        """out = a base + c (u + h (N(u) + frozen)) in one pass over memory; out may be base, but not u."""
         self._balance(u, out, (a, c, c * h), base, frozen)
 
     def _balance(
@@ -64,7 +64,7 @@ class ShallowWaterBalance:
             self._gravity,
             self._coriolis,
             self._wide,
-            self._dry,
+            self._dry_depth,
             self._lines,
             out,
             weights,
@@ -75,18 +75,19 @@ class ShallowWaterBalance:
 
     def rate(self, u: NDArray) -> float:
         per_y, per_x = (1 / h for h in self._spacing)
-        return float(balance_kernels.rate(u, per_y, per_x, self._gravity, self._dry, self._row))
+        return float(balance_kernels.rate(u, per_y, per_x, self._gravity, self._dry_depth, self._row))
 
     def admissible(self, u: NDArray) -> bool:
         return bool(balance_kernels.admissible(u))
 
     def relax(self, u: NDArray, h: float) -> None:
-        balance_kernels.relax(u, self._friction, self._dry, h)
+        balance_kernels.relax(u, self._friction, self._dry_depth, h)
 
     def sweep_rate(self, u: NDArray) -> float:
-        """The largest of speed / spacing over the axes."""
+        """The largest speed / spacing along one axis."""
         speeds = (
-            balance_kernels.rate(u, *pair, self._gravity, self._dry, self._row) for pair in ((1.0, 0.0), (0.0, 1.0))
+            balance_kernels.rate(u, *pair, self._gravity, self._dry_depth, self._row)
+            for pair in ((1.0, 0.0), (0.0, 1.0))
         )
         return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
 
@@ -101,7 +102,7 @@ class ShallowWaterBalance:
             )
         lines, edge, row, same = self._sweeps
         self._turn(u, 0.25 * self._coriolis * h)
-        physics = self._gravity, self._dry
+        physics = self._gravity, self._dry_depth
         if part == "x":
             sweep_kernels.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
         else:

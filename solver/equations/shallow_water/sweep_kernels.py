@@ -1,9 +1,9 @@
 """Numba kernels of the dimension-split scheme for shallow water: sweeps along one axis, in place, member by member.
 
-A sweep is MUSCL-Hancock's: the states at the faces go ahead by half the time with the equations along the axis, which
-makes one flux per face of second order (van Leer, SIAM J. Sci. Stat. Comput. 5 (1984) 1; Toro (2001), section 9.5).
-`array_code.sweep` with a span is the same as array code. Layout as in balance_kernels: strips of TILE columns,
-lines at constant offsets.
+A sweep is a MUSCL-Hancock step: the states at the faces are advanced by half the time with the equations along the
+axis, so that one flux per face is of second order (van Leer, SIAM J. Sci. Stat. Comput. 5 (1984) 1; Toro (2001),
+section 9.5). `array_code.sweep` with a span is the array code of the same step. The layout is that of balance_kernels:
+strips of TILE columns, lines at constant offsets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIZE = INNER + STRIDE + 2 * VECTOR
 
 @numba.njit(inline="always")
 def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
-    """Half the steps across the cell, and what half the time adds to the depth and to the velocity across."""
+    """Half the differences across the cell, and the change of depth and transverse velocity in half the time."""
     h = half_slope(h_1 - h_0, h_2 - h_1)
     u = half_slope(u_1 - u_0, u_2 - u_1)
     v = half_slope(v_1 - v_0, v_2 - v_1)
@@ -42,8 +42,8 @@ def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
 
 
 @kernel(**OPTIONS)
-def _states(s, n, b, half, gravity, dry):
-    """States at the faces of a row, half a time ahead, and the force inside its cells."""
+def _states(s, n, b, half, gravity, dry_depth):
+    """States at the faces of a row after half the time, and the force inside its cells."""
     for i in range(whole(n + 2)):
         k = i + GHOSTS - 1
         h_0, h_1, h_2 = s[HERE + H + k - 1], s[HERE + H + k], s[HERE + H + k + 1]
@@ -52,7 +52,7 @@ def _states(s, n, b, half, gravity, dry):
         h, u, v, h_ahead, v_ahead = _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half)
         e = h
         if b is not None:
-            e = level(s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1], h_0, h_1, h_2, dry)
+            e = level(s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1], h_0, h_1, h_2, dry_depth)
         u_ahead = -2 * half * (u_1 * u + gravity * e)
         deep = h_1 - abs(h) + h_ahead >= 0.0
         h_1 += h_ahead if deep else 0.0
@@ -81,7 +81,7 @@ def _fluxes(s, n, b, gravity):
 
 
 @kernel(**OPTIONS)
-def _load(depth, along, across, b, start, n, columns, same, turn, dry, s):
+def _load(depth, along, across, b, start, n, columns, same, turn, dry_depth, s):
     """A row of depth and momenta into lines of depth, velocities and surface; momenta change sign beyond walls."""
     copy(depth, start, n, columns, same, s[HERE + H :])
     copy(along, start, n, columns, turn, s[HERE + U :])
@@ -90,15 +90,15 @@ def _load(depth, along, across, b, start, n, columns, same, turn, dry, s):
         copy(b, start, n, columns, same, s[HERE + E :])
     for k in range(whole(n + 2 * GHOSTS)):
         h = max(s[HERE + H + k], 0.0)
-        inverse = h / max(h * h, dry * dry)
+        inverse = h / max(h * h, dry_depth * dry_depth)
         s[HERE + H + k], s[HERE + U + k], s[HERE + V + k] = h, s[HERE + U + k] * inverse, s[HERE + V + k] * inverse
         if b is not None:
             s[HERE + E + k] += h
 
 
 @kernel(**OPTIONS)
-def along_x(u, b, columns, turn, same, per, gravity, dry, row, s):
-    """u goes on for a time h by the equations along x alone; per = h / dx; row: work (3, column)."""
+def along_x(u, b, columns, turn, same, per, gravity, dry_depth, row, s):
+    """Advance u by the equations along x alone for a time h; per = h / dx; row: work array (3, column)."""
     width = u.shape[2]
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
@@ -109,8 +109,8 @@ def along_x(u, b, columns, turn, same, per, gravity, dry, row, s):
             for start in range(0, width, TILE):
                 n = min(TILE, width - start)
                 ground = b[r] if b is not None else None
-                _load(row[0], row[1], row[2], ground, start, n, columns, same, turn, dry, s)
-                _states(s, n, b, 0.5 * per, gravity, dry)
+                _load(row[0], row[1], row[2], ground, start, n, columns, same, turn, dry_depth, s)
+                _states(s, n, b, 0.5 * per, gravity, dry_depth)
                 _fluxes(s, n, b, gravity)
                 depth = u[m, r, start : start + n]
                 along, across = u[m + 1, r, start : start + n], u[m + 2, r, start : start + n]
@@ -126,8 +126,8 @@ def along_x(u, b, columns, turn, same, per, gravity, dry, row, s):
 
 
 @kernel(**OPTIONS)
-def _across(s, n, b, per, gravity, dry):
-    """Fluxes through the lower faces of a row; what they make of the last row goes to RIGHT; the rows move down."""
+def _across(s, n, b, per, gravity, dry_depth):
+    """Fluxes through the lower faces of a row. The change of the last row goes to RIGHT; then the rows move down."""
     half = 0.5 * per
     for k in range(whole(n)):
         h_0, h_1, h_2 = s[LAST + H + k], s[HERE + H + k], s[NEXT + H + k]
@@ -137,7 +137,7 @@ def _across(s, n, b, per, gravity, dry):
         e, e_1 = h, h_1
         if b is not None:
             e_1 = s[HERE + E + k]
-            e = level(s[LAST + E + k], e_1, s[NEXT + E + k], h_0, h_1, h_2, dry)
+            e = level(s[LAST + E + k], e_1, s[NEXT + E + k], h_0, h_1, h_2, dry_depth)
         v_ahead = -2 * half * (v_1 * v + gravity * e)
         deep = h_1 - abs(h) + h_ahead >= 0.0
         h_1 += h_ahead if deep else 0.0
@@ -163,10 +163,10 @@ def _across(s, n, b, per, gravity, dry):
 
 
 @kernel(**OPTIONS)
-def along_y(u, b, rows, turn, per, gravity, dry, edge, s):
-    """u goes on for a time h by the equations along y alone; per = h / dy.
+def along_y(u, b, rows, turn, per, gravity, dry_depth, edge, s):
+    """Advance u by the equations along y alone for a time h; per = h / dy.
 
-    edge: work (4, 3, TILE), the rows that ghosts repeat, as they were: the first two and the last two.
+    edge: work array (4, 3, TILE), a copy of the rows that ghosts repeat: the first two and the last two.
     """
     height, width = u.shape[1:]
     for m in range(0, u.shape[0], 3):
@@ -192,13 +192,13 @@ def along_y(u, b, rows, turn, per, gravity, dry, edge, s):
                 sign = turn[j + 1 + GHOSTS]
                 for k in range(whole(n)):
                     h = s[NEXT + H + k]
-                    inverse = h / max(h * h, dry * dry)
+                    inverse = h / max(h * h, dry_depth * dry_depth)
                     s[NEXT + U + k], s[NEXT + V + k] = s[NEXT + U + k] * inverse, sign * s[NEXT + V + k] * inverse
                 if b is not None:
                     ground = b[r, start : start + n]
                     for c in range(n):
                         s[NEXT + E + c] = ground[c] + s[NEXT + H + c]
-                _across(s, n, b, per, gravity, dry)
+                _across(s, n, b, per, gravity, dry_depth)
                 if j >= 1:
                     for f in range(3):
                         target, change = u[m + f, j - 1, start : start + n], s[RIGHT + f * STRIDE :]

@@ -1,7 +1,7 @@
-"""Numba kernels for Vlasov-Poisson, named as in array_code, whose array code they carry out on the CPU.
+"""Numba kernels for Vlasov-Poisson: the compiled versions of the functions of the same names in array_code.
 
-States are (member, v, x). Loops over x, the contiguous axis, are innermost in both directions, so that they vectorise;
-sums over v and over cells keep one order whatever the number of members.
+States are (member, v, x). Loops over x, the contiguous axis, are innermost in both directions, so that they vectorise.
+The order of sums over v and over cells does not depend on the number of members.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ...backend import kernel
 from ...grid import Grid
 from . import array_code
 
-TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones carry zeros
+TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones are padded with zeros
 FARTHEST = array_code.FARTHEST
 REACH = TAPS // 2
-BLOCK = 64  # columns that are shifted along v together, packed: columns a power of two apart evict each other
+BLOCK = 64  # columns shifted along v together, in packed storage: columns a power of two apart evict each other
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -49,9 +49,10 @@ def _square(x):
 
 @numba.njit(inline="always")
 def _weno5(a, b, c, d, e):
-    """finite_volume's WENO-Z with the weights over a common denominator: one division for four.
+    """WENO-Z as in finite_volume, with the weights over a common denominator: one division in place of four.
 
-    The weights are products of twelve values of f, the smoothness cut off at 1e-40: f below 1e23 overflows nothing.
+    Separate from finite_volume.reconstruction.weno5_value on purpose: it measured faster here. The weights are products
+    of twelve values of f, and the smoothness indicators are at least 1e-40: nothing overflows for f below 1e23.
     """
     s0 = 13 / 12 * _square(a - 2 * b + c) + 0.25 * _square(a - 4 * b + 3 * c)
     s1 = 13 / 12 * _square(b - 2 * c + d) + 0.25 * _square(b - d) + 1e-40
@@ -124,7 +125,7 @@ def acceleration(cells, field, spacing, closed, flux, out):
 
 @kernel(error_model="numpy", fastmath={"contract"})
 def split_shift(distance, whole, fraction):
-    """distance = whole + fraction in cells, 0 <= fraction < 1; what is not finite stays in the fraction."""
+    """distance = whole + fraction in cells, 0 <= fraction < 1; values that are not finite stay in the fraction."""
     for i in range(distance.shape[0]):
         below = math.floor(distance[i]) if abs(distance[i]) < FARTHEST else 0.0
         whole[i] = int(below)
@@ -179,9 +180,9 @@ def drift(u, whole, coefficients, positivity, line, mass):
 def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
     """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
 
-    What leaves at the ends is lost, or stays in the end cells if they are closed. Columns are moved by their fractions
-    in blocks, packed with zeros above and below; what is moved is stored at whole cells further, run by run of columns
-    that go equally far.
+    Mass that leaves at the ends is lost, or stays in the end cells if they are closed. Columns are shifted by their
+    fractions in blocks, padded with zeros above and below. The result is stored shifted by whole cells, for one group
+    of columns with the same shift after the other.
     """
     height, n = u.shape
     c = np.empty((TAPS, BLOCK))

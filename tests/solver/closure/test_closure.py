@@ -297,7 +297,9 @@ def test_the_guard_stops_at_an_answer_that_is_not_in_order(fault, tmp_path):
     good = Tendency(np.ones((1, 1, 16)))
     coupled = scripted(lambda view, memory: answer(view, memory) if view.step == 4 else good, every=2)
     run = simulation(coupled, dump=tmp_path / "dump.npz")
-    with pytest.raises(ClosureError, match=f"'scripted' at step 4, t = 0.4 .class Scripted.: .*{expected}.*Remedy") as caught:
+    with pytest.raises(
+        ClosureError, match=f"'scripted' at step 4, t = 0.4 .class Scripted.: .*{expected}.*Remedy"
+    ) as caught:
         run.run(10)
     assert str(tmp_path / "dump.npz") in str(caught.value)
     with np.load(tmp_path / "dump.npz") as dump:
