@@ -54,7 +54,7 @@ class Grid:
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Largest integer wavenumber per axis that the 2/3 rule keeps: products of kept modes do not alias onto them."""
+        """Largest integer wavenumber per axis of the 2/3 rule: products of kept modes do not alias onto kept modes."""
         return tuple((n - 1) // 3 for n in self.shape)
 
     def coordinates(self, centres: bool = False) -> tuple[NDArray[np.float64], ...]:

@@ -137,7 +137,7 @@ def _describe(value: Any) -> str:
         return "None"
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
-    name = type(value).__name__
+    name = "array" if isinstance(value, np.ndarray) else type(value).__name__
     found = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         found += f" of {value.dtype} with shape {tuple(value.shape)}"

@@ -6,8 +6,8 @@ of closures and noise, frozen over the step. Every stage of every scheme is one 
     u_i = base_i u_n + sum_j weight_ij N_j + total_i F ,
 
 whose coefficients are functions of z = h L. F has the weight of a constant N in every stage and does not enter a
-multistep history. Split schemes compose the exact flows of an equation's parts, with half of F before and half after the
-step. compiled.py and array_code.py apply the tables.
+multistep history. Split schemes compose the exact flows of an equation's parts, with half of F before and half after
+the step. compiled.py and array_code.py apply the tables.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Coefficient = NDArray  # values of a function of z, in the shape of z
 def phi(order: int, z: NDArray) -> NDArray:
     """phi_0 = e^z, phi_{k+1} = (phi_k - 1/k!) / z, to full precision at every z.
 
-    Mean over a circle of radius 1 about z, on which the quotient has no cancellation: Kassam and Trefethen, SIAM J. Sci.
-    Comput. 26 (2005) 1214.
+    Mean over a circle of radius 1 about z, on which the quotient has no cancellation: Kassam and Trefethen, SIAM J.
+    Sci. Comput. 26 (2005) 1214.
     """
     if order == 0:
         return np.exp(z)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import PrivateAttr
 
+from subgrid.solver.backend import select
 from subgrid.solver.closure import Closure, ClosureError, Correction, Coupled, Leap, Tendency, UnknownClosure, find
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
@@ -138,6 +139,34 @@ def test_linear_holds_of_closures_called_at_different_steps_add_up(every):
         single.run(24)
         alone.append(single.state)
     np.testing.assert_allclose(run.state, alone[0] + alone[1], atol=1e-13)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("hold", ["constant", "linear"])
+def test_an_answer_of_none_contributes_nothing_until_the_next_call(hold, backend):
+    """The held tendency, its slope and its noise end; the other closure continues; a restart agrees."""
+    law = SpectralNoise(LINE, np.exp(-0.1 * LINE.wavenumbers()[0] ** 2))
+    answers = {0: Tendency(np.full((1, 1, 16), 5.0), hold, law), 2: Tendency(np.full((1, 1, 16), 7.0), hold, law)}
+
+    def run():
+        sometimes = scripted(lambda view, memory: (answers.get(view.step), memory), every=2)
+        steady = scripted(lambda view, memory: Tendency(np.ones((1, 1, 16))))
+        return simulation(sometimes, steady, backend=select(backend))
+
+    whole = run()
+    whole.run(4)
+    before = whole.state
+    whole.run(10)
+    np.testing.assert_allclose(whole.state, before + 0.6, atol=1e-13)
+    assert (whole.closures[0].calls, whole.closures[0].skips) == (5, 0)
+    first, second = run(), run()
+    first.run(7)
+    second.restore(first.checkpoint())
+    second.run(10)
+    assert np.array_equal(second.state, whole.state)
+    again = run()
+    again.restore(first.checkpoint() | {"step": np.array(7)})
+    assert not [k for k in again.checkpoint() if k.startswith("closure.0.held")]
 
 
 # -- noise --------------------------------------------------------------------------------------------------------
@@ -286,6 +315,15 @@ FAULTS = {
     "leap": (lambda view, memory: Leap(np.zeros((2, *view.state.shape)), np.array([0.1])), "has shape"),
     "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128, expected an array of real"),
     "list": (lambda view, memory: Tendency([0.0]), "list, expected an array"),
+    "noise": (lambda view, memory: Tendency(view.state, noise=np.ones(9)), "an array.*not a SpectralNoise"),
+    "noise fields": (
+        lambda view, memory: Tendency(view.state, noise=SpectralNoise(LINE, np.ones((2, 9)))),
+        r"amplitudes of shape \(2, 9\), expected \(9,\) or \(1, 9\)",
+    ),
+    "noise grid": (
+        lambda view, memory: Tendency(view.state, noise=SpectralNoise(Grid((8,), (1.0,)), np.ones(5))),
+        r"amplitudes of shape \(5,\), expected",
+    ),
     "type": (lambda view, memory: (0.0, memory), "a float, not a Tendency, Correction, Leap or None"),
 }
 
@@ -380,10 +418,59 @@ def test_memory_goes_from_call_to_call_as_arrays():
     assert run.checkpoint()["closure.0.memory.count"] == 4
 
 
-@pytest.mark.parametrize("memory", [None, {"thing": object()}, [1.0]])
-def test_a_memory_that_no_checkpoint_can_hold_is_refused(memory):
-    with pytest.raises(ClosureError, match="flat dict of NumPy arrays"):
-        simulation(scripted(lambda view, _: (Tendency(np.zeros_like(view.state)), memory))).run(1)
+MEMORIES = {
+    "none": (None, "the memory is None"),
+    "list": ([1.0], "the memory is a list"),
+    "object": ({"fine": 1.0, "thing": object()}, "an object under 'thing'.*without pickling"),
+    "ragged": ({"ragged": [[1.0], [1.0, 2.0]]}, "a list under 'ragged'"),
+    "record": ({"record": np.zeros(2, [("a", "f8"), ("b", "O")])}, "an array of .* under 'record'"),
+    "key": ({3: np.zeros(2)}, "the key 3, expected a string"),
+}
+
+
+@pytest.mark.parametrize("guard", ["stop", "skip"])
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_a_memory_that_a_checkpoint_cannot_store_is_refused_whatever_the_guard(kind, guard):
+    memory, expected = MEMORIES[kind]
+    run = simulation(scripted(lambda view, _: (Tendency(np.zeros_like(view.state)), memory)), guard=guard)
+    with pytest.raises(ClosureError, match=rf"'scripted' at step 0, t = 0 \(class Scripted\): .*{expected}.*flat dict"):
+        run.run(1)
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_a_memory_of_start_that_a_checkpoint_cannot_store_is_refused(kind):
+    memory, expected = MEMORIES[kind]
+
+    class Starting(Scripted):
+        def start(self, problem):
+            return memory
+
+    with pytest.raises(ClosureError, match=rf"'starting' at its start \(class Starting\): .*{expected}.*flat dict"):
+        simulation(Coupled("starting", Starting()))
+
+
+RETURNED = {
+    "array": (lambda view, memory: np.zeros((2, 16)), r"an array of float64 with shape \(2, 16\)"),
+    "answer": (lambda view, memory: Tendency(view.state), "a Tendency"),
+    "none": (lambda view, memory: None, "None"),
+    "three": (lambda view, memory: (Tendency(view.state), memory, 0), "a tuple of 3"),
+    "list": (lambda view, memory: [Tendency(view.state), memory], "a list"),
+}
+
+
+@pytest.mark.parametrize("guard", ["stop", "skip", "off"])
+@pytest.mark.parametrize("kind", RETURNED)
+def test_a_return_value_that_is_no_pair_is_refused_whatever_the_guard(kind, guard):
+    returned, expected = RETURNED[kind]
+
+    class Wrong(Scripted):
+        def __call__(self, view, memory):
+            return returned(view, memory)
+
+    run = simulation(Coupled("wrong", Wrong(), every=2), guard=guard)
+    match = rf"'wrong' at step 0, t = 0 \(class Wrong\): it returned {expected}, expected the pair \(answer, memory\)"
+    with pytest.raises(ClosureError, match=f"{match}.*Remedy"):
+        run.run(1)
 
 
 def test_an_unknown_closure_is_met_with_the_nearest_name_and_all_names():
@@ -417,5 +504,8 @@ def test_the_problem_says_what_is_fixed_for_the_run(tmp_path):
     fixed = {"start": 2.0, "seed": 11, "members": (4, 9), "folder": tmp_path}
     Simulation(equation, grid, "etdrk2", 0.05, state, closures=[coupled], **fixed)
     (problem,) = closure._called
+    assert problem.reference is None
+    Simulation(equation, grid, "etdrk2", 0.05, state, closures=[coupled], reference=tmp_path / "reference")
+    assert closure._called.pop().reference == tmp_path / "reference"
     assert (problem.equation, problem.grid, problem.step, problem.every) == (equation, grid, 0.05, 3)
     assert (problem.start, problem.members, problem.seed, problem.folder) == (2.0, (4, 9), 11, tmp_path)
