@@ -80,6 +80,11 @@ def test_runs_are_kept_one_by_one():
     assert all(f.stat().st_mtime_ns == before[f] for f in kept)
 
 
+def test_files_of_existing_runs_are_found():
+    """A name recorded before the code was reorganised: runs in a user's cache are not computed again."""
+    assert runs(case(), case().sweep.points()[:1]).files[0].name == "6e4d73d154ae46e45ff9.npz"
+
+
 def test_training_may_keep_more_than_the_case_asks_for():
     """Every state, in runs of their own; the default is the interval of the outputs, and the same file."""
     often, seldom = (runs(c, c.sweep.points()[:1]) for c in (case(every=0.01), case()))

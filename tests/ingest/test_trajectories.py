@@ -142,6 +142,23 @@ def test_the_directory_is_named_by_all_the_data_depend_on(tmp_path):
             assert request_of(case_of(tmp_path, **same)).directory() == request_of(base).directory()
 
 
+def test_directories_of_existing_data_are_found(tmp_path):
+    """Names recorded before the code was reorganised: data in a user's cache are not computed again."""
+    recorded = {
+        "complete": ({}, "edd774f9438af4645663", "e785683b225343ed7c00"),
+        "omit": ({"equation": {"omit": ["noise"]}}, "d6f665e89813461684c3", "fc92bdd262c6ced5b405"),
+        "fine": (
+            {"equation": {"omit": ["noise"]}, "reference": {"step": STEP / 2}},
+            "9b7c460c46d3014fde5e",
+            "4380dcad2d25a1ab62fe",
+        ),
+    }
+    for tables, reference, training in recorded.values():
+        case = case_of(tmp_path, **tables)
+        assert reference_request(case).directory().name == reference
+        assert training_request(case).directory().name == training
+
+
 def test_a_file_counts_by_its_content(tmp_path):
     """The initial state's file is part of the request: written anew, the data are made anew."""
     directories = []

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
+from subgrid.solver.equations import Burgers, Burgers2D, ChargedParticles, Kolmogorov, LinearAdvection, ShallowWater
 from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.equations.kolmogorov.initial import TaylorGreen
 from subgrid.solver.grid import Grid
@@ -75,6 +75,32 @@ def test_a_member_is_one_field_on_every_grid(equation, coarse, fine):
     np.testing.assert_allclose(a[1:], Transforms(coarse).to_physical(cut), atol=1e-14)
     assert not np.allclose(a[0], a[1])
     assert not np.allclose(a, FIELD.state(equation, coarse, (0, 5), 2))
+
+
+@pytest.mark.parametrize("grid", [PLANE, Grid((48, 40), PLANE.length)])
+def test_several_fields_are_independent_draws_of_one_law(grid):
+    """The first is that of an equation of one field, on every grid; correlations below 6 standard errors."""
+    members = tuple(range(600))
+    equation = Burgers2D(viscosity=0.1)
+    u = FIELD.state(equation, grid, members, 5)
+    assert u.shape == (600, 2, *grid.shape)
+    assert np.array_equal(u[7:8], FIELD.state(equation, grid, (7,), 5))
+    points = Transforms(grid).to_spectrum(u)
+    alone = Transforms(grid).to_spectrum(FIELD.state(FLOW, grid, members, 5)[:, 0])
+    for k, h in zip(grid.wavenumbers(), grid.spacing, strict=True):
+        alone = alone * np.exp(0.5j * k * h) * np.sinc(k * h / (2 * np.pi))  # the average over a cell
+    np.testing.assert_allclose(points[:, 0], alone, atol=1e-13)
+    first, second = (points[:, f, 1, 2] / np.std(points[:, f, 1, 2]) for f in (0, 1))
+    assert abs(np.vdot(first, second)) / 600 < 6 / np.sqrt(600)
+    assert np.abs(points[:, 1, 1, 2]).std() == pytest.approx(np.abs(points[:, 0, 1, 2]).std(), rel=6 / np.sqrt(600))
+
+
+@pytest.mark.parametrize(("equation", "grid"), [(ShallowWater(), PLANE), (ChargedParticles(), Grid((4,), (1.0,)))])
+def test_fields_that_are_not_of_either_sign_are_refused(equation, grid):
+    with pytest.raises(
+        ValueError, match=r"'gaussian-random-field' is for periodic fields that may be negative.*Remedy"
+    with pytest.raises(ValueError, match=r"is for periodic fields that may be negative.*Remedy"):
+        FIELD.state(equation, grid, (0,), 0)
 
 
 def test_cells_hold_averages_of_the_same_field():

@@ -1,0 +1,144 @@
+"""Cached machine code of kernels: never older than the source of the functions that are inlined into it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from subgrid.solver import backend
+
+SOLVER = Path(backend.__file__).parent
+KERNELS = """
+from subgrid.solver.backend import kernel
+
+from .inlined import value
+
+
+@kernel(error_model="numpy")
+def total(n):
+    found = 0.0
+    for _ in range(n):
+        found += value()
+    return found
+"""
+INLINED = """
+import numba
+
+from .constants import SIZE
+
+
+@numba.njit(inline="always")
+def value():
+    return SIZE * {factor}
+"""
+PROGRAM = "from package.kernels import total; print(total(2), len(getattr(total, 'stats', ((), {}))[1]))"
+
+
+def run(folder: Path, program: str = PROGRAM, **environment: str) -> list[str]:
+    """Output of a new process, with numba's cache beside the sources."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout.split()
+
+
+def write(path: Path, text: str, times: tuple[int, int] | None = None) -> None:
+    path.write_text(text)
+    if times is not None:
+        os.utime(path, ns=times)
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    write(folder / "__init__.py", "")
+    write(folder / "constants.py", "SIZE = 1.0\n")
+    write(folder / "inlined.py", INLINED.format(factor="3.0"))
+    write(folder / "kernels.py", KERNELS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [("inlined.py", INLINED.format(factor="5.0"), "10.0"), ("constants.py", "SIZE = 2.0\n", "12.0")],
+)
+def test_an_edit_of_an_imported_file_is_seen(file, text, expected, package):
+    """Of the inlined function and of a constant that it imports; of the same size and the same time of change."""
+    cache = "from package.kernels import total; total(2); print(sum(total.stats.cache_hits.values()))"
+    assert run(package.parent)[0] == "6.0"
+    assert run(package.parent, cache) == ["1"]
+    stat = (package / file).stat()
+    write(package / file, text, (stat.st_atime_ns, stat.st_mtime_ns))
+    assert (package / file).stat().st_size == stat.st_size
+    assert run(package.parent, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(package / "none"))[0] == expected
+    assert run(package.parent, cache, PYTHONPYCACHEPREFIX=str(package / "none")) == ["1"]
+
+
+def test_kernels_are_plain_functions_without_the_compiler(package):
+    assert run(package.parent, NUMBA_DISABLE_JIT="1")[0] == "6.0"
+    assert not list(package.rglob("*.nbi"))
+
+
+def test_a_read_only_installation_caches_elsewhere(package, tmp_path):
+    """As numba does: in its own directory, here NUMBA_CACHE_DIR, with nothing written beside the sources."""
+    assert run(package.parent, NUMBA_CACHE_DIR=str(tmp_path / "cache"))[0] == "6.0"
+    assert list((tmp_path / "cache").rglob("*.nbi")) and not list(package.rglob("*.nbi"))
+    stat = (package / "inlined.py").stat()
+    write(package / "inlined.py", INLINED.format(factor="7.0"), (stat.st_atime_ns, stat.st_mtime_ns))
+    fresh = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPYCACHEPREFIX": str(package / "none")}
+    assert run(package.parent, **fresh)[0] == "14.0"
+
+
+def decorators() -> list[tuple[Path, str, str]]:
+    """File, name and decorator of every function of the solver that is compiled, and calls of numba outside of them."""
+    found = []
+    for path in sorted(SOLVER.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                found += [(path, node.name, ast.unparse(d)) for d in node.decorator_list]
+    return [(path, name, text) for path, name, text in found if "njit" in text or text.startswith("kernel(")]
+
+
+def test_every_cached_kernel_of_the_solver_is_stamped_with_its_imports():
+    """Numba is called directly only for functions that are inlined, and nothing else asks for a cache."""
+    compiled = decorators()
+    assert len([text for *_, text in compiled if text.startswith("kernel(")]) > 40
+    assert {text for *_, text in compiled if not text.startswith("kernel(")} == {"numba.njit(inline='always')"}
+    callers = [path.name for path in SOLVER.rglob("*.py") if "cache=True" in path.read_text()]
+    assert callers == ["backend.py"]
+
+
+def test_the_stamp_covers_the_files_that_kernels_inline():
+    from subgrid.solver.equations.burgers import plane
+    from subgrid.solver.equations.shallow_water import sweep_kernels
+
+    for kernel, inlined in (
+        (plane.rate, SOLVER / "finite_volume" / "reconstruction.py"),
+        (sweep_kernels.along_x, SOLVER / "equations" / "shallow_water" / "pointwise_kernels.py"),
+    ):
+        path = Path(kernel.py_func.__code__.co_filename)
+        assert inlined in backend._read_source(path)[1]
+        assert kernel._cache._cache_file._source_stamp[1] == backend.source_hash(path)
+
+
+def test_stamps_cost_little():
+    """Of all kernels together, reading every file anew: below 10 ms where nothing else runs; best of ten."""
+    files = {path for path, _, text in decorators() if text.startswith("kernel(")}
+    taken = []
+    for _ in range(10):
+        backend.source_hash.cache_clear()
+        backend._read_source.cache_clear()
+        began = time.perf_counter()
+        for path in files:
+            backend.source_hash(path)
+        taken.append(time.perf_counter() - began)
+    assert min(taken) < 0.01
