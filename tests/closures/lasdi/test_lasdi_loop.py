@@ -147,3 +147,16 @@ def test_states_before_the_first_failed_check_are_accepted():
     assert accepted_states(np.array([1.0, 1.0, 1.1, 0.0]), 1.0, at) == 2
     assert accepted_states(np.array([1.1, 0.0, 0.0, 0.0]), 1.0, at) == 0
     assert accepted_states(np.array([0.0, np.nan, 0.0, 0.0]), 1.0, at) == 0
+
+
+@pytest.mark.parametrize("noise", [1e-9, 0.02])
+def test_latent_trajectories_of_an_exact_model(noise, simulate):
+    """Encoded and predicted latents agree, z = (-sin c t, cos c t); the deviation is that of the Gaussian processes."""
+    closure = simulate({}, noise=noise).closures[0].closure
+    states = np.stack([wave(0.3 * i, 1.5)[None] for i in range(9)])
+    found = closure.latent_trajectories(states, 0.3)
+    assert set(found) == {"encoded", "predicted", "deviation"}
+    angle = 1.5 * 0.3 * np.arange(9)
+    assert found["encoded"] == pytest.approx(np.stack([-np.sin(angle), np.cos(angle)], 1), abs=1e-5)
+    assert found["predicted"] == pytest.approx(found["encoded"], abs=1e-5)
+    assert (found["deviation"][-1].max() > 0.01) == (noise > 0.01)
