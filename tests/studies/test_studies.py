@@ -16,9 +16,7 @@ COMMANDS = ["latent_diffusion", "rom", "rom_study", "tune"]
 def test_a_study_starts_in_any_folder(name, tmp_path):
     """The help text is the docstring, and names the path of the command."""
     command = [sys.executable, str(STUDIES / f"{name}.py"), "--help"]
-    shown = subprocess.run(
-        command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120, check=True
-    )
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
     assert f"python studies/{name}.py" in shown.stdout
 
 

@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.linalg
 import tomli_w
 import torch
 
-from subgrid.closures.lasdi import dynamics, ridge
-from subgrid.closures.lasdi.basis import Basis
 from subgrid.closures.lasdi.closure import Lasdi
 from subgrid.closures.lasdi.model import LatentModel
-from subgrid.closures.lasdi.networks import Perceptron, StageDecoder
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import Training, fit
 from subgrid.closures.learning.learned_closure import TrainingJob
@@ -75,79 +71,6 @@ def weights(sweep, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "pulse.safetensors"
     Lasdi.train(TrainingJob(OPTIONS, sweep, path, path.parent, Path(), ORIGIN, lambda *_: None))
     return path
-
-
-def oscillators(runs=6, times=40, step=0.1):
-    """Damped oscillators whose rates are linear in two parameters, with their exact coefficients."""
-    scaled = torch.tensor(np.random.default_rng(0).uniform(-1, 1, (runs, 2)))
-    coefficients = torch.stack(
-        [torch.tensor([[0.3, -0.1 * a], [-0.1, -2.0 - 0.5 * b], [2.0 + 0.5 * b, -0.1 - 0.05 * a]]) for a, b in scaled]
-    ).double()
-    start = torch.tensor(np.random.default_rng(1).standard_normal((runs, 2)))
-    return scaled, coefficients, dynamics.trajectories(start, coefficients, step, times)
-
-
-def test_the_joint_fit_recovers_a_linear_system():
-    """From exact rates, at the runs and at a parameter that is none of them, to round-off of the normal equations."""
-    scaled, coefficients, z = oscillators()
-    rate = dynamics.library(z) @ coefficients
-    operator = dynamics.fit(dynamics.library(z), rate, dynamics.monomials(scaled, 1), ridge=1e-13)
-    assert torch.allclose(dynamics.at(operator, dynamics.monomials(scaled, 1)), coefficients, atol=1e-8)
-    unseen = dynamics.at(operator, dynamics.monomials(torch.tensor([[0.2, -0.4]], dtype=torch.float64), 1))[0]
-    expected = torch.tensor([[0.3, -0.02], [-0.1, -1.8], [1.8, -0.11]], dtype=torch.float64)
-    assert torch.allclose(unseen, expected, atol=1e-8)
-
-
-def test_trajectories_are_exact_and_differences_of_fourth_order():
-    _, coefficients, z = oscillators()
-    generator = np.zeros((3, 3))
-    generator[:, 1:] = coefficients[2]
-    exact = np.array([1.0, *z[2, 0]]) @ scipy.linalg.expm(generator * 3.9)
-    assert np.allclose(exact[1:], z[2, -1], rtol=0, atol=1e-12)
-    errors = []
-    for step in (0.1, 0.05):
-        _, coefficients, z = oscillators(step=step)
-        errors.append(float((dynamics.derivative(z, step) - dynamics.library(z) @ coefficients).abs().max()))
-    assert 12 < errors[0] / errors[1] < 24
-
-
-def test_monomials_count_and_stability_is_told_by_the_eigenvalue():
-    assert dynamics.monomials(torch.tensor([[2.0, 3.0]]), 2).tolist() == [[1, 2, 3, 4, 6, 9]]
-    growing = torch.tensor([[[0.0, 0.0], [0.5, 2.0], [-2.0, 0.5]]])
-    assert dynamics.fastest_growth(growing).real == pytest.approx(0.5)
-
-
-def test_errors_in_the_basis_are_errors_of_the_states():
-    """|u - u_hat|^2 = |u - P u|^2 + scale^2 |c - c_hat|^2, and the energy left out is what was asked for."""
-    generator = np.random.default_rng(2)
-    states = torch.tensor(
-        generator.standard_normal((40, 30)) * 0.5 ** np.arange(30) @ generator.standard_normal((30, 64))
-    )
-    basis = Basis.fit(states, 40, 1e-4)
-    u = states.float()
-    c = basis.coefficients(u)
-    assert float(c.square().sum(1).mean()) == pytest.approx(1, rel=1e-3)
-    other = c + 0.1 * torch.tensor(generator.standard_normal(c.shape)).float()
-    off = (basis.states(other) - u).square().sum(1)
-    split = (basis.states(c) - u).square().sum(1) + basis.scale**2 * (other - c).square().sum(1)
-    assert torch.allclose(off, split, rtol=1e-4)
-    lost = float((basis.states(c) - u).square().sum() / (u - u.mean(0)).square().sum())
-    assert 1e-6 < lost < 1e-4
-    assert Basis.fit(states, 3, 1e-4).modes.shape == (64, 3)
-
-
-def test_the_tangent_of_the_encoder_is_its_derivative():
-    torch.manual_seed(0)
-    network = Perceptron((5, 7, 4, 2), 1.0).double()
-    x, v = torch.randn(2, 3, 5, dtype=torch.float64)
-    value, tangent = network.with_tangent(x, v)
-    expected = torch.autograd.functional.jvp(network, x, v)
-    assert torch.allclose(value, expected[0]) and torch.allclose(tangent, expected[1])
-
-
-@pytest.mark.parametrize("first", ["sine", "tanh", "relu"])
-def test_an_untrained_stage_is_zero(first):
-    assert StageDecoder((3, 8, 8, 6), first)(torch.randn(4, 3)).abs().max() == 0
 
 
 def test_every_stage_reduces_the_training_residual(sweep, weights, tmp_path):
@@ -325,22 +248,6 @@ def test_from_a_case_to_a_comparison(tmp_path, monkeypatch, capsys):
     file.write_text(tomli_w.dumps(CASE | {"train": {"lasdi": {"latents": 4}}}))
     assert cli.execute(["train", str(file), "--closure", "lasdi"]) == cli.MISTAKE
     assert "train.lasdi.latents" in capsys.readouterr().err
-
-
-def test_a_stage_by_ridge_regression_finds_a_smooth_residual_between_the_runs():
-    """Between the runs, a smooth function of the latents is found to one per cent; noise gives no stage."""
-    generator = torch.Generator().manual_seed(0)
-    runs = torch.linspace(-1, 1, 10)[:, None, None] * torch.tensor([0.5, 1.0])
-    z = runs + torch.linspace(-1, 1, 30)[None, :, None] * torch.tensor([1.0, -1.0])
-    wanted = torch.stack([torch.sin(2 * z[..., 0]) * z[..., 1], torch.cos(z.sum(-1))], -1)
-    torch.manual_seed(0)
-    decoder = StageDecoder((2, 200, 2), "sine", 1.0, random=True)
-    assert ridge.solve(decoder, z, wanted) ** 0.5 < 0.01
-    between = z[:-1] + torch.tensor([0.5, 1.0]) / 9
-    expected = torch.stack([torch.sin(2 * between[..., 0]) * between[..., 1], torch.cos(between.sum(-1))], -1)
-    assert float((decoder(between) - expected).square().mean().sqrt()) < 0.01
-    noise = torch.randn(10, 1, 2, generator=generator).expand(10, 30, 2)
-    assert ridge.solve(decoder, z, noise) > 0.7
 
 
 def test_stages_by_ridge_regression_are_saved_and_read(sweep, tmp_path):

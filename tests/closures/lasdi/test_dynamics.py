@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from subgrid.closures.lasdi import dynamics
 from subgrid.closures.lasdi.model import LatentModel
 
 
-def oscillators(noise=0.0, times=400, step=0.025):
+def noisy_oscillators(noise=0.0, times=400, step=0.025):
     """Damped oscillators whose frequency is linear in a parameter, with noise on every value."""
     scaled = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None]
     coefficients = torch.stack(
@@ -23,7 +24,7 @@ def oscillators(noise=0.0, times=400, step=0.025):
 
 
 def error(form, noise):
-    z, coefficients, terms, step = oscillators(noise)
+    z, coefficients, terms, step = noisy_oscillators(noise)
     rate = dynamics.derivative(z, step) if form == "strong" else None
     found = dynamics.at(dynamics.fit(*dynamics.equation_sides(z, rate, step), terms), terms)
     return float((found - coefficients).norm() / coefficients.norm())
@@ -38,7 +39,7 @@ def test_the_weak_form_is_more_accurate_with_noise():
 
 def test_the_weak_form_is_the_strong_one_integrated():
     """int phi dz/dt = -int phi' z to the accuracy of the trapezoidal rule, which is high for these test functions."""
-    z, coefficients, _, step = oscillators()
+    z, coefficients, _, step = noisy_oscillators()
     library, rate = dynamics.equation_sides(z, None, step)
     assert torch.allclose(library @ coefficients, rate, atol=1e-5 * float(rate.abs().max()))
     with pytest.raises(ValueError, match="needs 9 times or more, not 8"):
@@ -72,3 +73,43 @@ def test_samples_are_those_of_the_spread(carried_wave, tmp_path):
     assert torch.allclose(drawn.std(0), model.predict_std(state, at, 0.3, 9), atol=1e-3)
     relative = drawn.double().var(0).sum(-1).sqrt() / model.predict(state, at, 0.3, 9).norm(dim=-1)
     assert torch.allclose(model.relative_spread(state, at, 0.3, 9).double(), relative, atol=1e-3)
+
+
+def oscillators(runs=6, times=40, step=0.1):
+    """Damped oscillators whose rates are linear in two parameters, with their exact coefficients."""
+    scaled = torch.tensor(np.random.default_rng(0).uniform(-1, 1, (runs, 2)))
+    coefficients = torch.stack(
+        [torch.tensor([[0.3, -0.1 * a], [-0.1, -2.0 - 0.5 * b], [2.0 + 0.5 * b, -0.1 - 0.05 * a]]) for a, b in scaled]
+    ).double()
+    start = torch.tensor(np.random.default_rng(1).standard_normal((runs, 2)))
+    return scaled, coefficients, dynamics.trajectories(start, coefficients, step, times)
+
+
+def test_the_joint_fit_recovers_a_linear_system():
+    """From exact rates, at the runs and at a parameter that is none of them, to round-off of the normal equations."""
+    scaled, coefficients, z = oscillators()
+    rate = dynamics.library(z) @ coefficients
+    operator = dynamics.fit(dynamics.library(z), rate, dynamics.monomials(scaled, 1), ridge=1e-13)
+    assert torch.allclose(dynamics.at(operator, dynamics.monomials(scaled, 1)), coefficients, atol=1e-8)
+    unseen = dynamics.at(operator, dynamics.monomials(torch.tensor([[0.2, -0.4]], dtype=torch.float64), 1))[0]
+    expected = torch.tensor([[0.3, -0.02], [-0.1, -1.8], [1.8, -0.11]], dtype=torch.float64)
+    assert torch.allclose(unseen, expected, atol=1e-8)
+
+
+def test_trajectories_are_exact_and_differences_of_fourth_order():
+    _, coefficients, z = oscillators()
+    generator = np.zeros((3, 3))
+    generator[:, 1:] = coefficients[2]
+    exact = np.array([1.0, *z[2, 0]]) @ scipy.linalg.expm(generator * 3.9)
+    assert np.allclose(exact[1:], z[2, -1], rtol=0, atol=1e-12)
+    errors = []
+    for step in (0.1, 0.05):
+        _, coefficients, z = oscillators(step=step)
+        errors.append(float((dynamics.derivative(z, step) - dynamics.library(z) @ coefficients).abs().max()))
+    assert 12 < errors[0] / errors[1] < 24
+
+
+def test_monomials_count_and_stability_is_told_by_the_eigenvalue():
+    assert dynamics.monomials(torch.tensor([[2.0, 3.0]]), 2).tolist() == [[1, 2, 3, 4, 6, 9]]
+    growing = torch.tensor([[[0.0, 0.0], [0.5, 2.0], [-2.0, 0.5]]])
+    assert dynamics.fastest_growth(growing).real == pytest.approx(0.5)

@@ -8,12 +8,7 @@ import pytest
 import torch
 
 from subgrid.closures.latent_diffusion.closure import LatentDiffusion
-from subgrid.closures.latent_diffusion.denoiser import Denoiser
-from subgrid.closures.latent_diffusion.energy_transfer import without_transfer
-from subgrid.closures.latent_diffusion.latent_spaces import Autoencoder, Fourier
 from subgrid.closures.latent_diffusion.model import SPECTRUM, GenerativeTerm
-from subgrid.closures.latent_diffusion.networks import ScoreCNN, ScoreFNO
-from subgrid.closures.latent_diffusion.samplers import sample
 from subgrid.closures.learning import weights_file
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.learning.scores import shell_spectrum
@@ -83,167 +78,6 @@ def simulation(data, path, members=(0, 1, 2), every=5, **options):
     return Simulation(
         case.build_equation(), case.grid.grid(), "cn-euler", STEP, states, closures=[coupled], seed=1, members=members
     )
-
-
-# -- distributions ---------------------------------------------------------------------------------------------------
-
-
-class Gaussian(torch.nn.Module):
-    """The exact network of a Gaussian x ~ N(mean, deviation^2), whatever the condition."""
-
-    def __init__(self, parametrisation, mean, deviation):
-        super().__init__()
-        self.parametrisation, self.mean, self.variance = parametrisation, mean, deviation**2
-
-    def prepare(self, condition):
-        return None
-
-    def forward(self, v, angle, prepared):
-        cos, sin = (f(angle).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
-        gain = self.variance * cos / (self.variance * cos**2 + sin**2)
-        data = self.mean + gain * (v - cos * self.mean)
-        return (cos * v - data) / sin if self.parametrisation == "data" else (cos * data - v) / sin
-
-
-def denoiser_of(parametrisation, mean, deviation):
-    denoiser = Denoiser(parametrisation, "cnn", 1, 1, 1, {"width": 2, "layers": 1})
-    denoiser.network = Gaussian(parametrisation, mean, deviation)
-    return denoiser.double()
-
-
-def draws(denoiser, sampler, evaluations, count=100_000):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw_noise():
-        return torch.randn(count, 1, 1, generator=generator, dtype=torch.float64)
-
-    return sample(denoiser, draw_noise(), draw_noise(), sampler, evaluations, draw_noise, 1.0)
-
-
-@pytest.mark.parametrize("parametrisation", ["data", "score"])
-@pytest.mark.parametrize(
-    ("sampler", "evaluations", "mean_off", "deviation_off"),
-    [("exponential", 200, 0.01, 0.02), ("heun", 39, 0.01, 0.02), ("euler-maruyama", 300, 0.01, 0.03)],
-)
-def test_samplers_draw_a_gaussian_with_its_exact_score(parametrisation, sampler, evaluations, mean_off, deviation_off):
-    """A score network is trained up to sigma = 11.5 only, where 0.6/11.5 of the mean is lost to white noise."""
-    found = draws(denoiser_of(parametrisation, 0.5, 0.6), sampler, evaluations)
-    lost = 0.6 / 11.5 * 0.5 if parametrisation == "score" else 0.0
-    assert found.mean().item() == pytest.approx(0.5, abs=mean_off + lost)
-    assert found.std().item() == pytest.approx(0.6, rel=deviation_off)
-
-
-def test_one_evaluation_of_the_exponential_sampler_is_exact_at_unit_variance():
-    generator = torch.Generator().manual_seed(0)
-    xi = torch.randn(1000, 1, 1, generator=generator, dtype=torch.float64)
-    found = sample(denoiser_of("data", 0.5, 1.0), xi, xi, "exponential", 1, lambda: xi, 1.0)
-    torch.testing.assert_close(found, xi + 0.5)
-
-
-def test_errors_of_the_probability_flow_fall_with_the_order_of_the_sampler():
-    """The probability flow maps xi to mean + deviation xi."""
-    generator = torch.Generator().manual_seed(0)
-    xi = torch.randn(1000, 1, 1, generator=generator, dtype=torch.float64)
-    denoiser = denoiser_of("data", 0.5, 0.6)
-
-    def error(sampler, evaluations):
-        found = sample(denoiser, xi, xi, sampler, evaluations, lambda: xi, 1.0)
-        return (found - (0.5 + 0.6 * xi)).abs().max().item()
-
-    assert error("exponential", 20) / error("exponential", 40) == pytest.approx(2, rel=0.2)
-    assert error("heun", 39) / error("heun", 79) == pytest.approx(4, rel=0.4)
-
-
-def test_the_published_initial_noise_is_too_narrow():
-    """tau_max = 0.1 is sigma = 0.378: wider distributions are sampled too narrow."""
-    denoiser = denoiser_of("score", 0.0, 1.0)
-    generator = torch.Generator().manual_seed(0)
-
-    def draw_noise():
-        return torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
-
-    narrow, wide = (
-        sample(denoiser, draw_noise(), draw_noise(), "euler-maruyama", 300, draw_noise, t).std().item()
-        for t in (0.1, 1)
-    )
-    assert narrow < 0.5
-    assert wide == pytest.approx(1, rel=0.05)
-
-
-@pytest.mark.parametrize(("network", "options"), [(ScoreCNN, {"width": 6}), (ScoreFNO, {"width": 6, "modes": 4})])
-@pytest.mark.parametrize("dimensions", [1, 2])
-def test_score_networks_commute_with_shifts_and_are_zero_before_training(network, options, dimensions):
-    torch.manual_seed(0)
-    made = network(dimensions, 1, 2, layers=2, **options)
-    v, c = (torch.randn(3, n, *[8] * dimensions) for n in (1, 2))
-    angle = torch.tensor([0.1, 0.8, 1.5])
-    assert made(v, angle, made.prepare(c)).abs().max() == 0
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-
-    def shifted(field):
-        return field.roll(3, -1)
-
-    found = made(v, angle, made.prepare(c))
-    torch.testing.assert_close(made(shifted(v), angle, made.prepare(shifted(c))), shifted(found), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(found[0], made(v, angle.flip(0), made.prepare(c))[0])
-
-
-# -- latents ---------------------------------------------------------------------------------------------------------
-
-
-def coloured(points, count=400, seed=0):
-    """Fields with the spectrum exp(-k), the same modes on every grid."""
-    generator = np.random.default_rng(seed)
-    k = np.hypot(*np.meshgrid(*(np.fft.fftfreq(16, 1 / 16),) * 2, indexing="ij"))
-    hat = np.fft.fft2(generator.standard_normal((count, 1, 16, 16)), norm="forward") * np.exp(-k / 2)
-    hat[..., 8, :] = hat[..., :, 8] = 0
-    fine = np.zeros((count, 1, points, points), complex)
-    low = np.r_[0:8, -7:0]
-    fine[..., low[:, None], low] = hat[..., low[:, None], low]
-    return torch.from_numpy(np.fft.ifft2(fine, norm="forward").real).float()
-
-
-def test_fourier_latents_are_white_and_the_same_on_every_grid():
-    latent = Fourier(2, 1, 1, points=12)
-    h = coloured(16)
-    latent.fit(h)
-    z = latent.encode(h)
-    power = (np.abs(np.fft.fft2(z.numpy()[:, 0], norm="ortho")) ** 2).mean(0)
-    index = np.fft.fftfreq(12, 1 / 12)
-    square = (index[:, None] ** 2 + index**2).round().astype(int)
-    held = np.abs(index) < 6
-    for ring in np.unique(square[np.ix_(held, held)]):  # (2, 2) and (3, 1) alike, which lie in one shell
-        assert power[(square == ring) & held & held[:, None]].mean() == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(latent.encode(coloured(64)), z, atol=1e-5, rtol=1e-4)
-    assert z[0].shape == (1, 12, 12)
-    torch.testing.assert_close(latent.encode(latent.decode(z, (16, 16))), z, atol=1e-5, rtol=1e-4)
-    white = torch.from_numpy(np.random.default_rng(0).standard_normal((400, 1, 12, 12))).float()
-    drawn = latent.decode(latent.noise(white), (16, 16))
-    np.testing.assert_allclose(
-        shell_spectrum(drawn.numpy())[0, 1:6], shell_spectrum(latent.decode(z, (16, 16)).numpy())[0, 1:6], rtol=0.15
-    )
-    with pytest.raises(ValueError, match="does not resolve the latent modes"):
-        latent.grid((10, 10))
-
-
-@pytest.mark.parametrize("dimensions", [1, 2])
-def test_autoencoders_commute_with_shifts_by_patches(dimensions):
-    torch.manual_seed(0)
-    latent = Autoencoder(dimensions, 1, 2, factor=2, width=8, blocks=1)
-    h = torch.randn(2, 1, *[16] * dimensions)
-    latent.fit(h)
-    z = latent.encode(h)
-    assert z.shape[2:] == (8,) * dimensions
-    assert z.mean().item() == pytest.approx(0, abs=1e-5)
-    assert z.var(unbiased=False).item() == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(latent.encode(h.roll(4, -1)), z.roll(2, -1), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        latent.decode(z.roll(2, -1), h.shape[2:]), latent.decode(z, h.shape[2:]).roll(4, -1), atol=1e-5, rtol=1e-4
-    )
-
-
-# -- training --------------------------------------------------------------------------------------------------------
 
 
 def test_it_learns_the_spectrum_of_the_noise(data, tmp_path):
@@ -381,25 +215,6 @@ def shell_energies(field):
     shell = np.rint(np.sqrt(sum(k**2 for k in lines))).astype(int).ravel()
     power = np.abs(np.fft.fftn(field.numpy(), axes=range(2, field.ndim))).reshape(*field.shape[:2], -1) ** 2
     return np.stack([[np.bincount(shell, weights=p) for p in part] for part in power])
-
-
-@pytest.mark.parametrize(("grid", "fields"), [((12, 16), 1), ((9, 8), 2), ((16,), 1), ((15,), 2)])
-@pytest.mark.parametrize("span", [1e-3, 0.3])
-def test_noise_without_transfer_leaves_the_energy_of_every_shell(grid, fields, span):
-    generator = torch.Generator().manual_seed(0)
-    noise, state = (torch.randn(3, fields, *grid, generator=generator, dtype=torch.float64) for _ in range(2))
-    found = without_transfer(noise, state, span, Grid(grid, LENGTH[: len(grid)]))
-    np.testing.assert_allclose(shell_energies(state + span * found), shell_energies(state), rtol=1e-9)
-    assert found.norm() > 0.3 * noise.norm()  # only the component along the state is removed
-
-
-def test_noise_too_strong_for_constant_energy_is_scaled_down():
-    generator = torch.Generator().manual_seed(0)
-    noise, state = (torch.randn(2, 1, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    line = Grid((16,), LENGTH[:1])
-    found = without_transfer(1e3 * noise, state, 0.1, line)
-    np.testing.assert_allclose(shell_energies(state + 0.1 * found), shell_energies(state), rtol=1e-9)
-    assert without_transfer(noise, torch.zeros_like(state), 0.1, line).isfinite().all()
 
 
 def test_transfer_by_shells_is_that_of_the_mean(data, weights):
