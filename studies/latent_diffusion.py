@@ -1,19 +1,22 @@
-"""Generative closures off line: python studies/latent_diffusion.py train|accuracy|cost|engines CASE WEIGHTS...
+"""Accuracy and cost of generative closures on stored pairs, and how their models are trained.
 
-train: the models of MODELS whose names the files WEIGHTS have, with equal steps, batches and learning rates.
+    python studies/latent_diffusion.py train|accuracy|cost|engines CASE WEIGHTS...
 
-accuracy: of samples, or of what the coupling "split" holds and draws (--run expected:1), on pairs of trajectories that
-neither training nor validation has seen (those of [training] with another seed), at stated times: D_MSE, the mean
-square of (mean of samples - H), H with the noise of its step; D_RE, the mean of the relative error of each pair; beside
-them what H is made of, and the law of the samples: variance about their mean and spectrum, against those of the true
-noise, or, where the model omits none, of H less the mean of samples.
+train: the models of MODELS, named by the stems of the files WEIGHTS, with equal steps, batches and learning rates.
 
-cost: milliseconds per call of the closure for a batch of 16 states, encoder and decoder included, medians in turn in
-one process on two threads.
+accuracy: errors of the mean of samples at the times --at, on pairs of trajectories outside the training and validation
+sets (those of [training] with another seed). With --run expected:1, of the mean and the noise of the coupling "split".
+D_MSE is the mean square of (mean of samples - H), where H includes the noise of its step; D_RE is the mean of the
+relative error of each pair. "variance" and "spectrum" compare the samples about their mean with the noise that the
+model omits, or, if it omits none, with H minus the mean of samples: the ratio of variances, and the largest relative
+error of the shell spectrum.
 
-engines: milliseconds of one evaluation of the score network for a batch of 16, as torch runs it, in bfloat16, through
-torch.compile (which needs a C++ compiler) and through ONNX Runtime (pip install onnx onnxruntime onnxscript), and how
-far each is from torch.
+cost: milliseconds per call of the closure for a batch of 16 states, encoder and decoder included. Medians of
+interleaved repeats in one process on two threads.
+
+engines: milliseconds of one evaluation of the score network for a batch of 16, in torch, in bfloat16, with
+torch.compile (which needs a C++ compiler) and with ONNX Runtime (pip install onnx onnxruntime onnxscript), and the
+relative difference from torch.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ from subgrid.ingest.prepare import with_step
 from subgrid.ingest.training_set import dataset
 from subgrid.solver.case.reading import read
 from subgrid.solver.case.tables import Case
+from subgrid.solver.spectral import spectrum
 
 EFFORT = {"batch": 16, "learning_rate": 2e-3, "reflections": True, "threads": 1}
-STEPS = 2000  # of all phases together
+STEPS = 2000  # of all stages together
 PAPER = {"network": "fno", "layers": 4}
 PHYSICAL = {"latent": {"kind": "physical"}, "score": PAPER | {"width": 40, "modes": 12}, "score_steps": STEPS}
 PATCHES = {
@@ -50,6 +54,7 @@ PATCHES = {
 
 
 def fourier(points: int) -> dict[str, Any]:
+    """Options of a model in Fourier latents."""
     return {"latent": {"kind": "fourier", "points": points}, "score": PATCHES["score"], "score_steps": STEPS}
 
 
@@ -65,12 +70,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "fourier-16": fourier(16),
     "fourier-12": fourier(12),
 }
-SEED = 3000  # of the trajectories that nobody has seen
+SEED = 3000  # of the test trajectories
 TRAJECTORIES = 4
 BATCH = 16
 
 
 def train(path: Path, files: list[Path]) -> None:
+    """Train the model that each file is named after, and print its scores."""
     for file in files:
         changed = read(path).model_copy(update={"train": {"latent-diffusion": EFFORT | MODELS[file.stem]}})
         began = time.perf_counter()
@@ -89,7 +95,7 @@ def train(path: Path, files: list[Path]) -> None:
 
 
 def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """States and terms (trajectory, time, field, *grid), and times."""
+    """States and terms (trajectory, time, field, *grid) of the test trajectories, and their times."""
     assert case.training
     table = case.training.model_copy(update={"seed": SEED, "trajectories": TRAJECTORIES + 1, "validation": 1})
     pairs = dataset(case.model_copy(update={"training": table}), lambda done, total, what: None)
@@ -98,16 +104,18 @@ def unseen(case: Case) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
 
 
 def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations: int, count: int, **options: Any):
-    """M(u) + samples, (sample, batch, field, *grid)."""
+    """M(u) + samples of the residual, (sample, batch, field, *grid)."""
     shape = model.latent_shape(state.shape[2:])
 
-    def fresh() -> torch.Tensor:
+    def draw_noise() -> torch.Tensor:
         return torch.randn(len(state), *shape)
 
-    mean = model.predictable(state)
-    if sampler == "expected":  # what the coupling "split" holds; its noise is that of the weights
+    mean = model.conditional_mean(state)
+    if sampler == "expected":  # the mean of the coupling "split"
         return (mean + model.expected(state, mean))[None]
-    draws = (model.sampled(state, mean, fresh(), sampler, evaluations, fresh, **options) for _ in range(count))
+    draws = (
+        model.sampled(state, mean, draw_noise(), sampler, evaluations, draw_noise, **options) for _ in range(count)
+    )
     return mean + torch.stack(list(draws))
 
 
@@ -115,14 +123,16 @@ def drawn(model: GenerativeTerm, state: torch.Tensor, sampler: Any, evaluations:
 def accuracy(
     case: Case, files: list[str], at: list[float], runs: list[tuple[str, int]], samples: int, pairs: int, tau_max: float
 ) -> None:
+    """Print the table of errors."""
     state, term, times = unseen(case)
     equation, grid = case.build_equation(), case.grid.grid()
     law = None
     if equation.noise and not equation.has("noise"):
-        shells, power = grid.shells(), equation.noise.law(grid).amplitude ** 2 / case.step
-        weight = grid.half_plane_weight()
-        total = np.bincount(shells.ravel(), weights=(weight * power).ravel())
-        law = total / np.maximum(np.bincount(shells.ravel(), weights=weight.ravel()), 1)
+        density = np.ones(grid.spectral_shape)
+        total, modes = (
+            spectrum(values[None], grid, density)[0] for values in (equation.noise.law(grid).amplitude, density)
+        )
+        law = total / case.step / np.maximum(modes, 1)
     print("weights                        sampler        N     t    rms H   D_MSE     D_RE   variance  spectrum")
     for name in files:
         model, _, noise = GenerativeTerm.load(locate(name, Path()))
@@ -139,27 +149,28 @@ def accuracy(
                 mean = found.mean(0)
                 error = (mean - h).flatten(1).norm(dim=1) / h.flatten(1).norm(dim=1)
                 count = len(found)
-                spectrum = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * count / max(count - 1, 1)
+                power = shell_spectrum((found - mean).flatten(0, 1).numpy())[0] * count / max(count - 1, 1)
                 if sampler == "expected":
-                    spectrum = noise[0]
+                    power = noise[0]
                 true = law if law is not None else shell_spectrum((mean - h).numpy())[0] / (1 + 1 / count)
-                true = np.pad(true, (0, max(0, len(spectrum) - len(true))))[: len(spectrum)]
+                true = np.pad(true, (0, max(0, len(power) - len(true))))[: len(power)]
                 held = true > 0.01 * true.max()
                 print(
                     f"{Path(name).stem:30} {sampler:14} {evaluations:2d} {t:5.0f}  {h.square().mean().sqrt():.4f} "
-                    f"{(mean - h).square().mean():.3e}  {error.mean():.4f}  {_total(spectrum) / _total(true):.4f}  "
-                    f"{np.abs(spectrum[held] / true[held] - 1).max():.4f}",
+                    f"{(mean - h).square().mean():.3e}  {error.mean():.4f}  {_total(power) / _total(true):.4f}  "
+                    f"{np.abs(power[held] / true[held] - 1).max():.4f}",
                     flush=True,
                 )
 
 
 def _total(spectrum: np.ndarray) -> float:
-    """The sum over shells of power times modes, modes counted as 2 pi s."""
+    """The sum over shells s of power times the number of modes, approximately 2 pi s."""
     return float((spectrum * np.maximum(2 * np.pi * np.arange(len(spectrum)), 1)).sum())
 
 
 @torch.inference_mode()
 def cost(case: Case, files: list[str], runs: list[tuple[str, int]], repeats: int) -> None:
+    """Print milliseconds per call, and the speed-up over the slowest model."""
     grid = case.grid.grid()
     state = torch.randn(BATCH, len(case.build_equation().fields), *grid.shape)
     calls: dict[str, Any] = {}
@@ -186,6 +197,7 @@ def cost(case: Case, files: list[str], runs: list[tuple[str, int]], repeats: int
 
 @torch.inference_mode()
 def engines(case: Case, files: list[str], repeats: int) -> None:
+    """Print milliseconds per evaluation of each engine, and its difference from torch."""
     grid = case.grid.grid()
     for name in files:
         model, _, _ = GenerativeTerm.load(locate(name, Path()))
@@ -208,8 +220,8 @@ def engines(case: Case, files: list[str], repeats: int) -> None:
         for label, call in list(calls.items()):
             try:
                 off = (call() - expected).norm() / expected.norm()
-            except Exception as error:  # an engine that cannot run a network says so, and the others go on
-                print(f"{Path(name).stem:30} {label:14} cannot: {str(error).splitlines()[0][:90]}")
+            except Exception as error:  # report it, and measure the other engines
+                print(f"{Path(name).stem:30} {label:14} fails: {str(error).splitlines()[0][:90]}")
                 del calls[label]
                 continue
             taken = []
@@ -218,12 +230,13 @@ def engines(case: Case, files: list[str], repeats: int) -> None:
                 call()
                 taken.append(time.perf_counter() - began)
             print(
-                f"{Path(name).stem:30} {label:14} {1e3 * float(np.median(taken)):8.2f} ms   off by {off:.1e}",
+                f"{Path(name).stem:30} {label:14} {1e3 * float(np.median(taken)):8.2f} ms   difference {off:.1e}",
                 flush=True,
             )
 
 
 def _onnx(network: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """A call of the network through ONNX Runtime; None if that is not installed or the export fails."""
     try:
         import onnxruntime
     except ImportError:
@@ -247,11 +260,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "accuracy", "cost", "engines"])
     parser.add_argument("case", type=Path)
-    parser.add_argument("weights", nargs="+", help="files, or names of weights that ship")
+    parser.add_argument("weights", nargs="+", help="files, or names of shipped weights")
     parser.add_argument("--at", type=float, nargs="+", default=[20.0, 30.0, 35.0], metavar="TIME")
     parser.add_argument("--run", nargs="+", default=["exponential:1"], metavar="SAMPLER:EVALUATIONS")
     parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--pairs", type=int, default=64, help="around each time")
+    parser.add_argument("--pairs", type=int, default=64, help="number of pairs around each time")
     parser.add_argument("--tau-max", type=float, default=1.0, help='where "euler-maruyama" begins')
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()

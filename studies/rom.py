@@ -1,18 +1,20 @@
-"""A reduced-order model over the test grid of its sweep: python studies/rom.py CASE
+"""A reduced-order model over the test grid of its sweep: errors, calibration of the spread, and speed.
 
-Errors are |u_hat - u| / |u| of each snapshot against the case's own solver, their maximum over time; of these, over the
-parameters of the test grid, the maximum and the percentiles at 90, 75 and 50 %, all in per cent:
+    python studies/rom.py CASE
 
-projection     on the basis: what no decoder that ends in it can avoid
-autoencoder    first decoder, of encoded states: the share of the networks
-stage 1        first decoder along the predicted latents: LaSDI; what it adds to the autoencoder is that of the dynamics
+The error of a run is the maximum over time of |u_hat - u| / |u| against the solver of the case. The table gives the
+maximum and the 90, 75 and 50 % quantiles over the parameters of the test grid, in per cent:
+
+projection     onto the basis: the lower bound for all decoders that end in the basis
+autoencoder    first decoder on encoded states: the error of the networks
+stage 1        first decoder on the predicted latents (LaSDI): includes the error of the latent dynamics
 stage 2, ...   with the decoders of further stages
-all, encoded   all decoders, of encoded states: the last stage if the latent dynamics made no error
+all, encoded   all decoders on encoded states: the last stage without error of the latent dynamics
 POD-GPR, parametric DMD, operator inference   see rom_baselines
-nearest run    the training run whose parameters are nearest
+nearest run    the training run with the nearest parameters
 
-Then how well the predicted spread is calibrated (rom_calibration), and seconds of one core for the states at a number
-of output times (rom_speed).
+Then the calibration of the predicted spread (rom_calibration), and processor seconds of one core for the states at a
+number of output times (rom_speed).
 """
 
 from __future__ import annotations
@@ -40,11 +42,11 @@ from subgrid.solver.case.tables import Case
 
 QUANTILES = (1.0, 0.9, 0.75, 0.5)
 EVERY_SEVENTH = 7
-TOGETHER = 21  # parameters that the baselines are asked for at once
+TOGETHER = 21  # parameters per call of the baselines
 
 
 def errors(case: Case, model: LatentModel, training: Sweep, test: Sweep) -> dict[str, np.ndarray]:
-    """Maximum over time of the relative error, by what makes it, (parameter,)."""
+    """The error of each run (parameter,), by row of the table."""
     assert case.sweep
     step = float(test.times[1] - test.times[0])
     known = np.stack([model.basis.coefficients(flat(training, i)).numpy() for i in range(len(training))])
@@ -74,7 +76,7 @@ def errors(case: Case, model: LatentModel, training: Sweep, test: Sweep) -> dict
 def stages(
     model: LatentModel, states: torch.Tensor, coefficients: torch.Tensor, point: np.ndarray, step: float
 ) -> dict[str, torch.Tensor]:
-    """What the basis, the autoencoder and each number of stages make of a run (time, point)."""
+    """Approximations of a run (time, point) by the basis, the autoencoder and each number of stages."""
     encoded = model.encode(states)
     z = model.latents(states[:1], point[None], step, len(states))[0]
     return {
@@ -88,10 +90,10 @@ def stages(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", type=Path)
-    parser.add_argument("--weights", help="a file, or the name of weights that ship; by default CASE-lasdi")
+    parser.add_argument("--weights", help="a file, or the name of shipped weights; by default CASE-lasdi")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
     parser.add_argument("--only", choices=("errors", "calibration", "speed"), help="one of the three parts")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))

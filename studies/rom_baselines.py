@@ -1,7 +1,7 @@
-"""Other reduced-order models of the same runs, in the same basis: what a latent-space model is measured against.
+"""Baselines of studies/rom.py: other reduced-order models of the same runs in the same basis.
 
-All learn from coefficients of the basis (run, time, mode) at scaled parameters (run, parameter), and predict those of
-other parameters, (point, time, mode).
+All are fitted to coefficients of the basis (run, time, mode) at scaled parameters (run, parameter), and predict the
+coefficients (point, time, mode) at other parameters.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Array = NDArray[np.float64]
 
 
 class PodGpr:
-    """Coefficients of the basis as Gaussian processes over the parameters; one kernel for all.
+    """Coefficients of the basis as Gaussian processes over the parameters, with one kernel for all.
 
-    k(a, b) = exp(-|(a - b) / lengths|^2 / 2) + noise; lengths and noise maximise the likelihood of all coefficients,
-    their common variance put in its place.
+    k(a, b) = exp(-|(a - b) / lengths|^2 / 2) + noise. Lengths and noise maximise the likelihood of all coefficients, in
+    which the common variance has its maximum-likelihood value.
     """
 
     def __init__(self, scaled: Array, coefficients: Array, step: float) -> None:
@@ -48,7 +48,7 @@ class PodGpr:
 
 
 class _Coefficients:
-    """The spatial basis that PyDMD is given: there is nothing left to reduce."""
+    """The spatial reduction that PyDMD requires: the identity, because the coefficients are already reduced."""
 
     def fit(self, values: Array) -> _Coefficients:
         return self
@@ -60,7 +60,7 @@ class _Coefficients:
 
 
 class _Interpolation:
-    """Thin-plate splines over the parameters, in the form that PyDMD asks for."""
+    """Thin-plate splines over the parameters, with the interface that PyDMD requires."""
 
     def fit(self, points: Array, values: Array) -> None:
         degree = 1 if len(points) > points.shape[1] + 1 else 0
@@ -74,8 +74,8 @@ class _Interpolation:
 class ParametricDmd:
     """Parametric dynamic mode decomposition by PyDMD (monolithic: one decomposition of all runs side by side).
 
-    The rank is the one of RANKS that rebuilds the training runs best. Andreuzzi, Demo and Rozza, SIAM J. Appl. Dyn.
-    Syst. 22 (2023) 2432.
+    The rank is the one of RANKS with the least error on the training runs. Andreuzzi, Demo and Rozza, SIAM J. Appl.
+    Dyn. Syst. 22 (2023) 2432.
     """
 
     RANKS = (10, 20, 40, 80, 120)
@@ -103,8 +103,8 @@ class ParametricDmd:
 class OperatorInference:
     """dc/dt = O(mu) [1, c, c c],  O(mu) = sum_k p_k(mu) O_k, p_k the monomials up to `degree`; RK4 in time.
 
-    c the leading modes alone. One ridge regression over all runs finds the O_k; of MODES and RIDGES those are taken
-    that give the training runs back best; if none stays finite there, predictions are nan. Peherstorfer and Willcox,
+    c are the leading modes only. One ridge regression over all runs gives the O_k. MODES and RIDGES are those with the
+    least error on the training runs; if none of them is stable there, predictions are nan. Peherstorfer and Willcox,
     Comput. Methods Appl. Mech. Engrg. 306 (2016) 196; affine in the parameters as in McQuarrie, Khodabakhshi and
     Willcox, SIAM J. Sci. Comput. 45 (2023) A1917.
     """
@@ -148,7 +148,7 @@ class OperatorInference:
         return np.stack([scaled[:, list(c)].prod(axis=1) for c in chosen], axis=1)
 
     def _run(self, operators: Array, scaled: Array, start: Array) -> Array:
-        """Trajectories (run, time, mode) of all modes, those that the operators leave out held at zero."""
+        """Trajectories (run, time, mode) of all modes, where modes outside the operators are zero."""
         modes, h = operators.shape[-1], self.step / self.SUBSTEPS
         mine = np.einsum("rk,kij->rij", self._terms(scaled), operators)
 

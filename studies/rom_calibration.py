@@ -1,12 +1,12 @@
-"""Whether the spread that a reduced-order model gives for its prediction is the size of its error.
+"""Calibration of the predicted spread of a reduced-order model. Part of studies/rom.py.
 
-The share of values within n standard deviations, over every `stride`-th parameter of a test sweep, of
+The fraction of values whose error is within n standard deviations, over every `stride`-th parameter of a test sweep:
 
-spread             `predict_std`: what the Gaussian processes give for the latent dynamics
-with the decoder   and, added in the variance, the mean square that the model leaves of the training runs at each time
-                   and point: what no spread of the dynamics can know
-recalibrated       this, times the factor that puts 95.4 % within two deviations on every other of the parameters,
-                   looked at on those between
+spread             `predict_std`: the Gaussian processes of the latent dynamics
+with the decoder   the same plus, in the variance, the mean square error on the training runs at each time and point,
+                   which the spread of the dynamics does not include
+recalibrated       the latter times the factor that puts 95.4 % of the values within two deviations; the factor is
+                   determined on every other parameter and evaluated on the remaining ones
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _predicted(model: LatentModel, sweep: Sweep, run: int) -> torch.Tensor:
 
 
 def calibration(model: LatentModel, training: Sweep, test: Sweep, stride: int) -> dict[str, dict[str, float]]:
-    """Shares by the way the deviation is made, and the factor of the recalibration."""
+    """Fractions by definition of the standard deviation, and the factor of the recalibration."""
     step = float(test.times[1] - test.times[0])
     left = torch.zeros(())
     for i in range(len(training)):

@@ -1,6 +1,6 @@
-"""States at a number of output times, by the solver and by the reduced-order model: processor time of one thread.
+"""Processor time of solver and reduced-order model for the states at a number of output times. Part of studies/rom.py.
 
-Processor time, so that other work on the machine does not count.
+Times are processor times of one thread, which other work on the machine does not affect.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.simulation import Simulation
 
 INTERVALS = (250, 200, 25, 20, 10, 5, 1)
-ROWS = 2048  # snapshots that the model makes at a time
-SOLVED = 8  # members that stand for all: an ensemble costs in proportion to them
+ROWS = 2048  # snapshots decoded at a time
+SOLVED = 8  # members that are timed: the cost of an ensemble is proportional to their number
 
 
 def seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The smallest processor time of so many repeats: what the work takes on a core of its own."""
+    """The smallest processor time of a number of repeats."""
     taken = []
     for _ in range(repeats):
         began = time.process_time()
@@ -32,11 +32,11 @@ def seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def table(case: Case, model: LatentModel, points: np.ndarray) -> list[dict[str, float]]:
-    """For each number of output times, the initial one among them: seconds of solver and model, for one parameter and
-    for all `points` at once. The last line has the last time alone.
+    """Seconds of solver and model for each number of output times, for one parameter and for all `points` at once.
 
-    The solver steps a member by itself, or an ensemble in lanes; its states are read at the output times. Parameters of
-    the equation, which an ensemble shares, are run one by one.
+    The number includes the initial time; the last row has the final time only. The solver advances one member, or an
+    ensemble, and its states are read at the output times. Members of an ensemble share the parameters of the equation,
+    so variations of those are run one by one.
     """
     assert case.sweep
     grid, steps, span = case.grid.grid(), case.steps(), case.time.end - case.time.start
@@ -81,6 +81,7 @@ def table(case: Case, model: LatentModel, points: np.ndarray) -> list[dict[str, 
 
 
 def show(lines: list[dict[str, float]], points: int) -> str:
+    """The table as text."""
     ends = f"{'model':>10}{'ratio':>8}"
     rows = [f"{'outputs':>8}{'one: solver':>14}{ends}{f'{points}: solver':>14}{ends}"]
     for line in lines:

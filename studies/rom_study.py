@@ -1,20 +1,22 @@
-"""The tables of docs/results/lasdi.md: python studies/rom_study.py TABLE [--out FILE]
+"""The tables of docs/results/lasdi.md: variants of the training of reduced-order models.
 
-Each line of a table is a training, with options of its own, and its errors over the test grid: |u_hat - u| / |u| of
-each snapshot, the maximum over time, and of that the maximum and the percentiles at 90 and 75 % over the parameters.
+    python studies/rom_study.py TABLE [--out FILE]
 
-architectures   widths and latents: one stage against more
-short           the same with 1,500 steps of the first stage in place of 4,000
+Each line of a table is one training with its own options, and its errors over the test grid: the maximum over time of
+|u_hat - u| / |u|, of which the table gives the maximum and the quantiles over the parameters.
+
+architectures   widths and latents: one stage against several
+short           the same with 1,500 steps of the first stage instead of 4,000
 published       the same with the published loss of the first stage, trajectory_weight = 0
 first           sine, tanh and ReLU in the first layer of the second stage, by ridge regression and by descent
-stages          four of them, by ridge regression and by descent
-weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0, the published loss
-burgers         the advection-dominated cases, in one dimension and in the plane
-horizon         trained to half of the time, predicted to all of it
+stages          four stages, by ridge regression and by descent
+weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0 is the published loss
+burgers         the advection-dominated cases, in one and two dimensions
+horizon         trained on half of the time span, predicted over all of it
 noise           Gaussian noise in the training states, in units of their root mean square
 
-Results are lines of JSON. A line that FILE holds already is not made again, and a training that was cut off goes on, so
-the command may be stopped and repeated; --list prints what is there, --stride takes every so many test parameters.
+Results are lines of JSON in FILE. Lines that are there are not repeated, and an interrupted training resumes, so the
+command can be stopped and run again. --list prints the results so far; --stride uses every n-th test parameter.
 """
 
 from __future__ import annotations
@@ -48,13 +50,13 @@ QUANTILES = {"max": 1.0, "90 %": 0.9, "75 %": 0.75, "median": 0.5}
 
 @dataclass(frozen=True)
 class Line:
-    """One training: the case, overrides of it, options of the training, and what is done to the data."""
+    """One training: its case, its options, and the changes of its data."""
 
     name: str
     case: str = TWO_STREAM
     options: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.0
-    share: float = 1.0  # of the time that is trained on
+    share: float = 1.0  # of the time span that is used for training
 
 
 ARCHITECTURES = {
@@ -69,7 +71,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "ridge": {"stage_fit": "ridge"},
     "descent": {"stage_fit": "descent", "stage_widths": [200, 400], "stage_kappa": 10.0},
 }
-SHORT = {"stages": 2, "steps": 1500}  # a first stage of fewer steps, where lines are compared with each other alone
+SHORT = {"stages": 2, "steps": 1500}  # fewer steps, for tables whose lines are compared only with each other
 TABLES: dict[str, list[Line]] = {
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
@@ -100,8 +102,8 @@ TABLES: dict[str, list[Line]] = {
 
 
 @dataclass(frozen=True)
-class Spoilt(Sweep):
-    """Runs with Gaussian noise of `noise` times their root mean square, and only the first `kept` times of them."""
+class NoisySweep(Sweep):
+    """The first `kept` times of runs, with Gaussian noise of `noise` times their root mean square."""
 
     noise: float = 0.0
     kept: int | None = None
@@ -112,23 +114,24 @@ class Spoilt(Sweep):
         return state + np.float32(self.noise * np.sqrt(np.mean(state**2))) * draw
 
 
-def spoilt(sweep: Sweep, line: Line) -> Sweep:
+def changed(sweep: Sweep, line: Line) -> Sweep:
+    """The training runs of a line."""
     if not line.noise and line.share == 1:
         return sweep
     kept = round((len(sweep.times) - 1) * line.share) + 1
     shorter = replace(sweep, times=sweep.times[:kept])
-    return Spoilt(**shorter.__dict__, noise=line.noise, kept=kept)
+    return NoisySweep(**shorter.__dict__, noise=line.noise, kept=kept)
 
 
 def made(table: str, line: Line, stride: int) -> dict[str, Any]:
-    """Train and test one line."""
+    """Train one line and evaluate it on the test grid."""
     case = with_step(read(CASES / f"{line.case}.toml"))
     assert case.sweep
     options = case.train.get("lasdi", {}) | line.options | {"spread": False, "threads": 1}
     training, test = runs(case, case.sweep.points()), runs(case, case.sweep.test_points()[::stride])
     folder = cache() / "study" / "".join(c if c.isalnum() else "-" for c in f"{table} {line.name} {line.case}")
     began = time.process_time()
-    model = fit(spoilt(training, line), TrainingOptions(**options), folder)
+    model = fit(changed(training, line), TrainingOptions(**options), folder)
     took = time.process_time() - began
     step = float(test.times[1] - test.times[0])
     within = round((len(test.times) - 1) * line.share) + 1
@@ -156,6 +159,7 @@ def made(table: str, line: Line, stride: int) -> dict[str, Any]:
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    """Print the errors, and the gain of further stages over the architectures."""
     for result in results:
         print(f"{result['table']}: {result['line']} ({result['parameters']} parameters, per cent)")
         for name, values in result["errors"].items():

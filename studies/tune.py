@@ -1,12 +1,12 @@
-"""Score closures on the validation trajectories of a case, to choose options without a look at its test trajectories.
+"""Score closures on the validation trajectories of a case, to choose options without using its test trajectories.
 
     python studies/tune.py CASE [--members N] ROW...
 
     python studies/tune.py cases/kolmogorov-les.toml '{name="leith", every=5, coefficient=0.2}'
 
-A row is written as in compare.closures: a name, a table, or a list of tables (a sum). Printed for each: the spectrum
-distance over the window of [training], the mean correlation time of the mean of N members, and for more than one member
-spread over error after 1, 2, 3, 5, 7, 10 and 15 units of time.
+A row has the form of an entry of compare.closures: a name, a table, or a list of tables (a sum). The output for each
+row is the spectrum distance over the time span of [training], the mean correlation time of the mean of N members, and
+for several members the spread-skill ratio after 1, 2, 3, 5, 7, 10 and 15 units of time.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from subgrid.solver.simulation import BlowUp, Simulation
 
 
 def main(path: Path, members: int, rows: list[str]) -> None:
-    """Print one line for each row."""
+    """Print one line per row."""
     case = with_step(read(path))
     assert case.training is not None
     trajectories = generate(case, training_request(case))
@@ -72,6 +72,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", type=Path)
     parser.add_argument("rows", nargs="+", metavar="ROW")
-    parser.add_argument("--members", type=int, default=1, help="of each trajectory")
+    parser.add_argument("--members", type=int, default=1, help="members per trajectory")
     options = parser.parse_args()
     main(options.case, options.members, options.rows)

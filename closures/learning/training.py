@@ -135,7 +135,7 @@ class StagedTraining:
         header = {"format": FORMAT, "identity": self.identity, "position": self.position, "log": self.log}
         arrays = {name: value.detach().numpy() for name, value in tensors.items()}
         write_tensors(self.checkpoint, arrays, header | {"extra": self.extra})
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in self.log)
         (self.directory / "training.jsonl").write_text(lines, encoding="utf-8")
 
     def _validated(self, step: int, peak: float) -> dict[str, float]:

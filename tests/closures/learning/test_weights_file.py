@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from subgrid.closures.learning.weights_file import REQUIRED, load, save
+from subgrid.closures.learning.weights_file import REQUIRED, load, load_header, read_header, save
 
 HEADER = {
     "closure": "regression",
@@ -94,3 +94,11 @@ def test_a_file_that_is_not_ours_is_refused_with_path_and_remedy(tmp_path, tenso
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         load(tmp_path / "absent")
+
+
+def test_the_header_is_read_alone_and_weights_of_another_closure_are_refused(tmp_path, tensors):
+    save(tmp_path / "w", tensors, HEADER)
+    assert read_header(tmp_path / "w") == load_header(tmp_path / "w", "regression") == HEADER
+    for read in (load, load_header):
+        with pytest.raises(ValueError, match=r"w is for the closure regression, not for lasdi. Remedy"):
+            read(tmp_path / "w", "lasdi")

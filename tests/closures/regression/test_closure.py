@@ -1,4 +1,4 @@
-"""The closure `regression`: what was trained is what runs, and nothing runs that was trained for something else."""
+"""The closure `regression` runs the network that was trained, and refuses weights for another problem."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from subgrid.closures.learning import weights_file
+from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.learning.learned_term import LearnedTerm
 from subgrid.closures.learning.noise import SPECTRUM, residual_noise
 from subgrid.closures.regression.closure import Regression
@@ -29,13 +30,17 @@ OPTIONS = {
 }
 
 
+def job(options, pairs, path):
+    return TrainingJob(options, pairs, path, path.parent / "work", path.parent, ORIGIN, lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, lame_flow):
     """(weights, scores, model, data): a quadratic network trained on flow without its advection and its noise."""
     folder = tmp_path_factory.mktemp("regression")
     case, pairs = lame_flow(64)
     path = folder / "tiny.safetensors"
-    scores = Regression.train(OPTIONS, pairs, path, folder / "work", folder, ORIGIN, lambda done, total, metrics: None)
+    scores = Regression.train(job(OPTIONS, pairs, path))
     return path, scores, case.build_equation(), pairs
 
 
@@ -61,8 +66,8 @@ def answer(closure, problem, state):
     return dataclasses.replace(tendency, field=tendency.field.numpy())
 
 
-def test_training_learns_the_advection_and_says_what_it_was_made_for(trained):
-    """A quadratic term, learned by a quadratic network; the header holds all that the closure checks, as JSON."""
+def test_training_learns_the_advection_and_the_header_describes_the_problem(trained):
+    """A quadratic network learns a quadratic term; the header holds everything that the closure checks."""
     path, scores, model, pairs = trained
     tensors, header = weights_file.load(path)
     assert scores["relative_error"] < 0.5 and scores["correlation"] > 0.85
@@ -100,8 +105,8 @@ def test_the_closure_gives_what_the_network_gives(trained):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_members_may_be_split_as_one_likes(trained, batch):
-    """In single precision, to its round-off."""
+def test_batches_of_members_do_not_change_the_term(trained, batch):
+    """To the round-off of single precision."""
     path, _, model, pairs = trained
     state = pairs.validation[0][:7].astype(float)
     problem = problem_of(model, path, members=tuple(range(7)))
@@ -122,7 +127,7 @@ def test_it_commutes_with_shifts(trained):
 
 
 def test_a_quadratic_network_runs_on_another_shape(trained):
-    """Its multipliers are functions of the wavenumber: the same field on a finer grid gives the same term there."""
+    """Its multipliers are functions of the wavenumber: the same field on a finer grid has the same term."""
     path, _, model, pairs = trained
     fine = Grid((20, 24), LENGTH)
     spectrum = np.fft.rfft2(pairs.validation[0][:3].astype(float), norm="forward")
@@ -156,7 +161,7 @@ def test_the_model_with_the_network_follows_the_reference_better_than_without(tr
 
 
 def test_the_noise_has_the_spectrum_of_the_residuals(trained):
-    """noise = "residual" gives E|xi_hat_k|^2 = power[round |k|] at the step of the training set, and h^-1 elsewhere."""
+    """noise = "residual" has E|xi_hat_k|^2 = power[round |k|] at the step of the training set."""
     path, _, model, _ = trained
     power = weights_file.load(path)[0][SPECTRUM][0]
     state = np.zeros((3, 1, 16, 16))
@@ -167,7 +172,7 @@ def test_the_noise_has_the_spectrum_of_the_residuals(trained):
 
 @pytest.mark.parametrize("step", [0.01, 0.04])
 def test_the_sampled_variance_is_the_given_power(step):
-    """Drawn by the solver at the step the power belongs to: the variance of a mode is that of its shell."""
+    """Drawn by the solver at the step of the power: the variance of a mode is that of its shell."""
     grid, steps = Grid((12, 12), LENGTH), 400
     power = np.array([0.5, 3.0, 1.0, 0.2, 0.0, 0.7, 0.1])
     law = residual_noise(grid, power, step)
@@ -184,8 +189,8 @@ def test_the_sampled_variance_is_the_given_power(step):
         modes = (grid.shells() == shell) & stored
         if not modes.any():
             continue
-        free = modes & ((mx > 0) | (my >= 0))
-        tolerance = 5 * np.sqrt((2 if shell == 0 else 1) / (4 * steps * free.sum()))
+        independent = modes & ((mx > 0) | (my >= 0))
+        tolerance = 5 * np.sqrt((2 if shell == 0 else 1) / (4 * steps * independent.sum()))
         assert variance[modes].mean() == pytest.approx(expected, rel=tolerance, abs=1e-15)
     assert variance[grid.shells() >= len(power)].max() == 0
     assert variance[~stored].max() == 0
@@ -224,7 +229,7 @@ def test_weights_of_another_kind_are_refused(trained, changes, grid, named, tmp_
 
 
 def test_weights_for_points_are_refused_on_cells(tmp_path):
-    """The same equation, discretised in another way or between walls, is another problem."""
+    """The same equation with another discretisation or between walls is another problem."""
     made = Burgers(viscosity=0.1)
     header = {key: {} for key in weights_file.REQUIRED} | {
         "closure": "regression",
@@ -261,4 +266,4 @@ def test_files_that_are_missing_or_damaged_are_refused_by_name(trained, tmp_path
 def test_options_that_training_does_not_have_are_named(trained, tmp_path):
     _, _, _, pairs = trained
     with pytest.raises(ValueError, match=r"train\.regression\.batch.*train\.regression\.stepps"):
-        Regression.train({"stepps": 1, "batch": 0}, pairs, tmp_path / "w", tmp_path / "work", tmp_path, ORIGIN, print)
+        Regression.train(job({"stepps": 1, "batch": 0}, pairs, tmp_path / "w"))

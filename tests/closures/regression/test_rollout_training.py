@@ -1,4 +1,4 @@
-"""Training through the solver lowers the error of the runs, resumes, and refuses what it cannot do."""
+"""Training through the solver reduces the error of the runs, resumes bit for bit, and refuses unsuitable problems."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def train(*arguments: str) -> int:
     return execute(["train", "tiny.toml", "--closure", "regression", "--json", *arguments])
 
 
-def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resumed(place, monkeypatch, capsys):
-    """The score is relative to the uncorrected model: 1 is no closure. Interrupted half way, it goes on."""
-    from subgrid.closures.regression import training
+def test_it_reduces_the_error_of_the_runs_and_resumes_bit_for_bit(place, monkeypatch, capsys):
+    """The score is relative to the uncorrected model: 1 without a closure."""
+    from subgrid.closures.learning.training import StagedTraining
 
     assert train("--objective", "rollout", "--out", "whole.safetensors") == DONE
     tensors, header = weights_file.load("whole.safetensors")
@@ -73,7 +73,7 @@ def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resume
     assert header["scores"]["rollout_error"] == min(errors) < 0.98 * errors[0]
     assert errors[0] < 1
 
-    save, count = training.Training.save, 0
+    save, count = StagedTraining.save, 0
 
     def interrupt(self):
         nonlocal count
@@ -83,7 +83,7 @@ def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resume
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "save", interrupt)
+        patch.setattr(StagedTraining, "save", interrupt)
         assert train("--objective", "rollout", "--out", "parts.safetensors") == 130
     assert train("--objective", "rollout", "--out", "parts.safetensors") == DONE
     again, _ = weights_file.load("parts.safetensors")
@@ -93,7 +93,7 @@ def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resume
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--unroll", "4"], "the one-step objective unrolls nothing"),
+        (["--unroll", "4"], "the one-step objective has no rollout"),
         (["--objective", "rollout", "--unroll", "3"], "not a multiple of the 10 steps between samples"),
         (["--objective", "rollout", "--unroll", "8"], "longer than a training trajectory"),
         (["--objective", "rollout", "--set", "train.regression.rollout.start=none"], "there are no weights 'none'"),
@@ -101,7 +101,7 @@ def test_it_lowers_the_error_of_the_runs_and_ends_with_the_same_bits_when_resume
         (["--objective", "rollout", "--set", "train.regression.rollout.stride=2"], "rollout.stride"),
     ],
 )
-def test_what_it_cannot_do_is_refused(place, arguments, message, capsys):
+def test_unsuitable_problems_and_options_are_refused(place, arguments, message, capsys):
     assert train(*arguments, "--out", "refused.safetensors") == MISTAKE
     assert message in capsys.readouterr().err
     assert not Path("refused.safetensors").exists()

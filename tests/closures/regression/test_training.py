@@ -8,7 +8,8 @@ from subgrid.closures.learning.batches import draw_batch
 from subgrid.closures.learning.learned_term import LearnedTerm
 from subgrid.closures.learning.optimisation import one_cycle
 from subgrid.closures.learning.scores import shell_spectrum
-from subgrid.closures.regression.training import TrainingOptions, fit
+from subgrid.closures.regression.options import TrainingOptions
+from subgrid.closures.regression.training import fit
 
 LENGTH = 2 * np.pi
 
@@ -99,7 +100,7 @@ def test_continued_equals_uninterrupted_bit_for_bit(changes, dimensions, stop, t
         assert np.array_equal(parts.tensors[name], value)
 
 
-def test_a_finished_training_is_read_not_repeated(data, tmp_path):
+def test_a_finished_training_is_not_repeated(data, tmp_path):
     first = fit(*data, LENGTH, small(), tmp_path)
     second = fit(*data, LENGTH, small(), tmp_path, progress=lambda *_: pytest.fail("trained again"))
     assert second.scores == first.scores
@@ -143,7 +144,7 @@ def test_the_best_weights_are_returned_in_physical_units(data, tmp_path):
 
 
 def test_the_transfer_penalty_lowers_the_error_of_the_energy_transfer(data, tmp_path):
-    """u u_x gives no energy to u; a network that is only half trained does, the less so the more it costs."""
+    """u u_x transfers no energy to u; a partly trained network does, and the penalty reduces it."""
 
     def transfer(weight):
         options = small(steps=200, batch=32, transfer_weight=weight)
@@ -154,12 +155,14 @@ def test_the_transfer_penalty_lowers_the_error_of_the_energy_transfer(data, tmp_
     assert transfer(10.0) < 0.8 * transfer(0.0)
 
 
-def test_progress_and_log_tell_the_same_story(data, tmp_path):
+def test_progress_reports_the_loss_of_each_step_and_the_log_its_mean(data, tmp_path):
     calls = []
     result = fit(*data, LENGTH, small(steps=25), tmp_path, lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(step, 25) for step in range(1, 26)]
     assert "valid_error" not in calls[8][2]
-    assert calls[24][2] == {name: result.log[-1][name] for name in ("train_loss", "valid_error")}
+    assert calls[24][2]["valid_error"] == result.log[-1]["valid_error"]
+    mean = np.mean([call[2]["loss"] for call in calls[20:]])
+    assert result.log[-1]["loss"] == pytest.approx(mean)
     lines = (tmp_path / "training.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.log
     assert [entry["step"] for entry in result.log] == [10, 20, 25]
@@ -200,7 +203,7 @@ def test_batches_roll_state_and_term_together(shift):
     assert (len({dx for _, dx in rolls}) > 1) == (shift != "none")
 
 
-def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
+def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
     rates, momenta = zip(*(one_cycle(step, 1000, 0.01) for step in range(1000)), strict=True)
     assert rates[0] == pytest.approx(0.01 / 25)
     assert max(rates) == rates[300] == pytest.approx(0.01)
@@ -210,7 +213,7 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
 
 @pytest.mark.parametrize("grid", [(32,), (16, 24)])
 def test_shell_spectrum_of_one_wave_and_parseval(grid):
-    """A cos(3 x) puts A^2/4 on the two modes k = +-3; and shells times modes add up to the mean square."""
+    """A cos(3 x) has A^2/4 on each of the two modes k = +-3; the sum of shells times modes is the mean square."""
     x = 2 * np.pi * np.arange(grid[-1]) / grid[-1]
     wave = np.broadcast_to(6.0 * np.cos(3 * x), (2, 1, *grid))
     wavenumbers = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in grid), indexing="ij")
@@ -221,6 +224,8 @@ def test_shell_spectrum_of_one_wave_and_parseval(grid):
     noise = np.random.default_rng(0).standard_normal((3, 2, *grid))
     mean_square = (noise**2).mean((0, *range(2, noise.ndim)))
     assert (shell_spectrum(noise) * modes).sum(1) == pytest.approx(mean_square)
+    many = np.concatenate([noise] * 200)  # more samples than one batch of transforms
+    assert shell_spectrum(many) == pytest.approx(shell_spectrum(noise), rel=1e-12)
 
 
 def test_pairs_that_cannot_be_learned_are_refused(data, tmp_path):

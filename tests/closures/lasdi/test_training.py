@@ -1,4 +1,4 @@
-"""The reduced-order model: its latent dynamics, its stages, its weights, and its leap."""
+"""The reduced-order model: latent dynamics, stages, weights and leaps."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.linalg
 import tomli_w
 import torch
 
-from subgrid.closures.lasdi import dynamics, ridge
-from subgrid.closures.lasdi.basis import Basis
 from subgrid.closures.lasdi.closure import Lasdi
 from subgrid.closures.lasdi.model import LatentModel
-from subgrid.closures.lasdi.networks import Perceptron, StageDecoder
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import Training, fit
+from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.commands import cli
 from subgrid.ingest.prepare import prepare
 from subgrid.ingest.sweep import runs
@@ -41,6 +38,7 @@ OPTIONS = {
     "checkpoint_every": 50,
     "stride": 2,
 }
+ORIGIN = {"training_case": "", "training_command": ""}
 CASE: dict[str, Any] = {
     "title": "pulse",
     "equation": {"name": "burgers", "viscosity": 0.02, "discretisation": "finite-volume"},
@@ -71,90 +69,15 @@ def sweep(tmp_path_factory):
 def weights(sweep, tmp_path_factory):
     """A file of weights, whose model is trained on six runs."""
     path = tmp_path_factory.mktemp("weights") / "pulse.safetensors"
-    Lasdi.train(
-        OPTIONS, sweep, path, path.parent, Path(), {"training_case": "", "training_command": ""}, lambda *_: None
-    )
+    Lasdi.train(TrainingJob(OPTIONS, sweep, path, path.parent, Path(), ORIGIN, lambda *_: None))
     return path
 
 
-def oscillators(runs=6, times=40, step=0.1):
-    """Damped oscillators whose rates are linear in two parameters, with their exact coefficients."""
-    scaled = torch.tensor(np.random.default_rng(0).uniform(-1, 1, (runs, 2)))
-    coefficients = torch.stack(
-        [torch.tensor([[0.3, -0.1 * a], [-0.1, -2.0 - 0.5 * b], [2.0 + 0.5 * b, -0.1 - 0.05 * a]]) for a, b in scaled]
-    ).double()
-    start = torch.tensor(np.random.default_rng(1).standard_normal((runs, 2)))
-    return scaled, coefficients, dynamics.trajectories(start, coefficients, step, times)
-
-
-def test_the_joint_fit_recovers_a_linear_system():
-    """From exact rates, at the runs and at a parameter that is none of them, to round-off of the normal equations."""
-    scaled, coefficients, z = oscillators()
-    rate = dynamics.library(z) @ coefficients
-    xi = dynamics.fit(dynamics.library(z), rate, dynamics.monomials(scaled, 1), ridge=1e-13)
-    assert torch.allclose(dynamics.at(xi, dynamics.monomials(scaled, 1)), coefficients, atol=1e-8)
-    unseen = dynamics.at(xi, dynamics.monomials(torch.tensor([[0.2, -0.4]], dtype=torch.float64), 1))[0]
-    expected = torch.tensor([[0.3, -0.02], [-0.1, -1.8], [1.8, -0.11]], dtype=torch.float64)
-    assert torch.allclose(unseen, expected, atol=1e-8)
-
-
-def test_trajectories_are_exact_and_differences_of_fourth_order():
-    _, coefficients, z = oscillators()
-    generator = np.zeros((3, 3))
-    generator[:, 1:] = coefficients[2]
-    exact = np.array([1.0, *z[2, 0]]) @ scipy.linalg.expm(generator * 3.9)
-    assert np.allclose(exact[1:], z[2, -1], rtol=0, atol=1e-12)
-    errors = []
-    for step in (0.1, 0.05):
-        _, coefficients, z = oscillators(step=step)
-        errors.append(float((dynamics.derivative(z, step) - dynamics.library(z) @ coefficients).abs().max()))
-    assert 12 < errors[0] / errors[1] < 24
-
-
-def test_monomials_count_and_stability_is_told_by_the_eigenvalue():
-    assert dynamics.monomials(torch.tensor([[2.0, 3.0]]), 2).tolist() == [[1, 2, 3, 4, 6, 9]]
-    growing = torch.tensor([[[0.0, 0.0], [0.5, 2.0], [-2.0, 0.5]]])
-    assert dynamics.fastest_growth(growing).real == pytest.approx(0.5)
-
-
-def test_errors_in_the_basis_are_errors_of_the_states():
-    """|u - u_hat|^2 = |u - P u|^2 + scale^2 |c - c_hat|^2, and the energy left out is what was asked for."""
-    generator = np.random.default_rng(2)
-    states = torch.tensor(
-        generator.standard_normal((40, 30)) * 0.5 ** np.arange(30) @ generator.standard_normal((30, 64))
-    )
-    basis = Basis.fit(states, 40, 1e-4)
-    u = states.float()
-    c = basis.coefficients(u)
-    assert float(c.square().sum(1).mean()) == pytest.approx(1, rel=1e-3)
-    other = c + 0.1 * torch.tensor(generator.standard_normal(c.shape)).float()
-    off = (basis.states(other) - u).square().sum(1)
-    split = (basis.states(c) - u).square().sum(1) + basis.scale**2 * (other - c).square().sum(1)
-    assert torch.allclose(off, split, rtol=1e-4)
-    lost = float((basis.states(c) - u).square().sum() / (u - u.mean(0)).square().sum())
-    assert 1e-6 < lost < 1e-4
-    assert Basis.fit(states, 3, 1e-4).modes.shape == (64, 3)
-
-
-def test_the_tangent_of_the_encoder_is_its_derivative():
-    torch.manual_seed(0)
-    network = Perceptron((5, 7, 4, 2), 1.0).double()
-    x, v = torch.randn(2, 3, 5, dtype=torch.float64)
-    value, tangent = network.with_tangent(x, v)
-    expected = torch.autograd.functional.jvp(network, x, v)
-    assert torch.allclose(value, expected[0]) and torch.allclose(tangent, expected[1])
-
-
-@pytest.mark.parametrize("first", ["sine", "tanh", "relu"])
-def test_a_stage_begins_as_no_correction(first):
-    assert StageDecoder((3, 8, 8, 6), first)(torch.randn(4, 3)).abs().max() == 0
-
-
-def test_no_stage_raises_the_training_residual(sweep, weights):
+def test_every_stage_reduces_the_training_residual(sweep, weights, tmp_path):
     """The mean square over all training snapshots falls with every stage."""
     model = LatentModel.load(weights)
     assert len(model.stages) == 2
-    data = Training(sweep, TrainingOptions(**OPTIONS), Path(), lambda *_: None).data
+    data = Training(sweep, TrainingOptions(**OPTIONS), tmp_path).data
     states = torch.from_numpy(sweep.states()).reshape(6, len(sweep.times), -1)
     z = model.latents(states[:, 0], sweep.parameters, data.step, len(sweep.times))
     left = [float((model.decode(z, k) - states).square().mean()) for k in (1, 2, 3)]
@@ -170,7 +93,7 @@ def test_a_stage_that_does_not_help_is_left_out(sweep, tmp_path):
     assert fit(sweep, options, tmp_path).stages == []
 
 
-def test_weights_come_back_as_they_were(weights, tmp_path):
+def test_saved_weights_are_read_unchanged(weights, tmp_path):
     """Byte for byte, and with them the predictions."""
     model = LatentModel.load(weights)
     model.save(tmp_path / "again.safetensors")
@@ -186,28 +109,29 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(("step", "begun"), [(60, 50), (210, 200), (340, 320)])
-def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(step, begun, sweep, weights, tmp_path):
-    origin = {"training_case": "", "training_command": ""}
+def test_an_interrupted_training_ends_with_the_same_bytes(step, begun, sweep, weights, tmp_path):
 
     def kill(done, total, metrics):
         if done == step:
             raise Killed
 
-    arguments = OPTIONS, sweep, tmp_path / "w.safetensors", tmp_path / "work", Path(), origin
+    arguments = OPTIONS, sweep, tmp_path / "w.safetensors", tmp_path / "work", Path(), ORIGIN
     with pytest.raises(Killed):
-        Lasdi.train(*arguments, kill)
+        Lasdi.train(TrainingJob(*arguments, kill))
     steps = []
-    Lasdi.train(*arguments, lambda done, total, metrics: steps.append(done))
+    Lasdi.train(TrainingJob(*arguments, lambda done, total, metrics: steps.append(done)))
     assert steps[0] == begun + 1
     assert (tmp_path / "w.safetensors").read_bytes() == weights.read_bytes()
 
 
-def test_stages_can_be_added_and_another_training_is_refused(sweep, weights, tmp_path):
+def test_stages_can_be_added_or_left_out_and_another_training_is_refused(sweep, weights, tmp_path):
     fit(sweep, TrainingOptions(**OPTIONS | {"stages": 2}), tmp_path)
     steps = []
     more = fit(sweep, TrainingOptions(**OPTIONS), tmp_path, lambda done, total, metrics: steps.append(done))
     assert steps[0] == 150 + 120 + 1 and len(more.stages) == 2
     assert more.about["scores"] == LatentModel.load(weights).about["scores"]
+    fewer = fit(sweep, TrainingOptions(**OPTIONS | {"stages": 2}), tmp_path, lambda *_: pytest.fail("trained again"))
+    assert len(fewer.stages) == 1
     with pytest.raises(ValueError, match=r"options differ.*another directory"):
         fit(sweep, TrainingOptions(**OPTIONS | {"seed": 5}), tmp_path)
 
@@ -255,10 +179,13 @@ def test_the_leap_is_the_prediction(weights, stages):
         ({"grid": CASE["grid"] | {"origin": [-1.0]}}, r"origin \[0.0\], the case has \[-1.0\]"),
         ({"initial": CASE["initial"] | {"centre": 0.6}}, r"initial.centre = 0.4, the case has 0.6"),
         ({"initial": {"kind": "sine"}, "sweep": None}, r"varies initial.width"),
-        ({"initial": CASE["initial"] | {"width": 0.13}}, r"initial.width = 0.13 lies outside \[0.1, 0.12\]"),
+        (
+            {"initial": CASE["initial"] | {"width": 0.13}},
+            r"width = 0.13 lies outside the training range \[0.1, 0.12\]",
+        ),
     ],
 )
-def test_a_case_that_the_weights_are_not_for_is_refused_by_name(weights, tables, message):
+def test_a_mismatch_of_weights_and_case_is_refused_by_name(weights, tables, message):
     if tables.get("sweep", 1) is None:
         tables = {"initial": tables["initial"], "sweep": {"parameters": {"initial.offset": [0, 1]}, "counts": [2]}}
     if "advection" in str(tables):
@@ -268,7 +195,7 @@ def test_a_case_that_the_weights_are_not_for_is_refused_by_name(weights, tables,
         simulation(weights, **tables)
 
 
-def test_beyond_the_box_and_the_span_only_if_asked(weights):
+def test_parameters_outside_the_ranges_and_times_beyond_the_span_need_extrapolate(weights):
     longer = {"time": CASE["time"] | {"end": 0.65}}
     with pytest.raises(ClosureError, match=r"trained over a time of 0.2, which is over at t = 0.45"):
         simulation(weights, **longer).run(80)
@@ -278,9 +205,9 @@ def test_beyond_the_box_and_the_span_only_if_asked(weights):
     simulation(weights, options={"extrapolate": True}, initial=CASE["initial"] | {"width": 0.121})
 
 
-def test_latents_that_run_away_are_an_error_with_the_eigenvalue(weights, tmp_path):
+def test_unstable_latents_are_an_error_with_the_eigenvalue(weights, tmp_path):
     model = LatentModel.load(weights)
-    model.xi[0, 1:] += 40 * torch.eye(3)
+    model.operator[0, 1:] += 40 * torch.eye(3)
     model.save(tmp_path / "wild.safetensors")
     with pytest.raises(ClosureError, match=r"unstable: eigenvalue \(?[34]\d"):
         simulation(tmp_path / "wild.safetensors").run(2)
@@ -288,8 +215,8 @@ def test_latents_that_run_away_are_an_error_with_the_eigenvalue(weights, tmp_pat
         simulation(weights, options={"stages": 4})
 
 
-def test_the_spread_is_that_of_the_processes(weights):
-    """Without residuals there is none; and it grows with them."""
+def test_the_spread_is_that_of_the_gaussian_processes(weights):
+    """It vanishes without residual coefficients."""
     model = LatentModel.load(weights)
     state, parameters = torch.from_numpy(np.ones((1, 32), np.float32)), np.array([[0.11, 0.9]])
     found = model.predict_std(state, parameters, 0.01, 21)
@@ -323,24 +250,8 @@ def test_from_a_case_to_a_comparison(tmp_path, monkeypatch, capsys):
     assert "train.lasdi.latents" in capsys.readouterr().err
 
 
-def test_a_stage_by_ridge_regression_finds_a_smooth_residual_between_the_runs():
-    """Of runs it has not seen: a smooth function of the latents to a per cent; of noise it makes no stage at all."""
-    generator = torch.Generator().manual_seed(0)
-    runs = torch.linspace(-1, 1, 10)[:, None, None] * torch.tensor([0.5, 1.0])
-    z = runs + torch.linspace(-1, 1, 30)[None, :, None] * torch.tensor([1.0, -1.0])
-    wanted = torch.stack([torch.sin(2 * z[..., 0]) * z[..., 1], torch.cos(z.sum(-1))], -1)
-    torch.manual_seed(0)
-    decoder = StageDecoder((2, 200, 2), "sine", 1.0, random=True)
-    assert ridge.solve(decoder, z, wanted) ** 0.5 < 0.01
-    between = z[:-1] + torch.tensor([0.5, 1.0]) / 9
-    expected = torch.stack([torch.sin(2 * between[..., 0]) * between[..., 1], torch.cos(between.sum(-1))], -1)
-    assert float((decoder(between) - expected).square().mean().sqrt()) < 0.01
-    noise = torch.randn(10, 1, 2, generator=generator).expand(10, 30, 2)
-    assert ridge.solve(decoder, z, noise) > 0.7
-
-
 def test_stages_by_ridge_regression_are_saved_and_read(sweep, tmp_path):
-    """Of sixteen runs it lowers the error, without a step of descent; of six, all at an edge, it is refused."""
+    """With sixteen runs it reduces the error without steps of descent; with six, all at an edge, it is omitted."""
     options = TrainingOptions(**OPTIONS | {"stage_fit": "ridge", "stage_widths": [60], "stage_kappa": 0.7})
     assert fit(sweep, options, tmp_path / "six").stages == []
     table = CASE["sweep"] | {"counts": [4, 4]}
@@ -360,10 +271,10 @@ def test_stages_by_ridge_regression_are_saved_and_read(sweep, tmp_path):
 
 @pytest.mark.parametrize(("library", "form"), [("quadratic", "strong"), ("affine", "weak"), ("quadratic", "weak")])
 def test_other_dynamics_are_trained_saved_and_read(library, form, sweep, tmp_path):
-    """In the same way as the affine ones in the strong form: spread, stability and predictions with them."""
+    """Spread, stability and predictions of the other libraries and forms."""
     options = TrainingOptions(**OPTIONS | {"library": library, "form": form, "stages": 1, "latent": 2})
     model = fit(sweep, options, tmp_path)
-    assert model.xi.shape == (3, 6 if library == "quadratic" else 3, 2)
+    assert model.operator.shape == (3, 6 if library == "quadratic" else 3, 2)
     assert model.about["scores"]["stage_1"] < 0.3
     model.about |= {"training_case": "", "training_command": ""}
     model.save(tmp_path / "w.safetensors")

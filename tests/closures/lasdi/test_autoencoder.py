@@ -1,4 +1,4 @@
-"""The autoencoders of `lasdi`: one loss for all of them, and each with the symmetry that its grid has."""
+"""The autoencoders of `lasdi`: one loss for all, and the symmetries of their grids."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from subgrid.closures.lasdi.closure import Lasdi
 from subgrid.closures.lasdi.model import LatentModel
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import Training, fit
+from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import check
 from subgrid.solver.equations import Burgers, VlasovPoisson
@@ -57,11 +58,10 @@ def sweep(tmp_path_factory):
 
 
 def test_with_all_modes_the_loss_is_that_of_the_points(sweep, tmp_path):
-    """The basis is orthonormal: coefficients of all modes and points tell the same errors and the same losses."""
+    """The basis is orthonormal: coefficients of all modes and values at all points have equal losses."""
     both = OPTIONS | {"modes": 32, "energy": 1e-15}
     reduced, whole = (
-        Training(sweep, TrainingOptions(**both, autoencoder=kind), tmp_path / kind, lambda *_: None)
-        for kind in ("pod-mlp", "mlp")
+        Training(sweep, TrainingOptions(**both, autoencoder=kind), tmp_path / kind) for kind in ("pod-mlp", "mlp")
     )
     modes = reduced.data.basis.modes
     encoder, decoder = whole.encoder.linear, whole.decoder.linear
@@ -72,17 +72,19 @@ def test_with_all_modes_the_loss_is_that_of_the_points(sweep, tmp_path):
             whole.decoder.state_dict()
             | {f"{last}.weight": modes.T @ decoder[-1].weight, f"{last}.bias": modes.T @ decoder[-1].bias}
         )
-    # what the decoder makes outside of the modes is lost in the reduced loss
+    # the reduced loss omits the part of the decoder outside the modes
     outside = torch.eye(32) - modes @ modes.T
     lost = (decoder[-1].weight.T @ outside).square().sum() + (decoder[-1].bias @ outside).square().sum()
     assert reduced.first_loss(0).item() == pytest.approx(whole.first_loss(0).item(), rel=1e-3, abs=3 * lost.item())
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_each_learns_and_comes_back_as_it_was(kind, sweep, tmp_path):
+def test_each_autoencoder_learns_and_its_weights_are_read_unchanged(kind, sweep, tmp_path):
     origin = {"training_case": "", "training_command": ""}
     options = OPTIONS | KINDS[kind]
-    scores = Lasdi.train(options, sweep, tmp_path / "w.safetensors", tmp_path / "work", Path(), origin, lambda *_: None)
+    scores = Lasdi.train(
+        TrainingJob(options, sweep, tmp_path / "w.safetensors", tmp_path / "work", Path(), origin, lambda *_: None)
+    )
     untrained = fit(sweep, TrainingOptions(**options | {"steps": 1, "stages": 1}), tmp_path / "none").about["scores"]
     assert scores["stage_1"] < 0.5 * untrained["stage_1"]
     model = LatentModel.load(tmp_path / "w.safetensors")
@@ -99,7 +101,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "convolutional"])
-def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(kind, sweep, tmp_path):
+def test_an_interrupted_training_ends_with_the_same_weights(kind, sweep, tmp_path):
     options = TrainingOptions(**OPTIONS | KINDS[kind] | {"steps": 30, "checkpoint_every": 10, "stages": 1})
 
     def kill(done, total, metrics):
@@ -150,15 +152,15 @@ def test_points_are_a_basis_without_loss():
 @pytest.mark.parametrize(
     ("options", "tables", "message"),
     [
-        (KINDS["convolutional"] | {"channels": [2] * 6}, {}, "6 levels halve"),
+        (KINDS["convolutional"] | {"channels": [2] * 6}, {}, "cannot be halved 6 times"),
         (
             KINDS["mlp"],
             {"sweep": CASE["sweep"] | {"design": "greedy", "counts": [], "runs": 5, "candidate_counts": [3, 3]}},
-            "a greedy design goes on in another basis",
+            "a greedy design changes the basis",
         ),
     ],
 )
-def test_what_an_autoencoder_is_not_for_is_refused(options, tables, message, tmp_path, monkeypatch):
+def test_unsuitable_autoencoders_are_refused(options, tables, message, tmp_path, monkeypatch):
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ValueError, match=message):
         fit(swept(**tables), TrainingOptions(**OPTIONS | options), tmp_path / "work")

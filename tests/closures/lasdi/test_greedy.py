@@ -1,4 +1,4 @@
-"""Greedy sampling: where the runs are added, what the networks keep, and that no kill changes the weights."""
+"""Greedy design: the added runs, the change of basis, and the same weights after any interruption."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from subgrid.closures.lasdi.model import LatentModel
 from subgrid.closures.lasdi.networks import Perceptron
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import fit
+from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import CaseError, check
 
@@ -71,7 +72,8 @@ def cached(tmp_path_factory):
 def train(folder, progress=lambda *_: None, **sweep):
     origin = {"training_case": "", "training_command": ""}
     started = runs(case(**sweep), case(**sweep).sweep.points())
-    Lasdi.train(OPTIONS, started, folder / "w.safetensors", folder / "work", Path(), origin, progress)
+    job = TrainingJob(OPTIONS, started, folder / "w.safetensors", folder / "work", Path(), origin, progress)
+    Lasdi.train(job)
     return LatentModel.load(folder / "w.safetensors")
 
 
@@ -93,7 +95,7 @@ def test_runs_are_added_where_the_spread_is_largest(left_alone):
     spreads = model.about["spreads"]
     assert len(spreads) == 2 and min(spreads) > 0
     sweep = runs(case(), points)
-    chosen, spread = greedy.least_known(model, sweep)
+    chosen, spread = greedy.acquisition(model, sweep)
     rest = [p for p in case().sweep.candidates() if p.tolist() not in points.tolist()]
     starts = torch.from_numpy(sweep.starts(rest)).flatten(1)
     deviation = model.predict_std(starts, np.array(rest), 0.01, 11).norm(dim=2)
@@ -108,7 +110,7 @@ def test_it_stops_at_the_tolerance(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_killed_at_any_time_it_ends_with_the_same_weights(left_alone, tmp_path):
-    """SIGKILL within the first training, at its end, in both rounds, and in the further stage; one after the other."""
+    """Successive SIGKILLs within the first training, at its end, in both rounds, and in the further stage."""
     kills = [10, 60, 61, 85, 91, 120, 121, 149]
     for kill in kills:
 
@@ -129,14 +131,14 @@ def test_killed_at_any_time_it_ends_with_the_same_weights(left_alone, tmp_path):
         train(tmp_path, runs=7)
 
 
-def test_networks_go_on_in_another_basis():
-    """Of states that both bases hold, the latents and the decoded states are the same."""
+def test_a_change_of_basis_keeps_the_maps_of_states():
+    """For states that both bases represent, the latents and the decoded states are equal."""
     torch.manual_seed(0)
     space = torch.linalg.qr(torch.randn(30, 5, dtype=torch.float64))[0]
     one, two = (torch.randn(40, 5, dtype=torch.float64) @ space.T + s for s in (0.0, 0.3 * space[:, 0]))
     old, new = Basis.fit(one, 5, 1e-12), Basis.fit(torch.cat([one, two]), 5, 1e-12)
     networks = Perceptron((5, 7, 2), 1.0), Perceptron((2, 7, 5), 2.0)
-    encoder, decoder = greedy.rebase(*networks, old, new)
+    encoder, decoder = greedy.change_basis(*networks, old, new)
     u = one.float()
     z = networks[0](old.coefficients(u))
     assert torch.allclose(encoder(new.coefficients(u)), z, atol=1e-4)

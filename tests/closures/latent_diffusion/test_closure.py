@@ -1,4 +1,4 @@
-"""The closure `latent-diffusion`: its laws are those it claims, and what was trained is what runs."""
+"""The closure `latent-diffusion` samples the distributions it claims, and runs the model that was trained."""
 
 import json
 import math
@@ -8,13 +8,9 @@ import pytest
 import torch
 
 from subgrid.closures.latent_diffusion.closure import LatentDiffusion
-from subgrid.closures.latent_diffusion.denoiser import Denoiser
-from subgrid.closures.latent_diffusion.energy_transfer import without_transfer
-from subgrid.closures.latent_diffusion.latent_spaces import Autoencoder, Fourier
 from subgrid.closures.latent_diffusion.model import SPECTRUM, GenerativeTerm
-from subgrid.closures.latent_diffusion.networks import ScoreCNN, ScoreFNO
-from subgrid.closures.latent_diffusion.samplers import sample
 from subgrid.closures.learning import weights_file
+from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.learning.scores import shell_spectrum
 from subgrid.solver.closure import ClosureError, Coupled, Problem, View
 from subgrid.solver.equations import Burgers
@@ -49,7 +45,7 @@ def data(lame_flow):
 
 
 def trained(options, pairs, path, work, progress=lambda done, total, metrics: None):
-    return LatentDiffusion.train(options, pairs, path, work, path.parent, ORIGIN, progress)
+    return LatentDiffusion.train(TrainingJob(options, pairs, path, work, path.parent, ORIGIN, progress))
 
 
 @pytest.fixture(scope="module")
@@ -84,172 +80,14 @@ def simulation(data, path, members=(0, 1, 2), every=5, **options):
     )
 
 
-# -- laws ------------------------------------------------------------------------------------------------------------
-
-
-class Gaussian(torch.nn.Module):
-    """The exact network of a Gaussian x ~ N(mean, deviation^2), whatever the condition."""
-
-    def __init__(self, parametrisation, mean, deviation):
-        super().__init__()
-        self.parametrisation, self.mean, self.variance = parametrisation, mean, deviation**2
-
-    def prepare(self, condition):
-        return None
-
-    def forward(self, v, angle, prepared):
-        cos, sin = (f(angle).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
-        gain = self.variance * cos / (self.variance * cos**2 + sin**2)
-        data = self.mean + gain * (v - cos * self.mean)
-        return (cos * v - data) / sin if self.parametrisation == "data" else (cos * data - v) / sin
-
-
-def denoiser_of(parametrisation, mean, deviation):
-    denoiser = Denoiser(parametrisation, "cnn", 1, 1, 1, {"width": 2, "layers": 1})
-    denoiser.network = Gaussian(parametrisation, mean, deviation)
-    return denoiser.double()
-
-
-def draws(denoiser, sampler, evaluations, count=100_000):
-    generator = torch.Generator().manual_seed(0)
-
-    def fresh():
-        return torch.randn(count, 1, 1, generator=generator, dtype=torch.float64)
-
-    return sample(denoiser, fresh(), fresh(), sampler, evaluations, fresh, 1.0)
-
-
-@pytest.mark.parametrize("parametrisation", ["data", "score"])
-@pytest.mark.parametrize(
-    ("sampler", "evaluations", "mean_off", "deviation_off"),
-    [("exponential", 200, 0.01, 0.02), ("heun", 39, 0.01, 0.02), ("euler-maruyama", 300, 0.01, 0.03)],
-)
-def test_samplers_draw_a_gaussian_with_its_exact_score(parametrisation, sampler, evaluations, mean_off, deviation_off):
-    """A score is known up to sigma = 11.5 only, where .6/11.5 of the mean is lost to white noise."""
-    found = draws(denoiser_of(parametrisation, 0.5, 0.6), sampler, evaluations)
-    lost = 0.6 / 11.5 * 0.5 if parametrisation == "score" else 0.0
-    assert found.mean().item() == pytest.approx(0.5, abs=mean_off + lost)
-    assert found.std().item() == pytest.approx(0.6, rel=deviation_off)
-
-
-def test_one_evaluation_of_the_exponential_sampler_is_exact_at_unit_variance():
-    generator = torch.Generator().manual_seed(0)
-    xi = torch.randn(1000, 1, 1, generator=generator, dtype=torch.float64)
-    found = sample(denoiser_of("data", 0.5, 1.0), xi, xi, "exponential", 1, lambda: xi, 1.0)
-    torch.testing.assert_close(found, xi + 0.5)
-
-
-def test_errors_of_the_probability_flow_fall_with_the_order_of_the_sampler():
-    """Where xi is carried to is known: mean + deviation xi."""
-    generator = torch.Generator().manual_seed(0)
-    xi = torch.randn(1000, 1, 1, generator=generator, dtype=torch.float64)
-    denoiser = denoiser_of("data", 0.5, 0.6)
-
-    def error(sampler, evaluations):
-        found = sample(denoiser, xi, xi, sampler, evaluations, lambda: xi, 1.0)
-        return (found - (0.5 + 0.6 * xi)).abs().max().item()
-
-    assert error("exponential", 20) / error("exponential", 40) == pytest.approx(2, rel=0.2)
-    assert error("heun", 39) / error("heun", 79) == pytest.approx(4, rel=0.4)
-
-
-def test_the_paper_starts_too_narrow():
-    """tau_max = 0.1, sigma .378: whatever is wider than that is drawn too narrow."""
-    denoiser = denoiser_of("score", 0.0, 1.0)
-    generator = torch.Generator().manual_seed(0)
-
-    def fresh():
-        return torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
-
-    narrow, wide = (sample(denoiser, fresh(), fresh(), "euler-maruyama", 300, fresh, t).std().item() for t in (0.1, 1))
-    assert narrow < 0.5
-    assert wide == pytest.approx(1, rel=0.05)
-
-
-@pytest.mark.parametrize(("network", "options"), [(ScoreCNN, {"width": 6}), (ScoreFNO, {"width": 6, "modes": 4})])
-@pytest.mark.parametrize("dimensions", [1, 2])
-def test_score_networks_commute_with_shifts_and_begin_at_zero(network, options, dimensions):
-    torch.manual_seed(0)
-    made = network(dimensions, 1, 2, layers=2, **options)
-    v, c = (torch.randn(3, n, *[8] * dimensions) for n in (1, 2))
-    angle = torch.tensor([0.1, 0.8, 1.5])
-    assert made(v, angle, made.prepare(c)).abs().max() == 0
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-
-    def shifted(field):
-        return field.roll(3, -1)
-
-    found = made(v, angle, made.prepare(c))
-    torch.testing.assert_close(made(shifted(v), angle, made.prepare(shifted(c))), shifted(found), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(found[0], made(v, angle.flip(0), made.prepare(c))[0])
-
-
-# -- latents ---------------------------------------------------------------------------------------------------------
-
-
-def coloured(points, count=400, seed=0):
-    """Fields with the spectrum exp(-k), the same modes on every grid."""
-    generator = np.random.default_rng(seed)
-    k = np.hypot(*np.meshgrid(*(np.fft.fftfreq(16, 1 / 16),) * 2, indexing="ij"))
-    hat = np.fft.fft2(generator.standard_normal((count, 1, 16, 16)), norm="forward") * np.exp(-k / 2)
-    hat[..., 8, :] = hat[..., :, 8] = 0
-    fine = np.zeros((count, 1, points, points), complex)
-    low = np.r_[0:8, -7:0]
-    fine[..., low[:, None], low] = hat[..., low[:, None], low]
-    return torch.from_numpy(np.fft.ifft2(fine, norm="forward").real).float()
-
-
-def test_fourier_latents_are_white_and_the_same_on_every_grid():
-    latent = Fourier(2, 1, 1, points=12)
-    h = coloured(16)
-    latent.fit(h)
-    z = latent.encode(h)
-    power = (np.abs(np.fft.fft2(z.numpy()[:, 0], norm="ortho")) ** 2).mean(0)
-    index = np.fft.fftfreq(12, 1 / 12)
-    square = (index[:, None] ** 2 + index**2).round().astype(int)
-    held = np.abs(index) < 6
-    for ring in np.unique(square[np.ix_(held, held)]):  # (2, 2) and (3, 1) alike, which lie in one shell
-        assert power[(square == ring) & held & held[:, None]].mean() == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(latent.encode(coloured(64)), z, atol=1e-5, rtol=1e-4)
-    assert z[0].shape == (1, 12, 12)
-    torch.testing.assert_close(latent.encode(latent.decode(z, (16, 16))), z, atol=1e-5, rtol=1e-4)
-    white = torch.from_numpy(np.random.default_rng(0).standard_normal((400, 1, 12, 12))).float()
-    drawn = latent.decode(latent.noise(white), (16, 16))
-    np.testing.assert_allclose(
-        shell_spectrum(drawn.numpy())[0, 1:6], shell_spectrum(latent.decode(z, (16, 16)).numpy())[0, 1:6], rtol=0.15
-    )
-    with pytest.raises(ValueError, match="does not hold the latents' modes"):
-        latent.grid((10, 10))
-
-
-@pytest.mark.parametrize("dimensions", [1, 2])
-def test_autoencoders_commute_with_shifts_by_patches(dimensions):
-    torch.manual_seed(0)
-    latent = Autoencoder(dimensions, 1, 2, factor=2, width=8, blocks=1)
-    h = torch.randn(2, 1, *[16] * dimensions)
-    latent.fit(h)
-    z = latent.encode(h)
-    assert z.shape[2:] == (8,) * dimensions
-    assert z.mean().item() == pytest.approx(0, abs=1e-5)
-    assert z.var(unbiased=False).item() == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(latent.encode(h.roll(4, -1)), z.roll(2, -1), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        latent.decode(z.roll(2, -1), h.shape[2:]), latent.decode(z, h.shape[2:]).roll(4, -1), atol=1e-5, rtol=1e-4
-    )
-
-
-# -- training --------------------------------------------------------------------------------------------------------
-
-
-def test_it_learns_the_law_of_the_noise(data, tmp_path):
-    """Against what is left by a mean that knows advection, samples have its variance shell by shell."""
+def test_it_learns_the_spectrum_of_the_noise(data, tmp_path):
+    """Samples have the variance of the residual of the conditional mean, shell by shell."""
     options = FOURIER | {"mean": MEAN, "score_steps": 100, "distil_steps": 0, "learning_rate": 1e-3}
     trained(options, data[1], tmp_path / "w.safetensors", tmp_path / "work")
     model, header, spectrum = GenerativeTerm.load(tmp_path / "w.safetensors")
     state, term = (torch.from_numpy(part) for part in data[1].train)
     with torch.inference_mode():
-        left = shell_spectrum((term - model.predictable(state)).numpy())
+        left = shell_spectrum((term - model.conditional_mean(state)).numpy())
     np.testing.assert_allclose(spectrum[0, 1:5], left[0, 1:5], rtol=0.3)
     assert header["scores"]["latent_variance"] > 0.5
 
@@ -259,11 +97,11 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
-def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(name, data, weights, tmp_path):
+def test_an_interrupted_training_ends_with_the_same_bytes(name, data, weights, tmp_path):
     for stop in (4, 10, 16):
 
         def progress(done, total, metrics, stop=stop):
-            if "loss" in metrics and done == stop:
+            if total == len_of(name) and done == stop:  # not in the training of the mean
                 raise Killed
 
         with pytest.raises(Killed) if stop <= len_of(name) else pytest.MonkeyPatch.context():
@@ -273,7 +111,7 @@ def test_a_training_that_is_cut_off_goes_on_to_the_same_bytes(name, data, weight
 
 
 def len_of(name):
-    """Steps of all phases."""
+    """Steps of all stages."""
     options = VARIANTS[name]
     latents = options["autoencoder_steps"] if options["latent"]["kind"] == "autoencoder" else 0
     return latents + options["score_steps"] + options.get("distil_steps", 0)
@@ -330,7 +168,7 @@ def test_continued_equals_uninterrupted_and_a_member_alone_is_the_same(name, cou
 
 
 def test_members_differ_and_split_noise_has_the_variance_of_the_steps(data, weights):
-    """Noise drawn at each step: after n steps of h, whatever `every` is, its variance is spectrum x h0 / h x n h^2."""
+    """Noise drawn at each step: after n steps h its variance is spectrum h0 n h for any `every`."""
     spectrum = GenerativeTerm.load(weights["fourier"])[2]
     variances = []
     for every in (1, 10):
@@ -350,11 +188,11 @@ def test_members_differ_and_split_noise_has_the_variance_of_the_steps(data, weig
         variances.append(off.var(axis=0, ddof=1).mean())
     shells = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(16, 1 / 16),) * 2, indexing="ij"))).astype(int)
     expected = spectrum[0][shells].sum() * 10 * STEP**2
-    np.testing.assert_allclose(variances, expected, rtol=0.15)  # viscosity takes some per cent off
+    np.testing.assert_allclose(variances, expected, rtol=0.15)  # viscosity reduces it by a few per cent
 
 
 @pytest.mark.parametrize("transfer", ["zero", "mean"])
-def test_the_transfer_is_held_to_its_target(transfer, data, weights):
+def test_the_transfer_has_its_prescribed_value(transfer, data, weights):
     case, pairs = data
     state = pairs.validation[0][:3].astype(float)
     closure = LatentDiffusion(weights=str(weights["fourier"]), coupling="sample", transfer=transfer)
@@ -364,7 +202,7 @@ def test_the_transfer_is_held_to_its_target(transfer, data, weights):
     target = 0.0
     if transfer == "mean":
         with torch.inference_mode():
-            mean = GenerativeTerm.load(weights["fourier"])[0].predictable(torch.from_numpy(state).float())
+            mean = GenerativeTerm.load(weights["fourier"])[0].conditional_mean(torch.from_numpy(state).float())
         target = (state * mean.numpy()).mean(axis=(1, 2, 3))
     scale = np.abs(state * field).mean()
     np.testing.assert_allclose((state * field).mean(axis=(1, 2, 3)), target, atol=1e-5 * scale)
@@ -379,34 +217,15 @@ def shell_energies(field):
     return np.stack([[np.bincount(shell, weights=p) for p in part] for part in power])
 
 
-@pytest.mark.parametrize(("grid", "fields"), [((12, 16), 1), ((9, 8), 2), ((16,), 1), ((15,), 2)])
-@pytest.mark.parametrize("span", [1e-3, 0.3])
-def test_noise_without_transfer_feeds_no_shell(grid, fields, span):
-    generator = torch.Generator().manual_seed(0)
-    noise, state = (torch.randn(3, fields, *grid, generator=generator, dtype=torch.float64) for _ in range(2))
-    found = without_transfer(noise, state, span, Grid(grid, LENGTH[: len(grid)]))
-    np.testing.assert_allclose(shell_energies(state + span * found), shell_energies(state), rtol=1e-9)
-    assert found.norm() > 0.3 * noise.norm()  # a direction of many is taken off
-
-
-def test_noise_too_strong_to_feed_nothing_is_scaled_down():
-    generator = torch.Generator().manual_seed(0)
-    noise, state = (torch.randn(2, 1, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    line = Grid((16,), LENGTH[:1])
-    found = without_transfer(1e3 * noise, state, 0.1, line)
-    np.testing.assert_allclose(shell_energies(state + 0.1 * found), shell_energies(state), rtol=1e-9)
-    assert without_transfer(noise, torch.zeros_like(state), 0.1, line).isfinite().all()
-
-
-def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
-    """What is sampled beside the mean leaves every shell its energy, over the five steps that it is held."""
+def test_transfer_by_shells_is_that_of_the_mean(data, weights):
+    """The sampled residual leaves the energy of every shell unchanged over the five steps for which it is held."""
     case, pairs = data
     state = pairs.validation[0][:3].astype(float)
     closure = LatentDiffusion(weights=str(weights["fourier"]), coupling="sample", transfer="shells")
     closure.start(problem_of(case.build_equation(), weights["fourier"]))
     field = closure(View(lambda: state, 0.0, 0, Stream(0, "test", 0, (0, 1, 2))), {})[0].field
     with torch.inference_mode():
-        mean = GenerativeTerm.load(weights["fourier"])[0].predictable(torch.from_numpy(state).float())
+        mean = GenerativeTerm.load(weights["fourier"])[0].conditional_mean(torch.from_numpy(state).float())
     before, rest = torch.from_numpy(state), field - mean
     held = shell_energies(rest) > 1e-6 * shell_energies(rest).max()
     after = shell_energies(before + 5 * STEP * rest)
@@ -414,7 +233,7 @@ def test_transfer_by_shells_leaves_that_of_the_mean(data, weights):
     assert rest.std() > 0
 
 
-def test_draws_follow_each_other_as_the_correlation_time_says(data, weights):
+def test_successive_draws_have_the_correlation_time(data, weights):
     """xi at two calls has the correlation exp(-every h / T)."""
     case, pairs = data
     members = tuple(range(64))
@@ -449,7 +268,7 @@ def test_fourier_weights_run_on_other_grids_and_others_do_not(data, weights):
         ({}, {"weights": None}, "no shipped weights fit"),
     ],
 )
-def test_what_the_weights_are_not_for_is_refused_by_name(changes, options, message, data, weights):
+def test_a_mismatch_of_weights_and_problem_is_refused_by_name(changes, options, message, data, weights):
     problem = problem_of(data[0].build_equation(), weights["fourier"], **changes)
     with pytest.raises(ClosureError, match=message):
         LatentDiffusion(**{"weights": str(weights["fourier"])} | options).start(problem)
@@ -465,7 +284,7 @@ def test_weights_of_another_closure_and_damaged_ones_are_refused(data, weights, 
             LatentDiffusion(weights=str(path)).start(problem_of(data[0].build_equation(), path))
 
 
-def test_the_header_says_what_the_weights_are(weights):
+def test_the_header_describes_the_weights(weights):
     tensors, header = weights_file.load(weights["fourier"])
     assert json.loads(json.dumps(header)) == header
     assert header["seeds"] == {"trajectories": 2, "training": 0}

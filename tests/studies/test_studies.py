@@ -1,0 +1,25 @@
+"""Every command of studies/ starts: its imports and its options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+STUDIES = Path(__file__).parents[2] / "studies"
+COMMANDS = ["latent_diffusion", "rom", "rom_study", "tune"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_study_starts_in_any_folder(name, tmp_path):
+    """The help text is the docstring, and names the path of the command."""
+    command = [sys.executable, str(STUDIES / f"{name}.py"), "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert f"python studies/{name}.py" in shown.stdout
+
+
+def test_all_studies_are_listed():
+    commands = [path.stem for path in STUDIES.glob("*.py") if '__name__ == "__main__"' in path.read_text()]
+    assert sorted(commands) == COMMANDS
