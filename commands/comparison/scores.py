@@ -70,7 +70,7 @@ def row(run: Run, baseline: Run, truth_invariants: dict[str, NDArray], prepared:
             drift = (last - true) / (abs(true) if abs(true) > ZERO else 1.0)
             invariants[name] = Invariant(final=float(last), drift=float(drift))
 
-    def series(name: str) -> list[float]:
+    def series(name: str) -> list[float | None]:
         return [float(v) for v in s[name]] if count and (name == "relative_l2" or name in wanted) else []
 
     return Row(
