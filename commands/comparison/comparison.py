@@ -87,7 +87,8 @@ class Comparison:
         return target
 
     def __repr__(self) -> str:
-        return f"Comparison of {self.metrics.case!r}\n{self.table.to_string()}"
+        scores = self.table.to_string(float_format="{:.3g}".format)
+        return f"Comparison of {self.metrics.case!r}\n{scores}"
 
     def _repr_html_(self) -> str:
         """The table of scores with the best values marked, for notebooks."""
