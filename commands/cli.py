@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
+
+if TYPE_CHECKING:
+    from .comparison.comparison import Comparison
 
 DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
 
@@ -142,36 +145,38 @@ def _summary(summary: dict[str, Any], folder: Path) -> None:
 
 @app.command
 def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Compare the reference, the uncorrected model, every closure and the cost-matched finer grid.
+    """Compare the uncorrected model, every closure and a finer grid of equal cost with the reference.
 
-    Writes metrics.json, pictures and report.html to runs/CASE-compare, or to --out.
+    Writes metrics.json, comparison.zarr, pictures and report.html to runs/CASE-compare, or to --out.
     """
     from .comparison.compare import compare as compare_case
-    from .progress import Bars
+    from .report.page import write
 
     checked = _read(case, set_, backend)
     target = _target(out, case, "compare")
-    with Bars(quiet=json_) as bars:
-        metrics = compare_case(checked, case.parent, target, bars, _command())
-    _finish(metrics, json_, lambda: _table(metrics, target))
+    result = compare_case(checked, out=target, progress=not json_, command=_command())
+    page = write(result.metrics, result.dataset, target)
+    _finish(result.metrics.model_dump(), json_, lambda: _table(result, page))
 
 
 @app.command
 def report(folder: Path, *, json_: Json = False) -> None:
-    """Draw the pictures and the report of a finished comparison again."""
+    """Draw the pictures and the report of a comparison again."""
+    from .comparison.comparison import Comparison
     from .report.page import write
 
-    page = write(folder)
+    comparison = Comparison.load(folder)
+    page = write(comparison.metrics, comparison.dataset, folder)
     _finish({"report": str(page)}, json_, lambda: print(page))
 
 
-def _table(metrics: dict[str, Any], folder: Path) -> None:
+def _table(comparison: Comparison, page: Path) -> None:
     from rich.console import Console
 
-    from .report.page import table
+    from .report.table import terminal
 
-    Console().print(table(metrics))
-    print(f"report: {folder / 'report.html'}")
+    Console().print(terminal(comparison.metrics))
+    print(f"report: {page}")
 
 
 @app.command

@@ -1,33 +1,39 @@
-"""From a case to a simulation that is ready to run: reference, initial state, closures."""
+"""What a case starts from: its step, equation, grid, reference, initial state and closures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.backend import select
 from subgrid.solver.case.reading import CaseError, resolve_step
-from subgrid.solver.case.tables import Case, ClosureTable
-from subgrid.solver.closure import Coupled
+from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.build import build_simulation
 
+from .given_closures import given_rows
 from .requests import described, reference_request
 from .restriction import Restrict
 from .trajectories import Progress, Trajectories, generate
 
 
 def silent(done: int, total: int, what: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 @dataclass
 class Prepared:
-    """A case with its step resolved, its equation, grid, initial state and, where it needs one, its reference."""
+    """A case with a resolved step, its equation and grid, its initial state (member, field, *grid), its reference.
+
+    trajectories: those of the reference, None for a case that does not need them or whose reference is a closed form.
+    folder: relative paths in options of closures start here.
+    """
 
     case: Case
     equation: Equation
@@ -38,40 +44,32 @@ class Prepared:
 
     @property
     def owner(self) -> NDArray:
-        """Trajectory of the reference that each member belongs to."""
+        """Reference trajectory of each member, (member,)."""
         reference = self.case.reference
         count = reference.trajectories if reference else 1
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
 
-    def simulation(self, tables: tuple[ClosureTable, ...], dump: Path | None = None) -> Simulation:
-        """The case's model with the given closures, at the initial state."""
-        return Simulation(
+    def simulation(self, closures: Iterable[Any], dump: Path | None = None) -> Simulation:
+        """The case's model with these closures added up, at the initial state.
+
+        closures: tables of the case, or what `given_rows` accepts. dump: file for the state before a rejected answer.
+        """
+        rows = given_rows(self.folder, closures, "closures")
+        return build_simulation(
+            self.case,
             self.equation,
             self.grid,
-            self.case.time.stepper,
-            self.case.step,
             self.state,
-            start=self.case.time.start,
-            seed=self.case.ensemble.seed,
-            closures=[self.couple(t) for t in tables],
-            guard=self.case.guard.policy,
+            closures=[table.couple(self.folder) for row in rows for table in row.closures],
             dump=dump,
             folder=self.folder,
             initial=described(self.case.initial),
-            cfl=self.case.time.cfl,
-            backend=select(self.case.backend),
+            reference=self.trajectories.directory if self.trajectories else None,
         )
-
-    def couple(self, table: ClosureTable) -> Coupled:
-        """The closure of a table; an oracle is shown where the reference lies."""
-        if table.name == "oracle" and "reference" not in table.options and self.trajectories is not None:
-            table = table.model_copy()
-            table.__pydantic_extra__ = {**table.options, "reference": str(self.trajectories.directory)}
-        return table.couple(self.folder)
 
 
 def with_step(case: Case) -> Case:
-    """The case with time.cfl turned into a step."""
+    """The case with a step: its own, or the one that follows from time.cfl. Raises CaseError."""
     if case.time.step is not None:
         return case
     if case.initial.kind == "reference":
@@ -81,20 +79,23 @@ def with_step(case: Case) -> Case:
 
 
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
-    """Make what the case starts from; the reference run only if the case or the caller needs it."""
+    """Make what the case starts from. The reference is run if the caller, the initial state or a closure needs it.
+
+    Raises CaseError if a closure of the case needs a reference on a grid and the case has none.
+    """
     case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()
-    oracle = any(c.name == "oracle" for c in case.closure)
+    needing = [table.label for table in case.closure if table.find(folder).needs_reference]
     gridded = case.reference is not None and not case.reference.exact
     trajectories = None
-    if gridded and (with_reference or oracle or case.initial.kind == "reference"):
+    if gridded and (with_reference or needing or case.initial.kind == "reference"):
         trajectories = generate(case, reference_request(case), progress)
         assert case.reference is not None and case.reference.shape is not None
         restrict = Restrict(equation, grid.refined(case.reference.shape), grid, case.reference.restrict)
         share = case.ensemble.members // case.reference.trajectories
         state = np.repeat(restrict(np.array(trajectories.fine)), share, axis=0)
-    elif oracle:
-        raise CaseError("case", ["closure: oracle needs a [reference] table with a shape"])
+    elif needing:
+        raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
     else:
         state = case.initial.state(equation, grid, tuple(range(case.ensemble.members)), case.ensemble.seed)
     return Prepared(case, equation, grid, state, trajectories, folder)

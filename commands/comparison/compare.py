@@ -1,67 +1,104 @@
-"""`subgrid compare`: reference, uncorrected model, every closure and the cost-matched finer grid, side by side."""
+"""`subgrid.compare`: reference, uncorrected model, every closure and a finer grid of equal cost."""
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.ingest.given_closures import with_rows
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import CaseError
-from subgrid.solver.case.tables import Case, CompareRow
+from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp
-from subgrid.solver.simulation.record import RunFolderError, provenance, write_json
+from subgrid.solver.simulation.record import RunFolderError, provenance
 
-from ..progress import Bars, interruptible
-from . import metrics
-from . import parameter_study as study
-from .cost_matching import _finer_row
-from .rows import Row, _follow, _times, _warm
-from .scores import _describe_reference, _entry, _put_invariants, _score
+from ..progress import Bars, interruptible, watching
+from . import parameter_study
+from .comparison import Comparison
+from .cost_matching import finer_run
+from .dataset import assemble
+from .results import NEAREST, Metrics, RowKind
+from .rows import Run, follow, output_times, warm_up
+from .scores import describe_reference, mean_invariants, row, score
 
-NEAREST = "nearest training run"
-FRAMES = 40
-PATH_FRAMES = 1000  # of particles, whose paths are drawn
+UNCORRECTED = CompareRow(label="none", closures=())
 
 
-def compare(case: Case, folder: Path, out: Path, bars: Bars, command: str) -> dict[str, Any]:
-    """Run every row from the same initial states and seeds; write metrics.json, comparison.zarr and the report.
+def compare(
+    case: Case,
+    *,
+    closures: Sequence[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | Bars = True,
+    command: str = "",
+) -> Comparison:
+    """Run every row of a comparison from the same initial states and seeds, and score it against the reference.
 
-    A row that blows up or whose closure refuses is kept up to its failure and marked as failed. Raises RunFolderError
-    if `out` is taken, CaseError for a case without a reference.
+    The rows are the uncorrected model, those of [compare], the nearest training run for a case with [sweep], and the
+    finer grid of equal cost. closures: rows in the place of those of [compare]; each is what a case file accepts (a
+    name, a table, a list, {label, closures}), an instance of a closure, a sum of instances, or a Coupled. out: a new
+    folder for metrics.json and comparison.zarr, which are written after each row; without it nothing is written.
+    progress: whether to draw bars. command: how to repeat the comparison, for the report.
+
+    A row that blows up or whose closure refuses the case is kept up to its failure and marked as failed. Raises
+    CaseError for a case without a reference and for wrong rows, RunFolderError if `out` is taken. An interrupt raises
+    KeyboardInterrupt; the finished rows are then in `out`.
     """
     if case.reference is None:
-        raise CaseError("case", ["reference: missing; a comparison needs something to compare with"])
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise RunFolderError(f"{out} is not empty; a comparison has a folder of its own. Remedy: another --out")
-    prepared = prepare(case, folder, with_reference=True, progress=bars)
-    case = prepared.case
-    out.mkdir(parents=True, exist_ok=True)
-    truth = _truth(prepared)
-    wanted = [CompareRow.model_validate({"closures": [{"name": "none"}]})]
-    wanted += [r for r in case.compare.closures if r.name != "none"]
-    rows: list[Row] = []
-    with interruptible() as asked:
-        for row in wanted:
-            rows.append(_run_row(prepared, row, bars, asked.is_set))
-            _write(prepared, rows, truth, out, command)
-            if asked.is_set():
-                raise KeyboardInterrupt
-        if case.sweep is not None:
-            rows.append(_nearest_row(prepared, bars))
-        if case.compare.finer_grid and prepared.equation.kind != "particles":
-            rows.append(_finer_row(prepared, rows, bars, asked.is_set))
-    result = _write(prepared, rows, truth, out, command, study.variables(prepared, truth, bars))
-    from ..report import page as report
-
-    report.write(out)
+        raise CaseError("case", ["reference: missing; a comparison needs a reference"])
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise RunFolderError(f"{folder} is not empty; a comparison has a folder of its own. Remedy: another --out")
+    if closures is not None:
+        case = with_rows(case, closures)
+    rows = _rows(case)
+    with watching(progress) as bars:
+        prepared = prepare(case, case.folder, with_reference=True, progress=bars)
+        case, truth = prepared.case, _truth(prepared)
+        found: list[Run] = []
+        with interruptible() as asked:
+            for wanted in rows:
+                found.append(_run(prepared, wanted, bars, asked.is_set))
+                if folder is not None:
+                    _scored(prepared, found, truth, command).write(folder)
+                if asked.is_set():
+                    raise KeyboardInterrupt
+            if case.sweep is not None:
+                found.append(_nearest_run(prepared, bars))
+            if case.compare.finer_grid and prepared.equation.kind != "particles":
+                found.append(finer_run(prepared, found, bars, asked.is_set))
+        studied = parameter_study.variables(prepared, truth, bars)
+    result = _scored(prepared, found, truth, command, studied)
+    if folder is not None:
+        result.write(folder)
     return result
+
+
+def _rows(case: Case) -> list[CompareRow]:
+    """The uncorrected row, under the case's label if it has one, and then those with closures; of distinct names."""
+    corrected = [r for r in case.compare.closures if _acting(r, case.folder)]
+    uncorrected = [r for r in case.compare.closures if not _acting(r, case.folder)]
+    rows = [*(uncorrected or [UNCORRECTED])[:1], *corrected]
+    names = [r.name for r in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CaseError(
+            "compare.closures",
+            [f"two rows are named {name!r}. Remedy: give them labels, {{label, closures}}" for name in twice],
+        )
+    return rows
+
+
+def _acting(row: CompareRow, folder: Path) -> tuple[ClosureTable, ...]:
+    """The closures of a row, without those of kind "none"."""
+    return tuple(table for table in row.closures if table.find(folder).kind != "none")
 
 
 def _truth(prepared: Prepared) -> NDArray:
@@ -72,126 +109,73 @@ def _truth(prepared: Prepared) -> NDArray:
     members = tuple(range(case.ensemble.members))
     states = [
         case.initial.exact(prepared.equation, prepared.grid, t - case.time.start, members, case.ensemble.seed)
-        for t in _times(case)
+        for t in output_times(case)
     ]
     if any(s is None for s in states):
         raise CaseError(
             "case",
             [
                 f"reference.exact: {case.initial.kind} has no closed form under {prepared.equation.name} "
-                "as set up here; give reference.shape"
+                "as set up here. Remedy: reference.shape"
             ],
         )
     assert case.reference is not None
     return np.stack(states)[:, :: case.ensemble.members // case.reference.trajectories]  # type: ignore[arg-type]
 
 
-def _kind(prepared: Prepared, row: CompareRow) -> str:
-    kinds = {prepared.couple(table).closure.kind for table in row.closures}
-    if len(kinds) == 1:
-        return kinds.pop()
-    return "classical" if kinds == {"none", "classical"} else "sum"
+def _kind(kinds: list[str]) -> RowKind:
+    """Kind of a row from those of the closures that act in it."""
+    if not kinds:
+        return "none"
+    if "oracle" in kinds:
+        return "oracle"
+    if "learned" not in kinds:
+        return "classical"
+    return "learned" if len(kinds) == 1 else "sum"
 
 
-def _run_row(prepared: Prepared, row: CompareRow, bars: Bars, asked: Any) -> Row:
-    tables = tuple(c for c in row.closures if c.name != "none")
-    result = Row(row.name, _kind(prepared, row), np.empty((0, *prepared.state.shape)))
+def _run(prepared: Prepared, row: CompareRow, bars: Bars, asked: Callable[[], bool]) -> Run:
+    tables = _acting(row, prepared.folder)
+    kind = _kind([table.find(prepared.folder).kind for table in tables])
+    run = Run(row.name, kind, np.empty((0, *prepared.state.shape)))
     try:
-        _warm(prepared.simulation(tables))
+        warm_up(prepared.simulation(tables))
         simulation = prepared.simulation(tables)
     except (ClosureError, BlowUp) as error:
-        result.failed = str(error)
-        return result
-    return _follow(simulation, prepared.case, result, bars, lambda s: s, asked)
+        run.failed = str(error)
+        return run
+    return follow(simulation, prepared.case, run, bars, asked=asked)
 
 
-def _nearest_row(prepared: Prepared, bars: Bars) -> Row:
-    """The run of the sweep whose parameters are nearest to the case's: a look-up, which costs nothing."""
+def _nearest_run(prepared: Prepared, bars: Bars) -> Run:
+    """The run of the sweep whose parameters are nearest to the case's. It is looked up, so it has no cost."""
     case = prepared.case
     assert case.sweep is not None
     nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
-    kept = multiple(case.output.every, case.step) // interval(case)
-    states = runs(case, nearest[None], bars).state(0)[::kept, None].astype(np.float64)
-    row = Row(NEAREST, "other", np.repeat(states, case.ensemble.members, axis=1))
-    row.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
-    return row
+    stride = multiple(case.output.every, case.step) // interval(case)
+    states = runs(case, nearest[None], bars).state(0)[::stride, None].astype(np.float64)
+    run = Run(NEAREST, "nearest", np.repeat(states, case.ensemble.members, axis=1))
+    run.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
+    return run
 
 
-def _write(
-    prepared: Prepared, rows: list[Row], truth: NDArray, out: Path, command: str, studied: study.Variables | None = None
-) -> dict[str, Any]:
-    """Score what there is so far and write it: a comparison that is cut short keeps its finished rows."""
-    import xarray as xr
-
-    case, grid, equation = prepared.case, prepared.grid, prepared.equation
-    times = _times(case)
-    invariants = equation.invariants(truth[0], grid)
-    dataset: dict[str, NDArray] = {}
-    sources = ["reference", *(r.name for r in rows)]
-    particles = equation.kind == "particles"
-    energy = [] if particles else [metrics.energy_spectrum(truth, equation, grid)]
-    ranks = np.full((len(sources), 1 + case.ensemble.members // truth.shape[1]), np.nan)
-    series = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
-    for name in series:
-        dataset[name] = np.full((len(sources), len(times)), np.nan)
-    for name in invariants:
-        dataset[f"invariant_{name}"] = np.full((len(sources), len(times)), np.nan)
-    stride = max(1, math.ceil(len(times) / (PATH_FRAMES if particles else FRAMES)))
-    shown = np.arange(0, len(times), stride)
-    axes: dict[str, Any] = equation.coordinates(grid)
-    what, field, units = slice(0, 1), equation.fields[0].name, equation.fields[0].unit
-    if particles:
-        axes, what, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, slice(0, 3), "positions"
-    frames = np.full((len(sources), len(shown), what.stop, *grid.shape), np.nan, dtype=np.float32)
-    frames[0] = truth[shown, 0, what]
-    dataset["correlation"][0] = 1.0
-    _put_invariants(dataset, 0, truth, prepared)
-    for i, row in enumerate(rows, start=1):
-        count = len(row.states)
-        kept = shown[shown < count]
-        if count:
-            if not row.scores:
-                row.scores = _score(row, truth, prepared)
-            for name in series:
-                dataset[name][i, :count] = row.scores[name]
-            ranks[i] = row.scores["rank_histogram"]
-            with np.errstate(over="ignore"):
-                frames[i, : len(kept)] = row.states[kept, 0, what]
-            _put_invariants(dataset, i, row.states, prepared)
-        if not particles:
-            energy.append(row.scores["energy"] if count else np.full_like(energy[0], np.nan))
-    shape = [len(axis) for axis in axes.values()]
-    variables = {
-        **{k: (("source", "time"), v) for k, v in dataset.items()},
-        "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
-        "rank_histogram": (("source", "rank"), ranks),
-        **(studied or {}),
-    }
-    if not particles:
-        variables["spectrum"] = (("source", "wavenumber"), np.stack(energy))
-        axes["wavenumber"] = np.arange(energy[0].size)
-    xr.Dataset(
-        variables,
-        coords={
-            "source": np.array(sources, dtype=object),
-            "time": times,
-            "frame_time": ("frame", times[shown]),
-            **axes,
-        },
-        attrs={
-            "title": case.title,
-            "equation": equation.name,
-            "field": field,
-            "units": units,
-            "correlation_threshold": case.compare.correlation_threshold,
-        },
-    ).to_zarr(out / "comparison.zarr", mode="w", consolidated=False)
-    result = {
-        "case": case.title,
-        "reference": _describe_reference(case),
-        "rows": [_entry(row, rows, dataset, times, i, case) for i, row in enumerate(rows, start=1)],
-        "command": command,
+def _scored(
+    prepared: Prepared,
+    found: list[Run],
+    truth: NDArray,
+    command: str,
+    studied: parameter_study.Variables | None = None,
+) -> Comparison:
+    """The comparison of the runs that there are so far; the first is the uncorrected one."""
+    for run in found:
+        if len(run.states) and not run.scores:
+            run.scores = score(run, truth, prepared)
+    invariants = mean_invariants(truth, prepared)
+    metrics = Metrics(
+        case=prepared.case.title,
+        reference=describe_reference(prepared.case),
+        rows=[row(run, found[0], invariants, prepared) for run in found],
+        command=command,
         **provenance(),
-    }
-    write_json(out / "metrics.json", result)
-    return result
+    )
+    return Comparison(metrics, assemble(prepared, found, truth, studied))

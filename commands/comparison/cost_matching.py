@@ -1,65 +1,67 @@
-"""The finer grid of equal cost."""
+"""The uncorrected model on a finer grid of equal cost."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.restriction import Restrict, average_cells
-from subgrid.solver.backend import select
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.spectral import Transforms, resample
 
 from ..progress import Bars
-from .rows import Row, _follow
+from .rows import Run, follow
 
 FINER_GRID = "finer grid"
+COST_SECONDS = 0.03  # lower bound on the wall time of a run that measures the cost of a grid
 
 
-COST_SECONDS = 0.03  # how long a run is, at least, that tells what a grid costs
+def finer_run(prepared: Prepared, runs: list[Run], bars: Bars, asked: Callable[[], bool]) -> Run:
+    """The uncorrected model on the largest grid that costs no more than the corrected run, or on the smallest one.
 
-
-def _finer_row(prepared: Prepared, rows: list[Row], bars: Bars, asked: Any) -> Row:
-    """The uncorrected model on the largest grid that costs no more than the corrected run, or else on the next one up.
-
-    The corrected run is the first learned row that did not fail, or the costliest row without one. The step shrinks in
-    proportion to the spacing, down to a divisor of output.every, unless the model contains noise. Without noise, and
-    with a reference on a grid, one member of each trajectory is run, and stands for the others.
+    The corrected run is the first learned one that did not fail, single closures before sums; without one it is the
+    costliest run. The step shrinks in proportion to the spacing, to a divisor of output.every, unless the model
+    contains noise. Without noise, and with a reference on a grid, one member of each trajectory is run: the others
+    would be copies of it.
     """
     case, grid = prepared.case, prepared.grid
-    learned = [r for r in rows if r.kind not in ("none", "classical", "oracle") and not r.failed]
+    learned = [r for r in runs if r.kind in ("learned", "sum") and not r.failed]
     learned.sort(key=lambda r: r.kind == "sum")
-    corrected = learned[0] if learned else max(rows, key=lambda r: r.seconds_per_time)
-    row = Row(FINER_GRID, "finer-grid", np.empty((0, *prepared.state.shape)))
-    row.note = f"matched to the cost of {corrected.name!r}"
+    corrected = learned[0] if learned else max(runs, key=lambda r: r.seconds_per_time)
+    run = Run(FINER_GRID, "finer-grid", np.empty((0, *prepared.state.shape)))
+    run.note = f"matched to the cost of {corrected.name!r}"
     finer = None
     for candidate in _finer_grids(prepared):
         cost = _cost(_finer_simulation(prepared, candidate))
         if finer is None or cost <= corrected.seconds_per_time:
             finer = candidate
-        elif cost > 2 * corrected.seconds_per_time:  # not at the first: a rounder number of points may cost less
+        elif cost > 2 * corrected.seconds_per_time:  # a larger grid may cost less if its transforms are faster
             break
     if finer is None:
-        row.failed = "no grid that is finer, up to the reference's, fits the case"
-        return row
-    row.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
+        run.failed = "no grid between the case's and the reference's fits the case"
+        return run
+    run.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
     simulation = _finer_simulation(prepared, finer)
 
     def onto(state: NDArray) -> NDArray:
         coarse = _coarsen(prepared, state, finer, grid)
         return np.repeat(coarse, case.ensemble.members // len(coarse), axis=0)
 
-    return _follow(simulation, case, row, bars, onto, asked)
+    return follow(simulation, case, run, bars, onto, asked)
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
-    """Grids from 9/8 of the case's up to the reference's that the equation fits, each axis a product of 2, 3 and 5."""
+    """Grids of 9/8 of the case's points or more, up to the reference's, that the equation fits.
+
+    The number of points along each axis is a product of 2, 3 and 5.
+    """
     shape = prepared.grid.shape
     reference = prepared.case.reference.shape if prepared.case.reference else None
     largest = max(a / b for a, b in zip(reference, shape, strict=True)) if reference else 16.0
@@ -90,28 +92,17 @@ def _smooth(n: int) -> bool:
 def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
     case = prepared.case
     step = case.step
-    # a noisy model keeps the step, whose increments it shares, and adaptive steps see to themselves
+    # A model with noise keeps the step, so that it shares the increments; an adaptive step follows the grid by itself.
     if prepared.equation.noise_law(prepared.grid) is None and case.time.cfl is None:
         ratio = finer.shape[-1] / prepared.grid.shape[-1]
         step = case.output.every / math.ceil(case.output.every / case.step * ratio - 1e-9)
-    return Simulation(
-        prepared.equation,
-        finer,
-        case.time.stepper,
-        step,
-        _refined(prepared, finer),
-        start=case.time.start,
-        seed=case.ensemble.seed,
-        cfl=case.time.cfl,
-        backend=select(case.backend),
-    )
+    return build_simulation(case, prepared.equation, finer, _refined(prepared, finer), step=step)
 
 
 def _refined(prepared: Prepared, finer: Grid) -> NDArray:
-    """The initial state on a finer grid: the reference's, or the initial condition's own.
+    """The initial state on a finer grid, restricted from the reference's, or evaluated there without one.
 
-    One member per trajectory of a reference on a grid if the model has no noise: the others would be copies, and cost
-    for nothing.
+    With a reference on a grid and a model without noise it has one member per trajectory.
     """
     case = prepared.case
     if prepared.trajectories is None:

@@ -1,4 +1,4 @@
-"""A comparison of closures that learned from [sweep]: their latents, and their error over the test grid."""
+"""The comparison of closures that learn from [sweep]: latent trajectories, and errors at the test points."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.closures.learning.learned_closure import LearnedClosure
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import CompareRow
 from subgrid.solver.closure import ClosureError
-from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation import BlowUp
 
 from ..progress import Bars
 from .metrics import relative_l2
+from .rows import keep_states
 
 Variables = dict[str, tuple[tuple[str, ...], Any]]
 
 
 def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
-    """What a study adds to comparison.zarr; nothing for a case without [sweep], or whose rows did not learn from it.
+    """What the study adds to comparison.zarr; empty for a case without [sweep] or without rows that learn from it.
 
-    plane_error (plane_source, point): the maximum over time of |u_hat - u| / |u|, nan for a run that failed;
-    plane_point and training_point (*, parameter), named by plane_parameter; latent_encoded, latent_predicted,
-    latent_deviation (time, latent) of the first row whose closure has a `portrait`.
+    latent_encoded, latent_predicted, latent_deviation (time, latent): of the first row whose closure has latent
+    trajectories. With compare.parameter_plane also plane_error (plane_source, point), the maximum over time of
+    |u - r| / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter.
     """
     case = prepared.case
     if case.sweep is None:
         return {}
-    rows = [row for row in case.compare.closures if _learned(prepared, row)]
+    rows = [row for row in case.compare.closures if _learns_from_sweep(prepared, row)]
     found: Variables = {}
     for row in rows:
         try:
             closure = prepared.simulation(row.closures).closures[0].closure
         except (ClosureError, BlowUp):
             continue
-        if hasattr(closure, "portrait"):
-            for name, values in closure.portrait(truth[:, 0], case.output.every).items():
-                found[f"latent_{name}"] = (("time", "latent"), values)
+        assert isinstance(closure, LearnedClosure)
+        if (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is not None:
+            found |= {f"latent_{name}": (("time", "latent"), values) for name, values in latents.items()}
             break
     if rows and case.compare.parameter_plane and case.sweep.test_counts:
         points = case.sweep.test_points()
@@ -54,12 +56,13 @@ def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
     return found
 
 
-def _learned(prepared: Prepared, row: CompareRow) -> bool:
-    return all(getattr(t.find(prepared.folder), "learns_from", None) == "sweep" for t in row.closures)
+def _learns_from_sweep(prepared: Prepared, row: CompareRow) -> bool:
+    classes = [table.find(prepared.folder) for table in row.closures]
+    return bool(classes) and all(issubclass(c, LearnedClosure) and c.learns_from == "sweep" for c in classes)
 
 
 def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Bars) -> NDArray[np.float64]:
-    """(row, point): each row started from the initial state of each point, against the sweep's run there."""
+    """(row, point): each row from the initial state of each point, against the run of the sweep there."""
     case = prepared.case
     assert case.sweep
     every, steps = multiple(case.output.every, case.step), case.steps()
@@ -73,21 +76,11 @@ def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Ba
         true = truths.state(i)[:: every // interval(case)].astype(np.float64)
         for j, row in enumerate(rows):
             bars(i + 1, len(points), "parameter plane")
+            kept: list[NDArray] = []
             try:
-                states = _followed(there.simulation(row.closures), steps, every)
+                simulation = there.simulation(row.closures)
+                keep_states(simulation, steps, every, kept, lambda s=simulation: s.state[0])  # type: ignore[misc]
             except (ClosureError, BlowUp):
                 continue
-            found[j, i] = relative_l2(states[:, None], true[:, None]).max()
+            found[j, i] = relative_l2(np.stack(kept)[:, None], true[:, None]).max()
     return found
-
-
-def _followed(simulation: Simulation, steps: int, every: int) -> NDArray[np.float64]:
-    """States (time, field, *grid) of the first member, every so many steps."""
-    states: list[NDArray] = []
-
-    def at(n: int) -> None:
-        if n % every == 0:
-            states.append(simulation.state[0])
-
-    simulation.run(steps, lambda n: every - n % every, at, output_every=every)
-    return np.stack(states)

@@ -1,7 +1,8 @@
-"""One row of a comparison: a run and what is kept of it."""
+"""The runs of a comparison, before they are scored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +15,22 @@ from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp, Simulation
 
 from ..progress import Bars
+from .results import RowKind
+
+STRIDE = 50  # upper bound on the steps between two updates of the progress bar
 
 
 @dataclass
-class Row:
-    """One run of the comparison: what it is, its states (time, member, field, *grid) and what it cost."""
+class Run:
+    """One run of the comparison: its states at the output times, (time, member, field, *grid), and its cost.
+
+    seconds_per_time: wall seconds per unit of simulated time. calls, skips, declined: closure calls, answers that the
+    guard rejected, and steps that a leap left to the solver. failed: why the run stopped early. scores: those of
+    `scores.score`.
+    """
 
     name: str
-    kind: str
+    kind: RowKind
     states: NDArray
     seconds_per_time: float = 0.0
     calls: int = 0
@@ -32,37 +41,69 @@ class Row:
     scores: dict[str, Any] = field(default_factory=dict)
 
 
-def _times(case: Case) -> NDArray[np.float64]:
+def output_times(case: Case) -> NDArray[np.float64]:
+    """The output times of a case, from its start to its end."""
     every = multiple(case.output.every, case.step)
     return case.time.start + case.step * np.arange(0, case.steps() + 1, every, dtype=np.float64)
 
 
-def _warm(simulation: Simulation) -> None:
-    """Compile and plan, so that the row is charged for its work alone."""
+def warm_up(simulation: Simulation) -> None:
+    """Compile kernels and plan transforms, so that the time of the run contains neither."""
     simulation.run(max((c.every for c in simulation.closures), default=1))
 
 
-def _follow(simulation: Simulation, case: Case, row: Row, bars: Bars, onto: Any, asked: Any = lambda: False) -> Row:
-    """Run to the end of the case, keeping the states at the output times; failure keeps those before it."""
-    every = multiple(case.output.every, simulation.step)
-    steps = multiple(case.time.end - case.time.start, simulation.step)
-    states: list[NDArray] = []
+def keep_states(
+    simulation: Simulation,
+    steps: int,
+    every: int,
+    kept: list[NDArray],
+    read: Callable[[], NDArray],
+    seen: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Run to step number `steps` and append what `read` returns at every `every`-th step to `kept`.
+
+    seen(n) is called at every stop, after the state is kept. Raises BlowUp or ClosureError; what was read before the
+    failure is then in `kept`.
+    """
 
     def at(n: int) -> None:
-        bars(n, steps, row.name)
         if n % every == 0:
-            states.append(onto(simulation.state))
+            kept.append(read())
+        seen(n)
+
+    simulation.run(steps, lambda n: min(every - n % every, STRIDE), at, output_every=every)
+
+
+def follow(
+    simulation: Simulation,
+    case: Case,
+    run: Run,
+    bars: Bars,
+    onto: Callable[[NDArray], NDArray] = lambda state: state,
+    asked: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Fill `run` with the states at the output times and with the costs; a failed run keeps the states before it.
+
+    onto: the map from the simulation's state to the case's grid. asked: whether the user interrupted, which raises
+    KeyboardInterrupt.
+    """
+    every = multiple(case.output.every, simulation.step)
+    steps = multiple(case.time.end - case.time.start, simulation.step)
+    kept: list[NDArray] = []
+
+    def seen(n: int) -> None:
+        bars(n, steps, run.name)
         if asked():
             raise KeyboardInterrupt
 
     try:
-        simulation.run(steps, lambda n: min(every - n % every, 50), at, output_every=every)
+        keep_states(simulation, steps, every, kept, lambda: onto(simulation.state), seen)
     except (BlowUp, ClosureError) as error:
-        row.failed = str(error)
-    row.states = np.stack(states)
+        run.failed = str(error)
+    run.states = np.stack(kept)
     span = max(simulation.time - case.time.start, simulation.step)
-    row.seconds_per_time = sum(simulation.seconds.values()) / span
-    row.calls = sum(c.calls for c in simulation.closures)
-    row.skips = sum(c.skips for c in simulation.closures)
-    row.declined = sum(c.declined for c in simulation.closures)
-    return row
+    run.seconds_per_time = sum(simulation.seconds.values()) / span
+    run.calls = sum(c.calls for c in simulation.closures)
+    run.skips = sum(c.skips for c in simulation.closures)
+    run.declined = sum(c.declined for c in simulation.closures)
+    return run

@@ -1,14 +1,15 @@
-"""The curves of a comparison: one look per run, kept through all pictures, on a colour-blind-safe palette.
+"""The curves of a report. Each run has one colour and one dash pattern in all of them.
 
-The palette is that of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/; the reference is black and the
-uncorrected run grey. A run's kind shows in its dash as well, so that nothing hangs on colour alone.
+The palette is that of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which colour-blind readers can tell
+apart. The reference is black and the uncorrected run grey. The dash pattern shows the kind of a run as well.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,21 +40,38 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
 }
-WIDTH = 9.5  # inches; shown about 1000 pixels wide, so 10 point type is read at 14 pixels
+ENSEMBLE = {"crps": "CRPS", "spread_skill": "Ensemble spread over error", "rank_histogram": "Rank of the truth"}
+WIDTH = 9.5  # inches; the page shows a picture about 1000 pixels wide, and 10 point type then has 14 pixels
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A file, its title, and the words that stand in its place where it cannot be seen."""
+class Plot:
+    """A picture of the report: its title, the text in its place where it cannot be seen, and how it is drawn."""
 
-    path: Path
     title: str
     alt: str
+    draw: Callable[[], Figure]
+
+    def figure(self) -> Figure:
+        """The picture as a figure, which needs no display."""
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return self.draw()
+
+    def png(self) -> bytes:
+        """The picture as a file."""
+        import matplotlib
+
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.draw().savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one source is drawn, in every picture alike."""
+    """How one source is drawn in every picture."""
 
     name: str
     color: str
@@ -63,12 +81,12 @@ class Look:
 
     @property
     def label(self) -> str:
-        """The name, safe for mathtext, with a failure said."""
+        """The name, safe for mathtext, and whether the run failed."""
         return self.name.replace("$", r"\$") + (" (failed)" if self.failed else "")
 
 
 def looks(rows: list[Row]) -> list[Look]:
-    """The reference's look, then one for each row in order."""
+    """The look of the reference, then that of each row in order."""
     colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
     return [Look("reference", "black", width=3.0)] + [
         Look(
@@ -81,23 +99,14 @@ def looks(rows: list[Row]) -> list[Look]:
     ]
 
 
-def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
-    """Draw each curve the comparison has numbers for as `folder/NAME.png`; returns the pictures by name.
-
-    A picture that an earlier call left in `folder` and that has no numbers now is removed.
-    """
-    import matplotlib
-
-    drawn = {}
+def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
+    """The curves for which the comparison has numbers, by name."""
     names = ", ".join(row.name for row in metrics.rows)
-    with matplotlib.rc_context(STYLE):
-        for name, (plot, title) in CURVES.items():
-            path = folder / f"{name}.png"
-            path.unlink(missing_ok=True)
-            if (figure := plot(metrics, comparison)) is not None:
-                figure.savefig(path)
-                drawn[name] = Picture(path, title, f"{title}, for {names}.")
-    return drawn
+    return {
+        name: Plot(title, f"{title}, for {names}.", partial(draw, metrics, comparison))
+        for name, (drawable, draw, title) in CURVES.items()
+        if drawable(metrics, comparison)
+    }
 
 
 def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:
@@ -109,7 +118,7 @@ def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any)
 
 
 def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False) -> None:
-    """Curves over time, within the limits of the runs that finished; a failed one ends in a cross."""
+    """Curves over time. The runs that finished set the limits; the curve of a failed run ends in a cross."""
     time = comparison["time"].values
     intact, ends = [], []
     for look in looks(metrics.rows):
@@ -141,7 +150,7 @@ def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics,
 
 
 def _of(comparison: xr.Dataset, variable: str, source: str, positive: bool) -> np.ndarray:
-    """One source's values, with what cannot be drawn (beyond 1e30; on a log axis not positive) as nan."""
+    """Values of one source; nan where they cannot be drawn: beyond 1e30, or not positive on a logarithmic axis."""
     values = comparison[variable].sel(source=source).values.astype(float)
     return np.where((np.abs(values) < 1e30) & ((values > 0) | (not positive)), values, np.nan)
 
@@ -152,7 +161,7 @@ def with_units(name: str, array: xr.DataArray) -> str:
 
 
 def legend(figure: Figure, *axes: Axes) -> None:
-    """One legend for the figure, each label once, to the right of the axes."""
+    """One legend for the figure to the right of the axes, with each label once."""
     entries = {label: line for a in axes for line, label in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(list(entries.values()), list(entries), loc="outside right upper")
 
@@ -179,9 +188,11 @@ def _correlation(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     return figure
 
 
-def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
-    if "spectrum" not in comparison:
-        return None
+def _has_spectra(metrics: Metrics, comparison: xr.Dataset) -> bool:
+    return "spectrum" in comparison and bool((comparison["spectrum"].sel(wavenumber=slice(1, None)) > 0).any())
+
+
+def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     figure, axes = canvas(height=4.8)
     a, k = axes[0, 0], comparison["wavenumber"].values
     top = 0.0
@@ -190,8 +201,6 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
         if np.isfinite(spectrum).any():
             a.plot(k, spectrum, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
             top = top if look.failed else max(top, float(np.nanmax(spectrum)))
-    if not a.lines:
-        return None
     a.set(xscale="log", yscale="log", title="Energy spectrum, mean over the window")
     a.set(xlabel=with_units("wavenumber k", comparison["wavenumber"]))
     a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
@@ -201,10 +210,12 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     return figure
 
 
-def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
-    names = sorted(str(v) for v in comparison.data_vars if str(v).startswith("invariant_"))
-    if not names:
-        return None
+def _invariant_names(comparison: xr.Dataset) -> list[str]:
+    return sorted(str(v) for v in comparison.data_vars if str(v).startswith("invariant_"))
+
+
+def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    names = _invariant_names(comparison)
     columns = min(len(names), 2)
     rows = -(-len(names) // columns)
     figure, axes = canvas(rows, columns, height=1.0 + 2.7 * rows)
@@ -217,19 +228,19 @@ def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     return figure
 
 
-def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
-    panels = {"crps": "CRPS", "spread_skill": "Ensemble spread over error"}
-    ranks = "rank_histogram"
-    finite = [v for v in (*panels, ranks) if v in comparison and np.isfinite(comparison[v].values).any()]
-    if not finite:
-        return None
-    figure, axes = canvas(1, len(finite), height=3.6)
-    for a, variable in zip(axes.flat, finite, strict=True):
-        if variable == ranks:
+def _ensemble_scores(comparison: xr.Dataset) -> list[str]:
+    return [v for v in ENSEMBLE if v in comparison and np.isfinite(comparison[v].values).any()]
+
+
+def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    variables = _ensemble_scores(comparison)
+    figure, axes = canvas(1, len(variables), height=3.6)
+    for a, variable in zip(axes.flat, variables, strict=True):
+        if variable == "rank_histogram":
             _ranks(a, comparison, metrics)
             continue
-        _series(a, comparison, variable, metrics, panels[variable])
-        a.set_ylabel(with_units(panels[variable], comparison[variable]))
+        _series(a, comparison, variable, metrics, ENSEMBLE[variable])
+        a.set_ylabel(with_units(ENSEMBLE[variable], comparison[variable]))
         if variable == "spread_skill":
             a.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
             a.set_ylim(0, max(1.1, a.get_ylim()[1]))
@@ -238,7 +249,7 @@ def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
 
 
 def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
-    """Steps over the share of members below the truth: 1 where the truth is one of them."""
+    """Rank histograms of the truth among the members, over the fraction of members below it; 1 if calibrated."""
     for look in looks(metrics.rows):
         share = comparison["rank_histogram"].sel(source=look.name).values
         if np.isfinite(share).all():
@@ -246,19 +257,24 @@ def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
             axes.stairs(share, edges, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
     axes.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
     axes.set_ylim(0)
-    axes.set(title="Rank of the truth", xlabel="share of the members below it", ylabel="how often, 1 is ideal")
+    axes.set(
+        title="Rank of the truth", xlabel="fraction of the members below it", ylabel="relative frequency (ideal: 1)"
+    )
 
 
-def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    points = [
+def _costs(metrics: Metrics) -> list[tuple[float, float | None, Look]]:
+    """Cost, error and look of each run that has a cost; the error of a failed run is None."""
+    return [
         (row.wall_seconds_per_time, row.error(), look)
         for row, look in zip(metrics.rows, looks(metrics.rows)[1:], strict=True)
         if row.wall_seconds_per_time and (row.error() or row.failed)
     ]
-    if not any(error for _, error, _ in points):
-        return None
+
+
+def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    points = _costs(metrics)
     figure, axes = canvas(height=4.6)
     a = axes[0, 0]
     a.set(xscale="log", yscale="log")
@@ -297,11 +313,16 @@ def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure | None:
     return figure
 
 
-CURVES: dict[str, tuple[Callable[[Metrics, xr.Dataset], Figure | None], str]] = {
-    "error": (_error, "Relative L2 error against time"),
-    "correlation": (_correlation, "Correlation with the reference against time"),
-    "spectra": (_spectra, "Energy spectra"),
-    "ensemble": (_ensemble, "Ensemble scores against time"),
-    "invariants": (_invariants, "Invariants against time"),
-    "cost": (_cost, "Cost against error"),
+def _always(metrics: Metrics, comparison: xr.Dataset) -> bool:
+    return True
+
+
+Condition = Callable[[Metrics, "xr.Dataset"], bool]
+CURVES: dict[str, tuple[Condition, Callable[[Metrics, xr.Dataset], Figure], str]] = {
+    "error": (_always, _error, "Relative L2 error against time"),
+    "correlation": (_always, _correlation, "Correlation with the reference against time"),
+    "spectra": (_has_spectra, _spectra, "Energy spectra"),
+    "ensemble": (lambda m, c: bool(_ensemble_scores(c)), _ensemble, "Ensemble scores against time"),
+    "invariants": (lambda m, c: bool(_invariant_names(c)), _invariants, "Invariants against time"),
+    "cost": (lambda m, c: any(error for _, error, _ in _costs(m)), _cost, "Cost against error"),
 }

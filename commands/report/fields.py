@@ -1,18 +1,18 @@
-"""The fields of a comparison: one member of every run beside the reference, at rest and in motion."""
+"""The fields of a report: one member of every run beside the reference, as pictures and as an animation."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..comparison.results import Metrics
 from . import particle_paths as paths
-from .curves import STYLE, WIDTH, Look, Picture, canvas, legend, looks, with_units
+from .curves import STYLE, WIDTH, Look, Plot, canvas, legend, looks, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,32 +30,28 @@ PANELS = 5  # in one line
 NO_VALUES = "#c9c9c9"
 
 
-def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
-    """Draw `snapshots.png` (2D), `spacetime.png` and `profiles.png` (1D) or `paths.png` (particles), by name."""
-    import matplotlib
-
+def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
+    """`snapshots` (2D), `spacetime` and `profiles` (1D), or `paths` (particles), by name."""
     names = ", ".join(row.name for row in metrics.rows)
     field, last = _field(comparison), f"t = {float(comparison['frame_time'].values[-1]):.3g}"
     now, history = f"{field} at {last}, and its error", f"{field} in space and time, and its error"
-    plots = {"snapshots": (_maps, now), "spacetime": (_maps, history), "profiles": (_profiles, now)}
-    plots |= {"paths": (_paths, f"paths in the x-y plane up to {last}")}
-    wanted = ("spacetime", "profiles") if comparison["frames"].ndim == 3 else ("snapshots",)
-    wanted = ("paths",) if paths.of_entities(comparison) else wanted
-    drawn = {}
-    for name, (plot, title) in plots.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
-        if name in wanted:
-            with matplotlib.rc_context(STYLE):
-                plot(metrics, comparison).savefig(path)
-            drawn[name] = Picture(path, title, f"{title}, side by side for the reference, {names}.")
-    return drawn
+    if paths.of_entities(comparison):
+        drawn = {"paths": (_paths, f"paths in the x-y plane up to {last}")}
+    elif comparison["frames"].ndim == 3:
+        drawn = {"spacetime": (_maps, history), "profiles": (_profiles, now)}
+    else:
+        drawn = {"snapshots": (_maps, now)}
+    return {
+        name: Plot(title, f"{title}, side by side for the reference, {names}.", partial(plot, metrics, comparison))
+        for name, (plot, title) in drawn.items()
+    }
 
 
-def animate(metrics: Metrics, comparison: xr.Dataset, path: Path) -> Picture:
-    """Write the fields in motion as a looping GIF of at most `FRAMES` frames and about `BYTES` bytes.
+def animation(metrics: Metrics, comparison: xr.Dataset) -> tuple[str, str, bytes]:
+    """Title, alternative text and a looping GIF of the fields, of at most `FRAMES` frames and about `BYTES` bytes.
 
-    A busy field compresses badly: colours go first, then frames, then pixels, until the file is small.
+    A field with much detail compresses badly: first the number of colours is reduced, then that of frames, then the
+    size, until the file is small enough.
     """
     import matplotlib
 
@@ -74,10 +70,9 @@ def animate(metrics: Metrics, comparison: xr.Dataset, path: Path) -> Picture:
         data = _gif(film[::stride], colours, scale)
         if len(data) <= BYTES:
             break
-    path.write_bytes(data)
-    title = f"{_field(comparison)} in motion"
     names = ", ".join(row.name for row in metrics.rows)
-    return Picture(path, title, f"Animation of the {_field(comparison)} for the reference, {names}.")
+    field = _field(comparison)
+    return f"{field}, animated", f"Animation of the {field} for the reference, {names}.", data
 
 
 def _attributes(comparison: xr.Dataset) -> dict[str, Any]:
@@ -106,12 +101,12 @@ def _errors(fields: dict[Look, np.ndarray]) -> dict[Look, np.ndarray]:
 
 
 def _intact(fields: dict[Look, np.ndarray]) -> np.ndarray:
-    """The values of the runs that finished, which set the scale; of all runs when none did."""
+    """The values that set the scale: those of the runs that finished, or of all runs if none did."""
     return np.stack([v for look, v in fields.items() if not look.failed] or list(fields.values()))
 
 
 def _scale(values: np.ndarray, diverging: str) -> dict[str, Any]:
-    """Colour limits that hold all but 0.5 % of the values, with `diverging` about zero for a signed field."""
+    """Colour limits that contain 99.5 % of the values; for a signed field symmetric, with the map `diverging`."""
     from matplotlib import colormaps
 
     finite = values[np.isfinite(values)]
@@ -134,7 +129,7 @@ def _extent(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _plane(comparison: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """What lies along a map and up it: the two axes of the grid, or in 1D the axis and time."""
+    """The horizontal and the vertical axis of a map: the axes of the grid, or in 1D the axis and time."""
     *_, up, along = (comparison[d] for d in comparison["frames"].dims)
     return along, comparison["frame_time"] if up.name == "frame" else up
 
@@ -144,7 +139,7 @@ def _axis_label(axis: xr.DataArray) -> str:
 
 
 def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
-    """Axes for `count` sources, at most `PANELS` across, each `lines` deep, of height over width `shape`."""
+    """Axes for `count` sources, `PANELS` or fewer in a line, with `lines` panels each; shape: height over width."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -172,12 +167,12 @@ def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scal
 
 
 def _head(a: Axes, look: Look, color: str) -> None:
-    """The source's name over its panel, folded to the panel's width."""
+    """The name of the source above its panel, wrapped to the width of the panel."""
     a.set_title("\n".join(textwrap.wrap(look.label, 17)), fontsize=9.5, color=color, fontweight="bold")
 
 
 def _shape(comparison: xr.Dataset) -> float:
-    """Height over width of a map: true to scale when both axes are lengths of like size, else square."""
+    """Height over width of a map: to scale if both axes have one unit and similar lengths, else 1."""
     along, up = _plane(comparison)
     left, right, bottom, top = _extent(along.values, up.values)
     ratio = (top - bottom) / (right - left)
@@ -186,7 +181,7 @@ def _shape(comparison: xr.Dataset) -> float:
 
 
 def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
-    """Field over error for every source: at the last frame in 2D, over the space-time plane in 1D."""
+    """The field of every source and below it the error: at the last frame in 2D, in space and time in 1D."""
     moment = -1 if comparison["frames"].ndim == 4 else slice(None)
     fields = {look: values[moment] for look, values in _fields(metrics, comparison).items()}
     errors = _errors(fields)
@@ -218,7 +213,7 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
 
 
 def _profiles(metrics: Metrics, comparison: xr.Dataset) -> Figure:
-    """The last frame of every source in one plot, and the errors under it."""
+    """The last frame of every source in one plot, and below it the errors."""
     x = _plane(comparison)[0]
     fields = {look: values[-1:] for look, values in _fields(metrics, comparison).items()}
     figure, axes = canvas(2, 1, 6.0, sharex=True)
@@ -231,7 +226,7 @@ def _profiles(metrics: Metrics, comparison: xr.Dataset) -> Figure:
 
 
 def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -> list[Line2D]:
-    """A curve for each source's first frame, within the limits of all frames of the runs that finished."""
+    """A curve for the first frame of each source; the runs that finished set the limits with all their frames."""
     intact = _intact(group)
     if np.isfinite(intact).any():
         margin = 0.08 * (np.nanmax(intact) - np.nanmin(intact)) or 1.0
@@ -245,7 +240,7 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
 
 
 def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:
-    """The plane of every source, with the paths of its entities."""
+    """The paths of the entities of every source."""
     fields = _fields(metrics, comparison)
     figure, axes = _panels(len(fields), 1, 1.0, WIDTH)
     for a, look in zip(axes.flat, fields, strict=False):
@@ -255,7 +250,7 @@ def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:
 
 
 def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[Image.Image]:
-    """The chosen frames, each drawn with all sources."""
+    """The picked frames as images, each with all sources."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
@@ -313,7 +308,7 @@ def _moving_paths(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Mot
 
 
 def _gif(film: list[Image.Image], colours: int, scale: float) -> bytes:
-    """The film as a GIF on one palette, taken from its first, middle and last frame."""
+    """The images as a GIF with one palette, from the first, the middle and the last image."""
     from PIL import Image
 
     width, height = (round(scale * side) for side in film[0].size)
@@ -324,6 +319,6 @@ def _gif(film: list[Image.Image], colours: int, scale: float) -> bytes:
     palette = sample.quantize(colours)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in film)
     buffer = io.BytesIO()
-    duration = round(4000 / len(film))  # milliseconds: one round takes four seconds
+    duration = round(4000 / len(film))  # milliseconds; one loop takes four seconds
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0, optimize=True)
     return buffer.getvalue()

@@ -1,24 +1,20 @@
-"""A finished comparison as one page that needs nothing else: verdict, tables, pictures, how to repeat it."""
+"""The report of a comparison: one HTML page with the verdict, tables, pictures and the command that repeats it."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from ..comparison.results import Metrics
-from . import curves as pictures
-from . import fields as snapshots
-from . import parameter_study as study_pictures
+from . import curves, fields, parameter_study
+from .curves import Plot
 from .verdict import CLOSURES, columns, outcome, verdict
 
 if TYPE_CHECKING:
     import xarray as xr
-    from rich.table import Table
 
-REMEDY = "make it again with `subgrid compare CASE`"
 ORDER = (
     "error",
     "snapshots",
@@ -33,84 +29,59 @@ ORDER = (
     "latents",
     "cost",
 )
-NEEDED = ("relative_l2", "correlation", "spectrum", "frames", "frame_time")
 
 
-def write(directory: Path) -> Path:
-    """Write `pictures/*.png`, `pictures/animation.gif` and the self-contained `report.html` of a comparison.
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a file: its name, its title, the text in its place where it cannot be seen, and its bytes."""
 
-    `directory` holds the `metrics.json` and `comparison.zarr` that `subgrid compare` leaves. Returns the path
-    of the page. Raises ValueError, naming the file and the remedy, when either is missing or malformed.
+    name: str
+    title: str
+    alt: str
+    data: bytes
+    suffix: str = "png"
+
+    @property
+    def url(self) -> str:
+        """The picture as a data URL."""
+        return f"data:image/{self.suffix};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
+    """The pictures for which the comparison has numbers, in the order of the page, by name."""
+    found = {
+        **curves.plots(metrics, comparison),
+        **fields.plots(metrics, comparison),
+        **parameter_study.plots(metrics, comparison),
+    }
+    return {name: found[name] for name in ORDER if name in found}
+
+
+def pictures(metrics: Metrics, comparison: xr.Dataset) -> list[Picture]:
+    """All pictures of the page as files, with the animation in the second place."""
+    drawn = [Picture(name, plot.title, plot.alt, plot.png()) for name, plot in plots(metrics, comparison).items()]
+    drawn.insert(1, Picture("animation", *fields.animation(metrics, comparison), suffix="gif"))
+    return drawn
+
+
+def write(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> Path:
+    """Write `pictures/*.png`, `pictures/animation.gif` and `report.html` to a folder; returns the path of the page.
+
+    A picture that an earlier call left and that has no numbers now is removed.
     """
-    directory = Path(directory)
-    metrics = _read_metrics(directory / "metrics.json")
-    comparison = _read_comparison(directory / "comparison.zarr", metrics)
-    folder = directory / "pictures"
-    folder.mkdir(exist_ok=True)
-    drawn = pictures.draw(metrics, comparison, folder) | snapshots.draw(metrics, comparison, folder)
-    drawn |= study_pictures.draw(metrics, comparison, folder)
-    shown = [drawn[name] for name in ORDER if name in drawn]
-    shown.insert(1, snapshots.animate(metrics, comparison, folder / "animation.gif"))
-    page = directory / "report.html"
-    page.write_text(_html(metrics, comparison, shown), encoding="utf-8")
+    drawn = pictures(metrics, comparison)
+    (folder / "pictures").mkdir(exist_ok=True)
+    for name in ORDER:
+        (folder / "pictures" / f"{name}.png").unlink(missing_ok=True)
+    for picture in drawn:
+        (folder / "pictures" / f"{picture.name}.{picture.suffix}").write_bytes(picture.data)
+    page = folder / "report.html"
+    page.write_text(html(metrics, comparison, drawn), encoding="utf-8")
     return page
 
 
-def table(metrics: dict[str, Any]) -> Table:
-    """The terminal's table of the contents of `metrics.json`: one column for each run.
-
-    The best value of a line is bold; a failed run is red and marked. Raises ValueError (pydantic's) when the
-    metrics are malformed.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    read = Metrics.model_validate(metrics)
-    result = Table(title=Text(read.case), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
-    result.add_column(no_wrap=True, min_width=12)
-    for row in read.rows:
-        heading = Text(f"{row.name}\nfailed" if row.failed else row.name)
-        style = "red" if row.failed else ""
-        result.add_column(heading, justify="right", overflow="fold", style=style, header_style=style)
-    for column in columns(read):
-        best = column.best(read.rows)
-        cells = [Text(column.text(r), style="bold green" if r.name in best else "") for r in read.rows]
-        result.add_row(column.heading, *cells)
-    if any(row.kind == "oracle" for row in read.rows):
-        result.caption = "The oracle is given the true term and is not ranked."
-    return result
-
-
-def _read_metrics(path: Path) -> Metrics:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: {REMEDY}")
-    try:
-        return Metrics.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path} is malformed ({found}): {REMEDY}") from error
-
-
-def _read_comparison(path: Path, metrics: Metrics) -> xr.Dataset:
-    import xarray as xr
-
-    if not path.is_dir():
-        raise ValueError(f"{path} is missing: {REMEDY}")
-    try:
-        comparison = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False).load()
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): {REMEDY}") from error
-    spectral = "entity" not in comparison.dims  # particles have no wavenumbers
-    if absent := [name for name in NEEDED if name not in comparison and (spectral or name != "spectrum")]:
-        raise ValueError(f"{path} lacks {', '.join(absent)}: {REMEDY}")
-    sources = [str(name) for name in comparison["source"].values]
-    if absent := [name for name in ("reference", *(row.name for row in metrics.rows)) if name not in sources]:
-        raise ValueError(f"{path} has no source named {', '.join(absent)}, which metrics.json lists: {REMEDY}")
-    return comparison
-
-
-def _html(metrics: Metrics, comparison: xr.Dataset, shown: list[pictures.Picture]) -> str:
+def html(metrics: Metrics, comparison: xr.Dataset, drawn: list[Picture] | None = None) -> str:
+    """The page, with its pictures embedded; they are drawn if they are not given."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -120,34 +91,29 @@ def _html(metrics: Metrics, comparison: xr.Dataset, shown: list[pictures.Picture
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    listed = columns(metrics)
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         equation=comparison.attrs.get("equation"),
         places="entities" if "entity" in comparison.dims else "cells",
         verdict=verdict(metrics),
-        columns=[(column, column.best(metrics.rows)) for column in listed],
-        duels=_duels(metrics),
+        columns=[(column, column.best(metrics.rows)) for column in columns(metrics)],
+        outcomes=_outcomes(metrics),
+        oracle=any(row.kind == "oracle" for row in metrics.rows),
         invariants=sorted({name for row in metrics.rows for name in row.invariants}),
-        pictures=[(picture, _embedded(picture.path)) for picture in shown],
+        pictures=pictures(metrics, comparison) if drawn is None else drawn,
     )
 
 
-def _duels(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:
-    """For every closure that finished, and each of its opponents: the outcome, and the error as a ratio."""
-    duels: dict[str, dict[str, tuple[str, str]]] = {}
+def _outcomes(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:
+    """For every closure that finished and each of its rivals: the outcome, and the ratio of the errors."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
     for row in metrics.rows:
         ours = row.error()
         if row.kind not in CLOSURES or ours is None:
             continue
-        duels[row.name] = {
+        found[row.name] = {
             words: (outcome(row, other), f"{ours / theirs:.2f} × {other.name}")
-            for words, other in metrics.opponents(row).items()
+            for words, other in metrics.rivals(row).items()
             if (theirs := other.error())
         }
-    return duels
-
-
-def _embedded(path: Path) -> str:
-    kind = path.suffix.removeprefix(".")
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return found

@@ -1,44 +1,39 @@
-"""The pictures of a study over parameters: errors over the plane of the parameters, and trajectories of latents."""
+"""The pictures of a parameter study: errors over the parameters, and latent trajectories."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..comparison.results import Metrics
-from .curves import PALETTE, STYLE, Picture, canvas, legend
+from .curves import PALETTE, Plot, canvas, legend
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
 PANELS = 4  # in one line
-LATENTS = 5  # that are drawn
+LATENTS = 5  # latent variables that are drawn
 
 
-def draw(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> dict[str, Picture]:
-    """Draw `parameters.png` and `latents.png` where the comparison has numbers for them, by name."""
-    import matplotlib
-
-    plots = {
+def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
+    """`parameters` and `latents`, by name, if the comparison has numbers for them."""
+    names = ", ".join(row.name for row in metrics.rows)
+    drawn = {
         "parameters": ("plane_error", _parameters, "Largest relative error in time, over the parameters"),
-        "latents": ("latent_encoded", _latents, "Latents of the run, encoded and predicted"),
+        "latents": ("latent_encoded", _latents, "Latent variables of the run, encoded and predicted"),
     }
-    drawn = {}
-    for name, (needed, plot, title) in plots.items():
-        path = folder / f"{name}.png"
-        path.unlink(missing_ok=True)
-        if needed in comparison:
-            with matplotlib.rc_context(STYLE):
-                plot(comparison).savefig(path)
-            drawn[name] = Picture(path, title, f"{title}, for {', '.join(row.name for row in metrics.rows)}.")
-    return drawn
+    return {
+        name: Plot(title, f"{title}, for {names}.", partial(draw, comparison))
+        for name, (needed, draw, title) in drawn.items()
+        if needed in comparison
+    }
 
 
 def _parameters(comparison: xr.Dataset) -> Figure:
-    """A map per row over two parameters, or a curve per row over the first one."""
+    """Over two parameters one map per row, otherwise one curve per row over the first parameter."""
     points, trained = comparison["plane_point"].values, comparison["training_point"].values
     names = [str(n).partition(".")[2] for n in comparison["plane_parameter"].values]
     errors = comparison["plane_error"].values
@@ -89,7 +84,7 @@ def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: n
 
 
 def _latents(comparison: xr.Dataset) -> Figure:
-    """The first latents against time, and under each what was predicted from the start minus what was encoded."""
+    """The first latent variables against time, and below each the predicted minus the encoded one."""
     time = comparison["time"].values
     encoded, predicted, deviation = (comparison[f"latent_{n}"].values for n in ("encoded", "predicted", "deviation"))
     count = min(encoded.shape[1], LATENTS)
@@ -97,7 +92,7 @@ def _latents(comparison: xr.Dataset) -> Figure:
     for i, (above, below) in enumerate(axes.T):
         above.plot(time, encoded[:, i], color="black", linewidth=3.0, label="encoded")
         above.plot(time, predicted[:, i], color=PALETTE[1], label="predicted")
-        above.set_title(f"latent {i + 1} of {encoded.shape[1]}")
+        above.set_title(f"latent variable {i + 1} of {encoded.shape[1]}")
         off, band = predicted[:, i] - encoded[:, i], 2 * deviation[:, i]
         below.plot(time, off, color=PALETTE[1])
         if np.isfinite(band).any():
@@ -106,7 +101,7 @@ def _latents(comparison: xr.Dataset) -> Figure:
             )
         below.ticklabel_format(axis="y", scilimits=(-2, 3))
         below.set_xlabel("time")
-    axes[0, 0].set_ylabel("latent")
+    axes[0, 0].set_ylabel("latent variable")
     axes[1, 0].set_ylabel("predicted − encoded")
     legend(figure, axes[0, 0], axes[1, 0])
     return figure

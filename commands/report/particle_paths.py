@@ -1,6 +1,6 @@
-"""Entities of a comparison in the x-y plane: their paths, at rest and in motion.
+"""Paths of particles in the x-y plane, as a picture and as an animation.
 
-Positions are (frame, coordinate, entity), the reference's first.
+Positions are (frame, coordinate, entity); those of the reference come first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-TAIL = 8  # frames of a path that are drawn behind what moves
+TAIL = 8  # earlier frames of a path that the animation draws
 
 
 def of_entities(comparison: xr.Dataset) -> bool:
@@ -26,7 +26,7 @@ def of_entities(comparison: xr.Dataset) -> bool:
 
 
 def still(axes: list[Axes], positions: list[np.ndarray], units: str) -> None:
-    """Every source's paths, each entity in its colour from ring to dot, over the dotted ones of the reference."""
+    """Draw the paths of every source, from a ring to a dot, one colour per entity; the reference's are dotted."""
     for i, (a, here) in enumerate(_planes(axes, positions)):
         a.set_xlabel(f"x{units}")
         if i == 0 or a.get_subplotspec().is_first_col():  # type: ignore[union-attr]
@@ -42,7 +42,7 @@ def still(axes: list[Axes], positions: list[np.ndarray], units: str) -> None:
 
 
 def moving(axes: list[Axes], positions: list[np.ndarray]) -> Callable[[int], None]:
-    """Draw all sources' entities as dots with a tail, and return what shows one frame of them."""
+    """Draw the entities of every source as dots with a tail; returns a function that shows one frame."""
     drawn = []
     for a, here in _planes(axes, positions):
         a.set(xticks=[], yticks=[])
@@ -61,7 +61,7 @@ def moving(axes: list[Axes], positions: list[np.ndarray]) -> Callable[[int], Non
 
 
 def _planes(axes: list[Axes], positions: list[np.ndarray]) -> Iterator[tuple[Axes, np.ndarray]]:
-    """Each source's axes, made ready: square, true to scale, and wide enough for the reference."""
+    """The axes of each source, square and to scale, with limits that contain the reference."""
     plane = positions[0][:, :2]
     finite = plane[np.isfinite(plane).all(axis=(1, 2))]
     low, high = finite.min(axis=(0, 2)), finite.max(axis=(0, 2))
@@ -77,7 +77,7 @@ def _planes(axes: list[Axes], positions: list[np.ndarray]) -> Iterator[tuple[Axe
 
 
 def _each(positions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(x, y) of every entity over time."""
+    """x and y over time, (frame,), of every entity."""
     return ((positions[:, 0, i], positions[:, 1, i]) for i in range(positions.shape[-1]))
 
 

@@ -1,8 +1,8 @@
-"""What the numbers of a comparison say: which closure is best, what it beats and what it loses to.
+"""The verdict of a comparison: which closure is best, what it beats and what it loses to.
 
-A run's score is the mean over time of its relative L2 error. Lower is better; two scores within `TIE` of each
-other are called a tie. The oracle is given the true subgrid term, so it is the floor and never a contestant;
-a failed run is named and never ranked.
+The score of a run is its relative L2 error, averaged over time; lower is better. Two scores that differ by at most the
+fraction `TIE` are a tie. An oracle is given the true subgrid term, so it is reported and never ranked as a closure. A
+failed run is named and never ranked.
 """
 
 from __future__ import annotations
@@ -14,28 +14,36 @@ from typing import Literal
 
 import numpy as np
 
-from ..comparison.results import Metrics, Row
+from ..comparison.results import Metrics, Row, RowKind
 
 TIE = 0.01
-CLOSURES = ("classical", "regression", "sum", "other")
+LEARNED: tuple[RowKind, ...] = ("learned", "sum")
+CLOSURES: tuple[RowKind, ...] = ("classical", *LEARNED)
+SECONDARY = ("corr. time", "spectrum", "CRPS")  # scores besides the L2 error on which a closure may be worse
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table of metrics. `rank` maps a value to what should be small, if anything should."""
+    """One column of the table of scores.
+
+    heading: for a narrow table; name: in full. rank: maps a value to a number of which the smallest is best; None for
+    a column that is not ranked. counts: the values are whole numbers.
+    """
 
     heading: str
+    name: str
     meaning: str
     value: Callable[[Row], float | None]
     rank: Callable[[float], float] | None = None
+    counts: bool = False
 
     def text(self, row: Row) -> str:
-        """The value to three significant digits, a dash where there is none."""
+        """The value to three significant digits; a dash if there is none."""
         value = self.value(row)
         return "–" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
 
     def best(self, rows: list[Row]) -> set[str]:
-        """Names of the contestants (no oracle, nothing failed) with the best value."""
+        """Names of the rows with the best value among those that finished, without oracles."""
         if self.rank is None:
             return set()
         ranks = {
@@ -47,7 +55,7 @@ class Column:
 
 
 def columns(metrics: Metrics) -> list[Column]:
-    """The columns that hold any value, with the relative L2 error at four times of the longest run."""
+    """The columns in which any row has a value, with the relative L2 error at four times of the longest run."""
     times = max((row.times for row in metrics.rows), key=len)
     picks = sorted({round(i) for i in np.linspace(0, len(times) - 1, 5)[1:]}) if times else []
     smaller, larger = (lambda v: v), (lambda v: -v)
@@ -55,16 +63,36 @@ def columns(metrics: Metrics) -> list[Column]:
         Column(
             f"L2 t={times[i]:.3g}",
             f"relative L2 error at t = {times[i]:.3g}",
+            f"relative L2 error of the ensemble mean at t = {times[i]:.3g}",
             lambda row, t=times[i]: row.error_at(t),  # type: ignore[misc]
             smaller,
         )
         for i in picks
     ]
     rest = [
-        Column("mean L2", "relative L2 error, mean over time", Row.error, smaller),
-        Column("corr. time", "time at which the correlation is lost", lambda row: row.correlation_time, larger),
-        Column("spectrum", "distance of the energy spectra", lambda row: row.spectrum_distance, smaller),
         Column(
+            "mean L2",
+            "mean relative L2 error",
+            "relative L2 error of the ensemble mean, averaged over time",
+            Row.error,
+            smaller,
+        ),
+        Column(
+            "corr. time",
+            "correlation time",
+            "time until the correlation with the reference falls below the threshold",
+            lambda row: row.correlation_time,
+            larger,
+        ),
+        Column(
+            "spectrum",
+            "spectrum distance",
+            "mean absolute difference of log10 of the energy spectra",
+            lambda row: row.spectrum_distance,
+            smaller,
+        ),
+        Column(
+            "CRPS",
             "CRPS",
             "continuous ranked probability score at the end",
             lambda row: _last(row, row.crps),
@@ -72,15 +100,29 @@ def columns(metrics: Metrics) -> list[Column]:
         ),
         Column(
             "spread/skill",
-            "ensemble spread over ensemble-mean error at the end; 1 is ideal",
+            "spread/skill",
+            "ensemble spread over the error of the ensemble mean at the end; 1 for a calibrated ensemble",
             lambda row: _last(row, row.spread_skill),
             lambda v: abs(math.log(v)) if v > 0 else math.inf,
         ),
-        Column("skill", "1 − error / error of the uncorrected run", lambda row: row.skill, larger),
-        Column("wall s/t", "wall seconds per unit of time", lambda row: row.wall_seconds_per_time, smaller),
-        Column("calls", "closure calls", lambda row: row.closure_calls),
-        Column("skips", "answers refused by the guard", lambda row: row.guard_skips),
-        Column("declined", "steps that a leap handed back to the solver", lambda row: row.steps_declined or None),
+        Column("skill", "skill", "1 − error / error of the uncorrected run", lambda row: row.skill, larger),
+        Column(
+            "wall s/t",
+            "wall seconds per unit of time",
+            "wall seconds per unit of simulated time",
+            lambda row: row.wall_seconds_per_time,
+            smaller,
+        ),
+        Column("calls", "closure calls", "closure calls", lambda row: row.closure_calls, counts=True),
+        Column(
+            "skips", "rejected answers", "answers that the guard rejected", lambda row: row.guard_skips, counts=True
+        ),
+        Column(
+            "declined",
+            "declined steps",
+            "steps that a leap left to the solver",
+            lambda row: row.steps_declined or None,
+        ),
     ]
     return [c for c in l2 + rest if any(c.value(row) is not None for row in metrics.rows)]
 
@@ -90,7 +132,7 @@ def _last(row: Row, series: list[float | None]) -> float | None:
 
 
 def outcome(row: Row, other: Row) -> Literal["beats", "ties with", "loses to"]:
-    """How the time-mean error of `row` stands against that of `other`; both must have finished."""
+    """How the time-mean error of `row` compares with that of `other`. Raises ValueError if one of them failed."""
     ours, theirs = row.error(), other.error()
     if ours is None or theirs is None:
         raise ValueError(f"{row.name!r} and {other.name!r} cannot be ranked: one of them failed")
@@ -100,42 +142,43 @@ def outcome(row: Row, other: Row) -> Literal["beats", "ties with", "loses to"]:
 
 
 def verdict(metrics: Metrics) -> str:
-    """One paragraph: the best closure, its three opponents, the measures it is behind on, and what failed."""
+    """One paragraph: the best closure, its outcome against each rival, the scores on which it is worse, failures."""
     best = metrics.best(*CLOSURES)
     failures = [f"{row.name} failed ({row.failed.rstrip('.')})." for row in metrics.rows if row.failed]
     if best is None:
         return " ".join(["No closure finished, so there is no verdict.", *failures])
-    learned = metrics.best("regression", "sum", "other")
-    hero = learned or best
+    learned = metrics.best(*LEARNED)
+    judged = learned or best
     sentences = [f"The best closure is {best.name}, with a time-mean relative L2 error of {best.error():.3g}."]
-    subject = "It" if hero is best else f"The best learned closure, {hero.name} ({hero.error():.3g}),"
-    if clauses := [_stands(hero, words, other) for words, other in metrics.opponents(hero).items()]:
+    subject = "It" if judged is best else f"The best learned closure, {judged.name} (error {judged.error():.3g}),"
+    if clauses := [_clause(judged, words, other) for words, other in metrics.rivals(judged).items()]:
         sentences.append(f"{subject} {', '.join(clauses[:-1])}{' and ' if clauses[1:] else ''}{clauses[-1]}.")
-    sentences += _losses(hero, metrics)
+    sentences += _worse(judged, metrics)
     if oracle := metrics.best("oracle"):
-        sentences.append(f"The oracle, which is given the true term, stands at {oracle.error():.3g}.")
+        sentences.append(f"The oracle, which is given the true term, has an error of {oracle.error():.3g}.")
     if learned is None:
-        sentences.append("No learned closure finished.")
+        tried = any(row.kind in LEARNED for row in metrics.rows)
+        sentences.append("No learned closure finished." if tried else "The comparison has no learned closure.")
     return " ".join(sentences + failures)
 
 
-def _stands(row: Row, words: str, other: Row) -> str:
-    """One clause, with the opponent's error and what it costs."""
-    name = "" if other.kind == "none" else f"{other.name}: "
-    text = f"{outcome(row, other)} {words} ({name}{other.error():.3g}"
+def _clause(row: Row, words: str, other: Row) -> str:
+    """The outcome against one rival, with the rival's error and its relative cost."""
+    name = "" if other.kind == "none" else f"{other.name}, "
+    text = f"{outcome(row, other)} {words} ({name}error {other.error():.3g}"
     ours, theirs = row.wall_seconds_per_time, other.wall_seconds_per_time
-    return text + (f" at {theirs / ours:.2g} times its cost)" if ours and theirs else ")")
+    return text + (f", {theirs / ours:.2g} times the cost)" if ours and theirs else ")")
 
 
-def _losses(row: Row, metrics: Metrics) -> list[str]:
-    """The measures other than the L2 error on which a row is behind an opponent."""
-    others = [c for c in columns(metrics) if c.heading in ("corr. time", "spectrum", "CRPS")]
-    behind: list[str] = []
-    for words, other in metrics.opponents(row).items():
+def _worse(row: Row, metrics: Metrics) -> list[str]:
+    """The scores besides the L2 error on which a row is worse than a rival."""
+    others = [c for c in columns(metrics) if c.heading in SECONDARY]
+    worse: list[str] = []
+    for words, other in metrics.rivals(row).items():
         for column in others:
             ours, theirs = column.value(row), column.value(other)
             if ours is None or theirs is None or column.rank is None:
                 continue
             if column.rank(theirs) < column.rank(ours) and abs(ours - theirs) > TIE * max(abs(ours), abs(theirs)):
-                behind.append(f"{column.heading} ({column.text(row)} against {column.text(other)} of {words})")
-    return [f"It is behind on {'; '.join(behind)}."] if behind else []
+                worse.append(f"{column.name} ({column.text(row)}, {words} {column.text(other)})")
+    return [f"It is worse on {'; '.join(worse)}."] if worse else []

@@ -1,4 +1,4 @@
-"""A comparison keeps every row, says what each cost, and is fair to the finer grid."""
+"""A comparison keeps every row with its cost, and matches the cost of the finer grid."""
 
 import json
 
@@ -7,8 +7,6 @@ import pytest
 import xarray as xr
 
 from subgrid.commands.comparison.compare import compare
-from subgrid.commands.progress import Bars
-from subgrid.commands.report import page as report
 from subgrid.solver.case.reading import CaseError, check
 from subgrid.solver.simulation.record import RunFolderError
 
@@ -69,15 +67,6 @@ class Refusing(Closure):
 STEPS = 50
 
 
-@pytest.fixture(scope="module", autouse=True)
-def reports():
-    """Folders that were reported on: pictures have tests of their own."""
-    folders = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write", folders.append)
-        yield folders
-
-
 def case_of(folder, **changes):
     data = {
         "title": "comparison",
@@ -115,12 +104,12 @@ def case_of(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory, reports):
-    """(folder, metrics as returned, metrics as written, rows by name)."""
+def comparison(tmp_path_factory):
+    """(folder, comparison, metrics as written, rows by name)."""
     folder = tmp_path_factory.mktemp("comparison")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
-        found = compare(case_of(folder), folder, folder / "out", Bars(quiet=True), "subgrid compare case.toml")
+        found = compare(case_of(folder), out=folder / "out", progress=False, command="subgrid compare case.toml")
     text = (folder / "out" / "metrics.json").read_text()
 
     def refuse(constant):
@@ -136,7 +125,7 @@ def finer(rows):
 
 def test_every_row_is_there_in_order_with_exactly_these_keys(comparison):
     _, found, written, rows = comparison
-    assert json.loads(json.dumps(found)) == written
+    assert json.loads(found.metrics.model_dump_json()) == written
     assert all(set(row) == KEYS for row in rows.values())
     kinds = [(row["name"], row["kind"]) for row in written["rows"]]
     assert kinds[:-1] == [
@@ -204,9 +193,9 @@ def test_a_row_that_fails_is_kept_up_to_its_failure_and_marked(comparison):
     assert refusing["correlation_time"] is None and refusing["invariants"] == {}
 
 
-def test_what_is_drawn_is_on_disk(comparison, reports):
+def test_the_dataset_on_disk_holds_the_same_scores(comparison):
     folder, _, written, rows = comparison
-    assert folder / "out" in reports
+    assert {p.name for p in (folder / "out").iterdir()} == {"metrics.json", "comparison.zarr"}
     with xr.open_zarr(folder / "out" / "comparison.zarr", consolidated=False) as dataset:
         assert dataset.source.values.tolist() == ["reference", *(row["name"] for row in written["rows"])]
         np.testing.assert_allclose(dataset.relative_l2.sel(source="none"), rows["none"]["relative_l2"], rtol=1e-12)
@@ -222,14 +211,14 @@ def test_a_folder_is_used_once(comparison):
     folder, *_ = comparison
     before = (folder / "out" / "metrics.json").read_bytes()
     with pytest.raises(RunFolderError, match=r"not empty.*--out"):
-        compare(case_of(folder), folder, folder / "out", Bars(quiet=True), "again")
+        compare(case_of(folder), out=folder / "out", progress=False)
     assert (folder / "out" / "metrics.json").read_bytes() == before
 
 
 def test_nothing_to_compare_with_is_refused_before_anything_is_written(tmp_path):
     case = case_of(tmp_path, initial={"kind": "taylor-green"}, compare={})
     with pytest.raises(CaseError, match="reference"):
-        compare(case.model_copy(update={"reference": None}), tmp_path, tmp_path / "out", Bars(quiet=True), "")
+        compare(case.model_copy(update={"reference": None}), out=tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -248,7 +237,7 @@ def test_an_exact_reference(tmp_path, monkeypatch):
         reference={"exact": True},
         compare={"closures": [{"name": "hyperviscosity", "order": 1, "rate": 0.5}], "finer_grid": False},
     )
-    metrics = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")
+    metrics = compare(case, progress=False).metrics.model_dump()
     none, damped = metrics["rows"]
     assert max(none["relative_l2"]) < 1e-13
     assert damped["relative_l2"][-1] == pytest.approx(1.001 * (1 - np.exp(-0.5 * 2 / 100 * 0.4)), rel=1e-5)
@@ -271,7 +260,7 @@ def test_the_finer_grid_of_a_closed_form_starts_from_the_closed_form(tmp_path, m
         "case",
         tmp_path,
     )
-    none, row = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")["rows"]
+    none, row = compare(case, progress=False).metrics.model_dump()["rows"]
     assert row["kind"] == "finer-grid" and row["failed"] is None
     assert row["relative_l2"][0] < 1e-3
     assert row["relative_l2"][-1] < 0.9 * none["relative_l2"][-1]
@@ -290,7 +279,7 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
         reference={"shape": [32, 32], "stepper": "etdrk4", "trajectories": 2},
         compare={"closures": [{"path": "closures.py:Resting"}], "finer_grid": False},
     )
-    rows = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "")["rows"]
+    rows = compare(case, progress=False).metrics.model_dump()["rows"]
     assert "not finite" in rows[0]["failed"] and rows[1]["failed"] is None
     assert len(rows[0]["times"]) > 1
     assert [row["skill"] for row in rows] == [None, None]
@@ -311,8 +300,7 @@ def test_a_bottom_from_a_file_is_compared_on_grids_that_divide_it(tmp_path, monk
         reference={"shape": [24, 24], "initial": surface, "trajectories": 2},
         compare={"closures": ["smagorinsky", "oracle"]},
     )
-    found = compare(case, tmp_path, tmp_path / "out", Bars(quiet=True), "subgrid compare case.toml")
-    rows = {row["name"]: row for row in found["rows"]}
+    rows = {row["name"]: row for row in compare(case, progress=False).metrics.model_dump()["rows"]}
     assert list(rows) == ["none", "smagorinsky", "oracle", "finer grid 24x24"]
     assert not any(row["failed"] for row in rows.values())
     assert rows["finer grid 24x24"]["relative_l2"][-1] < 1e-12  # it is the reference
@@ -332,10 +320,9 @@ def test_the_oracle_gives_entities_their_forces_back(tmp_path, monkeypatch):
         "reference": {"shape": [5], "step": 0.001},
         "compare": {"closures": ["oracle"]},
     }
-    metrics = compare(check(data, "case", tmp_path), tmp_path, tmp_path / "out", Bars(quiet=True), "compare")
-    none, oracle = metrics["rows"]
+    found = compare(check(data, "case", tmp_path), progress=False)
+    none, oracle = found.metrics.model_dump()["rows"]
     assert (none["failed"], oracle["failed"]) == (None, None)
     assert 0 < oracle["relative_l2"][-1] < 0.03 * none["relative_l2"][-1]
-    drawn = xr.open_zarr(tmp_path / "out" / "comparison.zarr", consolidated=False)
-    first, second, third = drawn["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
+    first, second, third = found.dataset["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
     np.testing.assert_allclose(second - first, third - second, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""A comparison over the parameters of a sweep: errors at the test points, latents, and their pictures."""
+"""A comparison over the parameters of a sweep: errors at the test points, latent trajectories, and their pictures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from subgrid.solver.closure import Closure, ClosureError, Tendency
+from subgrid.closures.learning.learned_closure import LearnedClosure
+from subgrid.solver.closure import ClosureError, Tendency
 
 
-class Growth(Closure):
+class Growth(LearnedClosure):
     """du/dt += rate u; refuses pulses wider than `widest`."""
 
     learns_from: ClassVar[str] = "sweep"
@@ -34,7 +35,7 @@ class Growth(Closure):
     def __call__(self, view, memory):
         return Tendency(self.rate * view.state), memory
 
-    def portrait(self, states, interval):
+    def latent_trajectories(self, states, interval):
         found = states.reshape(len(states), -1)[:, :3]
         return {"encoded": found, "predicted": found + interval, "deviation": np.full_like(found, np.nan)}
 '''
@@ -52,7 +53,7 @@ TWO = {"equation.viscosity": [0.01, 0.09], "initial.width": [0.1, 0.2]}
 
 @pytest.mark.parametrize("plane", [TWO, {"initial.width": [0.1, 0.2]}])
 def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
-    """At the case's own parameters the error is that of its row; a refused point has none; both pictures are drawn."""
+    """At the case's parameters the error is that of the row; a refused point has none; both pictures are drawn."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     (tmp_path / "growth.py").write_text(CLOSURE)
     row = {"path": "growth.py:Growth"}
@@ -83,8 +84,9 @@ def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
         assert errors[own] == pytest.approx(expected, rel=1e-5) and expected > 1e-3
         assert np.array_equal(np.isnan(errors), (points[:, -1] > 0.17) & (name == "narrow"))
     assert found["latent_encoded"].shape == (5, 3)
+    np.testing.assert_allclose(found["latent_predicted"] - found["latent_encoded"], 0.05, rtol=1e-12)
     pictures = {p.stem for p in (tmp_path / "out" / "pictures").iterdir()}
     assert {"parameters", "latents"} <= pictures
     assert (
-        "Each row started from the initial state of every parameter" in (tmp_path / "out" / "report.html").read_text()
+        "Each row, started from the initial state of every parameter" in (tmp_path / "out" / "report.html").read_text()
     )

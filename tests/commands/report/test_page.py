@@ -1,4 +1,4 @@
-"""The report shows every run, judges from the numbers alone, and needs nothing but itself to be read."""
+"""The report shows every run, derives its verdict from the scores, and is one file without references."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from rich.console import Console
 
+from subgrid.commands.comparison.comparison import Comparison
 from subgrid.commands.comparison.results import Metrics
-from subgrid.commands.report import page as report
+from subgrid.commands.report import page
 from subgrid.commands.report import particle_paths as paths
+from subgrid.commands.report.table import terminal
 from subgrid.commands.report.verdict import columns, outcome, verdict
 
 FAILED = "smagorinsky-0.3"
@@ -26,7 +28,7 @@ LEVELS = {
     "leith": ("classical", 0.22, 1.2),
     FAILED: ("classical", 0.50, 1.2),
     "oracle": ("oracle", 0.02, 9.0),
-    "regression": ("regression", 0.08, 2.0),
+    "regression": ("learned", 0.08, 2.0),
     "finer-grid": ("finer-grid", 0.12, 2.2),
 }
 TIMES = np.linspace(0, 8, 33)
@@ -142,10 +144,16 @@ def lay(directory: Path, metrics: dict, shape: tuple[int, ...]) -> Path:
     return directory
 
 
+def write(directory: Path) -> Path:
+    """Draw the report of the comparison in a folder, as `subgrid report` does."""
+    comparison = Comparison.load(directory)
+    return page.write(comparison.metrics, comparison.dataset, directory)
+
+
 @pytest.fixture(scope="module", params=[(48, 64), (96,)], ids=["2D", "1D"])
 def drawn(request, tmp_path_factory) -> Path:
     directory = lay(tmp_path_factory.mktemp("comparison"), measured(), request.param)
-    assert report.write(directory) == directory / "report.html"
+    assert write(directory) == directory / "report.html"
     return directory
 
 
@@ -171,23 +179,23 @@ def test_animation_is_small_and_moves(drawn):
 
 
 def test_page_names_every_run_and_fetches_nothing(drawn):
-    page = (drawn / "report.html").read_text(encoding="utf-8")
+    text = (drawn / "report.html").read_text(encoding="utf-8")
     for name in LEVELS:
-        assert f'<th scope="row">{name}' in page
-    assert "state not finite at t = 2.9" in page
-    assert "subgrid compare cases/turbulence.toml" in page
-    assert "0123abc" in page
-    references = re.findall(r"""(?:src|href|url|srcset)\s*[=(]\s*["']?([^"'\s>)]{0,60})""", page)
+        assert f'<th scope="row">{name}' in text
+    assert "state not finite at t = 2.9" in text
+    assert "subgrid compare cases/turbulence.toml" in text
+    assert "0123abc" in text
+    references = re.findall(r"""(?:src|href|url|srcset)\s*[=(]\s*["']?([^"'\s>)]{0,60})""", text)
     assert len(references) == len(list((drawn / "pictures").iterdir()))
     assert all(reference.startswith("data:image/") for reference in references)
-    assert "<script" not in page
-    assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', page)) == len(references)
+    assert "<script" not in text
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', text)) == len(references)
 
 
 def test_page_escapes_what_it_is_given(tmp_path):
     metrics = measured() | {"case": "<b>bold</b> & co"}
-    page = report.write(lay(tmp_path / "run", metrics, (32,))).read_text(encoding="utf-8")
-    assert "&lt;b&gt;bold&lt;/b&gt; &amp; co" in page
+    text = write(lay(tmp_path / "run", metrics, (32,))).read_text(encoding="utf-8")
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; co" in text
 
 
 def test_verdict_follows_the_numbers():
@@ -200,8 +208,8 @@ def test_verdict_follows_the_numbers():
     losing = verdict(Metrics.model_validate(measured(LEVELS | {"finer-grid": ("finer-grid", 0.03, 2.2)})))
     assert "loses to the finer grid" in losing
     assert "beats the uncorrected run" in losing
-    assert "It is behind on corr. time" in losing
-    worst = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("regression", 0.4, 2.0)})))
+    assert "It is worse on correlation time" in losing
+    worst = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("learned", 0.4, 2.0)})))
     assert "best closure is leith" in worst
     assert "The best learned closure, regression" in worst
     assert "loses to the uncorrected run" in worst
@@ -213,7 +221,10 @@ def test_verdict_without_a_closure_that_finished():
     levels = {name: LEVELS[name] for name in ("uncorrected", FAILED)}
     assert "No closure finished" in verdict(Metrics.model_validate(measured(levels)))
     classical = {name: LEVELS[name] for name in ("uncorrected", "leith")}
-    assert "No learned closure finished" in verdict(Metrics.model_validate(measured(classical)))
+    assert "The comparison has no learned closure." in verdict(Metrics.model_validate(measured(classical)))
+    failing = measured({name: LEVELS[name] for name in ("uncorrected", "leith", "regression")})
+    failing["rows"][2]["failed"] = "refused"
+    assert "No learned closure finished." in verdict(Metrics.model_validate(failing))
 
 
 def test_finer_grid_is_the_one_of_like_cost():
@@ -240,7 +251,7 @@ def test_best_values_leave_out_the_oracle_and_what_failed():
 def test_terminal_table_fits_eighty_columns_and_hides_nothing():
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(report.table(measured()))
+        console.print(terminal(Metrics.model_validate(measured())))
     text = capture.get()
     for word in (
         "uncorrected",
@@ -266,7 +277,7 @@ def test_null_and_absent_scores_are_a_dash_not_an_error(tmp_path):
     for row in metrics["rows"]:
         row |= {"spread_skill": [None] * len(row["times"]), "correlation_time": None}
     assert {"spread/skill", "corr. time"}.isdisjoint(c.heading for c in columns(Metrics.model_validate(metrics)))
-    report.write(lay(tmp_path / "run", metrics, (32,)))
+    write(lay(tmp_path / "run", metrics, (32,)))
 
 
 def test_a_blow_up_does_not_set_the_scale(drawn, tmp_path):
@@ -278,7 +289,7 @@ def test_a_blow_up_does_not_set_the_scale(drawn, tmp_path):
         fields[variable][failed, 11] = 1e12
     fields["frames"][failed, -1] = 1e300
     fields.to_zarr(directory / "comparison.zarr", mode="w", consolidated=False)
-    report.write(directory)
+    write(directory)
     for name in ("error", "invariants"):
         with (
             Image.open(directory / f"pictures/{name}.png") as blown,
@@ -291,7 +302,7 @@ def test_drawing_again_removes_a_picture_without_numbers(tmp_path):
     directory = lay(tmp_path / "run", measured(), (32,))
     (directory / "pictures").mkdir()
     (directory / "pictures/snapshots.png").write_bytes(b"from a comparison in 2D")
-    report.write(directory)
+    write(directory)
     assert not (directory / "pictures/snapshots.png").exists()
 
 
@@ -320,10 +331,10 @@ def test_particles_are_drawn_as_paths_without_spectra(tmp_path, entities):
     directory = lay(tmp_path / "run", metrics, (32,))
     shutil.rmtree(directory / "comparison.zarr")
     orbits(metrics, entities).to_zarr(directory / "comparison.zarr", consolidated=False)
-    page = report.write(directory).read_text(encoding="utf-8")
+    text = write(directory).read_text(encoding="utf-8")
     found = {path.stem for path in (directory / "pictures").glob("*.png")}
     assert found == {"error", "paths", "correlation", "ensemble", "invariants", "cost"}
-    assert "512 × 512 entities" in page and "all fields of all entities" in page and "Energy spectra" not in page
+    assert "512 × 512 entities" in text and "all fields of all entities" in text and "Energy spectra" not in text
     test_animation_is_small_and_moves(directory)
 
 
@@ -347,7 +358,7 @@ def test_missing_input_names_the_file_and_the_remedy(tmp_path, missing):
     directory = lay(tmp_path / "run", measured(), (32,))
     (directory / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=rf"{missing} is missing.*subgrid compare CASE"):
-        report.write(directory)
+        write(directory)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +369,7 @@ def test_malformed_metrics_name_the_file_and_the_remedy(tmp_path, text, complain
     directory = lay(tmp_path / "run", measured(), (32,))
     (directory / "metrics.json").write_text(text)
     with pytest.raises(ValueError, match=complaint) as caught:
-        report.write(directory)
+        write(directory)
     assert "metrics.json" in str(caught.value)
     assert "subgrid compare CASE" in str(caught.value)
 
@@ -367,19 +378,19 @@ def test_malformed_fields_name_the_file_and_the_remedy(tmp_path):
     directory = lay(tmp_path / "run", measured(), (32,))
     shutil.rmtree(directory / "comparison.zarr" / "spectrum")
     with pytest.raises(ValueError, match=r"comparison\.zarr lacks spectrum.*subgrid compare CASE"):
-        report.write(directory)
+        write(directory)
     shutil.rmtree(directory / "comparison.zarr")
     (directory / "comparison.zarr").mkdir()
     with pytest.raises(ValueError, match=r"comparison\.zarr cannot be read.*subgrid compare CASE"):
-        report.write(directory)
+        write(directory)
 
 
 def test_sources_must_match_the_rows(tmp_path):
     directory = lay(tmp_path / "run", measured(), (32,))
-    metrics = measured(LEVELS | {"unknown": ("other", 0.1, 1.0)})
+    metrics = measured(LEVELS | {"unknown": ("learned", 0.1, 1.0)})
     (directory / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(ValueError, match="no source named unknown"):
-        report.write(directory)
+        write(directory)
 
 
 def browse(profile: Path, *options: str) -> str:
@@ -402,13 +413,13 @@ def browse(profile: Path, *options: str) -> str:
 
 
 def test_a_browser_shows_the_page_with_all_its_pictures(drawn, tmp_path):
-    page = (drawn / "report.html").read_text(encoding="utf-8")
+    text = (drawn / "report.html").read_text(encoding="utf-8")
     probe = "<script>for (const i of document.images) i.dataset.loaded = i.complete && i.naturalWidth</script>"
     probed = tmp_path / "probed.html"
-    probed.write_text(page.replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    probed.write_text(text.replace("</body>", f"{probe}</body>"), encoding="utf-8")
     dom = browse(tmp_path / "profile", "--virtual-time-budget=10000", "--dump-dom", probed.as_uri())
     widths = [int(width) for width in re.findall(r'data-loaded="(\d+)"', dom)]
-    assert len(widths) == page.count("<img ")
+    assert len(widths) == text.count("<img ")
     assert min(widths) > 300
     assert all(f'<th scope="row">{name}' in dom for name in LEVELS)
     shot = tmp_path / "page.png"
@@ -417,3 +428,24 @@ def test_a_browser_shows_the_page_with_all_its_pictures(drawn, tmp_path):
     with Image.open(shot) as image:
         assert image.size == (1200, 1600)
         assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_nearest_training_run_is_no_closure():
+    levels = {name: LEVELS[name] for name in ("uncorrected", "leith")} | {"nearest": ("nearest", 0.01, 1e-9)}
+    metrics = Metrics.model_validate(measured(levels))
+    assert "best closure is leith" in verdict(metrics) and "nearest" not in verdict(metrics)
+    assert set(page._outcomes(metrics)) == {"leith"}
+
+
+def test_kinds_of_earlier_versions_are_read():
+    found = measured(
+        {"a": ("regression", 0.1, 1.0), "b": ("other", 0.2, 1.0), "nearest training run": ("other", 0.3, 1.0)}
+    )
+    assert [row.kind for row in Metrics.model_validate(found).rows] == ["learned", "learned", "nearest"]
+
+
+def test_page_says_why_an_oracle_can_be_beaten_if_there_is_one(tmp_path):
+    why = "A closure can beat it"
+    assert why in write(lay(tmp_path / "with", measured(), (32,))).read_text(encoding="utf-8")
+    without = {name: level for name, level in LEVELS.items() if name != "oracle"}
+    assert why not in write(lay(tmp_path / "without", measured(without), (32,))).read_text(encoding="utf-8")

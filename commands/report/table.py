@@ -1,0 +1,74 @@
+"""The table of scores: in a terminal, as a data frame, and in a notebook."""
+
+from __future__ import annotations
+
+import html as escaping
+from typing import TYPE_CHECKING
+
+from ..comparison.results import Metrics
+from .verdict import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+ORACLE = "An oracle is given the true term, so it is not ranked."
+
+
+def terminal(metrics: Metrics) -> Table:
+    """The table for a terminal, one column for each run: best values are bold, failed runs are red and marked."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(title=Text(metrics.case), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    result.add_column(no_wrap=True, min_width=12)
+    for row in metrics.rows:
+        heading = Text(f"{row.name}\nfailed" if row.failed else row.name)
+        style = "red" if row.failed else ""
+        result.add_column(heading, justify="right", overflow="fold", style=style, header_style=style)
+    for column in columns(metrics):
+        best = column.best(metrics.rows)
+        cells = [Text(column.text(r), style="bold green" if r.name in best else "") for r in metrics.rows]
+        result.add_row(column.heading, *cells)
+    if any(row.kind == "oracle" for row in metrics.rows):
+        result.caption = ORACLE
+    return result
+
+
+def frame(metrics: Metrics) -> pd.DataFrame:
+    """One line per run, indexed by its name: kind, the scores under their long names, and why it failed."""
+    import pandas as pd
+
+    columns_ = columns(metrics)
+    data: dict[str, list[object]] = {"kind": [row.kind for row in metrics.rows]}
+    data |= {column.name: [column.value(row) for row in metrics.rows] for column in columns_}
+    data["failed"] = [row.failed or "" for row in metrics.rows]
+    found = pd.DataFrame(data, index=pd.Index([row.name for row in metrics.rows], name="run"))
+    return found.astype({c.name: "int64" if c.counts else "float64" for c in columns_})
+
+
+def html(metrics: Metrics) -> str:
+    """One line per run as an HTML table that needs no style sheet; best values are bold."""
+    listed = [(column, column.best(metrics.rows)) for column in columns(metrics)]
+    head = "".join(f'<th title="{_text(c.meaning)}">{_text(c.heading)}</th>' for c, _ in listed)
+    lines = []
+    for row in metrics.rows:
+        cells = []
+        for column, best in listed:
+            text = _text(column.text(row))
+            cells.append(f"<td><b>{text}</b></td>" if row.name in best else f"<td>{text}</td>")
+        failed = f"<br><small>failed: {_text(row.failed)}</small>" if row.failed else ""
+        lines.append(
+            f'<tr><th style="text-align:left">{_text(row.name)}{failed}</th><td>{row.kind}</td>{"".join(cells)}</tr>'
+        )
+    caption = "Bold: best of the runs that finished."
+    caption += f" {ORACLE}" if any(row.kind == "oracle" for row in metrics.rows) else ""
+    return (
+        f"<table><caption>{_text(metrics.case)}. {caption}</caption>"
+        f"<thead><tr><th>run</th><th>kind</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _text(value: str) -> str:
+    return escaping.escape(value)
