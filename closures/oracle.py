@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from subgrid.ingest.requests import description
+from subgrid.ingest.requests import describe_equation
 from subgrid.ingest.trajectories import Trajectories
 from subgrid.solver.case.tables import GridTable
 from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
@@ -42,7 +42,7 @@ class Oracle(Closure):
         except ValueError as error:
             raise ClosureError(f"oracle: {error}") from None
         made_for = trajectories.request
-        model = description(problem.equation)
+        model = describe_equation(problem.equation)
         if differing := [k for k, v in model.items() if made_for["equation"].get(k) != v]:
             key = differing[0]
             raise ClosureError(

@@ -231,16 +231,17 @@ def train(
     continues the training through the solver, over windows of UNROLL calls of the closure. Weights go to
     CASE-CLOSURE.safetensors, or to --out.
     """
-    from .progress import Bars
     from .train import train as train_closure
 
     checked = _read(case, set_, backend)
     target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
-    with Bars(quiet=json_) as bars:
-        scores = train_closure(checked, case, closure, target, bars, _command(), objective, unroll)
-    result = {"weights": str(target), "scores": scores}
+    origin = {"training_case": case.name, "training_command": _command()}
+    result = train_closure(
+        checked, closure, out=target, objective=objective, unroll=unroll, progress=not json_, origin=origin
+    )
+    scores = result["scores"]
     _finish(
-        result,
+        {"weights": str(target), "scores": scores},
         json_,
         lambda: print(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
     )
@@ -272,7 +273,7 @@ def list_(*, json_: Json = False) -> None:
             return f"order {thing.order}; {thing.source}"
         return (thing.__doc__ or "").strip().split("\n")[0]
 
-    def described(registry: Registry[Any]) -> dict[str, str]:
+    def describe_initial(registry: Registry[Any]) -> dict[str, str]:
         found = {}
         for name in registry:
             try:
@@ -288,7 +289,7 @@ def list_(*, json_: Json = False) -> None:
         "steppers": STEPPERS,
         "closures": CLOSURES,
     }
-    listing = {kind: described(registry) for kind, registry in kinds.items()}
+    listing = {kind: describe_initial(registry) for kind, registry in kinds.items()}
 
     def show() -> None:
         for heading, entries in listing.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.ingest.given_closures import with_closures
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import read
@@ -20,6 +21,7 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.record import MemoryRecord, Record, require_vacant
+from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
 
 from .progress import Bars, Interrupted, interruptible, watching
 
@@ -39,8 +41,9 @@ def run(
     """Run a case and return its outputs, (time, member, *grid), with units, and its invariants, (time, member).
 
     closures: used in place of the closures of the case; names, tables, instances or sums of these. out: a new folder
-    for the run, which can then be resumed; without it nothing is written. progress: whether to draw a progress bar.
-    `attrs["summary"]` is JSON: status, steps, seconds by part, calls of each closure, final invariants.
+    for the run, which can then be resumed (a run of instances cannot); without it nothing is written. progress: whether
+    to draw a progress bar. `attrs["summary"]` is JSON: status, steps, seconds by part, calls of each closure, final
+    invariants.
 
     Raises CaseError for a wrong case, RunFolderError for a folder that is not vacant, ClosureError if a closure refuses
     the case, and BlowUp or ClosureError if the run fails. With `out`, the outputs up to a failure are kept, and an
@@ -49,10 +52,12 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None:
         require_vacant(folder)
+    if closures is not None:
+        case = with_closures(case, closures)
     with watching(progress) as bars:
         prepared = prepare(case, case.folder, with_reference=False, progress=bars)
         dump = None if folder is None else folder / "guard.npz"
-        simulation = prepared.simulation(prepared.case.closure if closures is None else closures, dump=dump)
+        simulation = prepared.simulation(prepared.case.closure, dump=dump)
         if folder is None:
             return _execute(prepared, simulation, MemoryRecord(prepared.case, prepared.grid), bars)
         with closing(Record.create(folder, prepared.case, prepared.grid)) as record:
@@ -160,13 +165,12 @@ def _loop(
     tracked: dict[int, dict[str, NDArray]],
 ) -> None:
     case, equation = prepared.case, prepared.equation
-    every = multiple(case.output.every, case.step)
+    steps, resumed_at = case.steps(), simulation.step_number
+    outputs = Schedule(0, steps, multiple(case.output.every, case.step))
     names = [f.name for f in equation.fields]
     wall = case.output.checkpoint_seconds()
-    save_every = 0 if wall is not None else multiple(float(case.output.checkpoint_every), case.step)
-    steps, resumed_at = case.steps(), simulation.step_number
+    saves = None if wall is not None else Schedule(0, steps, multiple(float(case.output.checkpoint_every), case.step))
     saved = drawn = time.monotonic()
-    pace = 1e-3
     note = ""
 
     def save() -> None:
@@ -176,15 +180,13 @@ def _loop(
         saved = time.monotonic()
 
     def at(n: int) -> None:
-        nonlocal drawn, note, pace
-        if n > resumed_at:
-            pace = max(1e-6, simulation.seconds["step"] / (n - resumed_at))
-        if n % every == 0:
+        nonlocal drawn, note
+        if outputs.due(n):
             state = simulation.state
-            record.write_frame(n // every, state, names)
-            tracked[n // every] = equation.invariants(state, simulation.grid)
+            record.write_frame(outputs.index(n), state, names)
+            tracked[outputs.index(n)] = equation.invariants(state, simulation.grid)
         now = time.monotonic()
-        due = n % save_every == 0 if save_every else wall is not None and now - saved > wall
+        due = saves.due(n) if saves else wall is not None and now - saved > wall
         if due and n > resumed_at and not simulation.leaping:
             save()
         if now - drawn > 1.0:
@@ -199,11 +201,6 @@ def _loop(
             save()
             raise Interrupted(f"interrupted at step {n}. Resume with: subgrid resume {record.folder}")
 
-    def events(n: int) -> int:
-        ahead = [every - n % every, max(1, int(STRIDE_SECONDS / pace))]
-        if save_every:
-            ahead.append(save_every - n % save_every)
-        return min(ahead)
-
-    simulation.run(steps, events, at, output_every=every)
+    events = stops(outputs, *([saves] if saves else []), stride=wall_clock(simulation, STRIDE_SECONDS))
+    simulation.run(steps, events, at, output_every=outputs.every)
     save()

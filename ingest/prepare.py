@@ -18,7 +18,7 @@ from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
 from .given_closures import given_rows
-from .requests import described, reference_request
+from .requests import describe_initial, reference_request
 from .restriction import Restrict
 from .trajectories import Progress, Trajectories, generate
 
@@ -63,7 +63,7 @@ class Prepared:
             closures=[table.couple(self.folder) for row in rows for table in row.closures],
             dump=dump,
             folder=self.folder,
-            initial=described(self.case.initial),
+            initial=describe_initial(self.case.initial),
             reference=self.trajectories.directory if self.trajectories else None,
         )
 

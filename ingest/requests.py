@@ -53,14 +53,14 @@ class Request:
 
     def directory(self) -> Path:
         """The directory of the data: its name is the hash of the request."""
-        content = asdict(self) | {"format": FORMAT}
+        content = asdict(self) | {"format": FORMAT, "stepper": describe_stepper(self.stepper)}
         if self.cfl is None:
             del content["cfl"]
         text = json.dumps(content, sort_keys=True)
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def described(initial: InitialState) -> dict[str, Any]:
+def describe_initial(initial: InitialState) -> dict[str, Any]:
     """The table [initial] as plain data, with a file represented by its content."""
     data = initial.model_dump(mode="json", exclude_none=True)
     return data | (_content(data["path"]) if "path" in data else {}) | _source(initial)
@@ -70,22 +70,27 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
     if reference.shape is None:
         raise ValueError("the reference of this case is a closed form; there are no trajectories to generate")
     return {
-        "equation": description(case.build_equation()),
+        "equation": describe_equation(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
         "reference_shape": reference.shape,
         "stepper": reference.stepper or case.time.stepper,
         "step": reference.step or case.step,
         "cfl": reference.cfl or case.time.cfl,
         "start": case.time.start if reference.start is None else reference.start,
-        "initial": described(reference.initial or case.initial),
+        "initial": describe_initial(reference.initial or case.initial),
         "restrict": reference.restrict,
     }
 
 
-def description(equation: Equation) -> dict[str, Any]:
+def describe_equation(equation: Equation) -> dict[str, Any]:
     """The equation's name and parameters as plain data, with files represented by their content."""
     data = {"name": equation.name} | equation.model_dump(mode="json") | _source(equation)
     return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
+
+
+def describe_stepper(name: str) -> str | dict[str, str]:
+    """The name of a stepper; one that is defined in a file is represented by the content of the file."""
+    return _content(name) if is_path(name) else name
 
 
 def _content(path: str) -> dict[str, str]:

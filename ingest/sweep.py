@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.solver.backend import NUMPY
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
-from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation import BlowUp
+from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.ensemble import available_threads
 from subgrid.solver.simulation.record import read_arrays, write_arrays
 from subgrid.solver.simulation.schedule import Collector
 
-from .requests import cache, described, description
+from .requests import cache, describe_equation, describe_initial, describe_stepper
 from .trajectories import Progress
 
 FORMAT = 1
@@ -34,15 +36,15 @@ def request(case: Case) -> dict[str, Any]:
     """Everything that the run of a case depends on. Only the first member is run."""
     return {
         "format": FORMAT,
-        "equation": description(case.build_equation()),
+        "equation": describe_equation(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
-        "stepper": case.time.stepper,
+        "stepper": describe_stepper(case.time.stepper),
         "step": case.step,
         "cfl": case.time.cfl,
         "start": case.time.start,
         "steps": case.steps(),
         "every": interval(case),
-        "initial": described(case.initial),
+        "initial": describe_initial(case.initial),
         "seed": case.ensemble.seed,
     }
 
@@ -134,22 +136,13 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states."""
     equation, grid = case.build_equation(), case.grid.grid()
-    simulation = Simulation(
-        equation,
-        grid,
-        case.time.stepper,
-        case.step,
-        case.initial.state(equation, grid, (0,), case.ensemble.seed),
-        start=case.time.start,
-        seed=case.ensemble.seed,
-        threads=1,
-        cfl=case.time.cfl,
-    )
+    state = case.initial.state(equation, grid, (0,), case.ensemble.seed)
+    simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
     every, steps = interval(case), case.steps()
     try:
         kept = Collector(simulation, steps, every, lambda state: state[0].astype(np.float32)).run()
     except BlowUp as error:
-        raise BlowUp(f"the run with {described(case.initial)}, {case.equation}: {error}") from None
+        raise BlowUp(f"the run with {describe_initial(case.initial)}, {case.equation}: {error}") from None
     times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)
     asked = np.array(json.dumps(request(case)))
     write_arrays(file, {"state": np.stack(kept), "time": times, "request": asked})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from numpy.typing import NDArray
+
+from subgrid.solver.backend import NUMPY
 from subgrid.solver.case.tables import Case
-from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Schedule, stops
 from subgrid.solver.spectral import Transforms
 
@@ -34,16 +37,18 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     ids = tuple(range(request.trajectories))
     initial = case.reference.initial or case.initial
     writer = Writer(request, len(equation.fields), coarse)
-    simulation = Simulation(
+    simulation = build_simulation(
+        case,
         equation,
         fine,
-        request.stepper,
-        request.step,
         initial.state(equation, fine, ids, request.seed),
+        stepper=request.stepper,
+        step=request.step,
         start=request.start,
         seed=request.seed,
-        members=ids,
         cfl=request.cfl,
+        members=ids,
+        backend=NUMPY,
     )
     if (checkpoint := writer.checkpoint()) is not None:
         simulation.restore(checkpoint)
@@ -55,9 +60,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         schedules["fine"] = Schedule(request.fine_at, request.fine_at, 1)
     steps = max(schedule.last or 0 for schedule in writer.schedules.values())
 
-    def at(n: int) -> None:
-        due = [name for name, schedule in schedules.items() if schedule.due(n)]
-        state = simulation.state if due else None
+    def keep(n: int, due: set[str], state: NDArray) -> None:
         if "state" in due:
             writer.write("state", n, restrict(state))
         if "term" in due:
@@ -69,6 +72,11 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
             writer.write("term", n, term)
         if "fine" in due:
             writer.write_fine(state)
+
+    def at(n: int) -> None:
+        due = {name for name, schedule in schedules.items() if schedule.due(n)}
+        if due:
+            keep(n, due, simulation.state)
         if writer.checkpoint_due():
             writer.save(simulation.checkpoint())
         progress(n, steps, "reference run" if request.fine_at is not None else "training set")

@@ -33,7 +33,6 @@ import torch
 from subgrid.closures.latent_diffusion.model import GenerativeTerm
 from subgrid.closures.learning.compatibility import locate
 from subgrid.closures.learning.scores import shell_spectrum
-from subgrid.commands.progress import Bars
 from subgrid.commands.train import train as train_closure
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.training_set import dataset
@@ -80,16 +79,9 @@ def train(path: Path, files: list[Path]) -> None:
     for file in files:
         changed = read(path).model_copy(update={"train": {"latent-diffusion": EFFORT | MODELS[file.stem]}})
         began = time.perf_counter()
-        scores = train_closure(
-            changed,
-            path,
-            "latent-diffusion",
-            file,
-            Bars(quiet=True),
-            f"{Path(__file__).name} train {file.stem}",
-            "one-step",
-            None,
-        )
+        command = f"{Path(__file__).name} train {file.stem}"
+        origin = {"training_case": path.name, "training_command": command}
+        scores = train_closure(changed, "latent-diffusion", out=file, progress=False, origin=origin)["scores"]
         words = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
         print(f"{file.stem:16} {time.perf_counter() - began:6.0f} s  {words}", flush=True)
 

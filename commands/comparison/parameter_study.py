@@ -15,10 +15,10 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import CompareRow
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp
+from subgrid.solver.simulation.schedule import Collector
 
 from ..progress import Bars
 from .metrics import relative_l2
-from .rows import keep_states
 
 Variables = dict[str, tuple[tuple[str, ...], Any]]
 
@@ -76,10 +76,8 @@ def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Ba
         true = truths.state(i)[:: every // interval(case)].astype(np.float64)
         for j, row in enumerate(rows):
             bars(i + 1, len(points), "parameter plane")
-            kept: list[NDArray] = []
             try:
-                simulation = there.simulation(row.closures)
-                keep_states(simulation, steps, every, kept, lambda s=simulation: s.state[0])  # type: ignore[misc]
+                kept = Collector(there.simulation(row.closures), steps, every, lambda state: state[0]).run()
             except (ClosureError, BlowUp):
                 continue
             found[j, i] = relative_l2(np.stack(kept)[:, None], true[:, None]).max()

@@ -13,6 +13,7 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import ClosureError
 from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation.schedule import Collector
 
 from ..progress import Bars
 from .results import RowKind
@@ -52,28 +53,6 @@ def warm_up(simulation: Simulation) -> None:
     simulation.run(max((c.every for c in simulation.closures), default=1))
 
 
-def keep_states(
-    simulation: Simulation,
-    steps: int,
-    every: int,
-    kept: list[NDArray],
-    read: Callable[[], NDArray],
-    seen: Callable[[int], None] = lambda n: None,
-) -> None:
-    """Run to step number `steps` and append what `read` returns at every `every`-th step to `kept`.
-
-    seen(n) is called at every stop, after the state is kept. Raises BlowUp or ClosureError; what was read before the
-    failure is then in `kept`.
-    """
-
-    def at(n: int) -> None:
-        if n % every == 0:
-            kept.append(read())
-        seen(n)
-
-    simulation.run(steps, lambda n: min(every - n % every, STRIDE), at, output_every=every)
-
-
 def follow(
     simulation: Simulation,
     case: Case,
@@ -89,7 +68,7 @@ def follow(
     """
     every = multiple(case.output.every, simulation.step)
     steps = multiple(case.time.end - case.time.start, simulation.step)
-    kept: list[NDArray] = []
+    collector = Collector(simulation, steps, every, onto)
 
     def seen(n: int) -> None:
         bars(n, steps, run.name)
@@ -97,10 +76,10 @@ def follow(
             raise KeyboardInterrupt
 
     try:
-        keep_states(simulation, steps, every, kept, lambda: onto(simulation.state), seen)
+        collector.run(seen, STRIDE)
     except (BlowUp, ClosureError) as error:
         run.failed = str(error)
-    run.states = np.stack(kept)
+    run.states = np.stack(collector.states)
     span = max(simulation.time - case.time.start, simulation.step)
     run.seconds_per_time = sum(simulation.seconds.values()) / span
     run.calls = sum(c.calls for c in simulation.closures)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
-from ..time_stepping.schemes import STEPPERS, Split, fits, fitting, takes_courant_steps
+from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
 from .base import multiple
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
@@ -107,7 +107,7 @@ def _steppers(p: Parts) -> Iterator[str]:
     names = {"time.stepper": p.time and p.time.stepper, "reference.stepper": p.reference and p.reference.stepper}
     for key, name in names.items():
         if name and not fits(STEPPERS[name], equation.kind, equation.split):
-            known = ", ".join(fitting(equation.kind, equation.split))
+            known = ", ".join(compatible_schemes(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
         elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
             yield f'{key}: {name} needs equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'

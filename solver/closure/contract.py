@@ -218,3 +218,10 @@ class Coupled:
     skips: int = 0
     declined: int = 0
     seconds: float = 0.0
+
+
+def couple(closure: Closure | ClosureSum | Coupled) -> list[Coupled]:
+    """A closure, or the parts of a sum, as a run couples them: called at every step unless a Coupled says otherwise."""
+    if isinstance(closure, Coupled):
+        return [closure]
+    return (closure if isinstance(closure, ClosureSum) else 1.0 * closure).coupled()

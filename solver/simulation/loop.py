@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import NUMPY, Backend
-from ..closure.contract import ClosureError, Correction, Coupled, Leap, Memory, Problem, Tendency, View
+from ..closure.contract import (
+    Closure,
+    ClosureError,
+    ClosureSum,
+    Correction,
+    Coupled,
+    Leap,
+    Memory,
+    Problem,
+    Tendency,
+    View,
+    couple,
+)
 from ..closure.guard import attribute_errors, coerce_answer, coerce_memory, fault_of, split_pair, validate_answer
 from ..equations.base import Equation
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
-from ..time_stepping.schemes import STEPPERS, Split, fits, fitting, takes_courant_steps
+from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
 from .ensemble import BlowUp, ensemble
 from .held import Held, NoiseSource, total
 from .schedule import Schedule, stops
@@ -45,14 +57,14 @@ class Simulation:
         self,
         equation: Equation,
         grid: Grid,
-        stepper: str,
+        stepper: str | Scheme,
         step: float,
         state: NDArray,
         *,
         start: float = 0.0,
         seed: int = 0,
         members: tuple[int, ...] | None = None,
-        closures: list[Coupled] | None = None,
+        closures: Iterable[Closure | ClosureSum | Coupled] = (),
         guard: Literal["stop", "skip", "off"] = "stop",
         dump: Path | None = None,
         folder: Path | None = None,
@@ -62,15 +74,15 @@ class Simulation:
         backend: Backend = NUMPY,
         reference: Path | None = None,
     ) -> None:
-        scheme = STEPPERS[stepper]
+        scheme = STEPPERS[stepper] if isinstance(stepper, str) else stepper
         if not fits(scheme, equation.kind, equation.split):
             raise ValueError(
-                f"stepper {stepper} does not fit {equation.name}, which is {equation.kind}. "
-                f"Remedy: {', '.join(fitting(equation.kind, equation.split))}"
+                f"stepper {scheme.name} does not fit {equation.name}, which is {equation.kind}. "
+                f"Remedy: {', '.join(compatible_schemes(equation.kind, equation.split))}"
             )
         if cfl is not None and not takes_courant_steps(scheme, equation.kind):
             raise ValueError(
-                f"steps by CFL need an explicit stepper or sweeps on cells, not {stepper} for {equation.name}. "
+                f"steps by CFL need an explicit stepper or sweeps on cells, not {scheme.name} for {equation.name}. "
                 "Remedy: leave time.cfl out"
             )
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
@@ -78,7 +90,7 @@ class Simulation:
         if cfl is None and equation.adaptive and not isinstance(scheme, Split):
             self._remedy += ", or time.cfl beside it"
         self.members = members or tuple(range(state.shape[0]))
-        self.closures = closures or []
+        self.closures = [coupled for closure in closures for coupled in couple(closure)]
         self.guard, self.dump, self.step_number = guard, dump, 0
         self.leaping = False
         self.seconds = {"step": 0.0, "closure": 0.0}

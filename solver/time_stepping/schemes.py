@@ -281,6 +281,6 @@ def longest(scheme: Split) -> float:
     return max(c for _, c in scheme.parts)
 
 
-def fitting(kind: str, parts: tuple[str, ...]) -> list[str]:
+def compatible_schemes(kind: str, parts: tuple[str, ...]) -> list[str]:
     """Names of the schemes that fit: see `fits`."""
     return [name for name, scheme in STEPPERS.available() if fits(scheme, kind, parts)]

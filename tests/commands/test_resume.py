@@ -31,11 +31,11 @@ from subgrid.closures.learning import weights_file
 from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
-from subgrid.ingest.requests import described
+from subgrid.ingest.requests import describe_initial
 from subgrid.solver.case import reading as cases
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.record import read_arrays
-from subgrid.solver.time_stepping.schemes import fitting
+from subgrid.solver.time_stepping.schemes import compatible_schemes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -183,8 +183,8 @@ def configured(base: dict[str, Any], stepper: str, *closures: dict[str, Any]) ->
 
 
 CASES: dict[str, dict[str, Any]] = {
-    **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in fitting("semi-linear", ())},
-    **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in fitting("balance-law", ())},
+    **{f"stepper {name}": configured(FLOW, name, STOCHASTIC) for name in compatible_schemes("semi-linear", ())},
+    **{f"finite volumes {name}": configured(SHOCK, name, STOCHASTIC) for name in compatible_schemes("balance-law", ())},
     "phase space rk4": configured(PLASMA, "rk4", STOCHASTIC),
     "phase space strang": configured(POSITIVE, "strang", {"name": "hyperdiffusion", "every": 3}),
     "phase space forest-ruth": configured(PLASMA, "forest-ruth", {"path": "plugins.py:Nudge", "every": 7}),
@@ -437,7 +437,7 @@ def folder(tmp_path_factory, carried_wave) -> Iterator[Path]:
             coupled = [table.couple(folder) for table in case.closure]
             warm = Simulation(case.build_equation(), case.grid.grid(), case.time.stepper, 0.01, state, start=1.0,
                               closures=coupled, folder=folder, cfl=case.time.cfl,
-                              initial=described(case.initial))  # fmt: skip
+                              initial=describe_initial(case.initial))  # fmt: skip
             warm.run(12)
     yield folder
     torch.set_num_threads(threads)

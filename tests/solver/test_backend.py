@@ -21,7 +21,7 @@ from subgrid.solver.random import QWiener
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Operators
 from subgrid.solver.time_stepping.array_code import ArrayStepper
-from subgrid.solver.time_stepping.schemes import STEPPERS, fitting
+from subgrid.solver.time_stepping.schemes import STEPPERS, compatible_schemes
 
 TORCH = select("torch")
 FLOW = Kolmogorov(
@@ -82,7 +82,9 @@ def simulation(problem: str, stepper: str, backend: Backend, closures: bool = Tr
     return Simulation(equation, grid, stepper, 0.01, state, seed=3, closures=coupled, backend=backend)
 
 
-KINDS = [("modes", n) for n in fitting("semi-linear", ())] + [("cells", n) for n in fitting("balance-law", ())]
+KINDS = [("modes", n) for n in compatible_schemes("semi-linear", ())] + [
+    ("cells", n) for n in compatible_schemes("balance-law", ())
+]
 KINDS += [("water", "ssp-rk2"), ("water", "dimension-split"), ("water, weno5", "ssp-rk3")]
 
 

@@ -11,7 +11,7 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.random import Stream
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Transforms
-from subgrid.solver.time_stepping.schemes import STEPPERS, fitting
+from subgrid.solver.time_stepping.schemes import STEPPERS, compatible_schemes
 
 SQUARE = Grid((32, 32), (2 * np.pi, 2 * np.pi))
 OBLONG = Grid((24, 32), (3.0, 5.0))
@@ -209,7 +209,9 @@ def test_the_closure_is_abstract_without_a_viscosity():
         EddyViscosity()
 
 
-@pytest.mark.parametrize("name", [n for n in fitting("semi-linear", ()) if not getattr(STEPPERS[n], "before", 0)])
+@pytest.mark.parametrize(
+    "name", [n for n in compatible_schemes("semi-linear", ()) if not getattr(STEPPERS[n], "before", 0)]
+)
 @pytest.mark.parametrize("every", [1, 7])
 @pytest.mark.parametrize("mode", [(1, 2), (0, 10), (12, 9)])
 def test_hyperviscosity_takes_off_the_exact_decay(name, every, mode):

@@ -15,7 +15,7 @@ from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, fitting
+from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, compatible_schemes
 
 LINE = Grid((16,), (2 * np.pi,))
 STILL = Burgers(viscosity=0.0, omit=("advection", "diffusion"))  # du/dt = what closures add, and no more
@@ -57,7 +57,7 @@ def growing(view) -> np.ndarray:
 # -- tendencies ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stepper", fitting("semi-linear", ()))
+@pytest.mark.parametrize("stepper", compatible_schemes("semi-linear", ()))
 def test_a_tendency_is_added_once_per_step_whatever_the_stages_or_the_history(stepper):
     """Where nothing else acts u grows by exactly h F(t_n) a step: F is frozen over stages, and in no history of rates.
 
@@ -509,3 +509,19 @@ def test_the_problem_says_what_is_fixed_for_the_run(tmp_path):
     assert closure._called.pop().reference == tmp_path / "reference"
     assert (problem.equation, problem.grid, problem.step, problem.every) == (equation, grid, 0.05, 3)
     assert (problem.start, problem.members, problem.seed, problem.folder) == (2.0, (4, 9), 11, tmp_path)
+
+
+def test_closures_are_added_and_scaled():
+    """0.5 a + b: each part is called by itself, and its tendency has its weight."""
+    from subgrid.closures.classical.hyperviscosity import Hyperviscosity
+
+    a, b = Hyperviscosity(rate=3.0), Hyperviscosity(rate=1.0)
+    added = 2 * (0.5 * a + b) + a
+    assert [(weight, closure.rate) for weight, closure in added.parts] == [(1.0, 3.0), (2.0, 1.0), (1.0, 3.0)]
+    runs = []
+    for closures in ([0.5 * a + b], [Coupled("a", a, weight=0.5), Coupled("b", b)], [a]):
+        run = Simulation(FLOWING, LINE, "etdrk2", 0.01, WAVE[None, None], closures=closures)
+        run.run(3)
+        runs.append(run.state)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.abs(runs[0] - runs[2]).max() > 0

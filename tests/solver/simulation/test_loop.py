@@ -13,7 +13,7 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.random import QWiener, SpectralNoise
 from subgrid.solver.simulation import BlowUp, Simulation
-from subgrid.solver.time_stepping.schemes import fitting
+from subgrid.solver.time_stepping.schemes import compatible_schemes
 
 PLANE = Grid((16, 16), (6.0, 6.0))
 LINE = Grid((32,), (6.0,))
@@ -89,8 +89,8 @@ def test_events_change_no_byte(problem):
 @pytest.mark.parametrize("stop", [6, 7])
 @pytest.mark.parametrize(
     ("problem", "stepper"),
-    [("kolmogorov", name) for name in fitting("semi-linear", ())]
-    + [("finite volumes", name) for name in fitting("balance-law", ())],
+    [("kolmogorov", name) for name in compatible_schemes("semi-linear", ())]
+    + [("finite volumes", name) for name in compatible_schemes("balance-law", ())],
 )
 def test_a_run_restored_from_a_checkpoint_ends_with_the_same_bytes(problem, stepper, stop):
     """On a call and between calls, with linear hold, memory and a law of noise that leaves modes out."""

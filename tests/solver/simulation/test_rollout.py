@@ -27,7 +27,7 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.rollout import rollout
-from subgrid.solver.time_stepping.schemes import fitting
+from subgrid.solver.time_stepping.schemes import compatible_schemes
 
 FIELD = GaussianRandomField(exponent=2.5, tau=3.0)
 FLOW = Kolmogorov(viscosity=1e-2, drag=0.1, forcing=SineForcing(amplitude=1.0, wavenumber=2))
@@ -41,11 +41,11 @@ PROBLEMS: dict[str, tuple[Equation, Grid, InitialState, float, list[str]]] = {
     "advection on cells": (LinearAdvection(speed=1.0, discretisation="finite-volume"), LINE, FIELD, 0.02, ["ssp-rk3"]),
     "burgers": (Burgers(viscosity=0.05), LINE, FIELD, 0.02, ["etdrk4"]),
     "burgers on cells": (Burgers(viscosity=0.05, discretisation="finite-volume"), LINE, FIELD, 0.02, ["ssp-rk2"]),
-    "kolmogorov": (FLOW, SQUARE, FIELD, 0.02, fitting("semi-linear", ())),
+    "kolmogorov": (FLOW, SQUARE, FIELD, 0.02, compatible_schemes("semi-linear", ())),
     "shallow water": (ShallowWater(coriolis=0.3, manning=0.02), SQUARE, SURFACE, 0.01, ["ssp-rk2", "dimension-split"]),
     "shallow water, weno5": (ShallowWater(reconstruction="weno5"), SQUARE, SURFACE, 0.01, ["ssp-rk3"]),
     "vlasov-poisson": (VlasovPoisson(), PHASE_SPACE, BEAMS, 0.05, ["rk4", "strang", "velocity-verlet", "forest-ruth"]),
-    "particles": (CHARGES, Grid((5,), (5.0,)), RandomParticles(), 0.02, fitting("particles", CHARGES.split)),
+    "particles": (CHARGES, Grid((5,), (5.0,)), RandomParticles(), 0.02, compatible_schemes("particles", CHARGES.split)),
 }
 CHOSEN = [(name, stepper) for name, problem in PROBLEMS.items() for stepper in problem[-1]]
 

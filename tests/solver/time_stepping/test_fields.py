@@ -23,7 +23,7 @@ from subgrid.solver.simulation.rollout import rollout
 from subgrid.solver.spectral import Operators, Transforms
 from subgrid.solver.time_stepping.array_code import ArrayStepper
 from subgrid.solver.time_stepping.compiled import bind
-from subgrid.solver.time_stepping.schemes import STEPPERS, fitting
+from subgrid.solver.time_stepping.schemes import STEPPERS, compatible_schemes
 
 GRIDS = {1: Grid((24,), (2 * np.pi,)), 2: Grid((12, 16), (2 * np.pi, 4.0))}
 TORCH = select("torch")
@@ -116,7 +116,7 @@ def test_exponential_schemes_are_exact_for_fields_with_their_own_operators(stepp
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("stepper", fitting("semi-linear", ()))
+@pytest.mark.parametrize("stepper", compatible_schemes("semi-linear", ()))
 def test_coupled_fields_converge_to_the_matrix_exponential_with_the_order_of_the_scheme(stepper, way):
     grid = GRIDS[2]
     u = start(grid)
@@ -127,7 +127,7 @@ def test_coupled_fields_converge_to_the_matrix_exponential_with_the_order_of_the
     assert errors[1] < 0.02
 
 
-@pytest.mark.parametrize("stepper", fitting("semi-linear", ()))
+@pytest.mark.parametrize("stepper", compatible_schemes("semi-linear", ()))
 @pytest.mark.parametrize("dimensions", GRIDS)
 def test_all_implementations_agree_to_round_off(stepper, dimensions):
     grid = GRIDS[dimensions]
@@ -137,7 +137,7 @@ def test_all_implementations_agree_to_round_off(stepper, dimensions):
         np.testing.assert_allclose(other, found[0], atol=1e-13)
 
 
-@pytest.mark.parametrize("stepper", fitting("semi-linear", ()))
+@pytest.mark.parametrize("stepper", compatible_schemes("semi-linear", ()))
 def test_one_operator_for_all_fields_is_a_field_axis_of_length_one(stepper):
     """Equal operators given once or for each field take the same steps, bit for bit."""
 
