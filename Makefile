@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := pyproject.toml constraints.txt $(shell find solver closures ingest commands -name '*.py' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors')
+SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands -name '*.py' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors')
 
-.PHONY: demo test bench format clean
+.PHONY: demo test bench docs dist format clean
 
 demo: $(VENV)/.demo
 	rm -rf runs/demo
@@ -20,12 +20,19 @@ test: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/bench.py
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict
+
+dist: $(VENV)/.dist
+	rm -rf dist
+	$(BIN)/python -m build
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info runs
+	rm -rf $(VENV) build dist site *.egg-info runs
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,4 +48,13 @@ $(VENV)/.test: $(BIN)/python $(SOURCES)
 $(VENV)/.bench: $(BIN)/python $(SOURCES)
 	$(INSTALL) '.[fast,bench]'
 	if command -v gfortran >/dev/null; then $(INSTALL) clawpack; fi
+	touch $@
+
+# The API pages are made from the installed package.
+$(VENV)/.docs: $(BIN)/python $(SOURCES)
+	$(INSTALL) '.[docs]'
+	touch $@
+
+$(VENV)/.dist: $(BIN)/python
+	$(INSTALL) build
 	touch $@
