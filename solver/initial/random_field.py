@@ -37,7 +37,7 @@ class GaussianRandomField(InitialState):
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        periodic = equation.kind != "particles" and all(equation.periodic_axes(grid))
+        periodic = equation.kind != "particles" and getattr(equation, "boundary", "periodic") == "periodic"
         self._require(periodic, WANTED, equation)
         scale = self.tau ** (self.exponent - grid.dimensions / 2) if self.scale is None else self.scale
         k2 = sum(k**2 for k in grid.wavenumbers())

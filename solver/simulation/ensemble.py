@@ -91,11 +91,11 @@ class Lane:
         self._step, self._cfl = step, cfl
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
-        h, tendency = self._step, frozen.value
+        h, tendency, changes = self._step, frozen.value, frozen.changes
         for n in range(first, first + count):
             if n % FLUSH_EVERY == 0:
                 kernels.flush(self.u.view(np.float64).reshape(-1), FLUSH_BELOW)
-            if frozen.changes:
+            if changes:
                 tendency = frozen.at(n, self._arithmetic)
             if self._cfl is None:
                 self.stepper.advance(self.u, start + n * h, tendency)

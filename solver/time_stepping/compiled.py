@@ -134,9 +134,9 @@ def advance_adaptively(
 
 @dataclass
 class _Table:
-    """Coefficients of a stage: base, total and before (field, row, column), weights (stage, field, row, column).
+    """Coefficients of a stage: base and total (field, row, column), weights (stage, field, row, column).
 
-    The field axis has length 1 where all fields share the linear operator.
+    The field axis has length 1 where all fields share the linear operator. before: broadcastable to the batch.
     """
 
     time: float
@@ -172,13 +172,12 @@ class DiagonalStepper:
                 self._rows, self._columns = np.ones(shape[1], dtype=bool), shape[2]
         else:
             count = len(scheme.rates)
-            self._tables = [self._multistep(scheme, z)]
+            self._tables = [self._multistep(scheme, z, shape[0])]
             if scheme.start:
-                self._start = self._multistep(scheme.start, z)
+                self._start = self._multistep(scheme.start, z, shape[0])
                 self.memory["age"] = np.zeros(1, dtype=np.int64)
             if scheme.before:
                 self.memory["state"] = np.zeros(shape, dtype)
-                self._previous = self.memory["state"].reshape(-1, *z.shape)
         self._rates = np.zeros((count, *shape), dtype)
         if "age" in self.memory:
             self.memory["rate"] = self._rates[1]
@@ -189,10 +188,12 @@ class DiagonalStepper:
         weights = np.stack([zero if w is None else self.h * w(z) for w in stage.weights])
         return _Table(stage.time, np.ascontiguousarray(stage.base(z)), weights, weights.sum(axis=0))
 
-    def _multistep(self, scheme: Multistep, z: NDArray) -> _Table:
+    def _multistep(self, scheme: Multistep, z: NDArray, batch: int) -> _Table:
         d = scheme.denominator(z)
         weights = np.stack([self.h * q / d for q in scheme.rates])
         before = scheme.before / d if scheme.before else None
+        if before is not None and len(z) > 1:
+            before = np.tile(before, (batch // len(z), 1, 1))
         return _Table(0.0, scheme.now(z) / d, weights, self.h / d, before)
 
     def restart(self) -> None:
@@ -227,7 +228,7 @@ class DiagonalStepper:
             self.memory["age"][0] = 1
         if "state" in self.memory:
             if table.before is not None:
-                u += (table.before * self._previous).reshape(u.shape)
+                u += table.before * self.memory["state"]
             self.memory["state"][...] = now
 
     def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:

@@ -198,3 +198,21 @@ def test_cell_averages_of_a_depth_that_ends_at_a_shore_stay_positive(fine, coars
     found = average_cells(depth, (coarse,))
     assert found.min() >= 0
     assert found.sum() / coarse == pytest.approx(depth.sum() / fine, rel=1e-14)
+
+
+def test_the_rate_of_two_fields_uses_the_operator_of_each():
+    """(1, 3) u_xx of sin x is -(1, 3) sin x, for every member."""
+
+    class TwoViscosities(Burgers):
+        fields = (Burgers.fields[0], Burgers.fields[0])
+
+        def linear(self, operators):
+            return -operators.k2 * np.array([[1.0], [3.0]])
+
+        def compiled(self, grid, members):
+            return None
+
+    grid = Grid((16,), (2 * np.pi,))
+    state = np.array([[[1.0], [1.0]], [[2.0], [5.0]]]) * np.sin(grid.coordinates()[0])
+    rate = Rate(TwoViscosities(viscosity=0.0, omit=("advection",)), grid, 2)(state)
+    np.testing.assert_allclose(rate, -np.array([[1.0], [3.0]]) * state, atol=1e-13)
