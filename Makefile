@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p subgrid.solver -p subgrid.closures -p subgrid.ingest -p subgrid.commands
+	$(BIN)/mypy -p subgrid
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.bench

@@ -231,10 +231,11 @@ def train(
     continues the training through the solver, over windows of UNROLL calls of the closure. Weights go to
     CASE-CLOSURE.safetensors, or to --out.
     """
+    from .train import short_name
     from .train import train as train_closure
 
     checked = _read(case, set_, backend)
-    target = out if out is not None else Path(f"{case.stem}-{closure}.safetensors")
+    target = out if out is not None else Path(f"{case.stem}-{short_name(closure)}.safetensors")
     origin = {"training_case": case.name, "training_command": _command()}
     result = train_closure(
         checked, closure, out=target, objective=objective, unroll=unroll, progress=not json_, origin=origin

@@ -14,7 +14,7 @@ from subgrid.ingest.requests import cache, training_request
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.ingest.training_set import Dataset, dataset
 from subgrid.solver.case.tables import Case
-from subgrid.solver.closure import find
+from subgrid.solver.closure.discovery import CLOSURES
 
 from .progress import Bars, watching
 
@@ -29,22 +29,23 @@ def train(
     progress: bool | Bars = True,
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train the closure of this name and write its weights; returns {"weights": Path, "scores": {name: value}}.
+    """Train a closure and write its weights; returns {"weights": Path, "scores": {name: value}}.
 
-    The training data is the training set of the case, or the runs of [sweep], as `learns_from` of the class says; it is
-    computed unless it is in the cache. Options come from [train.CLOSURE]. objective "rollout" continues the training
-    through the solver, over windows of `unroll` calls of the closure. out: file for the weights, by default
-    CASE-CLOSURE.safetensors in the working directory, with the name of the case file, or "case". origin:
-    training_case and training_command for the header of the weights.
+    closure: its name, or "file.py:Class" relative to the folder of the case. The training data is the training set of
+    the case, or the runs of [sweep], as `learns_from` of the class says; it is computed unless it is in the cache.
+    Options come from [train.CLOSURE]. objective "rollout" continues the training through the solver, over windows of
+    `unroll` calls of the closure. out: file for the weights, by default CASE-CLOSURE.safetensors in the working
+    directory, with the name of the case file, or "case". origin: training_case and training_command for the header of
+    the weights.
 
     Called again after an interruption, it resumes. Raises ValueError if the closure has no training or the case lacks
     the tables that it needs.
     """
     source = (origin or {}).get("training_case", "case")
-    found = find(closure)
+    found = CLOSURES.find(closure, case.folder)
     if not issubclass(found, LearnedClosure):
         raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
-    target = Path(f"{Path(source).stem}-{closure}.safetensors" if out is None else out)
+    target = Path(f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out)
     options = _options(case, closure, found, objective, unroll)
     with watching(progress) as bars:
         data, key = _data(case, closure, found, bars)
@@ -56,6 +57,11 @@ def train(
 
         scores = found.train(TrainingJob(options, data, target, work, case.folder, about, show))
     return {"weights": target, "scores": scores}
+
+
+def short_name(closure: str) -> str:
+    """The name of a closure, or the class of "file.py:Class"."""
+    return closure.rpartition(":")[2]
 
 
 def _options(

@@ -8,33 +8,58 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, PrivateAttr
+from pydantic_core import PydanticSerializationError
 
 from subgrid.solver.case.mistakes import table
 from subgrid.solver.case.reading import CaseError
 from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
 from subgrid.solver.closure import Closure, ClosureSum, Coupled, UnknownClosure
+from subgrid.solver.closure.discovery import CLOSURES
+from subgrid.solver.equations.plugins import origin
 
 ROW = "a name, a table, a closure, a sum of closures, a list of them, or {label, closures}"
 
 
 class GivenClosure(ClosureTable):
-    """An instance of a closure where a case file has a table. Options are those of the instance."""
+    """An instance of a closure where a case file has a table.
+
+    In a case file it is the table that makes the instance again, if its class is installed or was loaded by path and
+    its options are plain data. Otherwise its name is "NAME (an instance)", which a case that is read refuses.
+    """
 
     _closure: Closure = PrivateAttr()
+    _label: str = PrivateAttr()
 
     @classmethod
     def of(cls, coupled: Coupled) -> GivenClosure:
         """The instance as it is coupled, without its counts."""
-        c = coupled
-        given = cls(name=c.name, every=c.every, weight=c.weight, hold=c.hold)
-        given._closure = c.closure
+        coupling = {"every": coupled.every, "weight": coupled.weight, "hold": coupled.hold}
+        given = cls(**coupling, **_source(coupled))
+        given._closure, given._label = coupled.closure, coupled.name
         return given
+
+    @property
+    def label(self) -> str:
+        return self._label
 
     def find(self, folder: Path) -> type[Closure]:
         return type(self._closure)
 
     def couple(self, folder: Path) -> Coupled:
         return Coupled(self.label, self._closure, self.every, self.weight, self.hold)
+
+
+def _source(coupled: Coupled) -> dict[str, Any]:
+    """The name or the path of a closure, and its options, as a case file has them."""
+    closure = coupled.closure
+    try:
+        options = closure.model_dump(mode="json", exclude_defaults=True)
+    except PydanticSerializationError:  # an option that is no plain data
+        return {"name": f"{coupled.name} (an instance)"}
+    if (path := origin(type(closure))) is not None:
+        return {"path": path, **options}
+    name = next((name for name, found in CLOSURES.available() if found is type(closure)), None)
+    return {"name": f"{coupled.name} (an instance)"} if name is None else {"name": name, **options}
 
 
 def with_closures(case: Case, closures: Iterable[Any]) -> Case:

@@ -11,6 +11,7 @@ import xarray as xr
 
 import subgrid
 from subgrid.solver.case import CaseError
+from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.simulation.record import RunFolderError
 
 DEMO = Path(__file__).parent.parent / "cases" / "kolmogorov-demo.toml"
@@ -102,6 +103,19 @@ def test_closures_of_a_run_are_names_instances_and_sums():
     np.testing.assert_allclose(summed, damped, rtol=1e-12, atol=1e-14)
     named = subgrid.run(case, closures=[{"name": "smagorinsky", "every": 2}], progress=False)
     assert json.loads(named.attrs["summary"])["closures"][0]["calls"] == 2
+
+
+def test_a_run_of_instances_is_resumed_or_refused_by_name(tmp_path):
+    """An installed class and its options are written to the folder; a class of a script cannot be made again."""
+    case = subgrid.read_case(flow())
+    strong = subgrid.Coupled("smagorinsky", CLOSURES["smagorinsky"](coefficient=0.4), every=2)
+    whole = subgrid.run(case, closures=[strong], out=tmp_path / "named", progress=False).load()
+    (tmp_path / "named" / "checkpoint" / "state.npz").unlink()
+    again = subgrid.resume(tmp_path / "named", progress=False).load()
+    xr.testing.assert_equal(whole.drop_attrs(), again.drop_attrs())
+    subgrid.run(case, closures=[subgrid.Coupled("smagorinsky", Damping())], out=tmp_path / "own", progress=False)
+    with pytest.raises(CaseError, match=r"no closure is named 'smagorinsky \(an instance\)'"):
+        subgrid.resume(tmp_path / "own", progress=False)
 
 
 def test_read_case_takes_a_dict_and_leaves_it_alone():

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..backend import NAMES
-from ..closure.discovery import UnknownClosure, names
+from ..closure.discovery import UnknownClosure, load, names
 from ..equations import EQUATIONS
 from ..equations.base import Equation
 from ..equations.plugins import Registry, UnknownPlugin, is_path, unknown
@@ -261,10 +261,19 @@ class _Checking:
             self.mistakes.append(f"{key}: expected a table, found {raw!r}")
         elif key == "train":
             for name, options in raw.items():
-                if name not in names():
+                if is_path(name):
+                    self._closure_class(name, "train")
+                elif name not in names():
                     self.mistakes.append(f"train: {unknown(name, names())}")
-                elif not isinstance(options, dict):
+                if not isinstance(options, dict):
                     self.mistakes.append(f"train.{name}: expected a table, found {options!r}")
+
+    def _closure_class(self, path: str, key: str) -> None:
+        """Collect why the closure "file.py:Class" cannot be loaded, if so."""
+        try:
+            load(path, self.folder)
+        except UnknownClosure as error:
+            self.mistakes.append(f"{key}: {error}")
 
     def _absolute_path(self, raw: Any, key: str) -> Any:
         """The table with an absolute path in "file.py:Name" under `key`; anything else is returned unchanged."""

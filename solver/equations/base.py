@@ -74,7 +74,7 @@ class Equation(BaseModel, ABC):
         """Largest signal speed along each axis in array order, in length/time."""
 
     def spectrum_density(self, grid: Grid) -> NDArray:
-        """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code."""
+        """Energy per squared Fourier coefficient, (*spectral_shape): 1/2 unless the equation says otherwise."""
         return np.full(grid.spectral_shape, 0.5)
 
     def bounds(self) -> tuple[float, float]:

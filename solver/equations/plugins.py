@@ -133,7 +133,16 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
         return self.find(table[tag] if tag in table else table["path"])
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
-        return {e.name: e for e in importlib.metadata.entry_points(group=self.group)}
+        """Entry points by name. Raises the registry's error if two packages use one name for different objects."""
+        found: dict[str, importlib.metadata.EntryPoint] = {}
+        for entry in importlib.metadata.entry_points(group=self.group):
+            other = found.setdefault(entry.name, entry)
+            if other.value != entry.value:
+                raise self._error(
+                    f"two packages register a {self.what} named {entry.name!r}: {other.value} and {entry.value}. "
+                    "Remedy: uninstall one of them"
+                )
+        return found
 
     def _checked(self, found: Any, where: str) -> Any:
         if self._instances:

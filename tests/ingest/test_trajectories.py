@@ -106,7 +106,7 @@ def test_what_is_in_the_cache_is_not_made_again(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("it was made again")
 
-    monkeypatch.setattr(trajectories, "Simulation", refuse)
+    monkeypatch.setattr(trajectories, "build_simulation", refuse)
     again = generate(case, reference_request(case), killing(0))
     assert again.directory == first.directory
     np.testing.assert_array_equal(again.state, first.state)
