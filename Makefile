@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands -name '*.py' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors')
+SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands -name '*.py' -o -name 'py.typed' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors')
 
 .PHONY: demo test bench docs dist format clean
 
@@ -21,7 +21,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/bench.py
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist: $(VENV)/.dist
 	rm -rf dist

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import entry_points
@@ -205,11 +206,7 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    code = "import sys\nfrom setuptools import build_meta\nprint(build_meta.build_wheel(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=copy, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (built,) = out.glob("*.whl")
-    return built
+    return build("wheel", copy, out)
 
 
 def test_the_wheel_holds_all_it_needs_and_nothing_generic(wheel):
@@ -293,3 +290,65 @@ def test_a_plugin_that_fails_to_import_is_reported_by_name_and_breaks_nothing_el
     assert refused.returncode == 2
     assert "closure.0: closure 'broken' cannot be imported" in refused.stderr
     assert "ModuleNotFoundError" in refused.stderr and "Traceback" not in refused.stderr
+
+
+# What the sdist holds beside the packages.
+SHIPPED = ("cases", "docs", "studies", "tests")
+SHIPPED_FILES = ("Makefile", "MANIFEST.in", "constraints.txt", "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md")
+
+
+def build(kind: str, source: Path, out: Path) -> Path:
+    """The wheel or the sdist of a source tree, built offline with the installed setuptools."""
+    code = f"import sys\nfrom setuptools import build_meta\nprint(build_meta.build_{kind}(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.splitlines()[-1]
+
+
+def shipped() -> set[str]:
+    """Files of the checkout that belong in the sdist, relative to the root."""
+    found = [p for home in (*FOLDERS.values(), *SHIPPED) for p in (ROOT / home).rglob("*") if p.is_file()]
+    extra = [p for pattern in ("*.md", "*.cff") for p in ROOT.glob(pattern)]
+    files = [p for p in found if "__pycache__" not in p.parts] + extra + [ROOT / name for name in SHIPPED_FILES]
+    return {p.relative_to(ROOT).as_posix() for p in files}
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    """The sdist of a copy of the checkout in which a module has been imported, so that it has compiled files."""
+    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
+    for name in shipped():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copy / name)
+    compiled = copy / "solver" / "__pycache__" / "grid.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
+    (copy / "runs").mkdir()
+    (copy / "runs" / "summary.json").write_text("{}")
+    return build("sdist", copy, out)
+
+
+@pytest.fixture(scope="module")
+def unpacked(sdist, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (top,) = folder.iterdir()
+    return top
+
+
+def test_the_sdist_holds_the_project_and_nothing_else(unpacked):
+    assert unpacked.name == f"subgrid-{PROJECT['project']['version']}"
+    files = {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file()}
+    generated = {name for name in files if name in ("PKG-INFO", "setup.cfg") or name.startswith("subgrid.egg-info/")}
+    assert files - generated == shipped()
+
+
+def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(unpacked, wheel, tmp_path):
+    """File by file, the metadata and the hashes of the contents in RECORD included."""
+
+    def contents(path: Path) -> dict[str, bytes]:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    assert contents(build("wheel", unpacked, tmp_path)) == contents(wheel)
