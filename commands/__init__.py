@@ -1,1 +1,1 @@
-"""The user's verbs: the command line, comparisons and reports."""
+"""The command line, runs, training, comparisons and reports."""

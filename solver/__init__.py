@@ -1,0 +1,1 @@
+"""Equations, steppers, closures' contract, case files and the simulation loop. Imports no learned model."""

@@ -1,0 +1,1 @@
+"""Classical closures: eddy viscosities and hyperviscosities."""

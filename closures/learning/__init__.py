@@ -1,0 +1,1 @@
+"""What learned closures share: networks, batches, the training loop, weights and their compatibility."""

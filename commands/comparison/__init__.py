@@ -1,0 +1,1 @@
+"""Comparisons: runs, scores, the finer grid of equal cost, and their results."""

@@ -1,0 +1,1 @@
+"""Finite volumes in one dimension: reconstruction, fluxes and their balance."""

@@ -1,0 +1,1 @@
+"""Time integrators: schemes as tables, and their compiled and array-code implementations."""

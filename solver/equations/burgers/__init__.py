@@ -1,0 +1,1 @@
+"""Burgers' equation in one and two dimensions."""

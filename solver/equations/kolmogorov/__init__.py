@@ -1,0 +1,1 @@
+"""Two-dimensional incompressible flow in vorticity form."""

@@ -1,0 +1,1 @@
+"""The shallow-water equations over any bottom."""

@@ -1,0 +1,1 @@
+"""The Vlasov-Poisson system in one space and one velocity dimension."""

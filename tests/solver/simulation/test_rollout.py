@@ -111,7 +111,7 @@ def test_a_rollout_is_the_run(name, stepper):
 
 
 def test_memory_grows_like_the_root_of_the_number_of_steps():
-    """What is kept for the way back: one state per segment, not every stage of every step."""
+    """Gradient checkpointing keeps one state per segment, not every stage of every step."""
     equation, grid, step, state = setting("kolmogorov")
 
     def kept(segment: int) -> int:
