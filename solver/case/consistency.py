@@ -195,7 +195,7 @@ def _initial(p: Parts) -> Iterator[str]:
     tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
     for key, initial in tried.items():
         if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
-            faults = list(_trial(key, lambda i=initial: i.state(p.equation, p.grid.grid(), (last,), 0), p))  # type: ignore
+            faults = list(_trial(key, lambda i=initial: i.trial(p.equation, p.grid.grid(), last), p))  # type: ignore
             yield from faults
             if faults:
                 return

@@ -35,6 +35,13 @@ class InitialState(PluginModel, ABC):
         the initial state does not fit the equation or the grid.
         """
 
+    def trial(self, equation: Equation, grid: Grid, member: int) -> NDArray[np.float64]:
+        """What `subgrid check` looks at: the state of one member, raising what `state` raises.
+
+        A subclass whose state is costly may return other numbers that are finite exactly if the state is.
+        """
+        return self.state(equation, grid, (member,), 0)
+
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:

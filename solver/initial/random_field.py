@@ -34,15 +34,16 @@ class GaussianRandomField(InitialState):
     tau: float = Option(gt=0)
     scale: float | None = None
 
+    def trial(self, equation: Equation, grid: Grid, member: int) -> NDArray[np.float64]:
+        """The amplitudes, without a draw, where the equation allows every finite state."""
+        if type(equation).admissible is not Equation.admissible:
+            return super().trial(equation, grid, member)
+        return self._amplitude(equation, grid)
+
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        periodic = equation.kind != "particles" and getattr(equation, "boundary", "periodic") == "periodic"
-        self._require(periodic, WANTED, equation)
-        scale = self.tau ** (self.exponent - grid.dimensions / 2) if self.scale is None else self.scale
-        k2 = sum(k**2 for k in grid.wavenumbers())
-        amplitude = np.sqrt(2) * scale * (k2 + self.tau**2) ** (-self.exponent / 2)
-        amplitude.flat[0] = 0.0
+        amplitude = self._amplitude(equation, grid)
         draw = SpectralNoise(grid, amplitude).sample(seed, "initial", members, fields=len(equation.fields))
         if equation.kind == "balance-law":
             for k, h in zip(grid.wavenumbers(), grid.spacing, strict=True):
@@ -50,3 +51,13 @@ class GaussianRandomField(InitialState):
         state = Transforms(grid).to_physical(draw)
         self._require(equation.admissible(state), WANTED, equation)
         return state
+
+    def _amplitude(self, equation: Equation, grid: Grid) -> NDArray[np.float64]:
+        """sqrt(E|u_hat_k|^2), (*spectral_shape). Raises ValueError where the equation has no such field."""
+        periodic = equation.kind != "particles" and getattr(equation, "boundary", "periodic") == "periodic"
+        self._require(periodic, WANTED, equation)
+        scale = self.tau ** (self.exponent - grid.dimensions / 2) if self.scale is None else self.scale
+        k2 = sum(k**2 for k in grid.wavenumbers())
+        amplitude = np.sqrt(2) * scale * (k2 + self.tau**2) ** (-self.exponent / 2)
+        amplitude.flat[0] = 0.0
+        return amplitude
