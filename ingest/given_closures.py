@@ -33,7 +33,7 @@ class GivenClosure(ClosureTable):
     @classmethod
     def of(cls, coupled: Coupled) -> GivenClosure:
         """The instance as it is coupled, without its counts."""
-        coupling = {"every": coupled.every, "weight": coupled.weight, "hold": coupled.hold}
+        coupling: dict[str, Any] = {"every": coupled.every, "weight": coupled.weight, "hold": coupled.hold}
         given = cls(**coupling, **_source(coupled))
         given._closure, given._label = coupled.closure, coupled.name
         return given
