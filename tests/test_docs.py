@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import inspect
 import re
 import shlex
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import subgrid
+from subgrid.closures.learning.learned_closure import LearnedClosure, TrainingJob
 from subgrid.commands.cli import execute
+from subgrid.solver.random import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -60,6 +65,14 @@ def test_every_block_of_the_tutorial_runs(empty_folder):
     assert run_blocks(DOCS / "tutorial.md") > 20
     for made in ("report.html", "error.png", "vorticity.png", "runs/comparison/report.html"):
         assert (empty_folder / made).stat().st_size > 1000, made
+
+
+def test_the_python_blocks_of_the_reference_of_plugins_run(empty_folder):
+    """The compiled right-hand side and its test of parity, beside the files of the tutorial."""
+    for text in (block[2] for block in BLOCK.finditer((DOCS / "tutorial.md").read_text(encoding="utf-8"))):
+        if named := FILE.match(text):
+            Path(named[1]).write_text(text, encoding="utf-8")
+    assert run_blocks(DOCS / "plugins.md") == 3
 
 
 def test_the_python_lines_of_the_readme_run(empty_folder):
@@ -115,3 +128,66 @@ def test_every_name_of_the_api_pages_exists():
 def test_the_metadata_for_citation_has_the_version_of_the_package():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+# The reference of plug-ins: each heading with the class whose attributes its section defines.
+SECTIONS: dict[str, type] = {
+    "View": subgrid.View,
+    "Problem": subgrid.Problem,
+    "SpectralNoise": subgrid.SpectralNoise,
+    "Closures": subgrid.Closure,
+    "Learned closures": LearnedClosure,
+    "Training jobs": TrainingJob,
+    "Equations": subgrid.Equation,
+    "Initial states": subgrid.InitialState,
+    "Forcings": subgrid.Forcing,
+}
+ANSWERS = (subgrid.Tendency, subgrid.Correction, subgrid.Leap)
+
+
+def public(cls: type) -> set[str]:
+    """Names of a class that a plug-in may use, set or override: attributes, options, properties and methods."""
+    parts = [c for c in cls.__mro__ if c.__module__.startswith("subgrid.") and c.__name__ != "PluginModel"]
+    own = {name for c in parts for name in (*vars(c), *vars(c).get("__annotations__", {}))}
+    if dataclasses.is_dataclass(cls):
+        own |= {f.name for f in dataclasses.fields(cls)}
+    if cls is subgrid.View:
+        own |= vars(cls(lambda: np.zeros((1, 1, 4)), 0.0, 0, Stream(0, "test", 0, (0,)))).keys()
+    if cls is subgrid.SpectralNoise:
+        own |= vars(cls(subgrid.Grid((4,), (1.0,)), np.ones(3))).keys()
+    if cls is LearnedClosure:
+        own -= public(subgrid.Closure)
+    own.discard("plugins")  # the registry of a base class, which the package sets
+    return {name for name in own if not name.startswith(("_", "model_"))}
+
+
+def section(heading: str) -> str:
+    """The text below a heading of the reference of plug-ins, up to the next heading, without code blocks."""
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    page = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(rf"^#+ {heading}\n(.*?)(?=^#+ |\Z)", page, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def defined(heading: str) -> set[str]:
+    """Names that a section defines: code in the first cell of a row of a table, or at the start of an item."""
+    rows = re.findall(r"^\| (.*?) \|", section(heading), re.MULTILINE)
+    names = {name for cell in rows for name in re.findall(r"`(\w+)", cell)}
+    names |= set(re.findall(r"^- `(\w+)", section(heading), re.MULTILINE))
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_reference_of_plugins_defines_every_attribute_of_a_class_and_no_other(heading):
+    assert defined(heading) == public(SECTIONS[heading])
+
+
+@pytest.mark.parametrize("cls", [*ANSWERS, subgrid.SpectralNoise, subgrid.Coupled], ids=lambda cls: cls.__name__)
+def test_the_reference_of_plugins_states_signatures(cls):
+    """Those of the answers, and of what they may contain; the counters of Coupled are not set by its user."""
+    headings = {subgrid.SpectralNoise: "SpectralNoise", subgrid.Coupled: "Sums"}
+    counted = {"calls", "skips", "declined", "seconds"} if cls is subgrid.Coupled else set()
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in counted]
+    words = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    signature = f"`{cls.__name__}({', '.join(words)})`".replace("'", '"')
+    assert signature in section(headings.get(cls, "Answers"))
