@@ -171,7 +171,7 @@ def section(heading: str) -> str:
 
 def defined(heading: str) -> set[str]:
     """Names that a section defines: code in the first cell of a row of a table, or at the start of an item."""
-    rows = re.findall(r"^\| (.*?) \|", section(heading), re.MULTILINE)
+    rows = re.findall(r"^\| (.*?) \|.*$(?!\n\|-)", section(heading), re.MULTILINE)  # without the heads of tables
     names = {name for cell in rows for name in re.findall(r"`(\w+)", cell)}
     names |= set(re.findall(r"^- `(\w+)", section(heading), re.MULTILINE))
     return {name for name in names if not name.startswith("_")}
