@@ -56,7 +56,9 @@ def add(u, factor, frozen):
         u[i] += factor * frozen[i]
 
 
-@kernel(error_model="numpy")
+# Numba compiles the product of complex numbers once in a process, with the options of the first kernel that has one.
+# Such kernels share their options; otherwise the bits of a run depend on the order of compilation.
+@kernel(error_model="numpy", fastmath={"contract"})
 def add_linear(out, linear, u):
     """out += L u, mode by mode; out, u: (batch, row, column); linear: (field, row, column), as in `combine`."""
     for b in range(u.shape[0]):

@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -156,3 +159,28 @@ def test_phi(order, z):
     value = phi(order, np.array([z]))[0]
     assert abs(value - exact_phi(order, complex(z))) <= 2e-13 * abs(exact_phi(order, complex(z)))
     assert np.iscomplexobj(value) == np.iscomplexobj(z)
+
+
+def test_bits_do_not_depend_on_the_order_of_compilation(tmp_path):
+    """A run gives the same bytes whether or not `add_linear`, which rk4 needs, was compiled before its kernels."""
+    code = """
+import sys
+import numpy as np
+from subgrid.solver.equations import Kolmogorov
+from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import Simulation
+from subgrid.solver.time_stepping.kernels import add_linear
+
+if "first" in sys.argv:
+    add_linear(np.ones((1, 4, 4), complex), np.ones((1, 4, 4)), np.ones((1, 4, 4), complex))
+state = np.random.default_rng(0).standard_normal((1, 1, 16, 16))
+run = Simulation(Kolmogorov(viscosity=0.01), Grid((16, 16), (6.0, 6.0)), "etdrk2", 1e-3, state)
+run.run(5)
+print(run.internal.tobytes().hex())
+"""
+    found = []
+    for order in ("first", "last"):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / order)}
+        command = [sys.executable, "-c", code, order]
+        found.append(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
+    assert found[0] == found[1]
