@@ -14,7 +14,7 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ReferenceTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
-from subgrid.solver.equations.plugins import fingerprint, is_path
+from subgrid.solver.equations.plugins import PluginModel, fingerprint, is_path
 
 from .restriction import Restriction
 
@@ -85,7 +85,8 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
 def describe_equation(equation: Equation) -> dict[str, Any]:
     """The equation's name and parameters as plain data, with files represented by their content."""
     data = {"name": equation.name} | equation.model_dump(mode="json") | _source(equation)
-    return data | {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
+    data |= {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
+    return data | {k: data[k] | _source(v) for k, v in equation if isinstance(v, PluginModel)}
 
 
 def describe_stepper(name: str) -> str | dict[str, str]:

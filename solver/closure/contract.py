@@ -158,7 +158,7 @@ class Closure(BaseModel, ABC):
         """Prepare for a run and return the first memory. Raises ClosureError for a problem the closure does not fit."""
 
     @abstractmethod
-    def __call__(self, view: View, memory: Memory) -> tuple[Answer, Memory]:
+    def __call__(self, view: View, memory: Memory) -> tuple[Answer | None, Memory]:
         """The answer for the current state, and the new memory; called at accepted steps only."""
 
     def require_equation(self, problem: Problem, *names: str) -> None:
