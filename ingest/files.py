@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.solver.backend.files import read_arrays, write_arrays, write_json
 from subgrid.solver.grid import Grid
-from subgrid.solver.simulation.record import read_arrays, write_arrays, write_json
 from subgrid.solver.simulation.schedule import Schedule
 
 from .requests import Request

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
+from subgrid.solver.backend.files import read_arrays, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.ensemble import available_threads
-from subgrid.solver.simulation.record import read_arrays, write_arrays
 from subgrid.solver.simulation.schedule import Collector
 
 from .requests import cache, describe_equation, describe_initial, describe_stepper

@@ -19,7 +19,7 @@ import xarray as xr
 from subgrid import read_case
 from subgrid.commands.cli import MISTAKE, execute
 from subgrid.ingest.requests import reference_request
-from subgrid.solver.simulation.record import read_arrays
+from subgrid.solver.backend.files import read_arrays
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FILES = re.compile(r"^```\w+\n(# file: (\S+)\n.*?)^```$", re.DOTALL | re.MULTILINE)

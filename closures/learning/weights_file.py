@@ -16,6 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from subgrid.solver.backend.files import replace
+
 KEY = "subgrid"
 REQUIRED = (
     "closure",
@@ -78,15 +80,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the header is not JSON ({error})") from error
     contiguous = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(to_bytes(contiguous, metadata={KEY: encoded}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace(path, to_bytes(contiguous, metadata={KEY: encoded}))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from subgrid.solver.simulation.record import RunFolderError, write_json
+from subgrid.solver.backend.files import write_json
+from subgrid.solver.simulation.record import RunFolderError
 
 from ..report import page, table
 from .results import Metrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend.files import FolderInUse, FolderLock, read_arrays, remove_temporary, replace, write_arrays, write_json
 from ..case.base import multiple
 from ..case.tables import Case
 from ..equations.base import Field
@@ -23,12 +23,6 @@ from ..grid import Grid
 if TYPE_CHECKING:
     import xarray as xr
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two processes in one folder are not detected
-    fcntl = None  # type: ignore[assignment]
-
-LOCK_TIMEOUT = 1.0  # seconds; a child of a killed process may hold its lock for a moment
 STARTING = ".starting"  # marks a folder whose layout is not complete; without case.toml such a folder counts as empty
 
 
@@ -45,33 +39,6 @@ def require_vacant(folder: Path) -> None:
     raise RunFolderError(f"{folder} is not empty; every run needs its own folder. Remedy: choose another --out")
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON to a temporary file and rename it to `path`, so that a reader never sees a partial file."""
-    _replace(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
-
-
-def write_arrays(path: Path, arrays: dict[str, NDArray]) -> None:
-    """Write arrays as .npz to a temporary file and rename it to `path`."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    _replace(path, buffer.getvalue())
-
-
-def read_arrays(path: Path) -> dict[str, NDArray]:
-    """The arrays of an .npz file by name; pickled arrays raise ValueError."""
-    with np.load(path, allow_pickle=False) as file:
-        return {k: file[k] for k in file.files}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
 class Record:
     """The folder of one run.
 
@@ -83,23 +50,14 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._checkpoint = folder / "checkpoint" / "state.npz"
-        self._lock = os.open(folder, os.O_RDONLY) if fcntl else -1
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while fcntl:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    self.close()
-                    raise RunFolderError(f"{folder} is in use by another process. Remedy: wait until it ends") from None
-                time.sleep(0.01)
+        try:
+            self._lock = FolderLock(folder)
+        except FolderInUse as error:
+            raise RunFolderError(str(error)) from None
 
     def close(self) -> None:
         """Release the lock on the folder."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     @classmethod
     def create(cls, folder: Path, case: Case, grid: Grid) -> Record:
@@ -115,7 +73,7 @@ class Record:
             shutil.rmtree(folder / left, ignore_errors=True)
         (folder / "checkpoint").mkdir()
         record._layout(case, grid)
-        _replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
+        replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
         (folder / STARTING).unlink()
         return record
 
@@ -127,8 +85,9 @@ class Record:
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
             )
         record = cls(folder)
-        for left in (folder / STARTING, *folder.rglob("*.partial"), *folder.rglob("*.part")):
-            left.unlink(missing_ok=True)
+        (folder / STARTING).unlink(missing_ok=True)
+        for place in (folder, folder / "checkpoint"):
+            remove_temporary(place)
         return record
 
     def _layout(self, case: Case, grid: Grid) -> None:

@@ -32,9 +32,9 @@ from subgrid.closures.regression import closure as regression
 from subgrid.commands import cli
 from subgrid.commands import run as verbs
 from subgrid.ingest.requests import describe_initial
+from subgrid.solver.backend.files import read_arrays
 from subgrid.solver.case import reading as cases
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.simulation.record import read_arrays
 from subgrid.solver.time_stepping.schemes import compatible_schemes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

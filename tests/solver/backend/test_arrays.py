@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from subgrid.solver import backend as backends
 from subgrid.solver.backend import NUMPY, Backend, BackendError, select
+from subgrid.solver.backend import arrays as backends
 from subgrid.solver.closure import Closure, Coupled, Tendency
 from subgrid.solver.equations import Burgers, Equation, Kolmogorov, ShallowWater, VlasovPoisson
 from subgrid.solver.equations.forcing import SineForcing

@@ -1,0 +1,112 @@
+"""Files: a writer leaves the old file or the new one, a reader is bounded by the header, a folder has one user."""
+
+import io
+import os
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from subgrid.solver.backend.files import (
+    DamagedFile,
+    FolderInUse,
+    FolderLock,
+    read_arrays,
+    remove_temporary,
+    replace,
+    write_arrays,
+)
+
+
+def test_arrays_survive_a_round_trip_and_can_be_read_by_name(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(True), "c": np.zeros((0, 3), dtype="i4")}
+    write_arrays(tmp_path / "x.npz", arrays)
+    found = read_arrays(tmp_path / "x.npz")
+    assert found.keys() == arrays.keys()
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values)
+        assert found[name].dtype == values.dtype
+    assert list(read_arrays(tmp_path / "x.npz", names=["b"])) == ["b"]
+    assert os.listdir(tmp_path) == ["x.npz"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["empty", "truncated", "text", "bit", "header", "pickle", "folder", "not an archive"]
+)
+def test_a_damaged_array_file_is_reported_by_name(tmp_path, damage):
+    path = tmp_path / "x.npz"
+    write_arrays(path, {"a": np.arange(1000.0)})
+    content = bytearray(path.read_bytes())
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "text":
+        path.write_text("not an archive")
+    elif damage == "bit":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "header":
+        content[content.index(b"<f8")] = ord("?")
+        path.write_bytes(content)
+    elif damage == "pickle":
+        np.savez(path, a=np.array([{}], dtype=object))
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", b"\x93NUMPY")
+    with pytest.raises(DamagedFile, match=r"x\.npz") as caught:
+        read_arrays(path)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_a_compressed_file_is_refused_by_its_header_before_it_is_expanded(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("state.npy", header.getvalue())
+    with pytest.raises(DamagedFile, match="announces state 8e"):
+        read_arrays(tmp_path / "x.npz")
+    np.savez_compressed(tmp_path / "y.npz", state=np.zeros(1000))
+    with pytest.raises(DamagedFile, match="more than"):
+        read_arrays(tmp_path / "y.npz", largest=7999)
+    assert read_arrays(tmp_path / "y.npz", largest=8000)["state"].size == 1000
+
+
+def test_replace_keeps_the_old_file_on_an_error_and_follows_no_link(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    replace(path, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        replace(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+    (tmp_path / "elsewhere").write_bytes(b"kept")
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    replace(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert (tmp_path / "elsewhere").read_bytes() == b"kept"
+
+
+def test_only_the_remains_of_replace_are_removed(tmp_path):
+    ours = tmp_path / ".state.npz.123-0123abcd.subgrid-part"
+    for name in ("state.npz.part", "x.part", "notes.txt", ours.name):
+        (tmp_path / name).write_bytes(b"")
+    remove_temporary(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "state.npz.part", "x.part"]
+
+
+def test_a_folder_has_one_user_and_the_next_one_can_wait(tmp_path):
+    first = FolderLock(tmp_path)
+    with pytest.raises(FolderInUse, match="in use by another process"):
+        FolderLock(tmp_path)
+    said = threading.Event()
+    threading.Thread(target=lambda: (said.wait(30), first.close())).start()
+    with FolderLock(tmp_path, wait=said.set):
+        assert said.is_set()
+    FolderLock(tmp_path).close()
