@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subgrid.closures.learning.learned_closure import LearnedClosure, TrainingJob
+from subgrid.ingest.cache import cache, locked, say_waiting
 from subgrid.ingest.prepare import with_step
-from subgrid.ingest.requests import cache, training_request
+from subgrid.ingest.requests import training_request
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.ingest.training_set import Dataset, dataset
+from subgrid.solver.backend.files import remove_temporary
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
 
@@ -38,8 +40,9 @@ def train(
     directory, with the name of the case file, or "case". origin: training_case and training_command for the header of
     the weights.
 
-    Called again after an interruption, it resumes. Raises ValueError if the closure has no training or the case lacks
-    the tables that it needs.
+    Called again after an interruption, it resumes. A process waits for another one with the same target, or the same
+    folder of checkpoints in the cache, and the logger "subgrid" says so. Raises ValueError if the closure has no
+    training, the case lacks the tables that it needs, or the target cannot be written.
     """
     source = (origin or {}).get("training_case", "case")
     found = CLOSURES.find(closure, case.folder)
@@ -47,15 +50,22 @@ def train(
         raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
     target = Path(f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out)
     options = _options(case, closure, found, objective, unroll)
-    with watching(progress) as bars:
+    _check_tables(case, closure, found)
+    _check_target(target)
+    about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
+    with (
+        watching(progress) as bars,
+        locked(cache() / f"target-{_hash(str(target.absolute()))}", say_waiting(str(target)), temporary=True),
+    ):
         data, key = _data(case, closure, found, bars)
         work = cache() / f"training-{key}-{target.stem}"
-        about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
+        remove_temporary(target.parent, of=target.name)
 
         def show(done: int, total: int, metrics: dict[str, Any]) -> None:
             bars(done, total, "training", ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
 
-        scores = found.train(TrainingJob(options, data, target, work, case.folder, about, show))
+        with locked(work, say_waiting(f"a training in {work}")):
+            scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show))
     return {"weights": target, "scores": scores}
 
 
@@ -80,15 +90,36 @@ def _options(
     return options
 
 
-def _data(case: Case, closure: str, found: type[LearnedClosure], bars: Bars) -> tuple[Dataset | Sweep, str]:
-    """The data to learn from, and the key of the cache that stands for its content."""
+def _check_tables(case: Case, closure: str, found: type[LearnedClosure]) -> None:
     if found.learns_from == "sweep":
         if case.sweep is None:
             raise ValueError(f"case: training {closure} needs the table [sweep]")
-        points = case.sweep.points()
-        sweep = runs(with_step(case), points, bars)
-        return sweep, hashlib.sha256("".join(file.stem for file in sweep.files).encode()).hexdigest()[:20]
-    if case.training is None or case.reference is None:
+    elif case.training is None or case.reference is None:
         raise ValueError("case: training needs the tables [training] and [reference]")
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a target that could not be written at the end of the training."""
+    folder = target.parent
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder. Remedy: --out FILE.safetensors")
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no folder {folder} for the weights {target.name}. Remedy: make it, or another --out"
+        )
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"the folder {folder} cannot be written. Remedy: another --out")
+
+
+def _data(case: Case, closure: str, found: type[LearnedClosure], bars: Bars) -> tuple[Dataset | Sweep, str]:
+    """The data to learn from, and the key of the cache that stands for its content."""
+    if found.learns_from == "sweep":
+        assert case.sweep is not None
+        sweep = runs(with_step(case), case.sweep.points(), bars)
+        return sweep, _hash("".join(file.stem for file in sweep.files))
     case = with_step(case)
     return dataset(case, bars), training_request(case).directory().name
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -3,15 +3,18 @@
 request.json      the request; its hash is the name of the directory
 state.npy         (trajectory, time, field, *grid), float64: restricted states
 term.npy          (trajectory, call, field, *grid), float32: missing terms, if the request asks for them
-fine.npy          (trajectory, field, *reference grid): the reference's own state, if the request asks for it
-checkpoint.npz    the simulation of an unfinished generation
-done.json         written last: its presence means that all other files are complete
+fine.npy          (trajectory, field, *reference grid), float64: the reference's own state, if the request asks for it
+checkpoint.npz    the simulation of an unfinished generation, and a CRC-32 of each entry before it
+done.json         written last: its presence means that all other files are complete; it holds the CRC-32 of each
 """
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,24 +22,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.backend.files import read_arrays, write_arrays, write_json
+from subgrid.solver.backend.files import (
+    DamagedFile,
+    array_header,
+    read_arrays,
+    read_json,
+    remove_temporary,
+    write_arrays,
+    write_json,
+)
 from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.schedule import Schedule
 
 from .requests import Request
 
 CHECKPOINT_SECONDS = 60.0
+CLOCK_TICK = 10**9  # ns; two changes of a file within this time may show the same time of modification
+BLOCK = 2**20  # bytes of a file that are read or written at a time
+ARRAYS = ("state", "term", "fine")
+_verified: dict[Path, tuple[int, ...]] = {}  # device, inode, size and time of files that this process found intact
 
 
 class Trajectories:
-    """Read-only access to finished trajectories. Raises ValueError for a directory without them."""
+    """Read-only access to finished trajectories.
+
+    The files are verified when they are opened: once per process, and again if one was replaced. Data of a version that
+    stored no checksums must have the announced sizes and finite values. Raises ValueError for a directory without
+    finished trajectories, and DamagedFile, which is one, naming the file that is damaged.
+    """
 
     def __init__(self, directory: Path) -> None:
         if not (directory / "done.json").is_file():
             raise ValueError(f"{directory} contains no finished trajectories. Remedy: `subgrid data CASE`")
         self.directory = directory
-        self.request: dict[str, Any] = json.loads((directory / "request.json").read_text())
-        self.step, self.start = float(self.request["step"]), float(self.request["start"])
+        done = read_json(directory / "done.json")
+        try:
+            checksums = done.get("checksums")
+            if checksums is not None:
+                verify_once(directory / "request.json", lambda path: checksum(path) == checksums["request.json"])
+            self.request: dict[str, Any] = read_json(directory / "request.json")
+            self.step, self.start = float(self.request["step"]), float(self.request["start"])
+            for name in arrays_of(self.request):
+                verify_once(
+                    directory / f"{name}.npy",
+                    lambda path: _finite(path) if checksums is None else checksum(path) == checksums[path.name],
+                )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, DamagedFile):
+                raise
+            raise DamagedFile(f"{directory} does not hold the data of its request ({error!r})") from None
 
     def _open(self, name: str) -> NDArray:
         return np.load(self.directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -62,32 +97,173 @@ class Trajectories:
         return self.start + self.step * np.arange(first, last + 1, every)
 
 
+def arrays_of(request: dict[str, Any]) -> list[str]:
+    """Names of the arrays that a request asks for."""
+    asked = {"state": True, "term": request["term_steps"] is not None, "fine": request["fine_at"] is not None}
+    return [name for name in ARRAYS if asked[name]]
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file, read block by block."""
+    found, block = 0, bytearray(BLOCK)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(block):
+            found = zlib.crc32(memoryview(block)[:count], found)
+    return found
+
+
+def verify_once(path: Path, intact: Callable[[Path], bool]) -> None:
+    """Raise DamagedFile unless the file is intact. One that was found intact is verified again only if it changed."""
+    try:
+        found = path.stat()
+        version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if _verified.get(path) == version:
+            return
+        if not intact(path):
+            raise DamagedFile(f"{path} is damaged: its contents are not those that were written")
+    except FileNotFoundError:
+        raise DamagedFile(f"{path} is missing") from None
+    if time.time_ns() - found.st_mtime_ns > CLOCK_TICK:  # a later change shows in the time of the file
+        _verified[path] = version
+
+
+def _finite(path: Path) -> bool:
+    """Whether the file is an array of finite floats of the announced size."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array.dtype.kind == "f" and all(bool(np.isfinite(part).all()) for part in array)
+
+
+class Entries:
+    """An array (trajectory, entry, ...) whose file is allocated in full and written entry by entry, in order.
+
+    schedule: steps of the entries. shape: that of the file, which for a single entry lacks its axis.
+    """
+
+    def __init__(self, path: Path, schedule: Schedule, shape: tuple[int, ...], dtype: str, single: bool) -> None:
+        self.path, self.schedule, self.shape, self.dtype, self.single = path, schedule, shape, np.dtype(dtype), single
+        self.bytes = math.prod(shape) * self.dtype.itemsize
+        self.checksums: list[int] = []  # of the entries that are written
+        self._map = np.empty(0)
+
+    def allocate(self) -> None:
+        """Make the file. Its space is allocated now: writing to a map of a file on a full disk kills the process."""
+        self.checksums = []
+        try:
+            with open(self.path, "xb") as file:
+                form = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+                np.lib.format.write_array_header_1_0(file, form)
+                file.flush()
+                _allocate(file.fileno(), file.tell(), self.bytes)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self.open()
+
+    def open(self) -> None:
+        """Map the file. Raises DamagedFile unless it is a regular file of the right size, shape and type."""
+        try:
+            with open(self.path, "rb") as file:
+                right = array_header(file) == (self.shape, self.dtype) and not self.path.is_symlink()
+                if not right or self.path.stat().st_size != file.tell() + self.bytes:
+                    raise DamagedFile(f"{self.path} has another size, shape or type than it was given")
+            self._map = np.load(self.path, mmap_mode="r+", allow_pickle=False)
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, DamagedFile):
+                raise
+            raise DamagedFile(f"{self.path} is not what it was ({error})") from None
+
+    def verify(self, checksums: NDArray, step: int) -> None:
+        """Raise DamagedFile unless these are the checksums of all entries up to a step."""
+        if len(checksums) != min(self.schedule.index(step + 1), self.schedule.count):
+            raise DamagedFile(f"{self.path}: the number of checksums does not fit step {step}")
+        for i, known in enumerate(checksums):
+            if zlib.crc32(np.ascontiguousarray(self._entry(i)).data) != known:
+                raise DamagedFile(f"{self.path} is damaged: entry {i} is not the one that was written")
+        self.checksums = checksums.tolist()
+
+    def write(self, n: int, values: NDArray) -> None:
+        """Write the entry of step n. Raises BlowUp for values that are not finite."""
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(values, dtype=self.dtype)
+        if not np.isfinite(values).all():
+            raise BlowUp(f"{self.path.stem} of the reference run holds values that are not finite in {self.dtype}")
+        index = self.schedule.index(n)
+        self._entry(index)[...] = values
+        self.checksums[index:] = [zlib.crc32(values.data)]
+
+    def _entry(self, index: int) -> NDArray:
+        return self._map if self.single else self._map[:, index]
+
+    def flush(self) -> None:
+        self._map.flush()  # type: ignore[attr-defined]
+
+
+def _allocate(file: int, offset: int, count: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, offset, max(count, 1))
+        return
+    for start in range(0, count, BLOCK):
+        os.pwrite(file, bytes(min(BLOCK, count - start)), offset + start)
+
+
 class Writer:
-    """The directory of trajectories that are being generated. `schedules`: steps of the entries of each array."""
+    """The directory of trajectories that are being generated. Its lock is held by the caller.
+
+    schedules: steps of the entries of each array. last: the last step of a state or term.
+    """
 
     def __init__(self, request: Request, fields: int, grid: Grid) -> None:
-        self.directory = request.directory()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_json(self.directory / "request.json", asdict(request))
-        spans = {"state": (request.state_steps, "f8"), "term": (request.term_steps, "f4")}
-        self.schedules = {name: Schedule(*span) for name, (span, _) in spans.items() if span}
-        self._arrays = {}
-        for name, schedule in self.schedules.items():
-            shape = (request.trajectories, schedule.count, fields, *grid.shape)
-            self._arrays[name] = _memory_map(self.directory / f"{name}.npy", shape, spans[name][1])
+        self.directory, self._content = request.directory(), asdict(request)
+        fine = None if request.fine_at is None else (request.fine_at, request.fine_at, 1)
+        spans = {"state": request.state_steps, "term": request.term_steps, "fine": fine}
+        self._entries: dict[str, Entries] = {}
+        for name, span in spans.items():
+            if span is None:
+                continue
+            schedule, single = Schedule(*span), name == "fine"
+            points = (fields, *request.reference_shape) if single else (schedule.count, fields, *grid.shape)
+            shape, dtype = (request.trajectories, *points), "<f4" if name == "term" else "<f8"
+            self._entries[name] = Entries(self.directory / f"{name}.npy", schedule, shape, dtype, single)
+        self.schedules = {name: entries.schedule for name, entries in self._entries.items()}
+        self.last = max(schedule.last or 0 for schedule in self.schedules.values())
         self._checkpoint = self.directory / "checkpoint.npz"
         self._saved = time.monotonic()
+        remove_temporary(self.directory)
 
-    def checkpoint(self) -> dict[str, NDArray] | None:
-        """The checkpoint of an interrupted generation, or None."""
-        return read_arrays(self._checkpoint) if self._checkpoint.is_file() else None
+    @property
+    def interrupted(self) -> bool:
+        """Whether there is a checkpoint of an interrupted generation."""
+        return self._checkpoint.is_file()
+
+    def begin(self) -> None:
+        """Write everything anew: delete what is there, and allocate the arrays."""
+        for name in ("done.json", "checkpoint.npz", "request.json", *(f"{name}.npy" for name in ARRAYS)):
+            (self.directory / name).unlink(missing_ok=True)
+        write_json(self.directory / "request.json", self._content)
+        for entries in self._entries.values():
+            entries.allocate()
+
+    def resume(self, simulation: Simulation) -> None:
+        """Restore the simulation. Raises DamagedFile unless the checkpoint and all entries before it are intact."""
+        try:
+            arrays = read_arrays(self._checkpoint, largest=self._checkpoint.stat().st_size)
+            step = int(arrays["step"])
+            if not 0 <= step <= self.last:
+                raise DamagedFile(f"{self._checkpoint}: step {step} is not one of 0 ... {self.last}")
+            if bad := [k for k, a in arrays.items() if a.dtype.kind in "fc" and not np.isfinite(a).all()]:
+                raise DamagedFile(f"{self._checkpoint}: {bad[0]} holds values that are not finite")
+            for name, entries in self._entries.items():
+                entries.open()
+                entries.verify(arrays.pop(f"entries.{name}"), step)
+            simulation.restore(arrays)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            if isinstance(error, DamagedFile):
+                raise
+            raise DamagedFile(f"{self._checkpoint} is not a checkpoint of this generation ({error!r})") from None
 
     def write(self, name: str, n: int, values: NDArray) -> None:
-        """Write the entry of step n, (trajectory, field, *grid)."""
-        self._arrays[name][:, self.schedules[name].index(n)] = values
-
-    def write_fine(self, state: NDArray) -> None:
-        np.save(self.directory / "fine.npy", state)
+        """Write the entry of step n, (trajectory, field, *grid). Raises BlowUp for values that are not finite."""
+        self._entries[name].write(n, values)
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is older than CHECKPOINT_SECONDS."""
@@ -96,21 +272,19 @@ class Writer:
     def save(self, checkpoint: dict[str, NDArray]) -> None:
         """Replace the checkpoint, after all entries before it are on disk."""
         self._flush()
-        write_arrays(self._checkpoint, checkpoint)
+        entries = {f"entries.{name}": np.array(e.checksums, dtype=np.uint32) for name, e in self._entries.items()}
+        write_arrays(self._checkpoint, checkpoint | entries)
         self._saved = time.monotonic()
 
-    def finish(self, steps: int) -> Trajectories:
+    def finish(self) -> Trajectories:
+        """Record the checksums of the files, which makes the data finished."""
         self._flush()
-        write_json(self.directory / "done.json", {"steps": steps})
+        files = ["request.json", *(entries.path.name for entries in self._entries.values())]
+        checksums = {name: checksum(self.directory / name) for name in files}
+        write_json(self.directory / "done.json", {"steps": self.last, "checksums": checksums})
         self._checkpoint.unlink(missing_ok=True)
         return Trajectories(self.directory)
 
     def _flush(self) -> None:
-        for array in self._arrays.values():
-            array.flush()
-
-
-def _memory_map(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
-    if path.is_file():
-        return np.lib.format.open_memmap(path, mode="r+")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        for entries in self._entries.values():
+            entries.flush()

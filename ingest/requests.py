@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,10 @@ from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
 from subgrid.solver.equations.plugins import PluginModel, fingerprint, is_path
 
+from .cache import cache
 from .restriction import Restriction
 
 FORMAT = 1
-
-
-def cache() -> Path:
-    """Directory of generated data: SUBGRID_CACHE, or ~/.cache/subgrid."""
-    return Path(os.environ.get("SUBGRID_CACHE") or Path.home() / ".cache" / "subgrid")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
-from subgrid.solver.backend.files import read_arrays, write_arrays
+from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_temporary, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
 from subgrid.solver.simulation import BlowUp
@@ -26,7 +27,9 @@ from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.ensemble import available_threads
 from subgrid.solver.simulation.schedule import Collector
 
-from .requests import cache, describe_equation, describe_initial, describe_stepper
+from .cache import LOG, cache, locked, say_waiting
+from .files import verify_once
+from .requests import describe_equation, describe_initial, describe_stepper
 from .trajectories import Progress
 
 FORMAT = 1
@@ -83,7 +86,7 @@ class Sweep:
 
     def state(self, run: int) -> NDArray[np.float32]:
         """(time, field, *grid) of a run."""
-        return read_arrays(self.files[run])["state"]
+        return _read(self.files[run])["state"]
 
     def grown(self, points: NDArray) -> Sweep:
         """The sweep with runs at additional points (run, parameter), computed where the cache lacks them."""
@@ -104,18 +107,21 @@ class Sweep:
 def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
     """The runs of a case at points (run, parameter) of its sweep; missing ones are computed, one thread per core.
 
+    One process at a time computes a run; another one waits and then uses the result. Damaged files are computed again,
+    and the logger "subgrid" says so.
+
     Raises ValueError for a case without [sweep], and BlowUp, with the parameters, for a run that fails.
     """
     if case.sweep is None:
         raise ValueError("the case has no [sweep] table")
     varied = [case.varied(case.sweep.values(p)) for p in points]
     files = tuple(_file(request(v)) for v in varied)
-    todo = [(v, f) for v, f in zip(varied, files, strict=True) if not f.is_file()]
-    if todo:
-        files[0].parent.mkdir(parents=True, exist_ok=True)
-    done = len(files) - len(todo)
+    wait = say_waiting(f"runs of this sweep in {cache() / 'sweep'}")
     with ThreadPoolExecutor(available_threads()) as pool:
-        futures = [pool.submit(_make, v, f) for v, f in todo]
+        missing = pool.map(lambda file: not _finished(file, LOG.debug), files)
+        todo = [(v, f) for v, f, absent in zip(varied, files, missing, strict=True) if absent]
+        done = len(files) - len(todo)
+        futures = [pool.submit(_provide, v, f, wait) for v, f in todo]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -128,19 +134,67 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
     for name in case.sweep.parameters:
         table, _, key = name.partition(".")
         about[table] = {k: v for k, v in about[table].items() if k != key}
-    first = read_arrays(files[0])["time"] if files else np.empty(0)
+    first = _read(files[0])["time"] if files else np.empty(0)
     ranges = np.array(list(case.sweep.parameters.values()))
     return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
 
 
+def _finished(file: Path, say: Callable[[str], None]) -> bool:
+    """Whether the file contains an intact run; for a damaged one, say(why not)."""
+    if not file.is_file():
+        return False
+    try:
+        verify_once(file, _intact)
+    except DamagedFile as error:
+        say(f"{error}. This run is computed again")
+        return False
+    return True
+
+
+def _intact(file: Path) -> bool:
+    """Whether the file contains the states of its request, whose hash is its name, all of them finite."""
+    try:
+        arrays = _read(file)
+        asked = json.loads(str(arrays["request"]))
+        if _file(asked).name != file.name:
+            return False
+        state, count = arrays["state"], asked["steps"] // asked["every"] + 1
+        form = len(state) == len(arrays["time"]) == count and state.dtype == np.float32
+        return form and bool(np.isfinite(state).all())
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DamagedFile):
+            raise
+        return False
+
+
+def _read(file: Path) -> dict[str, NDArray]:
+    return read_arrays(file, largest=file.stat().st_size)  # the arrays are not compressed
+
+
+def _provide(case: Case, file: Path, wait: Callable[[], None]) -> None:
+    """Compute a run, unless another process or thread has done so meanwhile."""
+    with locked(file.with_suffix(".lock"), wait, temporary=True):
+        if not _finished(file, LOG.warning):
+            remove_temporary(file.parent, of=file.name)
+            _make(case, file)
+
+
 def _make(case: Case, file: Path) -> None:
-    """Run a case to its end on one thread and write the kept states."""
+    """Run a case to its end on one thread and write the kept states. Raises BlowUp, with the parameters."""
     equation, grid = case.build_equation(), case.grid.grid()
     state = case.initial.state(equation, grid, (0,), case.ensemble.seed)
     simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
     every, steps = interval(case), case.steps()
+
+    def single(state: NDArray) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            kept = state[0].astype(np.float32)
+        if not np.isfinite(kept).all():
+            raise BlowUp("the state is not finite in single precision")
+        return kept
+
     try:
-        kept = Collector(simulation, steps, every, lambda state: state[0].astype(np.float32)).run()
+        kept = Collector(simulation, steps, every, single).run()
     except BlowUp as error:
         raise BlowUp(f"the run with {describe_initial(case.initial)}, {case.equation}: {error}") from None
     times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)

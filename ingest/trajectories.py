@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
+from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.tables import Case
+from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
-from subgrid.solver.simulation.schedule import Schedule, stops
+from subgrid.solver.simulation.schedule import stops
 from subgrid.solver.spectral import Transforms
 
+from .cache import LOG, locked, say_waiting
 from .files import Trajectories, Writer
 from .missing_term import MissingTerm
 from .requests import Request
@@ -25,40 +29,62 @@ Progress = Callable[[int, int, str], None]
 def generate(case: Case, request: Request, progress: Progress = lambda done, total, what: None) -> Trajectories:
     """The requested trajectories: from the cache, or generated, from the last checkpoint if there is one.
 
+    One process at a time generates them; another one waits and then uses the result. Damaged data are generated again,
+    and so are those of a damaged checkpoint; the logger "subgrid" says so.
+
     The reference is a run of the complete equation on the reference grid. Its states are restricted to the grid of the
     case at the steps of `request.state_steps`; the term that the case's model lacks is evaluated at those of
     `request.term_steps`. progress(done, total, what) is called at least every 100 steps.
     """
-    if (request.directory() / "done.json").is_file():
-        return Trajectories(request.directory())
+    directory = request.directory()
+    with suppress(ValueError):
+        return Trajectories(directory)
+    with locked(directory, say_waiting(f"the data in {directory}")):
+        if (directory / "done.json").is_file():
+            try:
+                return Trajectories(directory)
+            except DamagedFile as error:
+                LOG.warning("%s. These data are computed again", error)
+        return _generate(case, request, progress)
+
+
+def _generate(case: Case, request: Request, progress: Progress) -> Trajectories:
+    """Generate the trajectories; the caller holds the lock of their directory."""
     assert case.reference is not None
     model, coarse = case.build_equation(), case.grid.grid()
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
     ids = tuple(range(request.trajectories))
     initial = case.reference.initial or case.initial
-    writer = Writer(request, len(equation.fields), coarse)
-    simulation = build_simulation(
-        case,
-        equation,
-        fine,
-        initial.state(equation, fine, ids, request.seed),
-        stepper=request.stepper,
-        step=request.step,
-        start=request.start,
-        seed=request.seed,
-        cfl=request.cfl,
-        members=ids,
-        backend=NUMPY,
-    )
-    if (checkpoint := writer.checkpoint()) is not None:
-        simulation.restore(checkpoint)
+
+    def build() -> Simulation:
+        return build_simulation(
+            case,
+            equation,
+            fine,
+            initial.state(equation, fine, ids, request.seed),
+            stepper=request.stepper,
+            step=request.step,
+            start=request.start,
+            seed=request.seed,
+            cfl=request.cfl,
+            members=ids,
+            backend=NUMPY,
+        )
+
+    simulation, writer = build(), Writer(request, len(equation.fields), coarse)
+    if not (writer.directory / "done.json").exists() and writer.interrupted:
+        try:
+            writer.resume(simulation)
+        except DamagedFile as error:
+            LOG.warning("%s. The interrupted computation of these data starts again", error)
+            simulation = build()
+            writer.begin()
+    else:
+        writer.begin()
     restrict = Restrict(equation, fine, coarse, request.restrict)
     missing = MissingTerm(model, restrict, len(ids))
     law = model.noise.law(coarse) if request.term_noise and model.noise and not model.has("noise") else None
-    schedules = dict(writer.schedules)
-    if request.fine_at is not None:
-        schedules["fine"] = Schedule(request.fine_at, request.fine_at, 1)
-    steps = max(schedule.last or 0 for schedule in writer.schedules.values())
+    schedules, steps = writer.schedules, writer.last
 
     def keep(n: int, due: set[str], state: NDArray) -> None:
         if "state" in due:
@@ -71,7 +97,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
                 term += Transforms(coarse).to_physical(drawn) / math.sqrt(request.step)
             writer.write("term", n, term)
         if "fine" in due:
-            writer.write_fine(state)
+            writer.write("fine", n, state)
 
     def at(n: int) -> None:
         due = {name for name, schedule in schedules.items() if schedule.due(n)}
@@ -82,4 +108,4 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         progress(n, steps, "reference run" if request.fine_at is not None else "training set")
 
     simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
-    return writer.finish(steps)
+    return writer.finish()

@@ -38,8 +38,8 @@ from rom_calibration import flat
 
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import fit
+from subgrid.ingest.cache import cache
 from subgrid.ingest.prepare import with_step
-from subgrid.ingest.requests import cache
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.solver.case.reading import read
 

@@ -219,32 +219,33 @@ class LatentModel:
     def load(cls, path: str | os.PathLike[str]) -> LatentModel:
         """Read a file of `save`. Raises FileNotFoundError, and ValueError for files of other kinds."""
         arrays, header = weights_file.load(path, METHOD)
-        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        options = header["options"]
-        normalisation = header.pop("normalisation")
-        basis = Basis(tensors["basis.mean"], tensors.get("basis.modes"), normalisation["scale"])
-        encoder, decoder = autoencoder(options, basis.size, header)
-        decoders = stage_decoders(options, basis.size)
-        stages = [Stage(d, scale) for d, scale in zip(decoders, normalisation["stages"], strict=False)]
-        networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
-        networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
-        for prefix, network in networks.items():
-            network.load_state_dict(
-                {n.removeprefix(f"{prefix}."): v for n, v in tensors.items() if n.startswith(f"{prefix}.")}
+        with weights_file.using(path):
+            tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+            options = header["options"]
+            normalisation = header.pop("normalisation")
+            basis = Basis(tensors["basis.mean"], tensors.get("basis.modes"), normalisation["scale"])
+            encoder, decoder = autoencoder(options, basis.size, header)
+            decoders = stage_decoders(options, basis.size)
+            stages = [Stage(d, scale) for d, scale in zip(decoders, normalisation["stages"], strict=False)]
+            networks: dict[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
+            networks |= {f"stage.{i}": stage.decoder for i, stage in enumerate(stages)}
+            for prefix, network in networks.items():
+                network.load_state_dict(
+                    {n.removeprefix(f"{prefix}."): v for n, v in tensors.items() if n.startswith(f"{prefix}.")}
+                )
+            spread = None
+            if "spread.kernel" in tensors:
+                spread = dynamics.Spread(*(tensors[f"spread.{name}"] for name in ("scaled", "residual", "kernel")))
+            return cls(
+                basis,
+                encoder,
+                decoder,
+                stages,
+                tensors["dynamics.xi"],
+                tensors["latent.low"],
+                tensors["latent.high"],
+                tensors["latent.centre"],
+                tensors["latent.deviation"],
+                spread,
+                header,
             )
-        spread = None
-        if "spread.kernel" in tensors:
-            spread = dynamics.Spread(*(tensors[f"spread.{name}"] for name in ("scaled", "residual", "kernel")))
-        return cls(
-            basis,
-            encoder,
-            decoder,
-            stages,
-            tensors["dynamics.xi"],
-            tensors["latent.low"],
-            tensors["latent.high"],
-            tensors["latent.centre"],
-            tensors["latent.deviation"],
-            spread,
-            header,
-        )

@@ -137,9 +137,10 @@ class GenerativeTerm(nn.Module):
     def load(cls, path: str | os.PathLike[str]) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
         """Read (model, header, spectrum). Raises FileNotFoundError, and ValueError for files of other kinds."""
         arrays, header = weights_file.load(path, METHOD)
-        spectrum = arrays.pop(SPECTRUM)
-        model = cls(
-            header["structure"], header["normalisation"], len(header["shape"]), header["length"], header["origin"]
-        )
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-        return model.eval(), header, spectrum
+        with weights_file.using(path):
+            spectrum = arrays.pop(SPECTRUM)
+            model = cls(
+                header["structure"], header["normalisation"], len(header["shape"]), header["length"], header["origin"]
+            )
+            model.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+            return model.eval(), header, spectrum

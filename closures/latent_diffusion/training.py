@@ -281,10 +281,11 @@ def _mean(
         arrays, header = weights_file.load(path, "regression")
         if header["equation"] != dataset.about["equation"]:
             raise ValueError(f"train.latent-diffusion.mean.start: {path.name} is for another equation")
-        arrays.pop(RESIDUAL)
-        network = header["network"]
-        structure = {"network": network["kind"], "options": network["options"], "features": network["features"]}
-        return structure, dict(header["normalisation"]), {n: torch.from_numpy(v) for n, v in arrays.items()}
+        with weights_file.using(path):
+            arrays.pop(RESIDUAL)
+            network = header["network"]
+            structure = {"network": network["kind"], "options": network["options"], "features": network["features"]}
+            return structure, dict(header["normalisation"]), {n: torch.from_numpy(v) for n, v in arrays.items()}
     about = dataset.about
     chosen = MeanOptions(**options.mean)
     result = fit(*dataset.train, *dataset.validation, about["length"], chosen, directory, progress, about["origin"])

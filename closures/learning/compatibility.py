@@ -10,7 +10,7 @@ import numpy as np
 
 from subgrid.solver.closure import ClosureError, Problem
 
-from .weights_file import load_header
+from .weights_file import load_header, using
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
@@ -43,9 +43,11 @@ def find_weights(
         try:
             path = locate(weights, problem.folder)
             header = load_header(path, method)
+            with using(path):
+                fault = mismatch(header, problem, False)
         except ValueError as error:
             raise ClosureError(f"{method}: {error}") from None
-        if fault := mismatch(header, problem, False):
+        if fault:
             raise ClosureError(f"{method}: {path.name} {fault}. Remedy: train for this case")
         return path
     for path in sorted(SHIPPED.glob("*.safetensors"), key=lambda p: p.stem):

@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subgrid.solver.backend.files import remove_temporary, replace
+
 from .learned_closure import Progress
-from .optimisation import descent
+from .optimisation import MOMENTS, descent
 from .weights_file import read_header, read_tensors, write_tensors
 
 FORMAT = 2  # of checkpoints; others are refused
@@ -43,11 +45,17 @@ def checkpoint_header(directory: Path, identity: Mapping[str, Any]) -> dict[str,
     try:
         header = read_header(path)
     except ValueError as error:
-        raise ValueError(f"{error}; {remedy}") from error
-    stored, asked = {"format": header.get("format")} | header.get("identity", {}), {"format": FORMAT, **identity}
+        raise ValueError(f"{error}. Remedy: {remedy}") from error
+    stored, asked = {"format": header.get("format")} | dict(header.get("identity", {})), {"format": FORMAT, **identity}
     if differing := [name for name in asked if stored.get(name) != asked[name]]:
         raise ValueError(f"{directory} holds another training ({', '.join(differing)} differ): {remedy}")
+    if not isinstance(header.get("extra"), dict):
+        raise _damaged(path, "it has no further data")
     return header
+
+
+def _damaged(path: Path, reason: object) -> ValueError:
+    return ValueError(f"{path} is damaged: {reason}. Remedy: delete it; the training then starts again")
 
 
 class StagedTraining:
@@ -85,6 +93,7 @@ class StagedTraining:
         self.best: dict[str, Tensor] = {}
         self.log: list[dict[str, Any]] = []
         directory.mkdir(parents=True, exist_ok=True)
+        remove_temporary(directory)
         if header := checkpoint_header(directory, identity):
             self._resume(header)
 
@@ -105,6 +114,8 @@ class StagedTraining:
             return
         chosen = set(parameters)
         trained = {name: p for name, p in self.model.named_parameters() if p in chosen}
+        if begin:
+            self._check_moments(trained)
         before, total = sum(list(self.stages.values())[:number]), sum(self.stages.values())
         losses: list[float] = []
         loop = descent(trained, self.moments, begin, steps, peak, loss, clip=self.clip, weight_decay=self.weight_decay)
@@ -134,9 +145,10 @@ class StagedTraining:
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         header = {"format": FORMAT, "identity": self.identity, "position": self.position, "log": self.log}
         arrays = {name: value.detach().numpy() for name, value in tensors.items()}
-        write_tensors(self.checkpoint, arrays, header | {"extra": self.extra})
+        # the log first: if the process is killed between the two, the log is written again with the next checkpoint
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in self.log)
-        (self.directory / "training.jsonl").write_text(lines, encoding="utf-8")
+        replace(self.directory / "training.jsonl", lines.encode())
+        write_tensors(self.checkpoint, arrays, header | {"extra": self.extra})
 
     def _validated(self, step: int, peak: float) -> dict[str, float]:
         """The validation error as an entry of the log; the weights are kept if they are the best so far."""
@@ -150,14 +162,33 @@ class StagedTraining:
         return {"valid_error": error}
 
     def _resume(self, header: dict[str, Any]) -> None:
-        arrays, _ = read_tensors(self.checkpoint)
+        try:
+            arrays, _ = read_tensors(self.checkpoint)
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
+            def part(prefix: str) -> dict[str, Tensor]:
+                return {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
 
-        known = self.model.state_dict()
-        # a training that is asked for more stages than it was has parameters that the checkpoint lacks, and vice versa
-        self.model.load_state_dict(known | {n: v for n, v in part("model.").items() if n in known})
-        self.moments, self.best = part("moments."), part("best.")
-        self.position, self.log = (header["position"][0], header["position"][1]), header["log"]
-        self.extra = header["extra"]
+            known = self.model.state_dict()
+            # a training that is asked for more stages than it was has parameters that the checkpoint lacks, and the
+            # other way round
+            self.model.load_state_dict(known | {n: v for n, v in part("model.").items() if n in known})
+            self.moments, self.best = part("moments."), part("best.")
+            stage, step = header["position"]
+            steps = dict(enumerate(self.stages.values())).get(stage, step)
+            if not (stage >= 0 and 0 <= step <= steps):
+                raise ValueError(f"it holds step {step} of stage {stage}, which this training does not have")
+            self.position, self.log, self.extra = (stage, step), list(header["log"]), header["extra"]
+            if self.validate and not all(math.isfinite(entry["valid_error"]) for entry in self.log):
+                raise ValueError("a validation error is not finite")
+            if self.validate and self.log and self.best.keys() != known.keys():
+                raise ValueError("the best weights are missing")
+        except (LookupError, TypeError, RuntimeError, ValueError) as error:
+            raise _damaged(self.checkpoint, " ".join(str(error).split())) from error
+
+    def _check_moments(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """Refuse a checkpoint without Adam's moments for these parameters."""
+        for name, parameter in trained.items():
+            for key in MOMENTS:
+                found = self.moments.get(f"{key}.{name}")
+                if found is None or found.shape != parameter.shape:
+                    raise _damaged(self.checkpoint, f"the moments of {name} are missing or have another shape")

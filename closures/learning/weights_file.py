@@ -1,12 +1,15 @@
 """Weights on disk: safetensors with a JSON header that says what they are for. Never pickle.
 
-The header is one JSON object under the key "subgrid" of the safetensors metadata: it is read without the tensors.
+The header is one JSON object under the key "subgrid" of the safetensors metadata: it is read without the tensors. Its
+entry "crc32" holds the CRC-32 of the other entries and of the tensors, which are compared when the file is read. Files
+without this entry, from versions that did not write it, are read too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ from safetensors.numpy import save as to_bytes
 from subgrid.solver.backend.files import replace
 
 KEY = "subgrid"
+CHECKSUM = "crc32"
 REQUIRED = (
     "closure",
     "version",
@@ -48,19 +52,23 @@ def load(path: str | os.PathLike[str], method: str | None = None) -> tuple[dict[
     """Read (tensors, header) of a file written by `save`.
 
     Raises FileNotFoundError if there is no such file, and ValueError, with the path and the remedy, for a file that is
-    damaged, was not written by `save`, lacks a key of `REQUIRED`, or holds weights of another closure than `method`.
+    damaged, was not written by `save`, lacks a key of `REQUIRED`, holds weights of another closure than `method`, or
+    holds numbers that are not finite.
     """
     header = load_header(path, method)
-    return read_tensors(path)[0], header
+    with _trained_again():
+        tensors, _ = read_tensors(path)
+        for name, array in tensors.items():
+            if array.dtype.kind in "fc" and not np.isfinite(array).all():
+                raise ValueError(f"{path}: the tensor {name} holds values that are not finite")
+    return tensors, header
 
 
 def load_header(path: str | os.PathLike[str], method: str | None = None) -> dict[str, Any]:
     """The header of a file written by `save`; reads no tensor. Raises as `load` does."""
-    try:
+    with _trained_again():
         header = read_header(path)
         _require(path, header)
-    except ValueError as error:
-        raise ValueError(f"{error}; train the closure again with `subgrid train`") from error
     if method not in (None, header["closure"]):
         raise ValueError(
             f"{Path(path).name} is for the closure {header['closure']}, not for {method}. Remedy: weights of {method}"
@@ -76,11 +84,12 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray
     """
     path = Path(path)
     try:
-        encoded = json.dumps(header, sort_keys=True, allow_nan=False)
+        plain = json.loads(json.dumps(header, sort_keys=True, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the header is not JSON ({error})") from error
     contiguous = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
-    replace(path, to_bytes(contiguous, metadata={KEY: encoded}))
+    checksums = {CHECKSUM: [_header_checksum(plain), _checksum(contiguous)]}
+    replace(path, to_bytes(contiguous, metadata={KEY: json.dumps(plain | checksums, sort_keys=True)}))
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -89,13 +98,17 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
     Raises FileNotFoundError, and ValueError for a file that is damaged or was written by another program.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _header(path, file)  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        header, known = _header(path, file)
+        if known not in (None, _checksum(tensors)):
+            raise ValueError(f"{path} is damaged: its tensors are not those that were written")
+        return tensors, header
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The header of a file written by `write_tensors`; reads no tensor. Raises as `read_tensors` does."""
     with _opened(path) as file:
-        return _header(path, file)
+        return _header(path, file)[0]
 
 
 @contextmanager
@@ -105,18 +118,59 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
 
-def _header(path: str | os.PathLike[str], file: Any) -> dict[str, Any]:
+def _header(path: str | os.PathLike[str], file: Any) -> tuple[dict[str, Any], int | None]:
+    """The header, and the checksum of the tensors."""
     try:
         header = json.loads((file.metadata() or {}).get(KEY, ""))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise ValueError(f"{path}: not written by subgrid (no readable header {KEY!r})")
-    return header
+    if CHECKSUM not in header:
+        return header, None
+    match header.pop(CHECKSUM):
+        case [int(own), int(tensors)] if own == _header_checksum(header):
+            return header, tensors
+    raise ValueError(f"{path} is damaged: its header is not the one that was written")
+
+
+def _header_checksum(header: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(header, sort_keys=True).encode())
+
+
+def _checksum(tensors: dict[str, np.ndarray]) -> int:
+    """CRC-32 of the tensors in the order of their names, with their names, types and shapes."""
+    found = 0
+    for name, array in tensors.items():
+        found = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), found)
+        found = zlib.crc32(array.tobytes(), found)
+    return found
+
+
+@contextmanager
+def _trained_again() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}. Remedy: train the closure again with `subgrid train`") from error
+
+
+@contextmanager
+def using(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error in code that uses the contents of a weights file into a ValueError that names file and remedy.
+
+    For headers with wrong entries, and tensors that are missing or have wrong shapes.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        with _trained_again():
+            raise ValueError(f"{path} does not contain what its closure needs ({reason})") from error
 
 
 def _require(path: str | os.PathLike[str], header: Mapping[str, Any]) -> None:

@@ -51,21 +51,25 @@ class Regression(LearnedClosure):
 
         from ..learning.learned_term import LearnedTerm
 
-        tensors, header = weights_file.load(self.find_weights(problem))
-        network = header["network"]
-        term = LearnedTerm(
-            network["kind"],
-            network["options"],
-            network["features"],
-            len(header["shape"]),
-            tuple(header["length"]),
-            header["normalisation"],
-            tuple(header.get("origin", problem.grid.origin)),
-        )
-        residual = tensors.pop(SPECTRUM)
-        term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-        self._term = term.eval().to(problem.device)
-        self._noise = residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
+        path = self.find_weights(problem)
+        tensors, header = weights_file.load(path)
+        with weights_file.using(path):
+            network = header["network"]
+            term = LearnedTerm(
+                network["kind"],
+                network["options"],
+                network["features"],
+                len(header["shape"]),
+                tuple(header["length"]),
+                header["normalisation"],
+                tuple(header.get("origin", problem.grid.origin)),
+            )
+            residual = tensors.pop(SPECTRUM)
+            term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+            self._term = term.eval().to(problem.device)
+            self._noise = (
+                residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
+            )
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
@@ -127,11 +131,13 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
         return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin)
     if options.rollout is None:
         raise ValueError("train.regression.rollout: missing; it names the initial weights as start")
-    tensors, header = weights_file.load(locate(options.rollout.start, job.folder), Regression.method)
-    if header["network"] != _network(options) or header["equation"] != about["equation"]:
+    path = locate(options.rollout.start, job.folder)
+    tensors, header = weights_file.load(path, Regression.method)
+    with weights_file.using(path):
+        tensors.pop(SPECTRUM)
+    if header.get("network") != _network(options) or header["equation"] != about["equation"]:
         raise ValueError(
             f"train.regression.rollout.start: {options.rollout.start} is for another network or equation. "
             "Remedy: weights that were trained for this case with the same network options"
         )
-    tensors.pop(SPECTRUM)
     return fit_through_solver(dataset, tensors, options, job.work, job.progress)

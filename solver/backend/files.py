@@ -55,13 +55,14 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
-def remove_temporary(folder: Path) -> None:
+def remove_temporary(folder: Path, of: str | None = None) -> None:
     """Delete the files that `replace` left in `folder` when its process was killed, and no others.
 
-    Only for a folder whose lock the caller holds.
+    of: only those of the file with this name. The caller must hold a lock under which these files are written.
     """
     for left in folder.iterdir():
-        if _TEMPORARY.match(left.name) and left.is_file() and not left.is_symlink():
+        match = _TEMPORARY.match(left.name)
+        if match and of in (None, match[1]) and left.is_file() and not left.is_symlink():
             left.unlink(missing_ok=True)
 
 
@@ -147,6 +148,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, wait: Callable[[], None] | None = None) -> None:
+        self._folder = folder
         self._descriptor = os.open(folder, os.O_RDONLY) if fcntl else -1
         deadline, said = time.monotonic() + LOCK_TIMEOUT, False
         try:
@@ -166,6 +168,13 @@ class FolderLock:
         except BaseException:
             self.close()
             raise
+
+    def current(self) -> bool:
+        """Whether the folder is still the one at its path; false if it was deleted, even if it was made again."""
+        try:
+            return not fcntl or os.path.samestat(os.fstat(self._descriptor), os.stat(self._folder))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Release the lock."""
