@@ -104,9 +104,7 @@ def _check_target(target: Path) -> None:
     if target.is_dir():
         raise ValueError(f"{target} is a folder. Remedy: --out FILE.safetensors")
     if not folder.is_dir():
-        raise ValueError(
-            f"there is no folder {folder} for the weights {target.name}. Remedy: make it, or another --out"
-        )
+        raise ValueError(f"there is no folder {folder} for {target.name}. Remedy: make it, or another --out")
     if not os.access(folder, os.W_OK):
         raise ValueError(f"the folder {folder} cannot be written. Remedy: another --out")
 

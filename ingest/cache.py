@@ -64,7 +64,7 @@ def locked(folder: Path, wait: Callable[[], None], temporary: bool = False) -> I
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(error, folder) from None
+            raise _unusable(error, folder) from None
         try:
             lock = FolderLock(folder, wait)
         except FileNotFoundError:  # deleted since
@@ -88,11 +88,11 @@ def _explained(error: OSError, folder: Path) -> Exception:
     within = isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder.parent)
     if within and isinstance(error, FileNotFoundError):
         return CacheError(f"{error.filename} was deleted while it was in use. Remedy: run the command again")
-    return _unwritable(error, folder) if within and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else error
+    return _unusable(error, folder) if within and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else error
 
 
-def _unwritable(error: OSError, folder: Path) -> CacheError:
+def _unusable(error: OSError, folder: Path) -> CacheError:
     return CacheError(
-        f"the cache cannot be written: {folder}: {error.strerror}. "
-        "Remedy: set SUBGRID_CACHE to a folder that can be written"
+        f"the cache cannot be used: {folder}: {error.strerror}. "
+        "Remedy: set SUBGRID_CACHE to a folder that can be read and written"
     )

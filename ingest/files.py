@@ -57,6 +57,8 @@ class Trajectories:
             raise ValueError(f"{directory} contains no finished trajectories. Remedy: `subgrid data CASE`")
         self.directory = directory
         done = read_json(directory / "done.json")
+        if not isinstance(done, dict):
+            raise DamagedFile(f"{directory / 'done.json'} is not a record of finished data")
         try:
             checksums = done.get("checksums")
             if checksums is not None:
@@ -68,7 +70,7 @@ class Trajectories:
                     directory / f"{name}.npy",
                     lambda path: _finite(path) if checksums is None else checksum(path) == checksums[path.name],
                 )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, DamagedFile):
                 raise
             raise DamagedFile(f"{directory} does not hold the data of its request ({error!r})") from None

@@ -141,14 +141,15 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
 
 def _finished(file: Path, say: Callable[[str], None]) -> bool:
     """Whether the file contains an intact run; for a damaged one, say(why not)."""
-    if not file.is_file():
-        return False
     try:
-        verify_once(file, _intact)
+        if file.is_file():
+            verify_once(file, _intact)
+            return True
     except DamagedFile as error:
         say(f"{error}. This run is computed again")
-        return False
-    return True
+    except OSError:  # said when the file is written
+        pass
+    return False
 
 
 def _intact(file: Path) -> bool:

@@ -37,7 +37,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     `request.term_steps`. progress(done, total, what) is called at least every 100 steps.
     """
     directory = request.directory()
-    with suppress(ValueError):
+    with suppress(ValueError, OSError):  # what is wrong is said below, by the process that has the lock
         return Trajectories(directory)
     with locked(directory, say_waiting(f"the data in {directory}")):
         if (directory / "done.json").is_file():
