@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,6 +216,14 @@ class LatentModel:
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
         weights_file.save(path, arrays, self.about | {"closure": METHOD, "normalisation": normalisation})
 
+    @torch.inference_mode()
+    def check_shapes(self, points: int) -> None:
+        """Predict one step. Raises ValueError or RuntimeError if tensors do not fit together or the grid."""
+        z = self.latents(self.basis.mean[None], self.ranges.mean(axis=1)[None], self.about["interval"], 2)
+        ranges = {tuple(t.shape) for t in (self.low, self.high, self.centre, self.deviation)}
+        if self.decode(z).shape != (1, 2, points) or ranges != {(z.shape[-1],)}:
+            raise ValueError("the tensors have shapes that do not fit together")
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LatentModel:
         """Read a file of `save`. Raises FileNotFoundError, and ValueError for files of other kinds."""
@@ -236,7 +245,7 @@ class LatentModel:
             spread = None
             if "spread.kernel" in tensors:
                 spread = dynamics.Spread(*(tensors[f"spread.{name}"] for name in ("scaled", "residual", "kernel")))
-            return cls(
+            model = cls(
                 basis,
                 encoder,
                 decoder,
@@ -249,3 +258,5 @@ class LatentModel:
                 spread,
                 header,
             )
+            model.check_shapes(math.prod(header["shape"]) * len(header["fields"]))
+            return model

@@ -17,6 +17,7 @@ from ..learning.compatibility import mismatch
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import residual_noise
 from ..learning.options import read_options
+from ..learning.weights_file import using
 from .options import METHOD, Sampler, TrainingOptions
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class LatentDiffusion(LearnedClosure):
     def start(self, problem: Problem) -> Memory:
         from .model import GenerativeTerm
 
-        model, header, spectrum = GenerativeTerm.load(self.find_weights(problem))
+        path = self.find_weights(problem)
+        model, header, spectrum = GenerativeTerm.load(path)
         try:
             self._shape = model.latent_shape(problem.grid.shape)
         except ValueError as error:
@@ -87,10 +89,11 @@ class LatentDiffusion(LearnedClosure):
             raise ClosureError(
                 'latent-diffusion: the student makes one evaluation. Remedy: sampler = "exponential", evaluations = 1'
             )
-        time = header["correlation_time"] if self.correlation_time is None else self.correlation_time
-        split = self.coupling == "split" or (self.coupling == "auto" and header["correlation_time"] == 0)
-        self._noise = residual_noise(problem.grid, spectrum[0], header["step"]) if split else None
-        self._rho = math.exp(-problem.every * problem.step / time) if time else 0.0
+        with using(path):
+            time = header["correlation_time"] if self.correlation_time is None else self.correlation_time
+            split = self.coupling == "split" or (self.coupling == "auto" and header["correlation_time"] == 0)
+            self._noise = residual_noise(problem.grid, spectrum[0], header["step"]) if split else None
+            self._rho = math.exp(-problem.every * problem.step / time) if time else 0.0
         self._grid, self._span = problem.grid, problem.every * problem.step
         self._model = model.to(problem.device)
         return {}

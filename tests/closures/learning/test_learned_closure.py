@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from subgrid.closures.lasdi import Lasdi
 from subgrid.closures.latent_diffusion import LatentDiffusion
 from subgrid.closures.learning import compatibility, weights_file
 from subgrid.closures.learning.learned_closure import LearnedClosure, TrainingJob
+from subgrid.closures.learning.noise import SPECTRUM
 from subgrid.closures.regression import Regression
 from subgrid.solver.case.reading import read
 from subgrid.solver.closure import ClosureError, Problem, Tendency
@@ -166,3 +170,48 @@ def test_importing_the_closures_loads_no_torch():
     modules += [f"{method.__module__.rpartition('.')[0]}.options" for method in METHODS]
     code = f"import sys, {', '.join(modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def without_checksum(path: Path, tensors: dict, header: dict) -> None:
+    """Weights as versions without checksums wrote them, and as other programs can write them."""
+    save_file(tensors, path, metadata={weights_file.KEY: json.dumps(header)})
+
+
+WRONG: list[Any] = [None, 3, "x", [], {}, [1, 2, 3], {"kind": "x"}, -1, 1e300]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_headers_and_tensors_that_do_not_fit_are_refused_by_name(method, tmp_path):
+    """Entries and tensors that are missing, of another type or shape, or not finite: one message that names the file.
+
+    Files without checksums, so that these contents reach the closure.
+    """
+    problem, path = problem_of(CASES[method]), tmp_path / "w.safetensors"
+    tensors, header = weights_file.load(method().find_weights(problem))
+    without_checksum(path, tensors, header)
+    method(weights=str(path)).start(problem)
+    headers = [{k: v for k, v in header.items() if k != key} for key in header]
+    headers += [header | {key: value} for key in header for value in WRONG]
+    refused = 0
+    for changed in headers:
+        without_checksum(path, tensors, changed)
+        try:
+            method(weights=str(path)).start(problem)
+        except (ValueError, ClosureError) as error:
+            refused += 1
+            assert path.name in str(error) and str(error).count("\n") == 0
+    assert refused > len(headers) // 4  # many entries only describe the training
+    for name, tensor in tensors.items():
+        spoilt = tensor.copy()
+        spoilt[(0,) * tensor.ndim] = np.nan if tensor.dtype.kind == "f" else 0
+        for value in (None, np.zeros((*tensor.shape, 2), tensor.dtype), spoilt):
+            changed = {k: v for k, v in tensors.items() if k != name} | ({} if value is None else {name: value})
+            without_checksum(path, changed, header)
+            try:
+                method(weights=str(path)).start(problem)
+            except (ValueError, ClosureError) as error:
+                assert path.name in str(error) and str(error).count("\n") == 0
+            else:
+                assert tensor.dtype.kind != "f" or (value is not spoilt), f"{name} is not finite"
+                if value is not spoilt and name != SPECTRUM and not name.startswith("spread."):  # for some options only
+                    pytest.fail(f"{name} was accepted as {value if value is None else value.shape}")

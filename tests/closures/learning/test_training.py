@@ -13,6 +13,7 @@ from torch import nn
 
 from subgrid.closures.lasdi import Lasdi
 from subgrid.closures.latent_diffusion import LatentDiffusion
+from subgrid.closures.learning import training as training_module
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.learning.training import StagedTraining, checkpoint_header
 from subgrid.closures.learning.weights_file import read_header, read_tensors, write_tensors
@@ -278,3 +279,86 @@ def test_a_missing_checkpoint_and_a_damaged_one(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"delete .*last\.safetensors"):
         training(Line(), tmp_path)
+
+
+def rewritten(path, change):
+    """A checkpoint with other contents and the right checksums."""
+    tensors, header = read_tensors(path)
+    change(tensors, header)
+    write_tensors(path, tensors, header)
+
+
+CONTENTS = {
+    "a step beyond the stage": lambda t, h: h.update(position=[1, 7]),
+    "a negative step": lambda t, h: h.update(position=[1, -1]),
+    "a negative stage": lambda t, h: h.update(position=[-1, 0]),
+    "a position of another kind": lambda t, h: h.update(position="x"),
+    "no position": lambda t, h: h.pop("position"),
+    "no log": lambda t, h: h.pop("log"),
+    "a log of another kind": lambda t, h: h.update(log=3),
+    "no further data": lambda t, h: h.pop("extra"),
+    "further data of another kind": lambda t, h: h.update(extra=3),
+    "a parameter of another shape": lambda t, h: t.update({"model.a": np.zeros((2, 2), np.float32)}),
+    "no moments": lambda t, h: t.pop("moments.exp_avg.b"),
+    "moments of another shape": lambda t, h: t.update({"moments.exp_avg_sq.b": np.zeros(5, np.float32)}),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_checkpoint_with_wrong_contents_is_refused_with_the_remedy(name, tmp_path):
+    model = Line()
+    loop = training(model, tmp_path)
+    loop.run("a", [model.a], 0.3, model.loss("a"))
+    with pytest.raises(Killed):
+
+        def die(done, total, metrics):
+            if done == 15:
+                raise Killed
+
+        loop.progress = die
+        loop.run("b", [model.b], 0.3, model.loss("b"))
+    assert read_header(tmp_path / "last.safetensors")["position"] == [1, 4]
+    rewritten(tmp_path / "last.safetensors", CONTENTS[name])
+    with pytest.raises(ValueError, match=r"last\.safetensors is damaged: .*Remedy: delete it"):
+        run(again := Line(), training(again, tmp_path))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bit_that_is_flipped_in_a_checkpoint_is_noticed(method, data, tmp_path):
+    """At places all over the file: a message with the remedy, and nothing is trained."""
+    train(method, data, tmp_path)
+    (tmp_path / "w.safetensors").unlink()
+    path = tmp_path / "work" / "last.safetensors"
+    whole = path.read_bytes()
+    name = whole.index(b"crc32")
+    for place in np.random.default_rng(0).integers(len(whole), size=40):
+        if name <= place < name + 5:
+            continue
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"last\.safetensors.*Remedy: .*delete"):
+            train(method, data, tmp_path)
+    assert not (tmp_path / "w.safetensors").exists()
+    path.write_bytes(whole)
+    train(method, data, tmp_path, lambda *_: pytest.fail("a finished training was repeated"))
+
+
+def test_a_log_that_a_killed_process_left_is_complete_in_the_end(tmp_path, monkeypatch):
+    """The log is written before the checkpoint: a process killed between the two takes these steps again."""
+    run(model := Line(), training(model, tmp_path / "whole"))
+    expected = (tmp_path / "whole" / "training.jsonl").read_bytes()
+
+    def die(*_):
+        raise Killed
+
+    loop = training(model := Line(), tmp_path / "parts")
+    loop.run("a", [model.a], 0.3, model.loss("a"))
+    for at in (0, 1):
+        with monkeypatch.context() as patch:
+            name = ("replace", "write_tensors")[at]
+            patch.setattr(training_module, name, die)
+            with pytest.raises(Killed):
+                run(model := Line(), training(model, tmp_path / "parts"))
+    run(model := Line(), training(model, tmp_path / "parts"))
+    assert (tmp_path / "parts" / "training.jsonl").read_bytes() == expected

@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from subgrid.closures.learning.weights_file import REQUIRED, load, load_header, read_header, save
+from subgrid.closures.learning.weights_file import KEY, REQUIRED, load, load_header, read_header, save
 
 HEADER = {
     "closure": "regression",
@@ -89,6 +91,55 @@ def test_a_file_that_is_not_ours_is_refused_with_path_and_remedy(tmp_path, tenso
     damage(path)
     with pytest.raises(ValueError, match=r"w\.safetensors.*subgrid train"):
         load(path)
+
+
+def test_a_bit_that_is_flipped_anywhere_is_noticed(tmp_path, tensors):
+    """In the length of the header, the header, and the tensors; never another error than the one with the remedy.
+
+    A flip within the name of the checksums makes a file without checksums, whose contents are intact.
+    """
+    path, accepted = tmp_path / "w.safetensors", []
+    save(path, tensors, HEADER)
+    whole, expected = path.read_bytes(), load(path)
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            found, header = load(path)
+        except ValueError as error:
+            assert "w.safetensors" in str(error) and "Remedy: train the closure again" in str(error)
+            continue
+        accepted.append(place)
+        assert found.keys() == tensors.keys() and all(np.array_equal(found[k], tensors[k]) for k in tensors)
+        assert HEADER.items() <= header.items()
+    name = whole.index(b"crc32")
+    assert expected[1] == HEADER and set(accepted) <= set(range(name, name + 5))
+
+
+@pytest.mark.parametrize("part", range(0, 100, 7))
+def test_a_file_that_is_cut_anywhere_is_refused(tmp_path, tensors, part):
+    path = tmp_path / "w.safetensors"
+    save(path, tensors, HEADER)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * part // 100])
+    with pytest.raises(ValueError, match=r"w\.safetensors.*Remedy: train the closure again"):
+        load(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, tensors):
+    for value in (np.nan, np.inf):
+        save(tmp_path / "w.safetensors", tensors | {"network.b": np.array([1.0, value])}, HEADER)
+        with pytest.raises(ValueError, match=r"w\.safetensors: the tensor network\.b holds values that are not finite"):
+            load(tmp_path / "w.safetensors")
+
+
+def test_files_without_checksums_are_read(tmp_path, tensors):
+    """Such as those of earlier versions, among them the shipped ones."""
+    contiguous = {name: np.array(array, order="C") for name, array in tensors.items()}
+    save_file(contiguous, tmp_path / "w", metadata={KEY: json.dumps(HEADER)})
+    found, header = load(tmp_path / "w")
+    assert header == HEADER and all(np.array_equal(found[k], tensors[k]) for k in tensors)
 
 
 def test_an_absent_file_is_named(tmp_path):
