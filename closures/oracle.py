@@ -50,7 +50,7 @@ class Oracle(Closure):
                 f"{model[key]!r}. Remedy: remove `reference` from the options of the closure"
             )
         grid = GridTable.model_validate(made_for["grid"]).grid()
-        if grid.shape != problem.grid.shape or not np.allclose(grid.length, problem.grid.length):
+        if grid.shape != problem.grid.shape or not problem.grid.has("length", grid.length):
             raise ClosureError(
                 f"oracle: the reference was restricted to shape {list(grid.shape)} and length {list(grid.length)}, the "
                 f"case has {list(problem.grid.shape)} and {list(problem.grid.length)}. "

@@ -188,7 +188,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     from subgrid.ingest.prepare import with_step
     from subgrid.ingest.requests import reference_request, training_request
     from subgrid.ingest.sweep import runs
-    from subgrid.ingest.trajectories import generate
+    from subgrid.ingest.trajectories import generate, start
 
     from .progress import Bars
 
@@ -201,6 +201,8 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     where: dict[str, str] = {}
     with Bars(quiet=json_) as bars:
         resolved = with_step(checked)
+        if gridded and resolved.training is not None:  # before the reference is computed
+            start(resolved, training_request(resolved))
         if gridded:
             where["reference"] = str(generate(resolved, reference_request(resolved), bars).directory)
         if resolved.training is not None:

@@ -14,6 +14,7 @@ from subgrid.solver.case.reading import CaseError, resolve_step
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.grid import Grid
+from subgrid.solver.initial.checked import checked_state, require_values
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
@@ -75,7 +76,9 @@ def with_step(case: Case) -> Case:
     if case.initial.kind == "reference":
         raise CaseError("case", ['time.cfl: with initial.kind = "reference" give time.step instead'])
     equation, members = case.build_equation(), tuple(range(case.ensemble.members))
-    return resolve_step(case, equation, case.initial.state(equation, case.grid.grid(), members, case.ensemble.seed))
+    return resolve_step(
+        case, equation, checked_state(case.initial, equation, case.grid.grid(), members, case.ensemble.seed)
+    )
 
 
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
@@ -93,9 +96,12 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
         assert case.reference is not None and case.reference.shape is not None
         restrict = Restrict(equation, grid.refined(case.reference.shape), grid, case.reference.restrict)
         share = case.ensemble.members // case.reference.trajectories
-        state = np.repeat(restrict(np.array(trajectories.fine)), share, axis=0)
+        start = restrict(np.array(trajectories.fine))
+        require_values(start, equation, grid, tuple(range(len(start))), "reference")
+        state = np.repeat(start, share, axis=0)
     elif needing:
         raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
     else:
-        state = case.initial.state(equation, grid, tuple(range(case.ensemble.members)), case.ensemble.seed)
+        members = tuple(range(case.ensemble.members))
+        state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)
     return Prepared(case, equation, grid, state, trajectories, folder)

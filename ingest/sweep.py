@@ -22,6 +22,9 @@ from subgrid.solver.backend import NUMPY
 from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_temporary, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
+from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.ensemble import available_threads
@@ -96,8 +99,7 @@ class Sweep:
         """Initial states (point, field, *grid) at points of the sweep, without running them."""
         assert self.case.sweep is not None
         varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
-        states = [v.initial.state(v.build_equation(), v.grid.grid(), (0,), v.ensemble.seed)[0] for v in varied]
-        return np.stack(states).astype(np.float32)
+        return np.stack([_start(v)[2][0] for v in varied]).astype(np.float32)
 
     def states(self) -> NDArray[np.float32]:
         """(run, time, field, *grid)."""
@@ -116,6 +118,9 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
         raise ValueError("the case has no [sweep] table")
     varied = [case.varied(case.sweep.values(p)) for p in points]
     files = tuple(_file(request(v)) for v in varied)
+    for v, file in zip(varied, files, strict=True):
+        if not file.is_file():
+            _start(v)  # before anything is written
     wait = say_waiting(f"runs of this sweep in {cache() / 'sweep'}")
     with ThreadPoolExecutor(available_threads()) as pool:
         missing = pool.map(lambda file: not _finished(file, LOG.debug), files)
@@ -137,6 +142,15 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
     first = _read(files[0])["time"] if files else np.empty(0)
     ranges = np.array(list(case.sweep.parameters.values()))
     return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
+
+
+def _start(case: Case) -> tuple[Equation, Grid, NDArray[np.float64]]:
+    """Equation, grid and the initial state (1, field, *grid) of a run. Raises ValueError, with the parameters."""
+    equation, grid = case.build_equation(), case.grid.grid()
+    try:
+        return equation, grid, checked_state(case.initial, equation, grid, (0,), case.ensemble.seed)
+    except ValueError as error:
+        raise ValueError(f"{error} (the run with {describe_initial(case.initial)}, {case.equation})") from error
 
 
 def _finished(file: Path, say: Callable[[str], None]) -> bool:
@@ -182,8 +196,7 @@ def _provide(case: Case, file: Path, wait: Callable[[], None]) -> None:
 
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states. Raises BlowUp, with the parameters."""
-    equation, grid = case.build_equation(), case.grid.grid()
-    state = case.initial.state(equation, grid, (0,), case.ensemble.seed)
+    equation, grid, state = _start(case)
     simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
     every, steps = interval(case), case.steps()
 

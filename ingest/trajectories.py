@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.tables import Case
+from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import stops
@@ -26,6 +28,15 @@ STRIDE = 100  # upper bound on the steps between two calls of `progress`
 Progress = Callable[[int, int, str], None]
 
 
+def start(case: Case, request: Request) -> NDArray[np.float64]:
+    """The initial states (trajectory, field, *reference grid), checked. Raises ValueError."""
+    assert case.reference is not None
+    equation, grid = case.build_equation().complete(), case.grid.grid().refined(request.reference_shape)
+    key = "reference.initial" if case.reference.initial else "initial"
+    ids = tuple(range(request.trajectories))
+    return checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
+
+
 def generate(case: Case, request: Request, progress: Progress = lambda done, total, what: None) -> Trajectories:
     """The requested trajectories: from the cache, or generated, from the last checkpoint if there is one.
 
@@ -39,29 +50,29 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     directory = request.directory()
     with suppress(ValueError, OSError):  # what is wrong is said below, by the process that has the lock
         return Trajectories(directory)
+    state = start(case, request)  # before anything is written
     with locked(directory, say_waiting(f"the data in {directory}")):
         if (directory / "done.json").is_file():
             try:
                 return Trajectories(directory)
             except DamagedFile as error:
                 LOG.warning("%s. These data are computed again", error)
-        return _generate(case, request, progress)
+        return _generate(case, request, state, progress)
 
 
-def _generate(case: Case, request: Request, progress: Progress) -> Trajectories:
-    """Generate the trajectories; the caller holds the lock of their directory."""
+def _generate(case: Case, request: Request, state: NDArray, progress: Progress) -> Trajectories:
+    """Generate the trajectories from the initial `state`; the caller holds the lock of their directory."""
     assert case.reference is not None
     model, coarse = case.build_equation(), case.grid.grid()
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
     ids = tuple(range(request.trajectories))
-    initial = case.reference.initial or case.initial
 
     def build() -> Simulation:
         return build_simulation(
             case,
             equation,
             fine,
-            initial.state(equation, fine, ids, request.seed),
+            state,
             stepper=request.stepper,
             step=request.step,
             start=request.start,

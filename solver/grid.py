@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,13 @@ class Grid:
     def refined(self, shape: tuple[int, ...]) -> Grid:
         """The same domain with another shape."""
         return replace(self, shape=shape)
+
+    def has(self, name: Literal["length", "origin"], values: Sequence[float]) -> bool:
+        """True if the length or the origin of this grid is `values`, to 1e-5 of the length of each axis."""
+        own = getattr(self, name)
+        return len(values) == len(own) and all(
+            abs(value - mine) <= 1e-5 * length for value, mine, length in zip(values, own, self.length, strict=True)
+        )
 
     @property
     def dimensions(self) -> int:
@@ -98,3 +107,20 @@ class Grid:
         if self.shape[-1] % 2 == 0:
             weight[..., -1] = 1.0
         return weight
+
+
+def increasing_order(given: NDArray, expected: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The order of the entries of `given` in which they are `expected`, increasing and evenly spaced.
+
+    Coordinates agree to 1 % of their spacing, and to the precision of single precision. Raises ValueError if the
+    two are not the same points.
+    """
+    if given.shape != expected.shape or given.dtype.kind not in "fiu":
+        raise ValueError(f"found {given.dtype} of shape {given.shape}, expected real numbers of shape {expected.shape}")
+    order = np.argsort(given, kind="stable")
+    spacing = (expected[-1] - expected[0]) / max(1, len(expected) - 1)
+    tolerance = 0.01 * spacing + float(np.finfo(np.float32).eps) * float(np.abs(expected).max())
+    if not (np.abs(given[order].astype(np.float64) - expected) <= tolerance).all():
+        ends = [f"{v:.7g}" for v in (given.min(), given.max(), expected[0], expected[-1])]
+        raise ValueError(f"found {ends[0]} to {ends[1]}, expected evenly spaced {ends[2]} to {ends[3]}")
+    return order

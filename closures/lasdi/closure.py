@@ -195,10 +195,11 @@ class Lasdi(LearnedClosure):
             return f"is for the equation {header['equation']['name']}, the case has {problem.equation.name}"
         if list(problem.grid.shape) != header["shape"]:
             return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
-        for name, default in (("length", None), ("origin", [0.0] * len(problem.grid.shape))):
-            made, has = header["grid"].get(name, default), list(getattr(problem.grid, name))
-            if not np.allclose(made, has):
-                return f"is for the {name} {made}, the case has {has}"
+        length, origin = header["grid"]["length"], header["grid"].get("origin", [0.0] * len(problem.grid.shape))
+        if not problem.grid.has("length", length):
+            return f"is for the length {length}, the case has {list(problem.grid.length)}"
+        if not problem.grid.has("origin", origin):
+            return f"is for the origin {origin}, the case has {list(problem.grid.origin)}"
         if not problem.initial:
             return "depends on the initial state, which is known only in a run of a case"
         found = parameters_of(problem)

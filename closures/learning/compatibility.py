@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from subgrid.solver.closure import ClosureError, Problem
 
 from .weights_file import load_header, using
@@ -78,9 +76,9 @@ def mismatch(header: dict[str, Any], problem: Problem, *, grid_independent: bool
     fields = [f.name for f in equation.fields]
     if header["fields"] != fields:
         return f"is for the fields {header['fields']}, the case has {fields}"
-    if not np.allclose(header["length"], problem.grid.length):
+    if not problem.grid.has("length", header["length"]):
         return f"is for the length {header['length']}, the case has {list(problem.grid.length)}"
-    if not np.allclose(header.get("origin", problem.grid.origin), problem.grid.origin):
+    if not problem.grid.has("origin", header.get("origin", problem.grid.origin)):
         return f"is for the origin {header['origin']}, the case has {list(problem.grid.origin)}"
     if header["shape"] != list(problem.grid.shape) and not grid_independent:
         return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"

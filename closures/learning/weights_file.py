@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from subgrid.solver.backend.files import replace
+from subgrid.solver.backend.files import LARGEST, replace
 
 KEY = "subgrid"
 CHECKSUM = "crc32"
@@ -113,8 +113,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file")
+    if (size := os.path.getsize(path)) > LARGEST:  # of the tensors and their header, which are not compressed
+        raise ValueError(f"{path}: {size / 1e9:.3g} GB, more than the {LARGEST / 1e9:.3g} GB of the largest weights")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file

@@ -12,9 +12,11 @@ import math
 import os
 import re
 import secrets
+import stat
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -29,6 +31,7 @@ except ImportError:  # not a POSIX system: two processes in one folder are not d
 
 LOCK_TIMEOUT = 1.0  # seconds; a child of a killed process may hold its lock for a moment
 LARGEST = 2**31  # bytes of an array file that is read into memory, unless the reader knows what it expects
+MOST_HEADER = 65536  # bytes of the header of an array
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+-[0-9a-f]{8}\.subgrid-part$")
 
 
@@ -86,50 +89,93 @@ def read_json(path: Path) -> Any:
         raise DamagedFile(f"{path} is not JSON ({error})") from None
 
 
+def require_regular(path: Path) -> None:
+    """Raise FileNotFoundError if there is nothing at `path`, and DamagedFile for a folder, a pipe or a device.
+
+    A pipe or a device must not be opened: reading it may never end.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # a name that is too long, a null byte, a folder that cannot be searched
+        raise DamagedFile(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not stat.S_ISREG(mode):
+        raise DamagedFile(f"{path} is not a file but a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}")
+
+
+Header = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def array_headers(path: Path, names: Iterable[str]) -> dict[str, Header | None]:
+    """Shape and type of the arrays of an .npz file in `names`, without their values; None for every other array.
+
+    Raises as `read_arrays` does.
+    """
+    with _npz(path) as (archive, entries):
+        return {name: _header(archive, entry) if name in set(names) else None for name, entry in entries.items()}
+
+
 def read_arrays(path: Path, names: Iterable[str] | None = None, largest: int = LARGEST) -> dict[str, NDArray]:
     """The arrays of an .npz file by name; only those in `names`, if given.
 
     Raises DamagedFile if the file is not an intact .npz with arrays that need no pickling, or if the headers announce
     more than `largest` bytes in all; and FileNotFoundError.
     """
+    with _npz(path) as (archive, entries):
+        chosen = [n for n in entries if names is None or n in set(names)]
+        headers = {name: _header(archive, entries[name]) for name in chosen}
+        announced = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in headers.items()}
+        if sum(announced.values()) > largest:
+            sizes = ", ".join(f"{name} {size / 1e9:.3g} GB" for name, size in announced.items())
+            raise DamagedFile(f"{path} announces {sizes}, more than the {largest / 1e9:.3g} GB expected here")
+        found = {}
+        for name in chosen:
+            with archive.open(entries[name]) as file:
+                found[name] = np.lib.format.read_array(file, allow_pickle=False)
+                file.read()  # to the end: the checksum is compared there
+        return found
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An .npz file and its entries by array. Errors while it is read become DamagedFile."""
+    require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            chosen = [n for n in entries if names is None or n in set(names)]
-            announced = {name: _announced(archive, entries[name]) for name in chosen}
-            if sum(announced.values()) > largest:
-                sizes = ", ".join(f"{name} {size / 1e9:.3g} GB" for name, size in announced.items())
-                raise DamagedFile(f"{path} announces {sizes}, more than the {largest / 1e9:.3g} GB expected here")
-            found = {}
-            for name in chosen:
-                with archive.open(entries[name]) as file:
-                    found[name] = np.lib.format.read_array(file, allow_pickle=False)
-                    file.read()  # to the end: the checksum is compared there
-            return found
-    except (FileNotFoundError, DamagedFile):
+            yield archive, {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    except (FileNotFoundError, DamagedFile, MemoryError):
         raise
-    except (zipfile.BadZipFile, EOFError, ValueError, TypeError, NotImplementedError, RuntimeError, OverflowError) as e:
-        raise DamagedFile(f"{path} is not an intact .npz file with arrays of numbers ({_first_line(e)})") from None
     except OSError as error:
-        if error.errno is not None and not isinstance(error, (IsADirectoryError, NotADirectoryError)):
+        if error.errno is not None:
             raise
-        raise DamagedFile(f"{path} is not an .npz file ({error.strerror or error})") from None
+        raise DamagedFile(f"{path} is not an .npz file ({error})") from None
+    except Exception as error:  # what zipfile, zlib and NumPy raise for a damaged file is not documented
+        detail = _first_line(error)
+        raise DamagedFile(f"{path} is not an intact .npz file with arrays of numbers ({detail})") from None
 
 
-def _announced(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
-    """Bytes of an array of an .npz file, from its header. Raises ValueError for arrays that hold objects."""
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
+    """Raises ValueError for arrays that hold objects, and for an entry that is longer than its header announces."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{entry.filename} is compressed in a way that NumPy does not use")
     with archive.open(entry) as file:
         shape, dtype = array_header(file)
-    return math.prod(shape) * dtype.itemsize
+        if entry.file_size > file.tell() + math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{entry.filename} holds more than its header announces")
+    return shape, dtype
 
 
-def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def array_header(file: IO[bytes]) -> Header:
     """Shape and type of an array in the .npy format; the file is then at its values. Raises ValueError."""
-    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
+    start = file.tell()
+    header = io.BytesIO(file.read(MOST_HEADER))  # NumPy reads as much as the header announces, which may be 4 GB
+    version = np.lib.format.read_magic(header)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"version {version} of the .npy format is not read")
-    shape, _, dtype = read(file)  # type: ignore[arg-type]
+    shape, _, dtype = read(header)
+    file.seek(start + header.tell())
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never loaded")
     return shape, dtype

@@ -17,12 +17,12 @@ from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
 from .base import multiple
+from .starts import TRIED_POINTS, attempts
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
 
 LARGEST_STATE = 4 * 2**30  # bytes of one state; a larger one is treated as a typo
 MOST_OUTPUTS = 10**6
-TRIED_POINTS = 2**18  # on grids up to this size the initial state is computed once, to check it
 
 
 @dataclass
@@ -189,16 +189,16 @@ def _initial(p: Parts) -> Iterator[str]:
         yield "reference.initial.kind: a reference cannot start from itself. Remedy: choose another kind"
     if not (p.equation and p.grid and p.ensemble) or len(p.grid.points) not in p.equation.dimensions:
         return
-    if math.prod(p.grid.points) > TRIED_POINTS or any(_parameters(p)):
+    if any(_sizes(p)) or any(_parameters(p)):
         return
-    last = p.ensemble.members - 1
-    tried: dict[str, Any] = {"initial": p.initial, "reference.initial": reference.initial if reference else None}
-    for key, initial in tried.items():
-        if initial is not None and initial.kind != "reference" and not (key != "initial" and initial.kind == "file"):
-            faults = list(_trial(key, lambda i=initial: i.trial(p.equation, p.grid.grid(), last), p))  # type: ignore
-            yield from faults
-            if faults:
-                return
+    grid = p.grid.grid()
+    for key, attempt in attempts(p.equation, grid, p.ensemble.members, p.initial, reference):
+        faults = list(_trial(key, attempt, p))
+        yield from faults
+        if faults:
+            return
+    if math.prod(grid.shape) > TRIED_POINTS:
+        return
     if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
         span = p.time.end - p.time.start
         exact = p.initial.exact
@@ -212,7 +212,7 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
             made = make()
     except (ValueError, ArithmeticError, MemoryError) as error:
         message = str(error)
-        yield message if message.startswith(f"{key}.") else f"{key}: {message}"
+        yield message if message.startswith((f"{key}.", f"{key}:")) else f"{key}: {message}"
         return
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -322,7 +322,7 @@ def _sweep(p: Parts) -> Iterator[str]:
         try:
             made = [
                 type(model).model_validate(
-                    model.model_dump()
+                    {k: getattr(model, k) for k in type(model).model_fields}
                     | {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{where}.")}
                 )
                 for where, model in (("initial", p.initial), ("equation", p.equation))

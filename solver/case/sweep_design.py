@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 from typing import Annotated, Literal
 
 import numpy as np
@@ -46,6 +47,11 @@ class SweepTable(Table):
             for name, (low, high) in self.parameters.items()
             if low >= high
         ]
+        mistakes += [
+            f"sweep.parameters.{name}: the range [{low:g}, {high:g}] is too wide. Remedy: high - low below 1.79e308"
+            for name, (low, high) in self.parameters.items()
+            if low < high and not math.isfinite(high - low)
+        ]
         if (self.design == "grid") != bool(self.counts):
             wrong = "missing; design grid needs it" if not self.counts else f"design {self.design} does not use it"
             mistakes.append(f"sweep.counts: {wrong}")
@@ -67,6 +73,8 @@ class SweepTable(Table):
                 )
         if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0) > MOST_RUNS:
             mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: reduce the counts or runs")
+        elif not mistakes:
+            mistakes += self._repeated()
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -106,7 +114,27 @@ class SweepTable(Table):
         return dict(zip(self.parameters, map(float, point), strict=True))
 
     def _grid(self, counts: tuple[int, ...]) -> NDArray[np.float64]:
-        # rounded, so that a value that two grids share is bitwise equal in both
         ranges = zip(self.parameters.values(), counts, strict=True)
-        axes = [np.round(np.linspace(low, high, n), 12) for (low, high), n in ranges]
-        return np.array(list(itertools.product(*axes)))
+        return np.array(list(itertools.product(*(evenly_spaced(low, high, n) for (low, high), n in ranges))))
+
+    def _repeated(self) -> list[str]:
+        """Mistakes for ranges that contain fewer floating-point numbers than their counts ask for."""
+        found = []
+        for key in ("counts", "test_counts", "candidate_counts"):
+            for (name, (low, high)), n in zip(self.parameters.items(), getattr(self, key), strict=False):
+                if len(set(evenly_spaced(low, high, n))) < n:
+                    found.append(
+                        f"sweep.{key}: [{low!r}, {high!r}] contains no {n} different values of {name}. "
+                        "Remedy: a smaller count"
+                    )
+        return found
+
+
+def evenly_spaced(low: float, high: float, count: int) -> list[float]:
+    """low + k (high - low) / (count - 1), k = 0..count-1, each rounded once, so that the ends are exact.
+
+    The bounds are taken as the decimal numbers that a case file states, and the values are computed in rational
+    arithmetic: 2e-13 lies on the grid of [1e-13, 4e-13], and a value that two grids share is bitwise equal in both.
+    """
+    first, last = Fraction(repr(float(low))), Fraction(repr(float(high)))
+    return [float(first + k * (last - first) / (count - 1)) for k in range(count)]

@@ -18,7 +18,7 @@ from ..equations import EQUATIONS
 from ..equations.base import Equation
 from ..equations.plugins import is_path, unknown
 from ..grid import Grid
-from ..initial.registry import Initial
+from ..initial.registry import Initial, with_options
 from ..time_stepping.schemes import STEPPERS
 from .base import Count, Positive, Table, multiple
 from .sweep_design import SweepTable
@@ -301,18 +301,18 @@ class Case(Table):
         """The case's own values of the parameters that [sweep] varies, (parameter,)."""
         assert self.sweep
         tables: dict[str, Any] = {"initial": self.initial, "equation": self.build_equation()}
-        names = [name.partition(".") for name in self.sweep.parameters]
+        names = (name.partition(".") for name in self.sweep.parameters)
         return np.array([getattr(tables[table], key) for table, _, key in names], dtype=np.float64)
 
     def varied(self, values: dict[str, float]) -> Case:
         """The case with other values in [initial] and [equation], named as in [sweep]. Raises ValidationError."""
-        changes: dict[str, dict[str, Any]] = {"initial": {}, "equation": {}}
-        for name, value in values.items():
-            table, _, key = name.partition(".")
-            changes[table][key] = value
+        changes: dict[str, dict[str, Any]] = {
+            table: {n.partition(".")[2]: v for n, v in values.items() if n.startswith(f"{table}.")}
+            for table in ("initial", "equation")
+        }
         varied = self.model_copy(
             update={
-                "initial": type(self.initial).model_validate(self.initial.model_dump() | changes["initial"]),
+                "initial": with_options(self.initial, changes["initial"]),
                 "equation": self.equation | changes["equation"],
             }
         )

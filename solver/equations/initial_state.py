@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class InitialState(PluginModel, ABC):
     """
 
     kind: str = ""
+    from_file: ClassVar[bool] = False  # whether `subgrid check` computes it whole, on grids of any size
 
     @abstractmethod
     def state(

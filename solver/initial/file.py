@@ -2,71 +2,103 @@
 
 from __future__ import annotations
 
-import zipfile
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend.files import DamagedFile, array_headers, read_arrays
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState, Members
-from ..grid import Grid
+from ..grid import Grid, increasing_order
+
+LARGEST_STATE = 2**28  # bytes of a file that is read for any grid; for a large grid, 256 members
 
 
 class File(InitialState):
     """The array `state` of an .npz file: (field, *grid) for all members, or (member, field, *grid).
 
-    With a member axis, member m starts from entry m; a single entry is used for all members. Raises ValueError if the
-    file is missing, holds pickled or complex arrays, or does not fit the equation, the grid or the members.
+    With a member axis, member m starts from entry m; a single entry is used for all members. Arrays named as the axes
+    of the equation, `y` and `x` for instance, are coordinates: they must be those of the grid, in any order, and place
+    the values. Numbers of any precision and byte order are read, and zeros lose their sign. Raises ValueError if the
+    file is missing, damaged, too large, holds pickled or complex arrays, or does not fit the equation, the grid or the
+    members.
     """
 
     kind: Literal["file"] = "file"
+    from_file: ClassVar[bool] = True
     path: Path
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
-        path = (folder or Path()) / self.path
-        if not path.is_file():
-            raise ValueError(f"initial.path: there is no file {path}. Remedy: use a path relative to the case file")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = dict(arrays)
-        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
-            raise ValueError(
-                f"initial.path: {path} is not an .npz file with arrays of numbers. "
-                "Remedy: save it with numpy.savez(path, state=u)"
-            ) from None
-        if "state" not in found:
-            raise ValueError(
-                f"initial.path: {path} contains the arrays {sorted(found)}, expected 'state'. "
-                "Remedy: name the array 'state'"
-            )
-        if found["state"].dtype.kind not in "fiu":
-            raise ValueError(f"initial.path: state in {path} must be real numbers, found {found['state'].dtype}")
-        state = found["state"].astype(np.float64)
+        entries = self._entries(equation, grid, members, folder)
+        return np.repeat(entries, len(members), axis=0) if len(entries) == 1 else entries[list(members)]
+
+    def trial(self, equation: Equation, grid: Grid, member: int) -> NDArray[np.float64]:
+        """The entries of all members up to `member`."""
+        return self._entries(equation, grid, (member,), None)[: member + 1]
+
+    def _entries(self, equation: Equation, grid: Grid, members: Members, folder: Path | None) -> NDArray[np.float64]:
+        """The entries of the file, (entry, field, *grid); one, or enough for these members."""
+        path, axes = (folder or Path()) / self.path, equation.axes(grid)
         expected = (len(equation.fields), *grid.shape)
-        if state.ndim == len(expected):
-            state = state[None]
-        if state.shape[1:2] == expected[:1] and state.ndim == 1 + len(expected) and state.shape[1:] != expected:
-            raise ValueError(
-                f"{path} is on a grid of shape {state.shape[2:]}, but grid.shape is {grid.shape}. "
-                f"Remedy: set grid.shape = {list(state.shape[2:])}, or use a file on the case's grid"
-            )
-        if state.shape[1:] != expected:
-            raise ValueError(
-                f"{path}: state has shape {state.shape}, expected (member, field, *grid) = (*, "
-                f"{', '.join(map(str, expected))}) with fields {[f.name for f in equation.fields]}"
-            )
-        if len(state) == 1:
-            return np.repeat(state, len(members), axis=0)
-        if max(members) >= len(state):
-            raise ValueError(
-                f"{path} holds {len(state)} members, but the run needs member {max(members)}. "
-                "Remedy: reduce ensemble.members, or use a file with one entry for all members"
-            )
-        return state[list(members)]
+        largest = max(LARGEST_STATE, 8 * math.prod(expected) * max(256, max(members) + 1))
+        try:
+            headers = array_headers(path, ("state",))
+            if (header := headers.get("state")) is None:
+                raise ValueError(
+                    f"path: {path} contains the arrays {sorted(headers)}, expected 'state'. "
+                    "Remedy: name the array 'state'"
+                )
+            _require_fit(path, *header, equation, grid, max(members))
+            found = read_arrays(path, ("state", *axes), largest * header[1].itemsize // 8)
+        except FileNotFoundError:
+            raise ValueError(f"path: there is no file {path}. Remedy: use a path relative to the case file") from None
+        except DamagedFile as error:
+            raise ValueError(f"path: {error}. Remedy: save it with numpy.savez(path, state=u)") from None
+        except OSError as error:
+            raise ValueError(f"path: {path} cannot be read ({error.strerror})") from None
+        state = np.array(found.pop("state"), dtype=np.float64, order="C", ndmin=1 + len(expected))
+        state += 0.0  # -0.0 + 0.0 = 0.0
+        for axis, (name, points) in enumerate(equation.coordinates(grid).items(), start=2):
+            if name in found:
+                try:
+                    state = state.take(increasing_order(found[name], points), axis)
+                except ValueError as error:
+                    raise ValueError(
+                        f"path: coordinates {name} of {path}: {error}, as on the grid of the case. "
+                        "Remedy: set grid.length and grid.origin, or use a file for the domain of the case"
+                    ) from None
+        return state
+
+
+def _require_fit(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], equation: Equation, grid: Grid, last: int
+) -> None:
+    """Raise ValueError if a state of this shape and type does not fit equation and grid, or lacks member `last`."""
+    expected = (len(equation.fields), *grid.shape)
+    if dtype.kind not in "fiu":
+        raise ValueError(f"path: state in {path} must be real numbers, found {dtype}")
+    if len(shape) == len(expected):
+        shape = (1, *shape)
+    if shape[1:2] == expected[:1] and len(shape) == 1 + len(expected) and shape[1:] != expected:
+        raise ValueError(
+            f"path: {path} is on a grid of shape {shape[2:]}, expected {grid.shape}. "
+            f"Remedy: use a file on this grid, or set the shape to {list(shape[2:])}"
+        )
+    if shape[1:] != expected:
+        raise ValueError(
+            f"path: state in {path} has shape {shape}, expected (member, field, *grid) = (*, "
+            f"{', '.join(map(str, expected))}) with fields {[f.name for f in equation.fields]}"
+        )
+    if shape[0] != 1 and last >= shape[0]:
+        raise ValueError(
+            f"path: {path} holds {shape[0]} members, but the run needs member {last}. "
+            "Remedy: reduce ensemble.members, or use a file with one entry for all members"
+        )
 
 
 class Reference(InitialState):

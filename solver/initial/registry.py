@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetJsonSchemaHandler, SerializeAsAny
 from pydantic.json_schema import JsonSchemaValue
@@ -61,3 +61,8 @@ class _AnyKind:
 
 
 Initial = Annotated[SerializeAsAny[InitialState], BeforeValidator(from_table(INITIAL_STATES)), _AnyKind]
+
+
+def with_options(initial: InitialState, options: dict[str, Any]) -> InitialState:
+    """The same kind of initial state, with some options replaced. Raises a ValidationError."""
+    return type(initial).model_validate({k: getattr(initial, k) for k in type(initial).model_fields} | options)

@@ -625,9 +625,9 @@ FILE_FAULTS = {
     "complex.npz": "must be finite real numbers of shape (y, x), found complex128",
     "hole.npz": "must be finite real numbers of shape (y, x)",
     "other.npz": "contains the arrays ['depth'], expected 'bathymetry'. Remedy",
-    "text.npz": "is neither .npz with arrays of numbers nor NetCDF version 3",
-    "cut.npz": "is neither .npz with arrays of numbers nor NetCDF version 3",
-    "text.nc": "is neither .npz with arrays of numbers nor NetCDF version 3",
+    "text.npz": "is not an intact .npz file with arrays of numbers",
+    "cut.npz": "is not an intact .npz file with arrays of numbers",
+    "text.nc": "is not an intact .npz file with arrays of numbers",
 }
 
 
@@ -660,8 +660,8 @@ FILE_FAULTS = {
         (WATER, {"equation": bottom(path="fine.npz"), "reference": {"shape": [32, 48]}},
          "equation.bathymetry.path", "expected a whole multiple of the grid's [32, 48]"),
         (WATER, {"initial": {"kind": "file", "path": "drained.npz"}}, "initial", "is not admissible for shallow-water"),
-        (WATER, {"initial": {"kind": "file", "path": "text.npz"}}, "initial.path", "is not an .npz file with arrays"),
-        (WATER, {"initial": {"kind": "file", "path": "cut.npz"}}, "initial.path", "is not an .npz file with arrays"),
+        (WATER, {"initial": {"kind": "file", "path": "text.npz"}}, "initial.path", "is not an intact .npz file"),
+        (WATER, {"initial": {"kind": "file", "path": "cut.npz"}}, "initial.path", "is not an intact .npz file"),
         (WATER, {"initial": {"kind": "file", "path": "words.npz"}}, "initial.path", "Remedy: name the array 'state'"),
         (WATER, {"initial": {"kind": "landau"}}, "initial", "for the equation vlasov-poisson, not for shallow-water"),
         (WATER, {"time": {"stepper": "strang"}}, "time.stepper", "strang does not fit shallow-water"),

@@ -12,6 +12,7 @@ import tomli_w
 from subgrid.commands import cli
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import CaseError, check
+from subgrid.solver.case.sweep_design import SweepTable
 from subgrid.solver.simulation import BlowUp, Simulation
 
 CASE: dict[str, Any] = {
@@ -43,6 +44,60 @@ def test_designs_cover_the_box_as_they_say():
     cube = case(design="latin-hypercube", counts=[], runs=7, seed=3).sweep.points()
     slices = (cube - [0.01, 0.1]) / [0.09, 0.1] * 7
     assert sorted(slices[:, 0].astype(int)) == sorted(slices[:, 1].astype(int)) == list(range(7))
+
+
+def values(low, high, n):
+    table = {"parameters": {"equation.viscosity": [low, high]}, "counts": [n]}
+    return SweepTable.model_validate(table).points()[:, 0].tolist()
+
+
+def test_points_are_exact_at_the_ends_and_rounded_once_between_at_any_magnitude():
+    assert values(1e-13, 4e-13, 4) == [1e-13, 2e-13, 3e-13, 4e-13]
+    assert values(-3e-300, 3e-300, 3) == [-3e-300, 0.0, 3e-300]
+    for low, high in ((0.1 + 0.2, 0.7 / 3), (5e-324, 1e-310), (1e20, 1e20 + 1e6), (1 / 3, 1e15 / 7)):
+        low, high = sorted((low, high))
+        points = values(low, high, 7)
+        assert (points[0], points[-1]) == (low, high)
+        assert len(set(points)) == 7
+        np.testing.assert_allclose(points, np.linspace(low, high, 7), rtol=0, atol=1e-15 * high)
+    for count in (3, 4, 5, 7):  # equal values of two grids are bitwise equal
+        coarse, fine = values(0.9e-7, 1.1e-7, count), values(0.9e-7, 1.1e-7, 3 * (count - 1) + 1)
+        assert fine[::3] == coarse
+    with pytest.raises(ValueError, match=r"sweep.counts: .* contains no 10 different values of equation.viscosity"):
+        values(1.0, 1.0 + 4e-16, 10)
+    with pytest.raises(ValueError, match=r"sweep.parameters.equation.viscosity: .* is too wide"):
+        values(-1.7e308, 1.7e308, 3)
+
+
+def test_small_parameters_reach_their_runs(tmp_path):
+    """Viscosities of 1e-13 in a domain of a micrometre, as one writes them in SI units."""
+    small = CASE | {
+        "equation": {"name": "burgers", "viscosity": 1.5e-13},
+        "grid": {"shape": [16], "length": [1e-6]},
+        "time": {"end": 1e-3, "step": 1e-4, "stepper": "rk4"},
+        "initial": {"kind": "sine", "amplitude": 1e-7},
+        "output": {"every": 1e-3},
+        "sweep": {"parameters": {"equation.viscosity": [1e-13, 4e-13]}, "counts": [4]},
+    }
+    sweep = runs(check(small, "small", Path()), check(small, "small", Path()).sweep.points())
+    assert sweep.parameters[:, 0].tolist() == [1e-13, 2e-13, 3e-13, 4e-13]
+    assert len({sweep.state(i)[-1].tobytes() for i in range(4)}) == 4
+
+
+def test_every_initial_state_of_a_sweep_is_checked_before_anything_is_written(tmp_path):
+    """A sine of infinite amplitude in the middle of the box, which its corners do not show."""
+    (tmp_path / "start.py").write_text(
+        "import numpy as np\n"
+        "from subgrid import InitialState\n"
+        "class Start(InitialState):\n"
+        "    width: float = 0.1\n"
+        "    def state(self, equation, grid, members, seed, folder=None):\n"
+        "        return np.full((len(members), 1, *grid.shape), np.inf if 0.1 < self.width < 0.2 else self.width)\n"
+    )
+    case = check(CASE | {"initial": {"path": "start.py:Start", "width": 0.1}}, "case", tmp_path)
+    with pytest.raises(ValueError, match=r"initial: member 0: velocity is inf at \(x\) = .*'width': 0.15"):
+        runs(case, case.sweep.points())
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_run_is_the_cases_own_with_the_parameters_put_in():

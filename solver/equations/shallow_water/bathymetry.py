@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
-from ...grid import Grid
+from ...backend.files import DamagedFile, array_headers, read_arrays
+from ...backend.netcdf import is_netcdf, read_variable
+from ...grid import Grid, increasing_order
 
 Point = tuple[float, float]
+AXES = ("y", "x")
+LARGEST_BOTTOM = 2**28  # bytes of a bottom file that is read for any grid; for a large grid, 64 times its own size
 
 
 class Bathymetry(BaseModel, ABC):
@@ -75,36 +78,141 @@ class Bumps(Bathymetry):
 
 
 class BathymetryFile(Bathymetry):
-    """The array `bathymetry` (y, x) of an .npz or NetCDF (version 3) file: cell averages on a grid of its own.
+    """The array `bathymetry` of an .npz or NetCDF (version 3) file: cell averages on a grid of its own.
 
     That grid covers the domain of the case. Its shape is the shape of the case's grid, or a whole multiple of it per
-    axis; a finer array is averaged over blocks of cells.
+    axis; a finer array is averaged over blocks of cells. In a NetCDF file the dimensions are named y and x, or have
+    coordinate variables with the attribute axis = "Y" or "X", in either order; in an .npz file the order is (y, x).
+    Coordinates of the cell centres, variables named as the dimensions or arrays `y` and `x`, must be those of the
+    domain, in any order, and place the values. Without coordinates the first value is at the lower end of the axis.
+
+    The file is read by `averages`, and by `on_grid` once for each object and grid.
     """
 
     kind: Literal["file"] = "file"
     path: Path
 
     def averages(self, grid: Grid) -> NDArray[np.float64]:
-        fine = _read(self.path)
+        try:
+            read = _read_netcdf if is_netcdf(self.path) else _read_npz
+            fine, coordinates = read(self.path, max(LARGEST_BOTTOM, 64 * 8 * grid.points))
+        except FileNotFoundError:
+            raise ValueError(
+                f"equation.bathymetry.path: there is no file {self.path}. Remedy: use a path relative to the case file"
+            ) from None
+        except DamagedFile as error:
+            raise ValueError(
+                f"equation.bathymetry.path: {error}. Remedy: save it with numpy.savez(path, bathymetry=b), or as "
+                "NetCDF version 3"
+            ) from None
+        except OSError as error:
+            raise ValueError(f"equation.bathymetry.path: {self.path} cannot be read ({error.strerror})") from None
+        if not np.isfinite(fine).all():
+            raise _not_numbers(self.path, fine.shape, "values that are not finite")
         factors = [n // m for n, m in zip(fine.shape, grid.shape, strict=True)]
         if any(n != m * f or f == 0 for n, m, f in zip(fine.shape, grid.shape, factors, strict=True)):
             raise ValueError(
                 f"equation.bathymetry.path: {self.path} has {list(fine.shape)} cells, expected a whole multiple of the "
                 f"grid's {list(grid.shape)}. Remedy: choose a grid whose shape divides that of the file"
             )
+        centres = grid.refined(fine.shape).coordinates(centres=True)
+        for axis, (name, expected) in enumerate(zip(AXES, centres, strict=True)):
+            if name in coordinates:
+                try:
+                    fine = fine.take(increasing_order(coordinates[name], expected), axis)
+                except ValueError as error:
+                    raise ValueError(
+                        f"equation.bathymetry.path: coordinates {name} of {self.path}: {error}, the cell centres of "
+                        "the domain. Remedy: set grid.length and grid.origin, or use a file for the domain of the case"
+                    ) from None
         return block_means(fine, grid.shape)
+
+    @functools.cached_property
+    def held(self) -> _Held:
+        """What `on_grid` has read from the file for this object."""
+        return _Held()
+
+
+class _Held:
+    """Cell averages by grid. Objects of this class compare by identity, so that models compare by their fields."""
+
+    def __init__(self) -> None:
+        self.averages: dict[Grid, NDArray[np.float64]] = {}
+
+
+Read = tuple[NDArray[np.float64], dict[str, NDArray]]
+
+
+def _read_npz(path: Path, largest: int) -> Read:
+    """The bathymetry, (y, x), and its coordinates by axis. Raises ValueError if the header does not fit."""
+    headers = array_headers(path, ("bathymetry",))
+    if (header := headers.get("bathymetry")) is None:
+        raise _missing(path, sorted(headers))
+    shape, dtype = header
+    if len(shape) != 2 or dtype.kind not in "fiu":
+        raise _not_numbers(path, shape, str(dtype))
+    found = read_arrays(path, ("bathymetry", *AXES), largest * dtype.itemsize // 8)
+    return np.ascontiguousarray(found.pop("bathymetry"), dtype=np.float64), found
+
+
+def _read_netcdf(path: Path, largest: int) -> Read:
+    """As `_read_npz`. Raises ValueError also if the axes are not named clearly."""
+    found = read_variable(path, "bathymetry", largest)
+    if isinstance(found, list):
+        raise _missing(path, found)
+    names = [d.axis.lower() or d.name.lower() for d in found.dimensions]
+    clash = any(d.axis and d.name.lower() in AXES and d.name.lower() != d.axis.lower() for d in found.dimensions)
+    if sorted(names) != sorted(AXES) or clash:
+        given = [d.name + (f' (axis = "{d.axis}")' if d.axis else "") for d in found.dimensions]
+        raise ValueError(
+            f"equation.bathymetry.path: bathymetry in {path} has the dimensions ({', '.join(given)}), expected y and "
+            'x. Remedy: name the dimensions y and x, or give their coordinates the attribute axis = "Y" and "X"'
+        )
+    axes = dict(zip(names, found.dimensions, strict=True))
+    coordinates = {name: d.coordinates for name, d in axes.items() if d.coordinates is not None}
+    return np.ascontiguousarray(found.values if names[0] == "y" else found.values.T), coordinates
+
+
+def _missing(path: Path, names: list[str]) -> ValueError:
+    return ValueError(
+        f"equation.bathymetry.path: {path} contains the arrays {names}, expected 'bathymetry'. "
+        "Remedy: name the array 'bathymetry'"
+    )
+
+
+def _not_numbers(path: Path, shape: tuple[int, ...], found: str) -> ValueError:
+    return ValueError(
+        f"equation.bathymetry.path: bathymetry in {path} must be finite real numbers of shape (y, x), found {found} "
+        f"of shape {shape}"
+    )
 
 
 Bottom = Annotated[Flat | Paraboloid | Bumps | BathymetryFile, Option(discriminator="kind")]
 
 
-@functools.lru_cache(maxsize=16)
 def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
-    """`averages`, cached and read-only."""
+    """`averages`, cached and read-only.
+
+    A formula is cached by its parameters, a file by the object: a new object reads the file as it is then, and a run
+    keeps its bottom whatever happens to the file.
+    """
+    if not isinstance(bottom, BathymetryFile):
+        return _of_formula(bottom, grid)
+    held = bottom.held.averages
+    if grid not in held:
+        held[grid] = _read_only(bottom.averages(grid))
+    return held[grid]
+
+
+@functools.lru_cache(maxsize=16)
+def _of_formula(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:
     averages = bottom.averages(grid)
-    if averages is not None:
-        averages = np.ascontiguousarray(averages)
-        averages.flags.writeable = False
+    return None if averages is None else _read_only(averages)
+
+
+def _read_only(averages: NDArray[np.float64]) -> NDArray[np.float64]:
+    averages = np.ascontiguousarray(averages)
+    averages.flags.writeable = False
     return averages
 
 
@@ -127,37 +235,3 @@ def block_means(fine: NDArray, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 def _square(y: NDArray, x: NDArray, centre: Point) -> NDArray:
     return (y - centre[0]) ** 2 + (x - centre[1]) ** 2
-
-
-@functools.lru_cache(maxsize=4)
-def _read(path: Path) -> NDArray[np.float64]:
-    if not path.is_file():
-        raise ValueError(
-            f"equation.bathymetry.path: there is no file {path}. Remedy: use a path relative to the case file"
-        )
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                found = {name: np.asarray(arrays[name]) for name in arrays}
-        else:
-            import xarray
-
-            with xarray.open_dataset(path, engine="scipy") as data:
-                found = {str(name): np.asarray(data[name].values) for name in data.data_vars}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile):
-        raise ValueError(
-            f"equation.bathymetry.path: {path} is neither .npz with arrays of numbers nor NetCDF version 3. "
-            "Remedy: save it with numpy.savez(path, bathymetry=b)"
-        ) from None
-    if "bathymetry" not in found:
-        raise ValueError(
-            f"equation.bathymetry.path: {path} contains the arrays {sorted(found)}, expected 'bathymetry'. "
-            "Remedy: name the array 'bathymetry'"
-        )
-    bottom = found["bathymetry"]
-    if bottom.ndim != 2 or bottom.dtype.kind not in "fiu" or not np.isfinite(bottom).all():
-        raise ValueError(
-            f"equation.bathymetry.path: bathymetry in {path} must be finite real numbers of shape (y, x), found "
-            f"{bottom.dtype} of shape {bottom.shape}"
-        )
-    return bottom.astype(np.float64)

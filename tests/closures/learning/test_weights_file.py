@@ -153,3 +153,11 @@ def test_the_header_is_read_alone_and_weights_of_another_closure_are_refused(tmp
     for read in (load, load_header):
         with pytest.raises(ValueError, match=r"w is for the closure regression, not for lasdi. Remedy"):
             read(tmp_path / "w", "lasdi")
+
+
+def test_a_file_larger_than_any_weights_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "w.safetensors"
+    with path.open("wb") as file:
+        file.truncate(2**31 + 1)  # a sparse file
+    with pytest.raises(ValueError, match=r"2\.15 GB, more than the 2.15 GB of the largest weights"):
+        load_header(path)

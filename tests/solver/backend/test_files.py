@@ -4,6 +4,7 @@ import io
 import os
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from subgrid.solver.backend.files import (
     DamagedFile,
     FolderInUse,
     FolderLock,
+    array_header,
+    array_headers,
     read_arrays,
     remove_temporary,
     replace,
@@ -110,3 +113,56 @@ def test_a_folder_has_one_user_and_the_next_one_can_wait(tmp_path):
     with FolderLock(tmp_path, wait=said.set):
         assert said.is_set()
     FolderLock(tmp_path).close()
+
+
+def npz(path, header, values=b"", method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.npy", header + values)
+
+
+def test_an_entry_longer_than_its_header_announces_is_refused_before_it_is_read(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2,)})
+    npz(tmp_path / "x.npz", header.getvalue(), bytes(16))
+    assert read_arrays(tmp_path / "x.npz")["a"].tolist() == [0, 0]
+    npz(tmp_path / "x.npz", header.getvalue(), bytes(10**8))
+    with pytest.raises(DamagedFile, match="holds more than its header announces"):
+        read_arrays(tmp_path / "x.npz")
+
+
+def test_a_header_that_announces_a_header_of_gigabytes_is_not_read_whole():
+    class Bounded(io.BytesIO):
+        def read(self, size=-1):
+            assert 0 <= size <= 2**16
+            return super().read(size)
+
+    file = Bounded(b"\x93NUMPY\x02\x00" + (2**31).to_bytes(4, "little") + b" " * 10**5)
+    with pytest.raises(ValueError):
+        array_header(file)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_numpy_does_not_use_is_refused(tmp_path, method):
+    npz(tmp_path / "x.npz", b"", method=method)
+    with pytest.raises(DamagedFile, match="compressed in a way that NumPy does not use"):
+        read_arrays(tmp_path / "x.npz")
+
+
+def test_headers_are_read_without_values(tmp_path):
+    write_arrays(tmp_path / "x.npz", {"a": np.zeros((2, 3), dtype=">f4"), "b": np.zeros(1)})
+    assert array_headers(tmp_path / "x.npz", ["a"]) == {"a": ((2, 3), np.dtype(">f4")), "b": None}
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "a device or pipe"),
+        (Path("/dev/zero"), "a device or pipe"),
+        (tmp_path, "a folder"),
+        (tmp_path / ("n" * 300), "cannot be read"),
+        (tmp_path / "a\0b", "cannot be read"),
+    ):
+        with pytest.raises(DamagedFile, match=words):
+            read_arrays(path)
+    with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "missing.npz")

@@ -241,12 +241,12 @@ def test_a_file_gives_every_member_its_entry(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"state": np.zeros((1, 1, 32))}, r"on a grid of shape \(32,\), but grid.shape is \(64,\).*Remedy.*\[32\]"),
+        ({"state": np.zeros((1, 1, 32))}, r"on a grid of shape \(32,\), expected \(64,\).*Remedy.*\[32\]"),
         ({"state": np.zeros((1, 2, 64))}, r"shape \(1, 2, 64\), expected .*fields \['velocity'\]"),
         ({"state": np.zeros(64)}, r"shape \(64,\), expected"),
         ({"state": np.zeros((2, 1, 64))}, "holds 2 members, but the run needs member 4.*Remedy"),
         ({"velocity": np.zeros((1, 1, 64))}, r"contains the arrays \['velocity'\], expected 'state'.*Remedy"),
-        ({"state": np.array([object()])}, "is not an .npz file with arrays of numbers.*Remedy"),
+        ({"state": np.array([object()])}, "is not an intact .npz file with arrays of numbers.*Remedy"),
         ({"state": np.zeros((1, 1, 64), dtype=complex)}, "must be real numbers, found complex128"),
     ],
 )
