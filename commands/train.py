@@ -15,10 +15,12 @@ from subgrid.ingest.sweep import Sweep, runs
 from subgrid.ingest.training_set import Dataset, dataset
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
+from subgrid.solver.equations.plugin_errors import plugin_errors
 
 from .progress import Bars, watching
 
 
+@plugin_errors()
 def train(
     case: Case,
     closure: str,
@@ -45,7 +47,8 @@ def train(
     found = CLOSURES.find(closure, case.folder)
     if not issubclass(found, LearnedClosure):
         raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
-    target = Path(f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out)
+    named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
+    target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
     with watching(progress) as bars:
         data, key = _data(case, closure, found, bars)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from subgrid.solver.case.reading import CaseError, resolve_step
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
+from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
@@ -49,6 +51,7 @@ class Prepared:
         count = reference.trajectories if reference else 1
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
 
+    @plugin_errors()
     def simulation(self, closures: Iterable[Any], dump: Path | None = None) -> Simulation:
         """The case's model with these closures added up, at the initial state.
 
@@ -68,6 +71,7 @@ class Prepared:
         )
 
 
+@plugin_errors()
 def with_step(case: Case) -> Case:
     """The case with a step: its own, or the one that follows from time.cfl. Raises CaseError."""
     if case.time.step is not None:
@@ -75,13 +79,16 @@ def with_step(case: Case) -> Case:
     if case.initial.kind == "reference":
         raise CaseError("case", ['time.cfl: with initial.kind = "reference" give time.step instead'])
     equation, members = case.build_equation(), tuple(range(case.ensemble.members))
-    return resolve_step(case, equation, case.initial.state(equation, case.grid.grid(), members, case.ensemble.seed))
+    state = initial_state(case.initial, equation, case.grid.grid(), members, case.ensemble.seed)
+    return resolve_step(case, equation, state)
 
 
+@plugin_errors()
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
     """Make what the case starts from. The reference is run if the caller, the initial state or a closure needs it.
 
-    Raises CaseError if a closure of the case needs a reference on a grid and the case has none.
+    Raises CaseError if a closure of the case needs a reference on a grid and the case has none, PluginError if a
+    plug-in fails.
     """
     case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()
@@ -97,5 +104,6 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     elif needing:
         raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
     else:
-        state = case.initial.state(equation, grid, tuple(range(case.ensemble.members)), case.ensemble.seed)
+        members = tuple(range(case.ensemble.members))
+        state = initial_state(case.initial, equation, grid, members, case.ensemble.seed)
     return Prepared(case, equation, grid, state, trajectories, folder)

@@ -21,6 +21,8 @@ from subgrid.solver.backend import NUMPY
 from subgrid.solver.backend.files import read_arrays, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
+from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.ensemble import available_threads
@@ -93,7 +95,7 @@ class Sweep:
         """Initial states (point, field, *grid) at points of the sweep, without running them."""
         assert self.case.sweep is not None
         varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
-        states = [v.initial.state(v.build_equation(), v.grid.grid(), (0,), v.ensemble.seed)[0] for v in varied]
+        states = [initial_state(v.initial, v.build_equation(), v.grid.grid(), (0,), v.ensemble.seed)[0] for v in varied]
         return np.stack(states).astype(np.float32)
 
     def states(self) -> NDArray[np.float32]:
@@ -101,6 +103,7 @@ class Sweep:
         return np.stack([self.state(i) for i in range(len(self))])
 
 
+@plugin_errors()
 def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
     """The runs of a case at points (run, parameter) of its sweep; missing ones are computed, one thread per core.
 
@@ -136,7 +139,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states."""
     equation, grid = case.build_equation(), case.grid.grid()
-    state = case.initial.state(equation, grid, (0,), case.ensemble.seed)
+    state = initial_state(case.initial, equation, grid, (0,), case.ensemble.seed)
     simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
     every, steps = interval(case), case.steps()
     try:

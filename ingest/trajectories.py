@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
 from subgrid.solver.case.tables import Case
+from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Schedule, stops
 from subgrid.solver.spectral import Transforms
@@ -22,6 +24,7 @@ STRIDE = 100  # upper bound on the steps between two calls of `progress`
 Progress = Callable[[int, int, str], None]
 
 
+@plugin_errors()
 def generate(case: Case, request: Request, progress: Progress = lambda done, total, what: None) -> Trajectories:
     """The requested trajectories: from the cache, or generated, from the last checkpoint if there is one.
 
@@ -41,7 +44,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         case,
         equation,
         fine,
-        initial.state(equation, fine, ids, request.seed),
+        initial_state(initial, equation, fine, ids, request.seed),
         stepper=request.stepper,
         step=request.step,
         start=request.start,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import NUMPY, Backend
+from ..equations.answers import admissible
 from ..equations.base import Equation
 from ..grid import Grid
 from ..spectral import Operators, Transforms
@@ -227,7 +228,7 @@ class ArrayEnsemble:
 
         def attempt(time: float, h: float) -> bool:
             found, _ = self._stepper.advance(self.internal, time, tendency, {}, h)
-            if not self._equation.admissible(found):
+            if not admissible(self._equation, found):
                 return False
             self.internal = found
             return True

@@ -154,8 +154,8 @@ def bad_closure(data: dict, draw: Callable) -> str | None:
                 ({"name": "smagorinsk"}, ""),
                 ({"every": 2}, ""),
                 ({"name": "leith", "path": "a.py:A"}, ""),
-                ({"path": "absent.py:A"}, ""),
-                ({"path": "without-a-class.py"}, ""),
+                ({"path": "absent.py:A"}, ".path"),
+                ({"path": "without-a-class.py"}, ".path"),
                 ("leith!", ""),
                 (7, ""),
             ]
@@ -526,25 +526,27 @@ def test_a_plugin_file_that_cannot_be_used_is_refused_with_the_reason(source, ex
     (tmp_path / "__pycache__").mkdir()
     file = tmp_path / "case.toml"
     file.write_text(tomli_w.dumps(case))
-    assert cli.execute(["check", str(file)]) == cli.MISTAKE
+    assert cli.execute(["check", "--import", str(file)]) == cli.MISTAKE
     message = capsys.readouterr().err
-    assert expected in message and str(tmp_path / "plugin.py") in message and named("closure.0: ", message)
+    assert expected in message and str(tmp_path / "plugin.py") in message and named("closure.0.path: ", message)
 
 
 def test_paths_of_a_case_are_relative_to_its_folder_and_absolute_once_read(tmp_path):
     (tmp_path / "plugin.py").write_text(
-        "from subgrid.closures.none import NoClosure\nclass A(NoClosure):\n    table: str | None = None\n"
+        "from pathlib import Path\n\nfrom subgrid.closures.none import NoClosure\n\n"
+        "class A(NoClosure):\n    table: Path | None = None\n    hint: str | None = None\n"
     )
     (tmp_path / "table.npz").touch()
     case = shipped("taylor-green") | {
-        "closure": [{"path": "plugin.py:A", "table": "table.npz"}],
+        "closure": [{"path": "plugin.py:A", "table": "table.npz", "hint": "table.npz"}],
         "compare": {"closures": [{"path": "plugin.py:A", "table": "elsewhere.npz"}]},
     }
     (tmp_path / "case.toml").write_text(tomli_w.dumps(case))
     resolved = read(tmp_path / "case.toml").resolved()
     assert resolved["closure"][0]["path"] == f"{tmp_path / 'plugin.py'}:A"
     assert resolved["closure"][0]["table"] == str(tmp_path / "table.npz")
-    assert resolved["compare"]["closures"][0]["closures"][0]["table"] == "elsewhere.npz"
+    assert resolved["closure"][0]["hint"] == "table.npz", "a string is no path, even if a file has this name"
+    assert resolved["compare"]["closures"][0]["closures"][0]["table"] == str(tmp_path / "elsewhere.npz")
 
 
 def test_files_named_within_the_equation_and_the_reference_are_found_beside_the_case(tmp_path):

@@ -313,7 +313,7 @@ FAULTS = {
     "bounds": (lambda view, memory: Tendency(view.state + 1e14), "outside"),
     "correction": (lambda view, memory: Correction(view.state + np.inf), "not finite"),
     "leap": (lambda view, memory: Leap(np.zeros((2, *view.state.shape)), np.array([0.1])), "has shape"),
-    "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128, expected an array of real"),
+    "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128 .*, expected an array of real"),
     "list": (lambda view, memory: Tendency([0.0]), "list, expected an array"),
     "noise": (lambda view, memory: Tendency(view.state, noise=np.ones(9)), "an array.*not a SpectralNoise"),
     "noise fields": (
