@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
+from ..equations.answers import admissible, exact_state
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
@@ -205,8 +207,8 @@ def _initial(p: Parts) -> Iterator[str]:
                 return
     if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
         span = p.time.end - p.time.start
-        exact = p.initial.exact
-        yield from _trial("reference.exact", lambda: exact(p.equation, p.grid.grid(), span, (0,), 0), p)  # type: ignore
+        exact = partial(exact_state, p.initial, p.equation, p.grid.grid(), span, (0,), 0)
+        yield from _trial("reference.exact", exact, p)
 
 
 def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
@@ -214,6 +216,8 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
     try:
         with np.errstate(all="ignore"):
             made = make()
+            finite = made is None or bool(np.isfinite(made).all())
+            allowed = made is None or not finite or not p.equation or admissible(p.equation, made)
     except BaseException as error:
         yield fault_of_trial(key, error)
         return
@@ -223,9 +227,9 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
             f"reference.exact: the initial state {p.initial.kind or type(p.initial).__name__} has no closed form for "
             f"{p.equation.name} with these options. Remedy: set reference.shape instead"
         )
-    elif made is not None and not np.isfinite(made).all():
+    elif not finite:
         yield f"{key}: the state is not finite. Remedy: use smaller values"
-    elif made is not None and not p.equation.admissible(made):
+    elif not allowed:
         yield f"{key}: the state is not admissible for {p.equation.name}. Remedy: use values that the equation allows"
 
 

@@ -23,7 +23,7 @@ from ..equations.answers import (
 from ..equations.base import Equation
 from ..equations.forcing import Forcing
 from ..equations.initial_state import InitialState
-from ..equations.plugin_errors import PluginError, describe_error, from_plugin
+from ..equations.plugin_errors import PluginError, describe_error, from_plugin, place
 from ..equations.right_hand_side import linear_operator
 from ..grid import Grid
 from ..random import SpectralNoise
@@ -39,7 +39,7 @@ def fault_of_trial(key: str, error: BaseException) -> str:
     """The mistake for what a trial raised. An interrupt, and an error that is a defect of this package, is raised."""
     refusal = isinstance(error, (ValueError, PluginError))
     if refusal or (isinstance(error, (ArithmeticError, MemoryError)) and not from_plugin(error)):
-        message = describe_error(error) if refusal and from_plugin(error) else str(error)
+        message = f"{error}{place(error)}" if from_plugin(error) else str(error)
         return message if message.startswith(f"{key}.") else f"{key}: {message}"
     if isinstance(error, KeyboardInterrupt) or not from_plugin(error):
         raise error
@@ -130,10 +130,11 @@ def _try_equation(equation: Equation, grid: Grid, initial: InitialState) -> None
 
 
 def _try_axes(equation: Equation, grid: Grid) -> None:
-    axes, periodic, coordinates = equation.axes(grid), equation.periodic_axes(grid), equation.coordinates(grid)
-    for method, found in (("axes", axes), ("periodic_axes", periodic)):
+    axes = equation.axes(grid)
+    for method, found in (("axes", axes), ("periodic_axes", equation.periodic_axes(grid))):
         if not isinstance(found, (tuple, list)) or len(found) != grid.dimensions:
             raise wrong(equation, method, found, f"a tuple of {grid.dimensions}, one entry for each axis")
+    coordinates = equation.coordinates(grid)
     shapes = dict(zip(axes, grid.shape, strict=True))
     if not isinstance(coordinates, dict) or coordinates.keys() != shapes.keys():
         raise wrong(equation, "coordinates", coordinates, f"a dict with the keys {list(axes)}")

@@ -7,8 +7,6 @@ checked under every policy, as the solver needs them to use an answer at all; va
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,18 +26,21 @@ ARRAYS = {Tendency: "field", Correction: "state", Leap: "states"}
 WANTED = "expected an array of real numbers, of NumPy or by DLPack"
 
 
-@contextmanager
-def attribute_errors(coupled: Coupled, when: str) -> Iterator[None]:
+class attribute_errors:
     """Turn every exception of a closure into a ClosureError with its name and the line.
 
     Also SystemExit, GeneratorExit and StopIteration. PluginError (with ClosureError) and KeyboardInterrupt pass.
     """
-    try:
-        yield
-    except (KeyboardInterrupt, PluginError):
-        raise
-    except BaseException as error:
-        raise ClosureError(f"closure {coupled.name!r} {when} raised {describe_error(error)}") from error
+
+    def __init__(self, coupled: Coupled, when: str) -> None:
+        self._name, self._when = coupled.name, when
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and not isinstance(error, (KeyboardInterrupt, PluginError)):
+            raise ClosureError(f"closure {self._name!r} {self._when} raised {describe_error(error)}") from error
 
 
 def fault_of(coupled: Coupled, when: str, fault: str) -> ClosureError:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grid import Grid
-from .plugin_errors import PluginError, from_plugin
+from .plugin_errors import PluginError, from_plugin, place
 
 if TYPE_CHECKING:
     from .base import Equation
@@ -76,7 +76,7 @@ def initial_state(
         found = initial.state(equation, grid, members, seed, folder)
     except ValueError as error:
         if from_plugin(error):  # a refusal, as `state` documents, and no failure
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{error}{place(error)}") from error
         raise
     return _state("state", initial, found, (len(members), len(equation.fields), *grid.shape))
 

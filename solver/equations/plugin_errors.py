@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from types import FrameType
+from typing import Any
 
 from .plugin_files import PREFIX
 
@@ -16,37 +16,38 @@ class PluginError(RuntimeError):
     """A plug-in raised an exception, or its answer is wrong; names the plug-in and, of an exception, file and line."""
 
 
-@contextmanager
-def plugin_errors() -> Iterator[None]:
+class plugin_errors(ContextDecorator):
     """Turn every exception that the code of a plug-in raised, except KeyboardInterrupt, into a PluginError.
 
-    Also SystemExit, GeneratorExit and StopIteration, which would end the process or a loop without an error.
+    Also SystemExit, GeneratorExit and StopIteration, which would end the process or a loop without an error. A context
+    manager or a decorator. (A generator with `contextlib.contextmanager` would let StopIteration pass.)
     """
-    try:
-        yield
-    except (KeyboardInterrupt, PluginError):
-        raise
-    except BaseException as error:
-        frames = _plugin_frames(error)
-        if not frames:
-            raise
-        name = frames[0][0].f_code.co_qualname
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, (KeyboardInterrupt, PluginError)) or not from_plugin(error):
+            return
+        name = _plugin_frames(error)[0][0].f_code.co_qualname
         raise PluginError(f"plug-in {name!r} raised {describe_error(error)}. Remedy: correct the plug-in") from error
 
 
 def describe_error(error: BaseException) -> str:
-    """Type, text, file and line of an exception; the line is the last one of a plug-in, else the last one of all."""
-    frames = _plugin_frames(error) or list(traceback.walk_tb(error.__traceback__))
+    """Type, text, file and line of an exception: see `place`."""
     try:
         text = f"{type(error).__name__}: {error}"
     except BaseException as second:
         if isinstance(second, KeyboardInterrupt):
             raise
         text = type(error).__name__
-    if isinstance(error, SyntaxError) or not frames:  # a SyntaxError names the place itself
-        return text
-    frame, line = frames[-1]
-    return f"{text} ({frame.f_code.co_filename}, line {line})"
+    return text if isinstance(error, SyntaxError) else text + place(error)  # a SyntaxError names the place itself
+
+
+def place(error: BaseException) -> str:
+    """The file and the line of an exception in brackets: the last line of a plug-in, else the last one of all."""
+    frames = _plugin_frames(error) or list(traceback.walk_tb(error.__traceback__))
+    return f" ({frames[-1][0].f_code.co_filename}, line {frames[-1][1]})" if frames else ""
 
 
 def from_plugin(error: BaseException) -> bool:

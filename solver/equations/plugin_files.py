@@ -178,7 +178,7 @@ class _Loader:
 
 
 class _Finder:
-    """Finds the modules of private packages, and no others."""
+    """Finds the modules of private packages, before Python's own finder does, and no others."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
@@ -200,4 +200,4 @@ class _Finder:
         )
 
 
-sys.meta_path.append(_Finder)  # type: ignore[arg-type]
+sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]

@@ -676,6 +676,8 @@ FILE_FAULTS = {
         (PLASMA, {"grid": {"origin": [-6.0]}}, "grid.origin", "expected one number for each of 2 axes"),
         (PLASMA, {"equation": {"interpolation": 4}}, "equation.interpolation", "3, 5, 7, 9, 11 or 13, found 4"),
         (PLASMA, {"equation": {"ends": "periodic"}}, "equation.ends", "expected 'closed' or 'open', found 'periodic'"),
+        (PLASMA, {"equation": {"noise": {"amplitude": 0.1, "correlation": 0.1}}}, "equation.noise",
+         "vlasov-poisson has no noise term. Remedy: remove equation.noise"),
         (PLASMA, {"equation": {"positivity": 1}}, "equation.positivity", "expected a valid boolean, found 1"),
         (PLASMA, {"reference": {"shape": [24, 24]}}, "reference.shape", "must be a whole multiple of grid.shape"),
         (PLASMA, {"initial": {"wavenumber": 0.5}}, "initial.wavenumber", "expected a multiple of 1, found 0.5"),
@@ -730,3 +732,27 @@ def test_steps_grids_and_backends_that_do_not_fit(change, message, tmp_path):
     with pytest.raises(CaseError) as caught:
         check(CELLS | change, "cells.toml", tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"initial.time": 0.5}, "initial.time", "must equal time.start = 0, found 0.5"),
+        ({"time.start": -0.5}, "initial.time", "must equal time.start = -0.5, found 0"),
+        (
+            {
+                "reference": {"shape": [1200], "initial": {"kind": "oscillator", "time": 1.0}},
+                "initial.kind": "reference",
+            },
+            "reference.initial.time",
+            "must equal time.start = 0, found 1",
+        ),
+    ],
+)
+def test_a_formula_of_a_time_of_its_own_starts_at_that_time(changes, key, words, tmp_path, capsys):
+    case = {k: v for k, v in shipped("rom-oscillator").items() if k not in ("closure", "compare", "sweep", "train")}
+    for name, value in changes.items():
+        table, _, inner = name.partition(".")
+        case[table] = case[table] | {inner: value} if inner else value
+    message = refused(tomli_w.dumps(case), ["check"], tmp_path, capsys)
+    assert f"  {key}: {words}" in message

@@ -1,0 +1,2 @@
+import common
+B=common.A
