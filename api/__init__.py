@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from subgrid.solver.equations.base import Equation, Field
     from subgrid.solver.equations.forcing import Forcing
     from subgrid.solver.equations.initial_state import InitialState
+    from subgrid.solver.equations.plugin_errors import PluginError
     from subgrid.solver.grid import Grid
     from subgrid.solver.random import SpectralNoise
     from subgrid.solver.simulation.loop import Simulation
@@ -58,6 +59,7 @@ _HOMES = {
     "solver.equations.base": ("Equation", "Field"),
     "solver.equations.forcing": ("Forcing",),
     "solver.equations.initial_state": ("InitialState",),
+    "solver.equations.plugin_errors": ("PluginError",),
     "solver.grid": ("Grid",),
     "solver.random": ("SpectralNoise",),
     "solver.simulation.loop": ("Simulation",),
@@ -76,6 +78,7 @@ __all__ = [
     "Grid",
     "InitialState",
     "Leap",
+    "PluginError",
     "Problem",
     "Simulation",
     "SpectralNoise",

@@ -47,8 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def execute(arguments: list[str]) -> int:
     """Run a command, print the message of an error on standard error, and return the exit code."""
+    from subgrid.solver.equations.plugin_errors import plugin_errors
+
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        with plugin_errors():
+            app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _say(f"{error}\nSee: subgrid --help", MISTAKE)
     except KeyboardInterrupt:
@@ -70,12 +73,12 @@ def _code(error: Exception) -> int | None:
     """Exit code of an error that the user can act on; None for a defect of the package, which keeps its traceback."""
     from pydantic import ValidationError
 
-    from subgrid.solver.closure import ClosureError
+    from subgrid.solver.equations.plugin_errors import PluginError
     from subgrid.solver.simulation import BlowUp
 
     from .progress import Interrupted
 
-    if isinstance(error, (BlowUp, ClosureError)):
+    if isinstance(error, (BlowUp, PluginError)):
         return FAILED
     if isinstance(error, Interrupted):
         return INTERRUPTED
@@ -102,7 +105,8 @@ def _read(case: Path, overrides: tuple[str, ...], backend: str | None) -> Any:
 
 
 def _target(out: Path | None, case: Path, what: str) -> Path:
-    return out if out is not None else Path("runs") / f"{case.stem}-{what}"
+    """The folder for the results, absolute: a plug-in may change the working directory."""
+    return (out if out is not None else Path("runs") / f"{case.stem}-{what}").absolute()
 
 
 def _command() -> str:
@@ -123,8 +127,8 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
     """Run a case. Results go to runs/CASE-run, or to --out."""
     from .run import run as run_case
 
-    checked = _read(case, set_, backend)
     target = _target(out, case, "run")
+    checked = _read(case, set_, backend)
     summary = json.loads(run_case(checked, out=target, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, target))
 
@@ -152,8 +156,8 @@ def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = N
     from .comparison.compare import compare as compare_case
     from .report.page import write
 
-    checked = _read(case, set_, backend)
     target = _target(out, case, "compare")
+    checked = _read(case, set_, backend)
     result = compare_case(checked, out=target, progress=not json_, command=_command())
     page = write(result.metrics, result.dataset, target)
     _finish(result.metrics.model_dump(), json_, lambda: _table(result, page))
@@ -192,6 +196,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
 
     from .progress import Bars
 
+    out = None if out is None else out.absolute()
     checked = _read(case, set_, backend)
     gridded = checked.reference is not None and not checked.reference.exact
     if not gridded and checked.sweep is None:
@@ -251,14 +256,30 @@ def train(
 
 
 @app.command
-def check(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Validate a case without running it. --out: a file for the case with every default written out."""
-    checked = _read(case, set_, backend)
-    if out is not None:
-        import tomli_w
+def check(
+    case: Path,
+    *,
+    set_: Set = (),
+    out: Out = None,
+    backend: Backend = None,
+    json_: Json = False,
+    import_: Annotated[bool, Parameter(name="--import", negative=())] = False,
+) -> None:
+    """Validate a case without running it. --out: a file for the case with every default written out.
 
-        out.write_text(tomli_w.dumps(checked.resolved()))
-    _finish(checked.resolved(), json_, lambda: print(f"{case}: valid"))
+    --import: also import the files of plug-ins that the case names by `path`, which executes their code, and check
+    their options and their answers. Without it these files are named, and the rest of the case is checked.
+    """
+    from .check import check as check_case
+
+    chosen = [f"backend={backend}"] if backend is not None else []
+    tables, files = check_case(case, [*set_, *chosen], out, import_)
+
+    def show() -> None:
+        unread = ["except for these files, which were not imported; --import executes and checks them:", *files]
+        print(f"{case}: valid" + (", " + "\n  ".join(unread) if files else ""))
+
+    _finish(tables | ({"not_imported": files} if files else {}), json_, show)
 
 
 @app.command(name="list")

@@ -18,7 +18,9 @@ from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import read
 from subgrid.solver.case.tables import Case
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
+from subgrid.solver.equations.answers import invariants
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.record import MemoryRecord, Record, require_vacant
 from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw bars, save and check for signals
 
 
+@plugin_errors()
 def run(
     case: Case,
     *,
@@ -46,10 +49,10 @@ def run(
     invariants.
 
     Raises CaseError for a wrong case, RunFolderError for a folder that is not vacant, ClosureError if a closure refuses
-    the case, and BlowUp or ClosureError if the run fails. With `out`, the outputs up to a failure are kept, and an
-    interrupted run writes a checkpoint and raises Interrupted.
+    the case, and BlowUp, ClosureError or another PluginError if the run fails. With `out`, the outputs up to a failure
+    are kept, and an interrupted run writes a checkpoint and raises Interrupted.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
     if folder is not None:
         require_vacant(folder)
     if closures is not None:
@@ -65,13 +68,14 @@ def run(
             return _execute(prepared, simulation, record, bars)
 
 
+@plugin_errors()
 def resume(folder: str | os.PathLike[str], *, invariants: bool = True, progress: bool | Bars = True) -> xr.Dataset:
     """Continue the run in a folder from its last checkpoint; the result is bitwise that of an uninterrupted run.
 
     Returns and raises the same as `run`. invariants: whether to compute the invariants of the outputs before the
     checkpoint, which requires reading these outputs.
     """
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))
     with watching(progress) as bars, closing(Record.open(folder)) as record:
         prepared = prepare(read(folder / "case.toml"), folder, with_reference=False, progress=bars)
         simulation = prepared.simulation(prepared.case.closure, dump=folder / "guard.npz")
@@ -91,7 +95,7 @@ def _execute(
     try:
         with interruptible() as asked:
             _loop(prepared, simulation, record, bars, asked.is_set, tracked)
-    except (BlowUp, ClosureError) as failure:
+    except (BlowUp, PluginError) as failure:
         status, error = "failed", failure
     except Interrupted as stop:
         status, error = "interrupted", stop
@@ -110,7 +114,7 @@ def _execute(
             }
             for c in simulation.closures
         ],
-        "invariants": _final_invariants(simulation),
+        "invariants": _final_invariants(simulation, failed=error is not None),
         "error": str(error) if error else None,
     }
     if isinstance(record, Record):
@@ -122,8 +126,14 @@ def _execute(
     return dataset.assign_attrs(summary=json.dumps({"status": status, **summary}))
 
 
-def _final_invariants(simulation: Simulation) -> dict[str, list[float | None]]:
-    values = simulation.equation.invariants(simulation.state, simulation.grid)
+def _final_invariants(simulation: Simulation, failed: bool) -> dict[str, list[float | None]]:
+    """The invariants of the last state; none where the failure of a run is that of the equation's plug-in."""
+    try:
+        values = simulation.invariants()
+    except PluginError:
+        if not failed:
+            raise
+        return {}
     return {k: [float(x) if np.isfinite(x) else None for x in v] for k, v in values.items()}
 
 
@@ -141,7 +151,7 @@ def _with_invariants(
     for index in range(dataset.sizes["time"]):
         if complete and index not in tracked:
             state = np.stack([dataset[name][index].values for name in fields], axis=1)
-            tracked[index] = equation.invariants(state, grid)
+            tracked[index] = invariants(equation, state, grid)
     names = next(iter(tracked.values()), {})
     missing = np.full(dataset.sizes["member"], np.nan)
     return dataset.assign(
@@ -184,14 +194,14 @@ def _loop(
         if outputs.due(n):
             state = simulation.state
             record.write_frame(outputs.index(n), state, names)
-            tracked[outputs.index(n)] = equation.invariants(state, simulation.grid)
+            tracked[outputs.index(n)] = invariants(equation, state, simulation.grid)
         now = time.monotonic()
         due = saves.due(n) if saves else wall is not None and now - saved > wall
         if due and n > resumed_at and not simulation.leaping:
             save()
         if now - drawn > 1.0:
             drawn = now
-            values = equation.invariants(simulation.state, simulation.grid)
+            values = simulation.invariants()
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
             note = ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items()) + f", closure {share:.0%} of the time"
         bars(n, steps, "run", note)

@@ -17,10 +17,12 @@ from subgrid.ingest.training_set import Dataset, dataset
 from subgrid.solver.backend.files import remove_temporary
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
+from subgrid.solver.equations.plugin_errors import plugin_errors
 
 from .progress import Bars, watching
 
 
+@plugin_errors()
 def train(
     case: Case,
     closure: str,
@@ -48,7 +50,8 @@ def train(
     found = CLOSURES.find(closure, case.folder)
     if not issubclass(found, LearnedClosure):
         raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
-    target = Path(f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out)
+    named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
+    target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
     _check_tables(case, closure, found)
     _check_target(target)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, PrivateAttr
 from pydantic_core import PydanticSerializationError
 
 from subgrid.solver.case.mistakes import table
+from subgrid.solver.case.paths import absolute, with_path
 from subgrid.solver.case.reading import CaseError
 from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
 from subgrid.solver.closure import Closure, ClosureSum, Coupled, UnknownClosure
@@ -125,18 +126,20 @@ def _tables(part: Any, key: str, folder: Path, mistakes: list[str]) -> list[Clos
     if not isinstance(part, (str, Mapping)):
         mistakes.append(f"{key}: expected {ROW}, found {part!r}")
         return []
-    raw = {"name": part} if isinstance(part, str) else dict(part)
-    if isinstance(raw.get("path"), str):
-        raw["path"] = os.path.join(os.path.abspath(folder), raw["path"])
+    folder = Path(os.path.abspath(folder))
+    raw = {"name": part} if isinstance(part, str) else with_path(dict(part), folder)
     found, wrong = table(ClosureTable, raw, key)
     mistakes += wrong
     if found is None:
         return []
     try:
-        mistakes += table(found.find(folder), found.options, key, also=ClosureTable.model_fields)[1]
+        model = found.find(folder)
     except UnknownClosure as error:
-        mistakes.append(f"{key}: {error}")
-    return [found]
+        mistakes.append(f"{key}.path: {error}" if found.path else f"{key}: {error}")
+        return [found]
+    options = absolute(found.options, model, folder)
+    mistakes += table(model, options, key, also=ClosureTable.model_fields)[1]
+    return [found.model_copy(update=options)]
 
 
 def _weighted(table: ClosureTable) -> str:

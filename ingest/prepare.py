@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from subgrid.solver.case.reading import CaseError, resolve_step
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state, require_values
 from subgrid.solver.simulation import Simulation
@@ -50,6 +51,7 @@ class Prepared:
         count = reference.trajectories if reference else 1
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
 
+    @plugin_errors()
     def simulation(self, closures: Iterable[Any], dump: Path | None = None) -> Simulation:
         """The case's model with these closures added up, at the initial state.
 
@@ -69,6 +71,7 @@ class Prepared:
         )
 
 
+@plugin_errors()
 def with_step(case: Case) -> Case:
     """The case with a step: its own, or the one that follows from time.cfl. Raises CaseError."""
     if case.time.step is not None:
@@ -81,10 +84,12 @@ def with_step(case: Case) -> Case:
     )
 
 
+@plugin_errors()
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
     """Make what the case starts from. The reference is run if the caller, the initial state or a closure needs it.
 
-    Raises CaseError if a closure of the case needs a reference on a grid and the case has none.
+    Raises CaseError if a closure of the case needs a reference on a grid and the case has none, PluginError if a
+    plug-in fails.
     """
     case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()

@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ReferenceTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
 from subgrid.solver.equations.plugins import PluginModel, fingerprint, is_path
+from subgrid.solver.time_stepping.schemes import STEPPERS
 
 from .cache import cache
 from .restriction import Restriction
@@ -58,7 +61,7 @@ class Request:
 def describe_initial(initial: InitialState) -> dict[str, Any]:
     """The table [initial] as plain data, with a file represented by its content."""
     data = initial.model_dump(mode="json", exclude_none=True)
-    return data | (_content(data["path"]) if "path" in data else {}) | _source(initial)
+    return data | (_content(data["path"]) if "path" in data else {}) | _files(initial) | _source(initial)
 
 
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
@@ -79,24 +82,33 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
 
 def describe_equation(equation: Equation) -> dict[str, Any]:
     """The equation's name and parameters as plain data, with files represented by their content."""
-    data = {"name": equation.name} | equation.model_dump(mode="json") | _source(equation)
+    data = {"name": equation.name} | equation.model_dump(mode="json") | _files(equation) | _source(equation)
     data |= {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
-    return data | {k: data[k] | _source(v) for k, v in equation if isinstance(v, PluginModel)}
+    return data | {k: data[k] | _files(v) | _source(v) for k, v in equation if isinstance(v, PluginModel)}
 
 
 def describe_stepper(name: str) -> str | dict[str, str]:
-    """The name of a stepper; one that is defined in a file is represented by the content of the file."""
-    return _content(name) if is_path(name) else name
+    """The name of a stepper; one that does not ship with subgrid is represented by the hash of its code, too."""
+    if (digest := STEPPERS.digest(name)) is None:
+        return name
+    return {"path" if is_path(name) else "name": Path(name).name, "plugin": digest}
 
 
 def _content(path: str) -> dict[str, str]:
-    """Name and hash of a file, independent of its folder. `path` may be that of a plug-in, "file.py:Name"."""
-    file = path.rpartition(":")[0] if is_path(path) else path
-    return {"path": Path(path).name, "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+    """Name and hash of a file, independent of its folder; of a plug-in, "file.py:Name", the name alone."""
+    if is_path(path):
+        return {"path": Path(path).name}  # `_source` has the hash
+    with open(path, "rb") as file:
+        return {"path": Path(path).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _files(model: BaseModel) -> dict[str, Any]:
+    """The options of type Path, except `path`, that are files: each with the hash of its content."""
+    return {k: _content(str(v)) for k, v in model if isinstance(v, Path) and k != "path" and v.is_file()}
 
 
 def _source(model: object) -> dict[str, str]:
-    """The hash of a plug-in's file; empty for classes of this package."""
+    """The hash of a plug-in's code; empty for classes of this package."""
     found = fingerprint(type(model))
     return {} if found is None else {"plugin": found}
 

@@ -23,6 +23,7 @@ from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_tempor
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation import BlowUp
@@ -106,6 +107,7 @@ class Sweep:
         return np.stack([self.state(i) for i in range(len(self))])
 
 
+@plugin_errors()
 def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, what: None) -> Sweep:
     """The runs of a case at points (run, parameter) of its sweep; missing ones are computed, one thread per core.
 

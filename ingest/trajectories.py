@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from subgrid.solver.backend import NUMPY
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.tables import Case
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
@@ -37,6 +38,7 @@ def start(case: Case, request: Request) -> NDArray[np.float64]:
     return checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
 
 
+@plugin_errors()
 def generate(case: Case, request: Request, progress: Progress = lambda done, total, what: None) -> Trajectories:
     """The requested trajectories: from the cache, or generated, from the last checkpoint if there is one.
 

@@ -106,7 +106,8 @@ class SpectralNoise:
     depends on its integer wavenumber and its field, not on the grid: one realisation is the same field on every grid
     that resolves it.
 
-    Raises ValueError for an amplitude of another shape.
+    Values that are negative or not finite are kept and drawn: the guard rejects them in an answer of a closure, and a
+    state that they reach is not finite. Raises ValueError for an amplitude of another shape or that is not real.
     """
 
     def __init__(self, grid: Grid, amplitude: NDArray[np.float64], negligible: float = 1e-13) -> None:
@@ -116,8 +117,11 @@ class SpectralNoise:
                 f"noise amplitude has shape {amplitude.shape}, expected {grid.spectral_shape}, or this with a leading "
                 "axis of fields"
             )
-        largest = amplitude.max(axis=axes, keepdims=True, initial=0.0)
-        amplitude = np.where(amplitude > negligible * largest, amplitude, 0.0)
+        if isinstance(amplitude, np.ma.MaskedArray) or amplitude.dtype.kind not in "fiu":
+            raise ValueError(f"noise amplitude is an array of {amplitude.dtype}, expected real numbers, not masked")
+        finite = np.where(np.isfinite(amplitude), amplitude, 0.0)
+        largest = finite.max(axis=axes, keepdims=True, initial=0.0)
+        amplitude = np.where(np.abs(amplitude) <= negligible * largest, 0.0, amplitude)
         self.grid, self.amplitude = grid, amplitude
         self._modes = [_Modes.of(grid, a) for a in amplitude.reshape(-1, *grid.spectral_shape)]
 
@@ -173,7 +177,7 @@ class _Modes:
         nyquist = np.zeros(grid.spectral_shape, dtype=bool)
         for m, n in zip(numbers, grid.shape, strict=True):
             nyquist |= 2 * np.abs(m) == n
-        drawn = (amplitude > 0) & ~nyquist
+        drawn = (amplitude != 0) & ~nyquist
         drawn &= (along > 0) | (across >= 0)
         index = np.flatnonzero(drawn)
         labels = np.stack([across[drawn], along[drawn]], axis=1).astype(np.int64)

@@ -100,3 +100,36 @@ def carried_wave() -> Callable[..., dict[str, Any]]:
         return WAVE
 
     return write
+
+
+@pytest.fixture
+def plugin_case() -> Callable[..., Path]:
+    """Writes a case whose plug-ins are in one file beside it, and returns its path.
+
+    (folder, code, kind="Name"): the code is appended to the file. Without a kind, the class `Faulty` in it is the
+    closure of the case; else it is the class of this kind: equation, initial, forcing; "file.py:NAME" for a stepper.
+    """
+
+    def write(folder: Path, code: str, **names: str) -> Path:
+        source = Path(__file__).parent / "plugin_case"
+        (folder / "wave.py").write_text((source / "wave.py.txt").read_text(encoding="utf-8") + "\n\n" + code)
+        text = (source / ("forced.toml" if "forcing" in names else "case.toml")).read_text(encoding="utf-8")
+        usual = {"equation": "wave.py:Wave", "initial": "wave.py:Sine", "forcing": "wave.py:Still", "stepper": "etdrk4"}
+        for kind, name in names.items():
+            text = text.replace(f'"{usual[kind]}"', f'"{name}"' if kind == "stepper" else f'"wave.py:{name}"')
+        (folder / "case.toml").write_text(text if names else text + '\n[[closure]]\npath = "wave.py:Faulty"\n')
+        return folder / "case.toml"
+
+    return write
+
+
+@pytest.fixture
+def one_message(capsys) -> Callable[[], str]:
+    """What a command printed on standard error, which must be one message and no traceback."""
+
+    def read() -> str:
+        error = capsys.readouterr().err
+        assert error.startswith("subgrid: ") and "Traceback" not in error
+        return error
+
+    return read

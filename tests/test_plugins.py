@@ -278,7 +278,7 @@ OVERRIDES = {
     "initial": ("kdv", 'initial={path="%s"}', "initial.path"),
     "stepper": ("kdv", 'time.stepper="%s"', "time.stepper"),
     "forcing": ("decay", 'equation.forcing={path="%s"}', "equation.forcing.path"),
-    "closure": ("decay", 'closure=[{path="%s"}]', "closure.0"),
+    "closure": ("decay", 'closure=[{path="%s"}]', "closure.0.path"),
 }
 BASES = {
     "equation": "is not a subclass of subgrid.Equation",
@@ -309,7 +309,7 @@ def test_a_wrong_plugin_is_one_message_and_exit_code_2(kind, path, message, comm
     Path("wrong.py").write_text(WRONG)
     Path("broken.py").write_text("import a_library_that_is_not_there\n")
     before = set(tmp_path.iterdir())
-    out = [] if command == "check" else ["--out", "run"]
+    out = ["--import"] if command == "check" else ["--out", "run"]
     assert execute([command, f"{case}.toml", "--set", override % path, *out]) == MISTAKE
     printed, error = capsys.readouterr()
     first, *mistakes = error.splitlines()

@@ -6,12 +6,12 @@ from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from subgrid.solver.closure import Closure, Kind, Problem
+from subgrid.solver.closure import Closure, FileOrName, Kind, Problem
 
 from .compatibility import find_weights, mismatch
 
@@ -62,7 +62,7 @@ class LearnedClosure(Closure, ABC):
     kind: ClassVar[Kind] = "learned"
     method: ClassVar[str]
     learns_from: ClassVar[Literal["training", "sweep"]] = "training"
-    weights: str | None = None
+    weights: Annotated[str, FileOrName()] | None = None
 
     @classmethod
     def training_options(cls) -> type[BaseModel]:

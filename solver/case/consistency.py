@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
+from ..equations.answers import admissible, exact_state
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
@@ -20,6 +20,7 @@ from .base import multiple
 from .starts import TRIED_POINTS, attempts
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
+from .trials import fault_of_trial, initial_times, plugin_faults
 
 LARGEST_STATE = 4 * 2**30  # bytes of one state; a larger one is treated as a typo
 MOST_OUTPUTS = 10**6
@@ -58,9 +59,10 @@ def contradictions(parts: Parts) -> list[str]:
         _training,
         _sweep,
         _fed_by_reference,
+        initial_times,
     ):
         found += check(parts)
-    return found
+    return found or list(plugin_faults(parts))
 
 
 def _dimensions(p: Parts) -> Iterator[str]:
@@ -104,19 +106,23 @@ def _steppers(p: Parts) -> Iterator[str]:
     if not p.equation:
         return
     equation = p.equation
-    names = {"time.stepper": p.time and p.time.stepper, "reference.stepper": p.reference and p.reference.stepper}
+    names = {"time.stepper": p.time.stepper if p.time else None}
+    names["reference.stepper"] = p.reference.stepper if p.reference else None
+    schemes = {name: STEPPERS.imported(name) for name in names.values() if name}
     for key, name in names.items():
-        if name and not fits(STEPPERS[name], equation.kind, equation.split):
+        if name is None or (scheme := schemes[name]) is None:
+            continue
+        if not fits(scheme, equation.kind, equation.split):
             known = ", ".join(compatible_schemes(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
-        elif name and isinstance(STEPPERS[name], Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
+        elif isinstance(scheme, Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
             yield f'{key}: {name} needs equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
-    if not p.time or p.time.cfl is None or not fits(STEPPERS[p.time.stepper], equation.kind, equation.split):
+    scheme = schemes.get(p.time.stepper) if p.time else None
+    if not p.time or p.time.cfl is None or scheme is None or not fits(scheme, equation.kind, equation.split):
         return
     if equation.kind == "particles":
         yield f"time.cfl: {equation.name} has no grid, so there is no Courant number. Remedy: set time.step instead"
     elif p.time.step is not None or equation.adaptive:
-        scheme = STEPPERS[p.time.stepper]
         if not takes_courant_steps(scheme, equation.kind):
             reason = "with time.step it" if p.time.step is not None else "as signal speeds may grow, it"
             yield (
@@ -201,8 +207,8 @@ def _initial(p: Parts) -> Iterator[str]:
         return
     if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
         span = p.time.end - p.time.start
-        exact = p.initial.exact
-        yield from _trial("reference.exact", lambda: exact(p.equation, p.grid.grid(), span, (0,), 0), p)  # type: ignore
+        exact = partial(exact_state, p.initial, p.equation, p.grid.grid(), span, (0,), 0)
+        yield from _trial("reference.exact", exact, p)
 
 
 def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
@@ -210,15 +216,10 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
     try:
         with np.errstate(all="ignore"):
             made = make()
-    except (ValueError, ArithmeticError, MemoryError) as error:
-        message = str(error)
-        yield message if message.startswith((f"{key}.", f"{key}:")) else f"{key}: {message}"
-        return
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        if place.filename.startswith(str(Path(__file__).parents[1])):  # a defect of this package keeps its traceback
-            raise
-        yield f"{key}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+            finite = made is None or bool(np.isfinite(made).all())
+            allowed = made is None or not finite or not p.equation or admissible(p.equation, made)
+    except BaseException as error:
+        yield fault_of_trial(key, error)
         return
     assert p.equation
     if made is None and key == "reference.exact" and p.initial:
@@ -226,9 +227,9 @@ def _trial(key: str, make: Callable[[], Any], p: Parts) -> Iterator[str]:
             f"reference.exact: the initial state {p.initial.kind or type(p.initial).__name__} has no closed form for "
             f"{p.equation.name} with these options. Remedy: set reference.shape instead"
         )
-    elif made is not None and not np.isfinite(made).all():
+    elif not finite:
         yield f"{key}: the state is not finite. Remedy: use smaller values"
-    elif made is not None and not p.equation.admissible(made):
+    elif not allowed:
         yield f"{key}: the state is not admissible for {p.equation.name}. Remedy: use values that the equation allows"
 
 

@@ -14,14 +14,24 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..backend import NAMES
-from ..closure.discovery import UnknownClosure, load, names
+from ..closure.discovery import load, names
 from ..equations import EQUATIONS
 from ..equations.base import Equation
-from ..equations.plugins import Registry, UnknownPlugin, is_path, unknown
+from ..equations.plugin_errors import describe_error, from_plugin
+from ..equations.plugins import (
+    NotImported,
+    Registry,
+    UnknownPlugin,
+    is_path,
+    keeping_directory,
+    means_path,
+    unknown,
+)
 from ..initial.registry import INITIAL_STATES
 from .base import Table
 from .consistency import Parts, contradictions, whole_steps
 from .mistakes import not_finite, table, unknown_key
+from .paths import absolute, with_path
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
 
 
@@ -55,6 +65,11 @@ def read(path: Path, overrides: Iterable[str] | None = None) -> Case:
 
     overrides: "table.key=value", with the value in TOML syntax; a bare word is read as a string.
     """
+    return check(overridden(path, overrides), str(path), path.parent)
+
+
+def overridden(path: Path, overrides: Iterable[str] | None) -> dict[str, Any]:
+    """The tables of a TOML file with overrides in the syntax of the command line. Raises CaseError."""
     data = _tables(path)
     for text in overrides or ():
         name, equals, value = text.partition("=")
@@ -65,7 +80,7 @@ def read(path: Path, overrides: Iterable[str] | None = None) -> Case:
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
         _override(data, name.strip(), parsed, repr(text))
-    return check(data, str(path), path.parent)
+    return data
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -103,21 +118,29 @@ def check(data: dict[str, Any], source: str, folder: Path) -> Case:
 
     Every table is read separately, so that a mistake in one table hides none in another. `folder`: paths start there.
     """
+    folder = Path(os.path.abspath(folder))
+    with keeping_directory():
+        data = checked_tables(data, source, folder)
+        try:
+            return Case.model_validate(data).located(folder)
+        except ValidationError as error:
+            raise CaseError(source, [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from None
+
+
+def checked_tables(data: dict[str, Any], source: str, folder: Path) -> dict[str, Any]:
+    """The data with absolute paths, after all checks. Raises CaseError with every mistake."""
     checking = _Checking(folder)
     data = checking.case(data)
     if checking.mistakes:
         raise CaseError(source, list(dict.fromkeys(checking.mistakes)))
-    try:
-        return Case.model_validate(data).located(checking.folder)
-    except ValidationError as error:
-        raise CaseError(source, [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from None
+    return data
 
 
 class _Checking:
     """One pass over the data of a case, which collects mistakes and makes paths absolute."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(os.path.abspath(folder))
+        self.folder = folder
         self.mistakes: list[str] = []
         self.parts = Parts()
 
@@ -144,11 +167,9 @@ class _Checking:
                 raw = data.get(name, None if name in ("training", "sweep") else {})
                 setattr(parts, name, None if raw is None else self._table(_model(fields[name]), raw, name))
         if "equation" in data:
-            data["equation"] = self._absolute_within(self._absolute_path(data["equation"], "path"))
-            parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
+            data["equation"], parts.equation = self._named(data["equation"], "equation", "name", EQUATIONS)
         if "initial" in data:
-            data["initial"] = self._absolute(data["initial"])
-            parts.initial = self._named(data["initial"], "initial", "kind", INITIAL_STATES)
+            data["initial"], parts.initial = self._named(data["initial"], "initial", "kind", INITIAL_STATES)
         if "reference" in data:
             data["reference"] = self._reference(data["reference"])
         if "closure" in data:
@@ -162,21 +183,36 @@ class _Checking:
 
     def _stepper(self, raw: Any) -> Any:
         """The table with its stepper as a name or an absolute "file.py:NAME"; `{ path = ... }` is equivalent."""
-        if isinstance(raw, dict) and isinstance(raw.get("stepper"), dict) and raw["stepper"].keys() == {"path"}:
-            raw = raw | {"stepper": raw["stepper"]["path"]}
-        return self._absolute_path(raw, "stepper")
+        if not isinstance(raw, dict):
+            return raw
+        name = raw.get("stepper")
+        if by_path := isinstance(name, dict) and name.keys() == {"path"}:
+            name = name["path"]  # type: ignore[index]
+        if isinstance(name, str) and (by_path or means_path(name)):
+            return raw | {"stepper": os.path.join(self.folder, name)}
+        return raw
 
     def _table(self, model: type, raw: Any, key: str, also: Any = ()) -> Any:
-        found, mistakes = table(model, raw, key, also)
+        try:
+            found, mistakes = table(model, raw, key, also)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or not from_plugin(error):
+                raise
+            self.mistakes.append(f"{key}: {describe_error(error)}")
+            return None
         self.mistakes += mistakes
         return found
 
-    def _named(self, raw: Any, key: str, tag: str, models: Registry[Any]) -> Any:
-        """The model of a table, selected by its key `tag` or by `path` = "file.py:Class"."""
+    def _named(self, raw: Any, key: str, tag: str, models: Registry[Any]) -> tuple[Any, Any]:
+        """The table with absolute paths, and its model, selected by the key `tag` or by `path` = "file.py:Class".
+
+        The model is None if the table is wrong, or the file of the plug-in is not imported.
+        """
         if not isinstance(raw, dict):
             self.mistakes.append(f"{key}: expected a table, found {raw!r}")
-            return None
+            return raw, None
         by_path = tag not in raw and isinstance(raw.get("path"), str)
+        raw = with_path(raw, self.folder) if by_path else raw
         if not by_path and tag not in raw:
             known = ", ".join(models)
             self.mistakes.append(
@@ -188,19 +224,22 @@ class _Checking:
             key_of_model = "path" if by_path else tag
             try:
                 model = models.load(raw["path"], self.folder) if by_path else models.find(raw[tag])
+            except NotImported:
+                return raw, None
             except UnknownPlugin as error:
                 self.mistakes.append(f"{key}.{key_of_model}: {error}")
-                return None
+                return raw, None
+            raw = absolute(raw, model, self.folder)
             drop = by_path or tag not in model.model_fields
-            return self._table(model, {k: v for k, v in raw.items() if not (drop and k == key_of_model)}, key, (tag,))
-        return None
+            fields = {k: v for k, v in raw.items() if not (drop and k == key_of_model)}
+            return raw, self._table(model, fields, key, (tag,))
+        return raw, None
 
     def _reference(self, raw: Any) -> Any:
         if not isinstance(raw, dict) or "initial" not in raw:
             self.parts.reference = self._table(ReferenceTable, raw, "reference")
             return raw
-        initial = self._absolute(raw["initial"])
-        made = self._named(initial, "reference.initial", "kind", INITIAL_STATES)
+        initial, made = self._named(raw["initial"], "reference.initial", "kind", INITIAL_STATES)
         rest = {k: v for k, v in raw.items() if k != "initial"}
         found = self._table(ReferenceTable, rest, "reference")
         self.parts.reference = found and found.model_copy(update={"initial": made}) if made else None
@@ -241,20 +280,23 @@ class _Checking:
         return row | {"closures": [self._closure(c, k) for c, k in zip(closures, keys, strict=True)]}
 
     def _closure(self, raw: Any, key: str) -> Any:
-        raw = {"name": raw} if isinstance(raw, str) else self._absolute(raw)
+        raw = {"name": raw} if isinstance(raw, str) else with_path(raw, self.folder)
         found = self._table(ClosureTable, raw, key)
         if found is None:
             return raw
         self.parts.tables += (found,)
         try:
             model = found.find(self.folder)
-        except UnknownClosure as error:
-            self.mistakes.append(f"{key}: {error}")
+        except NotImported:
+            return raw
+        except UnknownPlugin as error:
+            self.mistakes.append(f"{key}.path: {error}" if found.path else f"{key}: {error}")
             return raw
         if model.needs_reference:
             self.parts.fed_by_reference += ((key, found),)
-        self._table(model, found.options, key, also=ClosureTable.model_fields)
-        return raw
+        options = absolute(found.options, model, self.folder)
+        self._table(model, options, key, also=ClosureTable.model_fields)
+        return raw | options
 
     def _plain(self, raw: Any, key: str) -> None:
         if not isinstance(raw, dict):
@@ -272,34 +314,10 @@ class _Checking:
         """Collect why the closure "file.py:Class" cannot be loaded, if so."""
         try:
             load(path, self.folder)
-        except UnknownClosure as error:
+        except NotImported:
+            return
+        except UnknownPlugin as error:
             self.mistakes.append(f"{key}: {error}")
-
-    def _absolute_path(self, raw: Any, key: str) -> Any:
-        """The table with an absolute path in "file.py:Name" under `key`; anything else is returned unchanged."""
-        if not isinstance(raw, dict) or not isinstance(raw.get(key), str) or not is_path(raw[key]):
-            return raw
-        return raw | {key: os.path.join(self.folder, raw[key])}
-
-    def _absolute_within(self, raw: Any) -> Any:
-        """The table with the `path` of every inner table made absolute."""
-        if not isinstance(raw, dict):
-            return raw
-        inner = {k: v for k, v in raw.items() if isinstance(v, dict) and isinstance(v.get("path"), str)}
-        return raw | {k: v | {"path": os.path.join(self.folder, v["path"])} for k, v in inner.items()}
-
-    def _absolute(self, raw: Any) -> Any:
-        """The table with absolute paths: `path`, and every option that names an existing file in the case's folder."""
-        if not isinstance(raw, dict):
-            return raw
-        result = dict(raw)
-        for k, v in raw.items():
-            if not isinstance(v, str) or k in ("name", "kind", "label"):
-                continue
-            file, colon, attribute = v.rpartition(":") if k == "path" and ":" in v else (v, "", "")
-            if k == "path" or os.path.isfile(self.folder / file):
-                result[k] = os.path.join(self.folder, file) + colon + attribute
-        return result
 
 
 def _model(field: Any) -> type[Table]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
+from ..equations.plugin_errors import from_plugin, place
 from ..grid import Grid
 from ..initial.checked import require_values, with_key
 from .tables import ReferenceTable
@@ -53,7 +54,8 @@ def _of_members(
             if made.shape[1:] == (len(equation.fields), *grid.shape):
                 require_values(made, equation, grid, tuple(range(member + 1))[-len(made) :], key)
         except ValueError as error:
-            message = with_key(str(error), initial, "initial" if borrowed else key)
+            text = f"{error}{place(error)}" if from_plugin(error) else str(error)
+            message = with_key(text, initial, "initial" if borrowed else key)
             missing = "reference.initial: missing, and [initial] does not fit the reference: " if borrowed else ""
             raise ValueError(missing + message) from error
         return made

@@ -16,27 +16,18 @@ from ..closure.contract import Closure, Coupled, Hold
 from ..closure.discovery import find, load
 from ..equations import EQUATIONS
 from ..equations.base import Equation
-from ..equations.plugins import is_path, unknown
 from ..grid import Grid
 from ..initial.registry import Initial, with_options
-from ..time_stepping.schemes import STEPPERS
+from ..time_stepping.schemes import STEPPERS, known_stepper
 from .base import Count, Positive, Table, multiple
 from .sweep_design import SweepTable
-
-
-def _known_stepper(name: str) -> str:
-    if is_path(name):
-        STEPPERS.find(name)
-    elif name not in STEPPERS:
-        raise ValueError(unknown(name, STEPPERS))
-    return name
 
 
 def _stepper_schema(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"enum": list(STEPPERS)}, {"pattern": r"\.py:\w+$"}]
 
 
-StepperName = Annotated[str, AfterValidator(_known_stepper), Field(json_schema_extra=_stepper_schema)]
+StepperName = Annotated[str, AfterValidator(known_stepper), Field(json_schema_extra=_stepper_schema)]
 
 
 class GridTable(Table):

@@ -3,6 +3,8 @@
 Plug-ins import from here: `from subgrid.solver.closure import Closure, Tendency`.
 """
 
+from ..equations.plugin_errors import PluginError
+from ..equations.plugins import FileOrName
 from .contract import (
     Answer,
     Closure,
@@ -27,10 +29,12 @@ __all__ = [
     "ClosureSum",
     "Correction",
     "Coupled",
+    "FileOrName",
     "Hold",
     "Kind",
     "Leap",
     "Memory",
+    "PluginError",
     "Problem",
     "Tendency",
     "UnknownClosure",

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..backend import NUMPY, Backend
 from ..equations.base import Equation
+from ..equations.plugin_errors import PluginError
 from ..grid import Grid
 from ..random import SpectralNoise, Stream
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Memory = dict[str, NDArray]
 Hold = Literal["constant", "linear"]
+HOLDS = ("constant", "linear")
 Kind = Literal["none", "classical", "oracle", "learned"]
 
 
@@ -135,8 +137,8 @@ class View:
         return array if isinstance(array, torch.Tensor) else torch.from_dlpack(array)
 
 
-class ClosureError(RuntimeError):
-    """A closure refuses the problem, or the guard rejects its answer."""
+class ClosureError(PluginError):
+    """A closure refuses the problem or raised an exception, or the guard rejects its answer."""
 
 
 class Closure(BaseModel, ABC):

@@ -1,38 +1,46 @@
-"""Checks of what a closure returns: the pair (answer, memory), the arrays of the answer, and their values."""
+"""Checks of what a closure returns: the pair (answer, memory), everything that the answer holds, and its values.
+
+A fault is described in words; the policy of the guard decides what happens to the answer. Types, shapes and times are
+checked under every policy, as the solver needs them to use an answer at all; values under "stop" and "skip".
+"""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import numbers
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from ..backend import Backend
+from ..equations.answers import describe
 from ..equations.base import Equation
+from ..equations.plugin_errors import PluginError, describe_error
 from ..grid import Grid
 from ..random import SpectralNoise
-from .contract import Answer, ClosureError, Correction, Coupled, Leap, Memory, Tendency
+from .contract import HOLDS, Answer, ClosureError, Correction, Coupled, Leap, Memory, Tendency
 
 ARRAYS = {Tendency: "field", Correction: "state", Leap: "states"}
+WANTED = "expected an array of real numbers, of NumPy or by DLPack"
 
 
-@contextmanager
-def attribute_errors(coupled: Coupled, when: str) -> Iterator[None]:
-    """Turn every exception of a closure, except ClosureError, into a ClosureError with its name and the line."""
-    try:
-        yield
-    except ClosureError:
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ClosureError(
-            f"closure {coupled.name!r} {when} raised {type(error).__name__}: {error} "
-            f"({where.filename}, line {where.lineno})"
-        ) from error
+class attribute_errors:
+    """Turn every exception of a closure into a ClosureError with its name and the line.
+
+    Also SystemExit, GeneratorExit and StopIteration. PluginError (with ClosureError) and KeyboardInterrupt pass.
+    """
+
+    def __init__(self, coupled: Coupled, when: str) -> None:
+        self._name, self._when = coupled.name, when
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and not isinstance(error, (KeyboardInterrupt, PluginError)):
+            raise ClosureError(f"closure {self._name!r} {self._when} raised {describe_error(error)}") from error
 
 
 def fault_of(coupled: Coupled, when: str, fault: str) -> ClosureError:
@@ -44,7 +52,7 @@ def split_pair(returned: Any) -> tuple[Any, Any]:
     """Answer and memory of what a closure returned. Raises ValueError if it is not a pair."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ValueError(
-            f"it returned {_describe(returned)}, expected the pair (answer, memory). "
+            f"it returned {describe(returned)}, expected the pair (answer, memory). "
             "Remedy: return (Tendency(...), memory), or (None, memory) for no contribution"
         )
     return returned
@@ -56,70 +64,150 @@ def coerce_memory(memory: Any) -> Memory:
     Raises ValueError, with the key, for what a checkpoint cannot store.
     """
     if not isinstance(memory, dict):
-        raise ValueError(f"the memory is {_describe(memory)}. Remedy: a flat dict of NumPy arrays")
+        raise ValueError(f"the memory is {describe(memory)}. Remedy: a flat dict of NumPy arrays")
     arrays = {}
     for key, value in memory.items():
         if not isinstance(key, str):
             raise ValueError(f"the memory has the key {key!r}, expected a string. Remedy: a flat dict of NumPy arrays")
         try:
             arrays[key] = np.asarray(value)
-            storable = not arrays[key].dtype.hasobject
+            storable = not arrays[key].dtype.hasobject and not isinstance(value, np.ma.MaskedArray)
         except (TypeError, ValueError, RuntimeError):  # a ragged list, a tensor on a device
             storable = False
         if not storable:
             raise ValueError(
-                f"the memory holds {_describe(value)} under {key!r}, which NumPy cannot store without pickling. "
+                f"the memory holds {describe(value)} under {key!r}, which NumPy cannot store without pickling or loss. "
                 "Remedy: a flat dict of NumPy arrays"
             )
     return arrays
 
 
-def coerce_answer(answer: Any, backend: Backend, grid: Grid, fields: int) -> tuple[Answer, str | None]:
-    """The answer with its array in the backend's library, and what is wrong with its types, or None."""
+@dataclass(frozen=True)
+class Calling:
+    """What a run expects of an answer.
+
+    shape: that of the state, (member, field, *grid). step_number, start, step: of the call. output_every: steps between
+    the outputs that a leap must contain, or 0. steps: number of steps of the run.
+    """
+
+    backend: Backend
+    grid: Grid
+    shape: tuple[int, ...]
+    step_number: int
+    start: float
+    step: float
+    steps: int
+    output_every: int
+
+
+def coerce_answer(answer: Any, calling: Calling) -> tuple[Answer, str | None]:
+    """The answer with its arrays in the backend's library, and what makes it unusable, or None."""
     if type(answer) not in ARRAYS:
-        return answer, f"the answer is {_describe(answer)}, not a Tendency, Correction, Leap or None"
+        return answer, f"the answer is {describe(answer)}, not a Tendency, Correction, Leap or None"
     name = ARRAYS[type(answer)]
-    value = getattr(answer, name)
+    array = _real(getattr(answer, name), calling.backend)
+    if array is None:
+        return answer, f"{name} of the answer is {describe(getattr(answer, name))}, {WANTED}"
+    found: Answer = replace(answer, **{name: array})
+    shape = calling.shape
+    if isinstance(found, Leap):
+        found, fault = _leap(found)
+        if fault is not None:
+            return answer, fault
+        shape = (len(found.times), *shape)
+    if tuple(array.shape) != shape:
+        return answer, f"{name} of the answer has shape {tuple(array.shape)}, expected {shape}"
+    if isinstance(found, Leap):
+        return found, _wrong_times(found.times, calling) if len(found.times) else None
+    if isinstance(found, Tendency):
+        if not (isinstance(found.hold, str) and found.hold in HOLDS):
+            return answer, f"hold of the answer is {found.hold!r}, expected {' or '.join(map(repr, HOLDS))}"
+        return found, _unusable_noise(found.noise, calling.grid, shape[1])
+    return found, None
+
+
+def _real(value: Any, backend: Backend) -> Any:
+    """The value as an array of real numbers of the backend; None if it is something else."""
+    if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "fiu":
+            return None
+        value = np.asarray(value).astype(np.float64, copy=False)
+        if backend.name != "numpy":  # torch has neither negative strides nor foreign byte orders
+            value = np.ascontiguousarray(value)
     try:
-        if isinstance(value, np.ndarray) and value.dtype.kind not in "fiu":
-            raise TypeError
         array = backend.asarray(value)
-        if backend.xp.isdtype(array.dtype, "complex floating"):
-            raise TypeError
-    except (TypeError, AttributeError, BufferError, RuntimeError):
-        kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-        return answer, f"the answer is given as {kind}, expected an array of real numbers, of NumPy or by DLPack"
-    fault = _noise_fault(answer.noise, grid, fields) if isinstance(answer, Tendency) else None
-    return replace(answer, **{name: array}), fault
+        real = backend.xp.isdtype(array.dtype, ("real floating", "integral"))
+    except (TypeError, ValueError, AttributeError, BufferError, RuntimeError):
+        return None
+    return array if real else None
 
 
-def _noise_fault(noise: Any, grid: Grid, fields: int) -> str | None:
+def _leap(leap: Leap) -> tuple[Leap, str | None]:
+    """The leap with its times as a NumPy array, and what is wrong with the types of its times and of `declined`."""
+    times = leap.times
+    if not isinstance(times, np.ndarray):
+        try:
+            times = np.asarray(times)
+        except (TypeError, ValueError, RuntimeError):  # a ragged list, a tensor on a device
+            times = np.array(None)
+    numbers_only = times.dtype.kind in "fiu" and not isinstance(times, np.ma.MaskedArray)
+    if not numbers_only or times.ndim != 1:
+        return leap, f"times of the answer is {describe(leap.times)}, expected an array of real numbers, one per state"
+    if isinstance(leap.declined, bool) or not isinstance(leap.declined, numbers.Integral) or leap.declined < 0:
+        return leap, f"declined of the answer is {leap.declined!r}, expected a number of steps, an integer >= 0"
+    return replace(leap, times=times.astype(np.float64), declined=int(leap.declined)), None
+
+
+def _wrong_times(times: NDArray[np.float64], calling: Calling) -> str | None:
+    """Why the times of a leap are not increasing times of steps, or which output they pass; None if they are right."""
+    n, h = calling.step_number, calling.step
+    if not np.isfinite(times).all():
+        return f"times of the answer hold {int((~np.isfinite(times)).sum())} values that are not finite"
+    counts = np.rint((times - calling.start) / h)
+    exact = np.allclose(calling.start + counts * h, times, rtol=0, atol=1e-6 * h)
+    if not exact or not (np.diff(np.concatenate([[n], counts])) > 0).all() or counts[0] > calling.steps:
+        return (
+            f"the answer has times {times[:4]}..., which are not increasing times of steps, start + n * {h:g}, up to "
+            "the end"
+        )
+    reached = counts[counts <= calling.steps]
+    if calling.output_every:
+        first = (n // calling.output_every + 1) * calling.output_every
+        passed = set(range(first, int(reached[-1]), calling.output_every)) - {int(c) for c in reached}
+        if passed:
+            return (
+                f"the answer passes the output at step {min(passed)} without a state for it, expected one for every "
+                f"{calling.output_every} steps"
+            )
+    return None
+
+
+def _unusable_noise(noise: Any, grid: Grid, fields: int) -> str | None:
     if noise is None:
         return None
-    if not isinstance(noise, SpectralNoise):
-        return f"the noise of the answer is {_describe(noise)}, not a SpectralNoise"
+    if type(noise) is not SpectralNoise:
+        return f"noise of the answer is {describe(noise)}, not a SpectralNoise"
     if noise.grid.shape != grid.shape or noise.fields not in (None, fields):
         expected = f"{grid.spectral_shape} or {(fields, *grid.spectral_shape)}"
-        return f"the noise of the answer has amplitudes of shape {noise.amplitude.shape}, expected {expected}"
+        return f"noise of the answer has amplitudes of shape {noise.amplitude.shape}, expected {expected}"
     return None
 
 
 def validate_answer(answer: Answer, state: Any, equation: Equation, span: float) -> str | None:
-    """What is wrong with the values of an answer, or None: shape, finiteness and the equation's bounds.
+    """What is wrong with the values of an answer, or None: finiteness, and the equation's bounds.
 
     A tendency is out of bounds if it carries the state out of bounds within the time `span`.
     """
     low, high = equation.bounds()
     xp = array_namespace(state)
-    shape = tuple(state.shape)
     value = getattr(answer, ARRAYS[type(answer)])
-    if isinstance(answer, Leap):
-        shape = (len(answer.times), *shape)
-    if tuple(value.shape) != shape:
-        return f"the answer has shape {tuple(value.shape)}, expected {shape}"
     finite = xp.isfinite(value)
     if not xp.all(finite):
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
+    if isinstance(answer, Tendency) and answer.noise is not None:
+        amplitude = answer.noise.amplitude
+        if count := int((~(np.isfinite(amplitude) & (amplitude >= 0))).sum()):
+            return f"noise of the answer holds {count} amplitudes that are not finite or negative"
     reached = state + span * value if isinstance(answer, Tendency) else value
     if not len(reached):
         return None
@@ -129,16 +217,3 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
     if not all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
         return f"the answer takes the state where {equation.name} does not hold"
     return None
-
-
-def _describe(value: Any) -> str:
-    """The type of a value in words, with dtype and shape of an array."""
-    if value is None:
-        return "None"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    name = "array" if isinstance(value, np.ndarray) else type(value).__name__
-    found = f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        found += f" of {value.dtype} with shape {tuple(value.shape)}"
-    return found

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from ..grid import Grid
 from ..random import QWiener, SpectralNoise
 from ..spectral import Operators
+from .answers import signal_speed, wrong
 from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator
 
 Array = Any
@@ -155,6 +156,8 @@ class Equation(BaseModel, ABC):
         rhs = self.compiled(grid, members) if compiled else None
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid)
+        elif not callable(rhs) or not (hasattr(rhs, "rows") and hasattr(rhs, "columns")):
+            raise wrong(self, "compiled", rhs, "a callable with the attributes linear, rows and columns")
         if self.spectral:
             linear = linear_operator(self, grid)
             rhs.linear = linear.reshape(len(linear), -1, grid.spectral_shape[-1])
@@ -166,4 +169,4 @@ class Equation(BaseModel, ABC):
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """Sum over the axes of signal speed / spacing, in 1/time; a Courant number cfl gives the step cfl / this."""
-        return float(sum(s / h for s, h in zip(self.signal_speed(state, grid), grid.spacing, strict=True)))
+        return float(sum(s / h for s, h in zip(signal_speed(self, state, grid), grid.spacing, strict=True)))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grid import Grid
+from .answers import initial_state
 from .base import Equation
 from .plugins import PluginModel
 
@@ -42,7 +43,7 @@ class InitialState(PluginModel, ABC):
 
         A subclass whose state is costly may return other numbers that are finite exactly if the state is.
         """
-        return self.state(equation, grid, (member,), 0)
+        return initial_state(self, equation, grid, (member,), 0)
 
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int

@@ -11,12 +11,13 @@ import difflib
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,13 +31,48 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from .plugin_errors import INSTALLED, describe_error
+from .plugin_files import PREFIX, contents_of, digest, module_of
+
 Kind = TypeVar("Kind")
-PREFIX = "subgrid_plugin_"  # of the names of modules that are loaded from files
 _PATH = re.compile(r"^(.+\.py):(\w+)$", re.DOTALL)
+_NOT_IMPORTED: ContextVar[list[str] | None] = ContextVar("files that were not imported", default=None)
 
 
 class UnknownPlugin(ValueError):
     """No plug-in has this name, or its module cannot be imported."""
+
+
+class NotImported(UnknownPlugin):
+    """The plug-in is in a file that must not be imported now: see `without_imports`."""
+
+
+@contextmanager
+def without_imports() -> Iterator[list[str]]:
+    """Import no file that a case names by `path`: asking for such a plug-in raises NotImported.
+
+    Yields the list of these files, which grows.
+    """
+    files: list[str] = []
+    token = _NOT_IMPORTED.set(files)
+    try:
+        yield files
+    finally:
+        _NOT_IMPORTED.reset(token)
+
+
+@contextmanager
+def keeping_directory() -> Iterator[None]:
+    """Return to the working directory at the end: the code of a plug-in may change it, and paths are relative to it."""
+    try:
+        before = os.getcwd()
+    except FileNotFoundError:  # it was deleted; there is nothing to return to
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def unknown(value: str, known: Any) -> str:
@@ -97,28 +133,65 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise self._error(f"no {self.what} is named {name!r}{hint} Known: {', '.join(self)}")
         try:
-            found = matches[name].load()
-        except (Exception, SystemExit) as error:
+            with keeping_directory():
+                found = self._checked(matches[name].load(), matches[name].value)
+        except (KeyboardInterrupt, UnknownPlugin):
+            raise
+        except BaseException as error:
             raise self._error(
-                f"{self.what} {name!r} cannot be imported from {matches[name].value}: {type(error).__name__}: {error}"
+                f"{self.what} {name!r} cannot be imported from {matches[name].value}: {describe_error(error)}"
             ) from error
-        return self._checked(found, matches[name].value)
+        if not matches[name].module.startswith("subgrid."):
+            INSTALLED.add(matches[name].module.partition(".")[0])
+        return found
+
+    def imported(self, name: str) -> Kind | None:
+        """The plug-in of this name, as `find`; None if its file must not be imported."""
+        try:
+            return self.find(name)
+        except NotImported:
+            return None
 
     def load(self, path: str, folder: Path) -> Kind:
         """The attribute that "file.py:Name" names, the file relative to `folder`. Raises UnknownPlugin."""
-        file, _, attribute = path.rpartition(":")
-        if not file or not attribute:
+        if not is_path(path):
             raise self._error(f"path {path!r} must read 'file.py:Name'")
+        file, _, attribute = path.rpartition(":")
         source = Path(os.path.abspath(folder / file))
         if not os.path.isfile(source):
             raise self._error(f"path {path!r}: there is no file {source}")
+        if (not_imported := _NOT_IMPORTED.get()) is not None:
+            not_imported += [str(source)] if str(source) not in not_imported else []
+            raise NotImported(f"{source} is not imported")
         try:
-            module = _module(source)
-        except (Exception, SystemExit) as error:
-            raise self._error(f"{source} cannot be imported: {type(error).__name__}: {error}") from error
-        if not hasattr(module, attribute):
-            raise self._error(f"{source} defines no {attribute}")
-        return self._checked(getattr(module, attribute), path)
+            with keeping_directory():
+                module = module_of(source)
+                if not hasattr(module, attribute):
+                    raise self._error(f"{source} defines no {attribute}")
+                return self._checked(getattr(module, attribute), path)
+        except (KeyboardInterrupt, UnknownPlugin):
+            raise
+        except BaseException as error:
+            raise self._error(f"{source} cannot be imported: {describe_error(error)}") from error
+
+    def ships(self, name: str) -> bool:
+        """Whether the plug-in of this name is part of subgrid."""
+        return name in self._shipped
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of the code of the plug-in `name`, an entry point or "file.py:Name"; None for one that ships."""
+        if is_path(name):
+            return module_digest(module_of(Path(os.path.abspath(name.rpartition(":")[0]))).__name__)
+        if name in self._shipped:
+            return None
+        self.find(name)
+        return module_digest(self._entry_points()[name].module)
+
+    def stand_in(self) -> Any:
+        """A class in the place of one whose file is not imported; it accepts all options."""
+        methods = dict.fromkeys(getattr(self._base, "__abstractmethods__", ()), _not_imported)
+        content = {**methods, "model_config": ConfigDict(extra="allow", frozen=True), "__module__": __name__}
+        return type(self._base)("NotImportedPlugin", (self._base,), content)
 
     def available(self) -> Iterator[tuple[str, Kind]]:
         """(name, plug-in) of all that can be imported."""
@@ -130,7 +203,7 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
 
     def of(self, table: Mapping[str, Any], tag: str) -> Kind:
         """The plug-in of a table of a case: by its key `tag`, else by `path`."""
-        return self.find(table[tag] if tag in table else table["path"])
+        return self.find(table[tag]) if tag in table else self.load(str(table["path"]), Path())
 
     def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
         """Entry points by name. Raises the registry's error if two packages use one name for different objects."""
@@ -158,32 +231,30 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
         return found
 
 
+class FileOrName:
+    """Marks an option as a file, relative to the case file, or a name: `weights: Annotated[str, FileOrName()]`.
+
+    A file becomes an absolute path when the case is read, as options of type `pathlib.Path` do.
+    """
+
+
+def _not_imported(*_: Any, **__: Any) -> Any:
+    raise NotImported("the file of this plug-in is not imported")
+
+
 def is_path(name: str) -> bool:
     """Whether the name of a plug-in reads "file.py:Name"."""
     return _PATH.match(name) is not None
 
 
+def means_path(name: str) -> bool:
+    """Whether the name of a plug-in is meant as a path, although it may not read "file.py:Name"."""
+    return ":" in name or "/" in name or os.sep in name or name.endswith(".py")
+
+
 def _attribute(where: str) -> Any:
     module, _, attribute = where.partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def _module(source: Path) -> Any:
-    """The module of a file, imported again only if its content changed, so that its classes keep their identity."""
-    content = source.read_bytes()
-    name = f"{PREFIX}{source.stem}_{hashlib.sha256(str(source).encode() + b'/' + content).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, source)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def origin(cls: type) -> str | None:
@@ -194,10 +265,31 @@ def origin(cls: type) -> str | None:
 
 
 def fingerprint(cls: type) -> str | None:
-    """SHA-256 of the file that defines a class which does not ship with subgrid; None for one that does."""
+    """SHA-256 of the code of a class that does not ship with subgrid; None for one that does.
+
+    It covers what was imported: the files of the class and of its bases, with the neighbours that these import, or all
+    Python files of the packages that contain them.
+    """
     if cls.__module__.startswith("subgrid."):
         return None
-    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    bases = (base.__module__ for base in cls.__mro__ if issubclass(base, BaseModel))
+    modules = sorted({m for m in bases if m.partition(".")[0] not in ("subgrid", "pydantic")})
+    return hashlib.sha256("".join(module_digest(module) for module in modules).encode()).hexdigest()
+
+
+def module_digest(module: str) -> str:
+    """SHA-256 of the Python code that a module of a plug-in consists of: see `fingerprint`."""
+    if module.startswith(PREFIX):
+        contents = contents_of(module)
+        return digest(contents, next(iter(contents)).parent)
+    top = sys.modules[module.partition(".")[0]]
+    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+    files = sorted(file for folder in folders for file in folder.rglob("*.py") if file.is_file())
+    if not files and (file := getattr(top, "__file__", None)):
+        files = [Path(file)]
+    if not files:
+        raise ValueError(f"the code of {module} is in no file, so it has no hash. Remedy: put it into a file")
+    return digest({file: file.read_bytes() for file in files}, files[0].parent)
 
 
 class PluginModel(BaseModel):
@@ -232,7 +324,9 @@ def from_table(registry: Registry[Any]) -> Callable[[Any, ValidationInfo], Any]:
             details = InitErrorDetails(type="missing", loc=(key,), input=value)
         else:
             try:
-                model = registry.find(str(name))
+                model = registry.load(str(name), Path()) if by_path else registry.find(str(name))
+            except NotImported:
+                model = registry.stand_in()
             except UnknownPlugin as error:
                 text = str(error) if by_path or name in registry else unknown(str(name), registry)
                 custom = PydanticCustomError("unknown_plugin", "{text}", {"text": text})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..grid import Grid
 from ..spectral import Operators
+from .answers import admissible, like, wrong
 
 if TYPE_CHECKING:
     from .base import Equation
@@ -41,9 +42,12 @@ class RightHandSide(Protocol):
 def linear_operator(equation: Equation, grid: Grid) -> NDArray:
     """L in NumPy, (1 or field, *spectral_shape): a field axis of length 1 where all fields share the operator.
 
-    Raises ValueError if `equation.linear` cannot be broadcast to (field, *spectral_shape).
+    Raises ValueError if `equation.linear` cannot be broadcast to (field, *spectral_shape), PluginError if it is not
+    finite.
     """
     linear = np.asarray(equation.linear(Operators(grid)))
+    if linear.dtype.kind not in "fiuc" or not np.isfinite(linear).all():
+        raise wrong(equation, "linear", linear, "finite numbers")
     fields = linear.shape[0] if linear.ndim > grid.dimensions else 1
     try:
         if fields not in (1, len(equation.fields)):
@@ -68,7 +72,9 @@ class ArrayRightHandSide:
         self.rows = np.ones(grid.points // grid.shape[-1], dtype=bool)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        out[...] = self._equation.nonlinear(self._operators, self._state(u), t).reshape(out.shape)
+        state = self._state(u)
+        rate = like(self._equation, "nonlinear", self._equation.nonlinear(self._operators, state, t), state)
+        out[...] = rate.reshape(out.shape)
 
     def _state(self, u: NDArray) -> NDArray:
         return u.reshape(-1, *self._shape)
@@ -77,13 +83,16 @@ class ArrayRightHandSide:
         return self._equation.largest_rate(self._state(u), self._operators.grid)
 
     def admissible(self, u: NDArray) -> bool:
-        return self._equation.admissible(self._state(u))
+        return admissible(self._equation, self._state(u))
 
     def relax(self, u: NDArray, h: float) -> None:
-        u[...] = self._equation.relax(self._operators, self._state(u), h).reshape(u.shape)
+        state = self._state(u)
+        u[...] = like(self._equation, "relax", self._equation.relax(self._operators, state, h), state).reshape(u.shape)
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
-        u[...] = self._equation.flow(part, self._operators, self._state(u), h).reshape(u.shape)
+        state = self._state(u)
+        flown = like(self._equation, "flow", self._equation.flow(part, self._operators, state, h), state)
+        u[...] = flown.reshape(u.shape)
 
 
 class NoNonlinearTerm:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..equations.answers import admissible, bounds, initial_state
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState, Members
 from ..grid import Grid
@@ -24,14 +25,13 @@ def checked_state(
     """`initial.state`, (member, field, *grid), contiguous and in double precision.
 
     key: the table of the case that describes it. Raises ValueError, with the key, if `initial.state` does, and as
-    `require_values`.
+    `require_values`; and PluginError for a state of another type or shape.
     """
     with np.errstate(all="ignore"):
         try:
-            state = initial.state(equation, grid, members, seed, folder)
+            state = initial_state(initial, equation, grid, members, seed, folder)
         except ValueError as error:
             raise ValueError(with_key(str(error), initial, key)) from error
-    state = np.ascontiguousarray(state, dtype=np.float64)
     require_values(state, equation, grid, members, key)
     return state
 
@@ -47,8 +47,8 @@ def require_values(state: NDArray[np.float64], equation: Equation, grid: Grid, m
     """Raise ValueError if a value of a state (member, field, *grid) is not finite, not within the equation's bounds, or
     makes the state inadmissible. The error names the first such member, and in it the field and the place.
     """
-    lowest, highest = equation.bounds()
-    if lowest <= state.min() and state.max() <= highest and equation.admissible(state):
+    lowest, highest = bounds(equation)
+    if lowest <= state.min() and state.max() <= highest and admissible(equation, state):
         return
     for member, values in zip(members, state, strict=True):
         for within, what, remedy in (
@@ -64,7 +64,7 @@ def require_values(state: NDArray[np.float64], equation: Equation, grid: Grid, m
                 raise ValueError(
                     f"{key}: member {member}: {_value(values, place, equation, grid)}, {what}. Remedy: {remedy}"
                 )
-        if not equation.admissible(values[None]):
+        if not admissible(equation, values[None]):
             found = _inadmissible(values, equation)
             where = "the state" if found is None else f"{_value(values, found, equation, grid)}, which"
             raise ValueError(
@@ -98,7 +98,7 @@ def _inadmissible(values: NDArray, equation: Equation) -> tuple[np.intp, ...] | 
 
     def allowed(at_point: NDArray) -> bool:
         uniform = np.broadcast_to(at_point.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
-        return equation.admissible(np.ascontiguousarray(uniform)[None])
+        return admissible(equation, np.ascontiguousarray(uniform)[None])
 
     for field, row in enumerate(flat):
         ends = (int(row.argmin()), int(row.argmax()))

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import NUMPY, Backend
+from ..equations.answers import admissible
 from ..equations.base import Equation
+from ..equations.plugin_errors import from_plugin
 from ..grid import Grid
 from ..spectral import Operators, Transforms
 from ..time_stepping import adaptive, compiled, kernels
@@ -227,7 +229,7 @@ class ArrayEnsemble:
 
         def attempt(time: float, h: float) -> bool:
             found, _ = self._stepper.advance(self.internal, time, tendency, {}, h)
-            if not self._equation.admissible(found):
+            if not admissible(self._equation, found):
                 return False
             self.internal = found
             return True
@@ -245,6 +247,8 @@ def _reporting_blow_up() -> Iterator[None]:
     try:
         yield
     except ArithmeticError as error:
+        if from_plugin(error):
+            raise
         raise BlowUp(f"{error}. Remedy: a smaller time.cfl, or another closure") from None
 
 

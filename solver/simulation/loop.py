@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ..backend import NUMPY, Backend
 from ..closure.contract import (
     Closure,
-    ClosureError,
     ClosureSum,
     Correction,
     Coupled,
@@ -24,8 +23,18 @@ from ..closure.contract import (
     View,
     couple,
 )
-from ..closure.guard import attribute_errors, coerce_answer, coerce_memory, fault_of, split_pair, validate_answer
+from ..closure.guard import (
+    Calling,
+    attribute_errors,
+    coerce_answer,
+    coerce_memory,
+    fault_of,
+    split_pair,
+    validate_answer,
+)
+from ..equations.answers import admissible, invariants
 from ..equations.base import Equation
+from ..equations.plugin_errors import plugin_errors
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
 from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
@@ -47,12 +56,14 @@ class Simulation:
     number, determined anew before each (explicit steppers on cells only).
 
     guard: "stop" raises ClosureError for an answer that the guard rejects, after it wrote the state to `dump`; "skip"
-    drops and counts the answer and continues without the closure's tendency until its next call; "off" checks types
-    only. folder, initial, reference: passed on to the closures, see `Problem`.
+    drops and counts the answer and continues without the closure's tendency until its next call; "off" checks types,
+    shapes and times, and not values. folder, initial, reference: passed on to the closures, see `Problem`.
 
-    Raises ValueError for a stepper that does not fit the equation, ClosureError for a closure that refuses the problem.
+    Raises ValueError for a stepper that does not fit the equation, ClosureError for a closure that refuses the problem,
+    and PluginError for another plug-in that fails.
     """
 
+    @plugin_errors()
     def __init__(
         self,
         equation: Equation,
@@ -121,10 +132,10 @@ class Simulation:
             )
             with attribute_errors(c, "at its start"):
                 memory = c.closure.start(problem)
-            try:
-                self.memories.append(coerce_memory(memory))
-            except ValueError as error:
-                raise fault_of(c, "at its start", str(error)) from None
+                try:
+                    self.memories.append(coerce_memory(memory))
+                except ValueError as error:
+                    raise fault_of(c, "at its start", str(error)) from None
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -136,6 +147,11 @@ class Simulation:
     def state(self) -> NDArray:
         """The state in physical space, (member, field, *grid), as a new NumPy array."""
         return self.backend.to_numpy(self._ensemble.physical())
+
+    @plugin_errors()
+    def invariants(self) -> dict[str, NDArray]:
+        """The equation's invariants of the state, each (member,). Raises PluginError."""
+        return invariants(self.equation, self.state, self.grid)
 
     @property
     def internal(self) -> Any:
@@ -182,6 +198,7 @@ class Simulation:
         self.step_number += count
         self.seconds["step"] += time.perf_counter() - began
 
+    @plugin_errors()
     def run(
         self,
         steps: int,
@@ -196,7 +213,8 @@ class Simulation:
         A leap stops at each of its states, with `leaping` set at all but the last, and must contain a state for every
         multiple of `output_every`. After a leap without states the loop continues with steps.
 
-        Raises BlowUp for a state that is not finite or not admissible, ClosureError for a closure that fails.
+        Raises BlowUp for a state that is not finite or not admissible, ClosureError for a closure that fails, and
+        PluginError for another plug-in that fails.
         """
         while True:
             n = self.step_number
@@ -209,7 +227,7 @@ class Simulation:
             self.advance(min([steps - n, *(count for count in ahead if count)]))
             internal, xp = self._ensemble.internal, self.backend.xp
             fault = None if xp.isfinite(xp.sum(internal)) else "is not finite"
-            if fault is None and not self.equation.admissible(internal):
+            if fault is None and not admissible(self.equation, internal):
                 fault = "is out of its bounds"
             if fault:
                 raise BlowUp(
@@ -241,7 +259,7 @@ class Simulation:
         began = time.perf_counter()
         leap = None
         for i in due:
-            answer = self._call(i, n)
+            answer = self._call(i, n, steps, output_every)
             if isinstance(answer, Leap):
                 reached = round((answer.times[-1] - self.start) / self.step) if len(answer.times) else n
                 self.closures[i].declined += max(0, min(answer.declined, steps - reached))
@@ -256,10 +274,10 @@ class Simulation:
         self.seconds["closure"] += time.perf_counter() - began
         if leap is None:
             return False
-        self._leap(leap, steps, at, output_every)
+        self._leap(leap, steps, at)
         return True
 
-    def _call(self, i: int, n: int) -> Any:
+    def _call(self, i: int, n: int, steps: int, output_every: int) -> Any:
         """The valid answer of closure i, with its arrays in the backend's library; None for no contribution."""
         coupled, when = self.closures[i], f"at step {n}, t = {self.time:g}"
         began = time.perf_counter()
@@ -267,18 +285,20 @@ class Simulation:
         view = View(self._ensemble.physical, self.time, n, stream, self.backend)
         with attribute_errors(coupled, when):
             returned = coupled.closure(view, self.memories[i])
-        try:
-            answer, memory = split_pair(returned)
-            self.memories[i] = coerce_memory(memory)
-        except ValueError as error:
-            raise fault_of(coupled, when, str(error)) from None
-        coupled.calls += 1
-        coupled.seconds += time.perf_counter() - began
-        if answer is None:
-            return None
-        answer, fault = coerce_answer(answer, self.backend, self.grid, len(self.equation.fields))
-        if fault is None and self.guard != "off":
-            fault = validate_answer(answer, view.array, self.equation, coupled.every * self.step)
+            try:
+                answer, memory = split_pair(returned)
+                self.memories[i] = coerce_memory(memory)
+            except ValueError as error:
+                raise fault_of(coupled, when, str(error)) from None
+            coupled.calls += 1
+            coupled.seconds += time.perf_counter() - began
+            if answer is None:
+                return None
+            shape = (len(self.members), len(self.equation.fields), *self.grid.shape)
+            calling = Calling(self.backend, self.grid, shape, n, self.start, self.step, steps, output_every)
+            answer, fault = coerce_answer(answer, calling)
+            if fault is None and self.guard != "off":
+                fault = validate_answer(answer, view.array, self.equation, coupled.every * self.step)
         if fault is None:
             return answer
         if self.guard == "skip":
@@ -297,23 +317,10 @@ class Simulation:
         linear = (coupled.hold or answer.hold) == "linear"
         return Held.following(self._held[i], n, value, linear, self._noise_of(i, answer.noise))
 
-    def _leap(self, leap: Leap, steps: int, at: Callable[[int], None], output_every: int) -> None:
+    def _leap(self, leap: Leap, steps: int, at: Callable[[int], None]) -> None:
         """Take the states of a leap one by one, except those beyond the end of the run."""
-        n = self.step_number
-        targets = np.rint((np.asarray(leap.times) - self.start) / self.step).astype(int)
-        exact = np.allclose(self.start + targets * self.step, leap.times, rtol=0, atol=1e-6 * self.step)
-        targets = targets[targets <= steps]
-        if not (len(targets) and exact and (np.diff([n, *targets]) > 0).all()):
-            raise ClosureError(
-                f"a leap at step {n} has times {np.asarray(leap.times)[:4]}..., which are not increasing times "
-                f"of steps up to the end. Remedy: answer at start + n * {self.step:g}"
-            )
-        outputs = Schedule(0, None, output_every) if output_every else None
-        if outputs and (passed := set(filter(outputs.due, range(n + 1, targets[-1]))) - set(targets.tolist())):
-            raise ClosureError(
-                f"a leap at step {n} passes the output at step {min(passed)} without a state for it. "
-                f"Remedy: answer with a state for every {output_every} steps"
-            )
+        targets = np.rint((leap.times - self.start) / self.step)
+        targets = targets[targets <= steps].astype(int)
         for state, target in zip(leap.states, targets.tolist(), strict=False):
             self.replace(state)
             self.step_number = target

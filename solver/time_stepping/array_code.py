@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..equations.answers import like, signal_speed
 from ..equations.base import Equation
 from ..equations.right_hand_side import linear_operator
 from ..spectral import Operators
@@ -72,7 +73,7 @@ class ArrayStepper:
         grid = self.operators.grid
         if not isinstance(self.scheme, Split):
             return self.equation.largest_rate(state, grid)
-        speeds = self.equation.signal_speed(state, grid)
+        speeds = signal_speed(self.equation, state, grid)
         return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
 
     def advance(
@@ -90,7 +91,7 @@ class ArrayStepper:
         state, offset = u, 0.0
         rates: list[Array] = []
         for time, base, weights, total in self._stages:
-            rate = equation.nonlinear(operators, state, t + offset * h)
+            rate = like(equation, "nonlinear", equation.nonlinear(operators, state, t + offset * h), state)
             rates.append(rate if self._linear is None else rate + self._linear * state)
             state = u if isinstance(base, float) and base == 1.0 else base * u
             for weight, known in zip(weights, rates, strict=True):
@@ -107,14 +108,14 @@ class ArrayStepper:
         if frozen is not None:
             u = u + 0.5 * h * frozen
         for part, coefficient in scheme.parts:
-            u = equation.flow(part, operators, u, coefficient * h)
+            u = like(equation, "flow", equation.flow(part, operators, u, coefficient * h), u)
         u = equation.relax(operators, u, 0.5 * h)
         return u if frozen is None else u + 0.5 * h * frozen
 
     def _several(
         self, scheme: Multistep, u: Array, t: float, frozen: Array | None, memory: Memory
     ) -> tuple[Array, Memory]:
-        rate = self.equation.nonlinear(self.operators, u, t)
+        rate = like(self.equation, "nonlinear", self.equation.nonlinear(self.operators, u, t), u)
         now, rates, total, before = self._table if memory or not scheme.start else self._start
         out = now * u + rates[0] * rate
         if len(rates) > 1:

@@ -13,12 +13,15 @@ the step. compiled.py and array_code.py apply the tables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..equations.plugins import Registry
+from ..equations.plugin_errors import describe_error
+from ..equations.plugins import NotImported, Registry, means_path, unknown
 
 Coefficient = NDArray  # values of a function of z, in the shape of z
 
@@ -255,6 +258,60 @@ STEPPERS: Registry[Scheme] = Registry(
     },
     instances=True,
 )
+
+
+def known_stepper(name: str) -> str:
+    """The name of a stepper, after checks: it exists, and the table of one that does not ship is complete.
+
+    Raises ValueError with the nearest name, or with what is wrong. A file that must not be imported is not checked.
+    """
+    if not means_path(name) and name not in STEPPERS:
+        raise ValueError(unknown(name, STEPPERS))
+    if not STEPPERS.ships(name):
+        with suppress(NotImported):
+            scheme = STEPPERS.load(name, Path()) if means_path(name) else STEPPERS.find(name)
+            try:
+                _require_complete(scheme)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                reason = str(error) if type(error) is ValueError else describe_error(error)
+                raise ValueError(f"{name}: {reason}") from error
+    return name
+
+
+def _require_complete(scheme: Scheme) -> None:
+    """Raise ValueError for a table with wrong types, coefficients that are not finite, or of the wrong number."""
+    z = np.linspace(-1.0, 0.0, 4).reshape(1, 2, 2)
+
+    def values(what: str, function: Callable[[NDArray], Coefficient]) -> None:
+        found = function(z)
+        if np.shape(found) != z.shape or not np.isfinite(found).all():
+            raise ValueError(f"{what}(z) must be finite and have the shape of z, {z.shape}; found {np.shape(found)}")
+
+    if isinstance(scheme, Split):
+        for part, fraction in scheme.parts:
+            if not isinstance(part, str) or not np.isfinite(fraction):
+                raise ValueError(f"parts must be pairs (name, fraction of the step), found {(part, fraction)!r}")
+    elif isinstance(scheme, Multistep):
+        values("denominator", scheme.denominator)
+        values("now", scheme.now)
+        if len(scheme.rates) not in (1, 2) or not np.isfinite([*scheme.rates, scheme.before]).all():
+            raise ValueError(f"rates must be one or two finite numbers, and before finite; found {scheme.rates!r}")
+        if scheme.start is not None:
+            _require_complete(scheme.start)
+    else:
+        if scheme.linear not in ("explicit", "exponential") or len(scheme.stages) < 2:
+            raise ValueError('linear must be "explicit" or "exponential", with two stages or more, the update included')
+        if len(scheme.convex) not in (0, len(scheme.stages) - 1):
+            raise ValueError(f"convex must be empty or one number per stage after the first, found {scheme.convex!r}")
+        for i, stage in enumerate(scheme.stages):
+            if len(stage.weights) != i or not np.isfinite(stage.time):
+                raise ValueError(f"stage {i} must have a finite time and {i} weights, found {len(stage.weights)}")
+            values(f"stage {i}: base", stage.base)
+            for j, weight in enumerate(stage.weights):
+                if weight is not None:
+                    values(f"stage {i}: weight {j}", weight)
 
 
 def needs_linear(scheme: Scheme) -> bool:

@@ -154,8 +154,8 @@ def bad_closure(data: dict, draw: Callable) -> str | None:
                 ({"name": "smagorinsk"}, ""),
                 ({"every": 2}, ""),
                 ({"name": "leith", "path": "a.py:A"}, ""),
-                ({"path": "absent.py:A"}, ""),
-                ({"path": "without-a-class.py"}, ""),
+                ({"path": "absent.py:A"}, ".path"),
+                ({"path": "without-a-class.py"}, ".path"),
                 ("leith!", ""),
                 (7, ""),
             ]
@@ -526,25 +526,27 @@ def test_a_plugin_file_that_cannot_be_used_is_refused_with_the_reason(source, ex
     (tmp_path / "__pycache__").mkdir()
     file = tmp_path / "case.toml"
     file.write_text(tomli_w.dumps(case))
-    assert cli.execute(["check", str(file)]) == cli.MISTAKE
+    assert cli.execute(["check", "--import", str(file)]) == cli.MISTAKE
     message = capsys.readouterr().err
-    assert expected in message and str(tmp_path / "plugin.py") in message and named("closure.0: ", message)
+    assert expected in message and str(tmp_path / "plugin.py") in message and named("closure.0.path: ", message)
 
 
 def test_paths_of_a_case_are_relative_to_its_folder_and_absolute_once_read(tmp_path):
     (tmp_path / "plugin.py").write_text(
-        "from subgrid.closures.none import NoClosure\nclass A(NoClosure):\n    table: str | None = None\n"
+        "from pathlib import Path\n\nfrom subgrid.closures.none import NoClosure\n\n"
+        "class A(NoClosure):\n    table: Path | None = None\n    hint: str | None = None\n"
     )
     (tmp_path / "table.npz").touch()
     case = shipped("taylor-green") | {
-        "closure": [{"path": "plugin.py:A", "table": "table.npz"}],
+        "closure": [{"path": "plugin.py:A", "table": "table.npz", "hint": "table.npz"}],
         "compare": {"closures": [{"path": "plugin.py:A", "table": "elsewhere.npz"}]},
     }
     (tmp_path / "case.toml").write_text(tomli_w.dumps(case))
     resolved = read(tmp_path / "case.toml").resolved()
     assert resolved["closure"][0]["path"] == f"{tmp_path / 'plugin.py'}:A"
     assert resolved["closure"][0]["table"] == str(tmp_path / "table.npz")
-    assert resolved["compare"]["closures"][0]["closures"][0]["table"] == "elsewhere.npz"
+    assert resolved["closure"][0]["hint"] == "table.npz", "a string is no path, even if a file has this name"
+    assert resolved["compare"]["closures"][0]["closures"][0]["table"] == str(tmp_path / "elsewhere.npz")
 
 
 def test_files_named_within_the_equation_and_the_reference_are_found_beside_the_case(tmp_path):
@@ -674,6 +676,8 @@ FILE_FAULTS = {
         (PLASMA, {"grid": {"origin": [-6.0]}}, "grid.origin", "expected one number for each of 2 axes"),
         (PLASMA, {"equation": {"interpolation": 4}}, "equation.interpolation", "3, 5, 7, 9, 11 or 13, found 4"),
         (PLASMA, {"equation": {"ends": "periodic"}}, "equation.ends", "expected 'closed' or 'open', found 'periodic'"),
+        (PLASMA, {"equation": {"noise": {"amplitude": 0.1, "correlation": 0.1}}}, "equation.noise",
+         "vlasov-poisson has no noise term. Remedy: remove equation.noise"),
         (PLASMA, {"equation": {"positivity": 1}}, "equation.positivity", "expected a valid boolean, found 1"),
         (PLASMA, {"reference": {"shape": [24, 24]}}, "reference.shape", "must be a whole multiple of grid.shape"),
         (PLASMA, {"initial": {"wavenumber": 0.5}}, "initial.wavenumber", "expected a multiple of 1, found 0.5"),
@@ -728,3 +732,27 @@ def test_steps_grids_and_backends_that_do_not_fit(change, message, tmp_path):
     with pytest.raises(CaseError) as caught:
         check(CELLS | change, "cells.toml", tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"initial.time": 0.5}, "initial.time", "must equal time.start = 0, found 0.5"),
+        ({"time.start": -0.5}, "initial.time", "must equal time.start = -0.5, found 0"),
+        (
+            {
+                "reference": {"shape": [1200], "initial": {"kind": "oscillator", "time": 1.0}},
+                "initial.kind": "reference",
+            },
+            "reference.initial.time",
+            "must equal time.start = 0, found 1",
+        ),
+    ],
+)
+def test_a_formula_of_a_time_of_its_own_starts_at_that_time(changes, key, words, tmp_path, capsys):
+    case = {k: v for k, v in shipped("rom-oscillator").items() if k not in ("closure", "compare", "sweep", "train")}
+    for name, value in changes.items():
+        table, _, inner = name.partition(".")
+        case[table] = case[table] | {inner: value} if inner else value
+    message = refused(tomli_w.dumps(case), ["check"], tmp_path, capsys)
+    assert f"  {key}: {words}" in message

@@ -234,7 +234,7 @@ def test_trained_weights_run_where_they_were_trained_for(place, capsys):
         (["run", "tiny.toml", "--set", "backend=3"], "backend: expected numpy, cupy or torch.*found 3"),
         (["check", "absent.toml"], "absent.toml: 1 mistake\n  there is no such file"),
         (["check", "."], "there is no such file"),
-        (["resume", "absent"], "holds no run.*Remedy: `subgrid run CASE --out absent`"),
+        (["resume", "absent"], "holds no run.*Remedy: `subgrid run CASE --out .*absent`"),
         (["report", "absent"], "metrics.json is missing.*make it again"),
         (["train", "tiny.toml", "--closure", "smagorinsky"], "has nothing to train"),
         (["train", "tiny.toml", "--closure", "regresion"], "did you mean 'regression'"),

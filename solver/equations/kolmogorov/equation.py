@@ -11,6 +11,7 @@ from pydantic import Field as Option
 
 from ...grid import Grid
 from ...spectral import Operators, Transforms, square
+from ..answers import forcing_field
 from ..base import Array, Equation, Field
 from ..forcing import ForcingTable
 from ..right_hand_side import RightHandSide
@@ -59,7 +60,7 @@ class Kolmogorov(Equation):
     def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
         if self.forcing is None or not self.has("forcing"):
             return np.zeros(grid.spectral_shape, dtype=np.complex128)
-        rate = np.fft.rfftn(self.forcing.field(grid), norm="forward")
+        rate = np.fft.rfftn(forcing_field(self.forcing, grid), norm="forward")
         rate[np.abs(rate) < 1e-14 * np.abs(rate).max()] = 0.0
         rate[~grid.mask()] = 0.0
         return rate

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from ...grid import Grid
 from ...spectral import Operators
@@ -45,6 +46,12 @@ class VlasovPoisson(Equation):
     interpolation: array_code.Order = 13
     positivity: bool = False
     ends: Literal["closed", "open"] = "closed"
+
+    @model_validator(mode="after")
+    def _no_noise(self) -> VlasovPoisson:
+        if self.noise is not None:
+            raise ValueError("equation.noise: vlasov-poisson has no noise term. Remedy: remove equation.noise")
+        return self
 
     @property
     def kind(self) -> Kind:

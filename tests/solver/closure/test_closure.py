@@ -14,7 +14,7 @@ from subgrid.solver.closure import Closure, ClosureError, Correction, Coupled, L
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise
-from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, compatible_schemes
 
 LINE = Grid((16,), (2 * np.pi,))
@@ -313,7 +313,7 @@ FAULTS = {
     "bounds": (lambda view, memory: Tendency(view.state + 1e14), "outside"),
     "correction": (lambda view, memory: Correction(view.state + np.inf), "not finite"),
     "leap": (lambda view, memory: Leap(np.zeros((2, *view.state.shape)), np.array([0.1])), "has shape"),
-    "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128, expected an array of real"),
+    "complex": (lambda view, memory: Tendency(view.state + 0j), "array of complex128 .*, expected an array of real"),
     "list": (lambda view, memory: Tendency([0.0]), "list, expected an array"),
     "noise": (lambda view, memory: Tendency(view.state, noise=np.ones(9)), "an array.*not a SpectralNoise"),
     "noise fields": (
@@ -325,7 +325,50 @@ FAULTS = {
         r"amplitudes of shape \(5,\), expected",
     ),
     "type": (lambda view, memory: (0.0, memory), "a float, not a Tendency, Correction, Leap or None"),
+    **{
+        f"noise of {value}": (
+            lambda view, memory, value=value: Tendency(view.state, noise=noise_with(value)),
+            "1 amplitudes that are not finite or negative",
+        )
+        for value in (np.nan, np.inf, -np.inf, -1.0)
+    },
+    "masked": (lambda view, memory: Tendency(np.ma.masked_array(view.state)), "MaskedArray .*expected an array"),
+    "masked state": (lambda view, memory: Correction(np.ma.masked_array(view.state)), "MaskedArray .*expected an arr"),
+    "objects": (
+        lambda view, memory: Tendency(view.state.astype(object)),
+        "array of object .*expected an array of real",
+    ),
+    "bools": (lambda view, memory: Tendency(view.state > 0), "array of bool .*expected an array of real"),
+    "hold": (lambda view, memory: Tendency(view.state, hold="cubic"), "hold of the answer is 'cubic', expected 'const"),
+    "hold type": (lambda view, memory: Tendency(view.state, hold=np.zeros(3)), "hold of the answer is array"),
+    "times": (lambda view, memory: leap(view, [np.nan]), "1 values that are not finite"),
+    "infinite times": (lambda view, memory: leap(view, [np.inf]), "1 values that are not finite"),
+    "past": (lambda view, memory: leap(view, [0.1]), "increasing times of steps"),
+    "between steps": (lambda view, memory: leap(view, [0.55]), "increasing times of steps"),
+    "no times": (lambda view, memory: leap(view, None), "times of the answer is None"),
+    "times of text": (lambda view, memory: leap(view, ["soon"]), "times of the answer is a list"),
+    "times in two axes": (lambda view, memory: leap(view, [[0.5]]), "times of the answer is a list"),
+    "masked times": (
+        lambda view, memory: leap(view, np.ma.masked_array([0.5])),
+        "times of the answer is a MaskedArray",
+    ),
+    "declined": (lambda view, memory: leap(view, [0.5], -1), "declined of the answer is -1"),
+    "declined in part": (lambda view, memory: leap(view, [0.5], 0.5), "declined of the answer is 0.5"),
+    "declined type": (lambda view, memory: leap(view, [0.5], None), "declined of the answer is None"),
+    "infinite leap": (lambda view, memory: leap(view, [0.5], 0, np.inf), "16 values that are not finite"),
 }
+
+
+def noise_with(value: float) -> SpectralNoise:
+    """White noise, but for one amplitude."""
+    amplitude = np.ones(9)
+    amplitude[3] = value
+    return SpectralNoise(LINE, amplitude)
+
+
+def leap(view: Any, times: Any, declined: Any = 0, value: float = 0.0) -> Leap:
+    """A leap to one state."""
+    return Leap(np.full((1, *view.state.shape), value), times, declined)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -525,3 +568,51 @@ def test_closures_are_added_and_scaled():
         runs.append(run.state)
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.abs(runs[0] - runs[2]).max() > 0
+
+
+# -- everything that an answer holds ------------------------------------------------------------------------------
+
+
+VALUES = ("not finite", "bounds", "correction", "infinite leap", *(f for f in FAULTS if f.startswith("noise of")))
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f not in VALUES])
+def test_what_the_solver_cannot_use_is_refused_without_a_guard_too(fault):
+    """ "off" checks types, shapes and times; values pass."""
+    answer, expected = FAULTS[fault]
+    coupled = scripted(lambda view, memory: answer(view, memory) if view.step == 4 else None, every=2)
+    with pytest.raises(ClosureError, match=expected):
+        simulation(coupled, guard="off").run(10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_noise_that_is_not_finite_is_never_a_run_without_noise(value, backend):
+    """Without a guard the state becomes non-finite; with one the answer is dropped and counted."""
+    coupled = scripted(lambda view, memory: Tendency(np.zeros_like(view.state), noise=noise_with(value)))
+    with pytest.raises(BlowUp):
+        simulation(coupled, guard="off", backend=select(backend)).run(3)
+    run = simulation(coupled, guard="skip", backend=select(backend))
+    run.run(3)
+    assert run.closures[0].skips == 3 and not run.state.any()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_real_arrays_of_every_layout_and_precision_are_one_answer(backend):
+    """Integers, single precision, another byte order, reversed and Fortran order."""
+    layouts = {
+        "double": lambda u: u,
+        "integer": lambda u: u.astype(np.int32),
+        "single": lambda u: u.astype(np.float32),
+        "big-endian": lambda u: u.astype(">f8"),
+        "reversed": lambda u: u[..., ::-1].copy()[..., ::-1],
+        "fortran": np.asfortranarray,
+    }
+    found = []
+    for layout in layouts.values():
+        values = layout(np.arange(32.0).reshape(2, 1, 16))
+        coupled = scripted(lambda view, memory, values=values: Tendency(values))
+        run = simulation(coupled, members=2, backend=select(backend))
+        run.run(2)
+        found.append(run.state)
+    assert all(np.array_equal(found[0], other) for other in found[1:]) and found[0].any()

@@ -1,0 +1,3 @@
+import common
+
+B = common.A
