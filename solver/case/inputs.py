@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..equations.plugins import is_path
+from ..initial.run import contents
 
 NAMES = ("title", "name", "kind", "label")  # keys whose values are never files
 
@@ -19,9 +20,12 @@ def with_contents(data: Any) -> Any:
 
     sha256 maps the name of the file to the SHA-256 of its contents; for a plug-in "file.py:Name" also the names of the
     neighbours that the file imports, directly or through others. A folder of trajectories is represented by the file
-    that holds the checksums of all others; other folders are not. No plug-in is imported.
+    that holds the checksums of all others, the folder of a run from which the case starts by that output, and other
+    folders not at all. No plug-in is imported.
     """
     if isinstance(data, Mapping):
+        if data.get("kind") == "run" and isinstance(data.get("time"), float) and Path(data["path"]).is_dir():
+            return {**data, "path": {"path": data["path"], "sha256": contents(Path(data["path"]), data["time"])}}
         return {k: v if k in NAMES and isinstance(v, str) else with_contents(v) for k, v in data.items()}
     if isinstance(data, (list, tuple)):
         return [with_contents(v) for v in data]

@@ -152,10 +152,13 @@ def _wall(value: Any) -> Any:
 
 
 class OutputTable(Table):
-    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s"."""
+    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s".
+
+    fields: those that are recorded, at least one; by default all.
+    """
 
     every: Positive
-    fields: tuple[str, ...] | None = None
+    fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     checkpoint_every: Annotated[float | str, BeforeValidator(_wall)] = "60 s"
 
     def checkpoint_seconds(self) -> float | None:
