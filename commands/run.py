@@ -104,7 +104,7 @@ def resume(
                 simulation.restore(arrays)
                 if simulation.step_number > prepared.case.steps():
                     raise DamagedFile(f"step {simulation.step_number} is beyond the end, {prepared.case.steps()} steps")
-            except DamagedFile as error:
+            except (ValueError, TypeError, IndexError) as error:  # whatever the arrays of the file lead to
                 raise record.damaged(error) from None
         record.require_outputs(prepared.case, prepared.grid, simulation.step_number)
         if stored_inputs(folder) is None:

@@ -35,7 +35,7 @@ class Trajectories:
         if not (directory / "done.json").is_file():
             raise ValueError(f"{directory} contains no finished trajectories. Remedy: `subgrid data CASE`")
         self.directory = directory
-        self.request: dict[str, Any] = json.loads((directory / "request.json").read_text())
+        self.request: dict[str, Any] = json.loads((directory / "request.json").read_text(encoding="utf-8"))
         self.step, self.start = float(self.request["step"]), float(self.request["start"])
 
     def _open(self, name: str) -> NDArray:

@@ -71,7 +71,10 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"path", "sha256"} and isinstance(value["sha256"], dict)
+    kinds = {"path": str, "sha256": dict}
+    return (
+        isinstance(value, dict) and value.keys() == kinds.keys() and all(isinstance(value[k], kinds[k]) for k in kinds)
+    )
 
 
 def _change(was: bool, is_: bool) -> str:

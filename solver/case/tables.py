@@ -152,10 +152,7 @@ def _wall(value: Any) -> Any:
 
 
 class OutputTable(Table):
-    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s".
-
-    fields: those that are recorded, at least one; by default all.
-    """
+    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s"."""
 
     every: Positive
     fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError, model_validator
 
+from ..backend.files import LARGEST
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState, Members
 from ..finite_volume.averages import average_cells
@@ -20,6 +22,7 @@ from ..grid import Grid
 from ..spectral import Transforms, resample
 
 SAME_TIME = 1e-6  # of the interval between outputs
+MOST_OUTPUTS = 10**7
 
 
 class Run(InitialState):
@@ -63,6 +66,8 @@ class Run(InitialState):
             raise ValueError(
                 f"initial.time: {outputs.folder} has not reached t = {outputs.times[index]:g}. Remedy: an earlier time"
             )
+        if state.shape[2:] != source.shape:
+            raise ValueError(f"initial.path: the run {outputs.folder} is damaged (its outputs do not fit its grid)")
         state = _on_grid(state, equation, source, grid)
         if len(state) == 1:
             return np.repeat(state, len(members), axis=0)
@@ -108,6 +113,8 @@ class _Outputs:
             self._group: Any = zarr.open_group(folder / "fields.zarr", mode="r")
             self._name = self._group.attrs["equation"]
             times: Any = self._group["time"]
+            if times.ndim != 1 or times.size > MOST_OUTPUTS or not times.size:
+                raise ValueError(f"its time has shape {times.shape}")
             self.times = np.asarray(times[:], dtype=np.float64)
         except Exception as error:  # the libraries have many errors for damaged files
             raise ValueError(f"initial.path: the run {folder} is damaged ({error})") from None
@@ -181,7 +188,10 @@ class _Outputs:
     def frame(self, name: str, index: int) -> NDArray[np.float64]:
         """An output of a field, (member, *grid); nan if it was not written."""
         try:
-            return np.asarray(self._group[name][index], dtype=np.float64)
+            array = self._group[name]
+            if 8 * math.prod(array.shape[1:]) > LARGEST or array.shape[0] != len(self.times):
+                raise ValueError(f"its shape is {array.shape}")
+            return np.asarray(array[index], dtype=np.float64)
         except Exception as error:  # every codec has errors of its own
             raise ValueError(
                 f"initial.path: the output of {name} at t = {self.times[index]:g} in {self.folder} is damaged ({error})"

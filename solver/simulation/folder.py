@@ -60,7 +60,8 @@ def stored_inputs(folder: Path) -> dict[str, Any] | None:
     except DamagedFile as error:
         raise RunFolderError(f"{error}. {remedy}") from None
     kinds = {"case": dict, "ends": list, "references": dict}
-    if not (isinstance(found, dict) and all(isinstance(found.get(k), kind) for k, kind in kinds.items())):
+    fits = isinstance(found, dict) and all(isinstance(found.get(k), kind) for k, kind in kinds.items())
+    if not fits or not all(isinstance(end, (int, float)) for end in found["ends"]):
         raise RunFolderError(f"{path} is not a record of the inputs of a run. {remedy}")
     return found
 

@@ -189,7 +189,7 @@ class Record:
         except DamagedFile as error:
             raise self.damaged(error) from None
 
-    def damaged(self, error: DamagedFile) -> RunFolderError:
+    def damaged(self, error: Exception) -> RunFolderError:
         """The error for a checkpoint that is not one of this run."""
         where = "" if str(self._checkpoint) in str(error) else f"{self._checkpoint}: "
         return RunFolderError(f"{where}{error}. {self._restart}")

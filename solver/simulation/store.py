@@ -6,6 +6,7 @@ Everything but the chunks of the fields follows from the case, so it can be comp
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -81,13 +82,16 @@ def require_frames(folder: Path, files: dict[str, bytes], field: str, count: int
     buffer = default_buffer_prototype().buffer
     store: dict[str, Any] = {k: buffer.from_bytes(files[k]) for k in ("zarr.json", f"{field}/zarr.json")}
     array: Any = zarr.open_group(MemoryStore(store), mode="r")[field]
+    expected = 8 * math.prod(array.shape[1:])
     for index in range(count):
         key = chunk(field, index, array.ndim)
         path = folder / key
-        try:
-            store[key] = buffer.from_bytes(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise DamagedFile(f"{path} is missing") from None
+        if not path.is_file():
+            raise DamagedFile(f"{path} is missing")
+        content = path.read_bytes()
+        if (size := _announced(content)) != expected:
+            raise DamagedFile(f"{path} is damaged: it announces {size} bytes, expected {expected}")
+        store[key] = buffer.from_bytes(content)
         try:
             intact = bool(np.isfinite(array[index]).all())
         except Exception as error:  # every codec has errors of its own
@@ -95,6 +99,18 @@ def require_frames(folder: Path, files: dict[str, bytes], field: str, count: int
         if not intact:
             raise DamagedFile(f"{path} is damaged: it holds values that are not finite")
         del store[key]
+
+
+def _announced(content: bytes) -> int | None:
+    """Bytes that a Zstandard frame announces for its contents (RFC 8878, 3.1.1.1); None if it announces none."""
+    if len(content) < 6 or content[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    flag, single, dictionary = content[4] >> 6, content[4] >> 5 & 1, (0, 1, 2, 4)[content[4] & 3]
+    size = (1 if single else 0, 2, 4, 8)[flag]
+    start = 5 + (0 if single else 1) + dictionary
+    if not size or len(content) < start + size:
+        return None
+    return int.from_bytes(content[start : start + size], "little") + (256 if size == 2 else 0)
 
 
 def chunk(field: str, index: int, dimensions: int) -> str:
