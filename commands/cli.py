@@ -134,11 +134,11 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
 
 
 @app.command
-def resume(folder: Path, *, json_: Json = False) -> None:
-    """Continue an interrupted run from its last checkpoint."""
+def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> None:
+    """Continue a run from its last checkpoint. --until: a later end, also for a run that is done."""
     from .run import resume as resume_run
 
-    summary = json.loads(resume_run(folder, invariants=False, progress=not json_).attrs["summary"])
+    summary = json.loads(resume_run(folder, until=until, invariants=False, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
 
@@ -216,7 +216,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
             where["sweep"] = str(runs(resolved, resolved.sweep.points(), bars).directory)
     text = "\n".join(f"{name}: {path}" for name, path in where.items())
     if out is not None:
-        out.write_text(text + "\n")
+        out.write_text(text + "\n", encoding="utf-8")
     _finish(where, json_, lambda: print(text))
 
 
@@ -331,7 +331,7 @@ def schema(*, out: Out = None) -> None:
 
     text = json.dumps(Case.model_json_schema(), indent=1)
     if out is not None:
-        out.write_text(text + "\n")
+        out.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from subgrid.ingest.given_closures import with_closures
 from subgrid.ingest.prepare import Prepared, prepare
+from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import read
 from subgrid.solver.case.tables import Case
@@ -22,7 +25,8 @@ from subgrid.solver.closure import PluginError
 from subgrid.solver.equations.answers import invariants
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp, Simulation
-from subgrid.solver.simulation.record import MemoryRecord, Record, require_vacant
+from subgrid.solver.simulation.folder import require_inputs, require_reference, require_vacant, stored_inputs
+from subgrid.solver.simulation.record import MemoryRecord, Record
 from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
 
 from .progress import Bars, Interrupted, interruptible, watching
@@ -30,6 +34,7 @@ from .progress import Bars, Interrupted, interruptible, watching
 if TYPE_CHECKING:
     import xarray as xr
 
+LOG = logging.getLogger("subgrid")
 STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw bars, save and check for signals
 
 
@@ -63,26 +68,72 @@ def run(
         simulation = prepared.simulation(prepared.case.closure, dump=dump)
         if folder is None:
             return _execute(prepared, simulation, MemoryRecord(prepared.case, prepared.grid), bars)
-        with closing(Record.create(folder, prepared.case, prepared.grid)) as record:
+        reference = prepared.trajectories.directory if prepared.trajectories else None
+        with closing(Record.create(folder, prepared.case, prepared.grid, reference)) as record:
             record.log("start", case=prepared.case.title)
             return _execute(prepared, simulation, record, bars)
 
 
 @plugin_errors()
-def resume(folder: str | os.PathLike[str], *, invariants: bool = True, progress: bool | Bars = True) -> xr.Dataset:
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    until: float | None = None,
+    invariants: bool = True,
+    progress: bool | Bars = True,
+) -> xr.Dataset:
     """Continue the run in a folder from its last checkpoint; the result is bitwise that of an uninterrupted run.
 
-    Returns and raises the same as `run`. invariants: whether to compute the invariants of the outputs before the
-    checkpoint, which requires reading these outputs.
+    until: a new end, later than the checkpoint, also of a run that is done; the result is bitwise that of a run with
+    time.end = until. Returns and raises the same as `run`. invariants: whether to compute the invariants of the outputs
+    before the checkpoint. A case with plug-ins that are named by `path` is code, and so is a run folder.
+
+    Raises RunFolderError, before anything is written, if the case or a file that it names changed since the run began,
+    if the checkpoint or an output before it is damaged, or if the folder contains a symbolic link.
     """
     folder = Path(os.path.abspath(folder))
     with watching(progress) as bars, closing(Record.open(folder)) as record:
-        prepared = prepare(read(folder / "case.toml"), folder, with_reference=False, progress=bars)
+        require_inputs(folder)
+        arrays = record.checkpoint()
+        before = case = read(folder / "case.toml")
+        if until is not None:
+            _require_later(until, before, 0 if arrays is None else arrays.get("step"))
+            case = read(folder / "case.toml", [f"time.end={float(until)!r}"])
+        prepared = prepare(case, folder, with_reference=False, progress=bars)
+        reference = prepared.trajectories.directory if prepared.trajectories else None
+        require_reference(folder, reference, extended=until is not None)
         simulation = prepared.simulation(prepared.case.closure, dump=folder / "guard.npz")
-        if (arrays := record.checkpoint()) is not None:
-            simulation.restore(arrays)
-        record.log("resume", step=simulation.step_number)
+        if arrays is not None:
+            try:
+                simulation.restore(arrays)
+                if simulation.step_number > prepared.case.steps():
+                    raise DamagedFile(f"step {simulation.step_number} is beyond the end, {prepared.case.steps()} steps")
+            except (ValueError, TypeError, IndexError) as error:  # whatever the arrays of the file lead to
+                raise record.damaged(error) from None
+        record.require_outputs(prepared.case, prepared.grid, simulation.step_number)
+        if stored_inputs(folder) is None:
+            LOG.warning("%s was made by a version that stored no hashes of its inputs: they are not compared", folder)
+        repaired = record.go_on(before, prepared.case, prepared.grid, reference)
+        record.log("resume", step=simulation.step_number, repaired=repaired)
         return _execute(prepared, simulation, record, bars, invariants)
+
+
+def _require_later(until: float, case: Case, step: Any) -> None:
+    """Raise ValueError unless the run can be extended to the time `until`."""
+    start, h = case.time.start, case.step
+    count = (until - start) / h
+    if not math.isfinite(count):
+        raise ValueError(f"--until: expected a time, found {until!r}")
+    at = start + h * int(step) if np.shape(step) == () and np.isfinite(step) else start
+    if until <= at + 0.5 * h:
+        raise ValueError(f"--until: the run has reached t = {at:.10g}, found {until:.10g}. Remedy: a later time")
+    try:
+        multiple(until - start, h)
+    except ValueError:
+        below, above = (start + h * n for n in (math.floor(count), math.ceil(count)))
+        raise ValueError(
+            f"--until: {until:.10g} is not the time of a step. Remedy: {below:.10g} or {above:.10g}"
+        ) from None
 
 
 def _execute(
@@ -99,6 +150,8 @@ def _execute(
         status, error = "failed", failure
     except Interrupted as stop:
         status, error = "interrupted", stop
+    except (OSError, MemoryError) as failure:
+        status, error = "failed", failure
     summary = {
         "steps": simulation.step_number,
         "time": simulation.time,
@@ -118,8 +171,12 @@ def _execute(
         "error": str(error) if error else None,
     }
     if isinstance(record, Record):
-        record.log(status, step=simulation.step_number, error=summary["error"])
-        record.summarise(status, **summary)
+        try:
+            record.log(status, step=simulation.step_number, error=summary["error"])
+            record.summarise(status, **summary)
+        except OSError:
+            if not error:
+                raise
     if error:
         raise error
     dataset = _with_invariants(record.dataset(), prepared, tracked, read_back)
@@ -185,7 +242,7 @@ def _loop(
 
     def save() -> None:
         nonlocal saved
-        if isinstance(record, Record):
+        if isinstance(record, Record) and not simulation.cut:  # see `Simulation.checkpoint`
             record.save(simulation.checkpoint())
         saved = time.monotonic()
 

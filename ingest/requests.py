@@ -16,6 +16,7 @@ from subgrid.solver.case.tables import Case, ReferenceTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
 from subgrid.solver.equations.plugins import PluginModel, fingerprint, is_path
+from subgrid.solver.initial.run import Run, contents
 from subgrid.solver.time_stepping.schemes import STEPPERS
 
 from .cache import cache
@@ -59,8 +60,10 @@ class Request:
 
 
 def describe_initial(initial: InitialState) -> dict[str, Any]:
-    """The table [initial] as plain data, with a file represented by its content."""
+    """The table [initial] as plain data, with a file, or the output of a run, represented by its content."""
     data = initial.model_dump(mode="json", exclude_none=True)
+    if isinstance(initial, Run):
+        return data | {"path": initial.path.name, "sha256": contents(initial.path, data["time"])}
     return data | (_content(data["path"]) if "path" in data else {}) | _files(initial) | _source(initial)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.equations import Equation
+from subgrid.solver.finite_volume.averages import average_cells
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms, resample
 
@@ -49,38 +50,3 @@ class Restrict:
         spectrum = Transforms(self.fine).to_spectrum(state)
         cut = resample(spectrum, self.fine, other, dealias=self.how == "filter")
         return Transforms(other).to_physical(cut)
-
-
-def average_cells(state: NDArray, coarse: tuple[int, ...]) -> NDArray:
-    """Averages over `coarse` cells from averages over finer ones, `state` (..., *fine); the mean is conserved."""
-    for axis, n in zip(range(-len(coarse), 0), coarse, strict=True):
-        state = np.moveaxis(_average_along(np.moveaxis(state, axis, -1), n), -1, axis)
-    return np.ascontiguousarray(state)
-
-
-def _average_along(state: NDArray, coarse: int) -> NDArray:
-    """The same along the last axis.
-
-    The plain mean where `coarse` divides the number of cells. Otherwise the integral up to each face is interpolated
-    through the six nearest fine faces, one-sided at the ends. This is of fifth order, not less accurate than the
-    schemes whose states are averaged. Where a line without negative values, such as a depth at a shore, would become
-    negative, it is averaged by the overlap of cells.
-    """
-    fine = state.shape[-1]
-    if fine % coarse == 0:
-        return state.reshape(*state.shape[:-1], coarse, fine // coarse).mean(axis=-1)
-    integral = np.concatenate([np.zeros((*state.shape[:-1], 1)), np.cumsum(state, axis=-1)], axis=-1)
-    faces, order = np.arange(coarse + 1) * fine / coarse, min(5, fine)
-    nearest = np.clip(faces.astype(int) - order // 2, 0, fine - order)[:, None] + np.arange(order + 1)
-    weights = np.ones(nearest.shape)
-    for i in range(order + 1):
-        for j in range(order + 1):
-            if i != j:
-                weights[:, i] *= (faces - nearest[:, j]) / (i - j)
-    found = np.diff((integral[..., nearest] * weights).sum(axis=-1), axis=-1) * coarse / fine
-    overshot = (found < 0).any(axis=-1) & (state >= 0).all(axis=-1)
-    if overshot.any():
-        low = np.minimum(faces.astype(int), fine - 1)
-        overlap = integral[..., low] + (faces - low) * np.diff(integral, axis=-1)[..., low]
-        found[overshot] = (np.diff(overlap, axis=-1) * coarse / fine)[overshot]
-    return found

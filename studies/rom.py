@@ -119,7 +119,7 @@ def main() -> None:
         figures["speed"] = rom_speed.table(case, model, points)
         print(rom_speed.show(figures["speed"], len(points)))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -182,14 +182,14 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = options.out.read_text().splitlines() if options.out.is_file() else []
+    lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.is_file() else []
     results = [r for r in map(json.loads, lines) if r["table"] in options.tables]
     there = {(r["table"], r["line"], r["case"]) for r in results}
     for table in () if options.list else options.tables:
         for line in TABLES[table]:
             if (table, line.name, line.case) not in there:
                 results.append(made(table, line, options.stride))
-                with options.out.open("a") as file:
+                with options.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(results[-1]) + "\n")
                 show(results[-1:])
     show(results)

@@ -87,7 +87,7 @@ def _tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CaseError(str(path), ["there is no such file"])
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CaseError(str(path), [f"not TOML: {error}"]) from None
     except RecursionError:

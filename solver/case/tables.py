@@ -146,7 +146,7 @@ class OutputTable(Table):
     """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s"."""
 
     every: Positive
-    fields: tuple[str, ...] | None = None
+    fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     checkpoint_every: Annotated[float | str, BeforeValidator(_wall)] = "60 s"
 
     def checkpoint_seconds(self) -> float | None:

@@ -20,6 +20,7 @@ _MODULES = {
         "burgers-dirichlet": "BurgersDirichlet",
     },
     "initial.file": {"file": "File", "reference": "Reference"},
+    "initial.run": {"run": "Run"},
     "equations.burgers.initial": {"gaussian-velocity": "GaussianVelocity"},
     "equations.kolmogorov.initial": {"taylor-green": "TaylorGreen"},
     "equations.oscillator": {"oscillator": "OscillatorFormula"},

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import NUMPY, Backend
+from ..backend.files import write_arrays
 from ..closure.contract import (
     Closure,
     ClosureSum,
@@ -38,6 +39,7 @@ from ..equations.plugin_errors import plugin_errors
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
 from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
+from .checkpoint import require_checkpoint
 from .ensemble import BlowUp, ensemble
 from .held import Held, NoiseSource, total
 from .schedule import Schedule, stops
@@ -103,7 +105,7 @@ class Simulation:
         self.members = members or tuple(range(state.shape[0]))
         self.closures = [coupled for closure in closures for coupled in couple(closure)]
         self.guard, self.dump, self.step_number = guard, dump, 0
-        self.leaping = False
+        self.leaping = self.cut = False
         self.seconds = {"step": 0.0, "closure": 0.0}
         self.backend = backend
         self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads)
@@ -163,7 +165,10 @@ class Simulation:
         self._ensemble.replace(state)
 
     def checkpoint(self) -> dict[str, NDArray]:
-        """Everything that a restart needs, as a flat dict of arrays; not to be called while `leaping`."""
+        """Everything that a restart needs, as a flat dict of arrays; not to be called while `leaping`.
+
+        Once `cut` is set, a run with a later end does not pass through this state: the end has shortened a leap.
+        """
         arrays = {"step": np.array(self.step_number), **self._ensemble.checkpoint()}
         for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
@@ -173,7 +178,8 @@ class Simulation:
         return arrays
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
-        """Continue from a checkpoint of a run with the same arguments."""
+        """Continue from a checkpoint of a run with the same arguments. Raises DamagedFile for any other arrays."""
+        require_checkpoint(arrays, self.checkpoint(), len(self.closures))
         self.step_number = int(arrays["step"])
         self._ensemble.restore(arrays)
         for i, coupled in enumerate(self.closures):
@@ -263,6 +269,7 @@ class Simulation:
             if isinstance(answer, Leap):
                 reached = round((answer.times[-1] - self.start) / self.step) if len(answer.times) else n
                 self.closures[i].declined += max(0, min(answer.declined, steps - reached))
+                self.cut |= answer.declined > max(0, steps - reached)
                 if len(answer.times):
                     leap = answer
                     break
@@ -306,7 +313,7 @@ class Simulation:
             return None
         where = ""
         if self.dump is not None:
-            np.savez(self.dump, state=view.state, time=view.time, step=view.step)
+            write_arrays(self.dump, {"state": view.state, "time": np.array(view.time), "step": np.array(view.step)})
             where = f" The state before the call is in {self.dump}."
         remedy = 'Remedy: guard.policy = "skip" drops such answers'
         raise fault_of(coupled, when, f"{fault}.{where} {remedy}")
@@ -320,6 +327,7 @@ class Simulation:
     def _leap(self, leap: Leap, steps: int, at: Callable[[int], None]) -> None:
         """Take the states of a leap one by one, except those beyond the end of the run."""
         targets = np.rint((leap.times - self.start) / self.step)
+        self.cut |= bool((targets > steps).any())
         targets = targets[targets <= steps].astype(int)
         for state, target in zip(leap.states, targets.tolist(), strict=False):
             self.replace(state)

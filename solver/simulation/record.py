@@ -1,4 +1,12 @@
-"""The outputs of a run: its folder (case.toml, fields.zarr, checkpoint/, log.jsonl, summary.json), or in memory."""
+"""The outputs of a run: its folder, or in memory.
+
+case.toml              the case with every default
+inputs.json            the case again, with the hashes of the files that it names
+fields.zarr            the outputs
+checkpoint/state.npz   the last checkpoint
+log.jsonl              one event per line
+summary.json           how the run ended
+"""
 
 from __future__ import annotations
 
@@ -8,35 +16,41 @@ import platform
 import shutil
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend.files import FolderInUse, FolderLock, read_arrays, remove_temporary, replace, write_arrays, write_json
+from ..backend.files import (
+    DamagedFile,
+    FolderInUse,
+    FolderLock,
+    read_arrays,
+    remove_temporary,
+    replace,
+    write_arrays,
+    write_json,
+)
 from ..case.base import multiple
 from ..case.tables import Case
 from ..equations.base import Field
 from ..grid import Grid
+from .folder import (
+    FOLDERS,
+    STARTING,
+    RunFolderError,
+    case_inputs,
+    require_kinds,
+    require_no_links,
+    require_vacant,
+    stored_inputs,
+)
+from .store import chunk, empty_store, remove_partial, require_frames, write_store
 
 if TYPE_CHECKING:
     import xarray as xr
-
-STARTING = ".starting"  # marks a folder whose layout is not complete; without case.toml such a folder counts as empty
-
-
-class RunFolderError(ValueError):
-    """The folder is not empty, is in use by another process, or contains no run."""
-
-
-def require_vacant(folder: Path) -> None:
-    """Raise RunFolderError unless the folder is absent, empty, or left by a run that was killed before it began."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if (folder / STARTING).is_file() and not (folder / "case.toml").exists():
-        return
-    raise RunFolderError(f"{folder} is not empty; every run needs its own folder. Remedy: choose another --out")
 
 
 class Record:
@@ -49,6 +63,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._fields = folder / "fields.zarr"
         self._checkpoint = folder / "checkpoint" / "state.npz"
         try:
             self._lock = FolderLock(folder)
@@ -60,83 +75,134 @@ class Record:
         self._lock.close()
 
     @classmethod
-    def create(cls, folder: Path, case: Case, grid: Grid) -> Record:
-        """The record of a new run. Raises RunFolderError if the folder is not vacant, see `require_vacant`."""
-        require_vacant(folder)
-        import tomli_w
+    def create(cls, folder: Path, case: Case, grid: Grid, reference: Path | None = None) -> Record:
+        """The record of a new run. Raises RunFolderError if the folder is not vacant, see `require_vacant`.
 
+        reference: the folder of the reference's trajectories, if the run needs them.
+        """
+        require_vacant(folder)
+        text = _toml(case.resolved())
+        inputs = case_inputs(tomllib.loads(text.decode()), reference)
         folder.mkdir(parents=True, exist_ok=True)
         record = cls(folder)
         require_vacant(folder)
         (folder / STARTING).touch()
-        for left in ("checkpoint", "fields.zarr"):
+        for left in FOLDERS:
             shutil.rmtree(folder / left, ignore_errors=True)
         (folder / "checkpoint").mkdir()
-        record._layout(case, grid)
-        replace(folder / "case.toml", tomli_w.dumps(case.resolved()).encode())
+        write_store(record._fields, _store(case, grid))
+        write_json(folder / "inputs.json", inputs)
+        replace(folder / "case.toml", text)
         (folder / STARTING).unlink()
         return record
 
     @classmethod
     def open(cls, folder: Path) -> Record:
-        """The record of an existing run, without the remains of interrupted writes. Raises RunFolderError if none."""
+        """The record of an existing run; nothing is written before `go_on`. Raises RunFolderError if there is none."""
         if not (folder / "case.toml").is_file():
             raise RunFolderError(
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
             )
         record = cls(folder)
-        (folder / STARTING).unlink(missing_ok=True)
-        for place in (folder, folder / "checkpoint"):
-            remove_temporary(place)
+        try:
+            require_no_links(folder)
+            require_kinds(folder)
+        except BaseException:
+            record.close()
+            raise
         return record
 
-    def _layout(self, case: Case, grid: Grid) -> None:
-        import zarr
+    def require_outputs(self, case: Case, grid: Grid, step: int) -> None:
+        """Raise RunFolderError unless the outputs before a step are on disk and intact."""
+        files = _store(case, grid)
+        for path in (self._fields / key for key in files):
+            folders = [p for p in (path.parent, path.parent / "c") if p.exists() and not p.is_dir()]
+            if wrong := [path] if path.is_dir() else folders:
+                raise RunFolderError(f"{wrong[0]} is in the way of the outputs. Remedy: move it elsewhere")
+        count = int((np.rint((output_times(case, grid) - case.time.start) / case.step) < step).sum())
+        try:
+            for field in recorded_fields(case):
+                require_frames(self._fields, files, field.name, count)
+        except DamagedFile as error:
+            raise RunFolderError(f"{error}. {self._restart}") from None
 
-        dataset = empty_dataset(case, grid)
-        dataset.to_zarr(self.folder / "fields.zarr", mode="w", consolidated=False)
-        group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
-        dims = frame_dimensions(case, grid)
-        shape = tuple(dataset.sizes[d] for d in dims)
-        for field in recorded_fields(case):
-            array = group.create_array(
-                field.name,
-                shape=shape,
-                chunks=(1, *shape[1:]),
-                dtype="float64",
-                fill_value=float("nan"),
-                dimension_names=dims,
-            )
-            array.attrs.update({"units": field.unit, "long_name": field.description})
+    def go_on(self, before: Case, case: Case, grid: Grid, reference: Path | None = None) -> list[str]:
+        """Make the folder that of `case`, which may end at another time than the run `before`; the first write.
+
+        Returns the keys of fields.zarr that were missing or damaged. Killed at any instant, it leaves a folder that can
+        be resumed, to the old end or to the new one.
+        """
+        path = self.folder / "case.toml"
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        last = stored_inputs(self.folder) or {"ends": [], "references": {}}
+        if extended := case.time.end != before.time.end:
+            tables["time"]["end"] = case.time.end
+            old, new = output_times(before, grid), output_times(case, grid)
+            for index in (i for i, t in enumerate(old) if i >= len(new) or new[i] != t):
+                for field in recorded_fields(case):
+                    key = chunk(field.name, index, len(frame_dimensions(case, grid)))
+                    (self._fields / key).unlink(missing_ok=True)
+        inputs = case_inputs(tables, reference)
+        inputs["ends"] = sorted({*last["ends"], before.time.end, case.time.end})
+        inputs["references"] = last["references"] | inputs["references"]
+        write_json(self.folder / "inputs.json", inputs)
+        if extended:
+            replace(path, _toml(tables))
+        written = write_store(self._fields, _store(case, grid))
+        for place in (self.folder, self._checkpoint.parent):
+            if place.is_dir():
+                remove_temporary(place)
+        remove_partial(self._fields)
+        (self.folder / STARTING).unlink(missing_ok=True)
+        return [] if extended else written
+
+    @property
+    def _restart(self) -> str:
+        return f"Remedy: delete {self._checkpoint} to start again from the beginning"
 
     def dataset(self) -> xr.Dataset:
         """The fields of the run on disk, (time, member, *grid), opened lazily."""
         import xarray as xr
 
-        return xr.open_dataset(self.folder / "fields.zarr", engine="zarr", chunks=None, consolidated=False)
+        return xr.open_dataset(self._fields, engine="zarr", chunks=None, consolidated=False)
 
     def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
         """Write the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
         import zarr
 
-        group = zarr.open_group(self.folder / "fields.zarr", mode="r+")
+        group = zarr.open_group(self._fields, mode="r+")
         for i, name in enumerate(names):
             if name in group:
                 group[name][index] = state[:, i]  # type: ignore[index]
 
     def save(self, arrays: dict[str, NDArray]) -> None:
         """Replace the checkpoint."""
+        self._checkpoint.parent.mkdir(exist_ok=True)
         write_arrays(self._checkpoint, arrays)
 
     def checkpoint(self) -> dict[str, NDArray] | None:
-        """The last checkpoint, or None."""
-        return read_arrays(self._checkpoint) if self._checkpoint.is_file() else None
+        """The last checkpoint, or None. Raises RunFolderError if it is damaged."""
+        if not self._checkpoint.is_file():
+            return None
+        try:
+            return read_arrays(self._checkpoint, largest=self._checkpoint.stat().st_size)  # it is not compressed
+        except DamagedFile as error:
+            raise self.damaged(error) from None
+
+    def damaged(self, error: Exception) -> RunFolderError:
+        """The error for a checkpoint that is not one of this run."""
+        where = "" if str(self._checkpoint) in str(error) else f"{self._checkpoint}: "
+        return RunFolderError(f"{where}{error}. {self._restart}")
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one event to log.jsonl."""
-        line = json.dumps({"wall": time.time(), "event": event, **values})
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(line + "\n")
+        """Append one event to log.jsonl, on a line of its own even if the last line is cut off."""
+        line = json.dumps({"wall": time.time(), "event": event, **values}).encode() + b"\n"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(self.folder / "log.jsonl", flags, 0o666), "r+b", buffering=0) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
 
     def summarise(self, status: str, **values: Any) -> None:
         """Write summary.json: status, versions, machine, git revision and the given values."""
@@ -166,6 +232,21 @@ class MemoryRecord:
             for f in self._fields
         }
         return self._dataset.assign(variables)
+
+
+def _toml(tables: dict[str, Any]) -> bytes:
+    import tomli_w
+
+    return tomli_w.dumps(tables).encode()
+
+
+def _store(case: Case, grid: Grid) -> dict[str, bytes]:
+    return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid))
+
+
+def output_times(case: Case, grid: Grid) -> NDArray[np.float64]:
+    """The times of the outputs of a case."""
+    return empty_dataset(case, grid)["time"].values
 
 
 def recorded_fields(case: Case) -> tuple[Field, ...]:
@@ -221,6 +302,8 @@ def _revision() -> str | None:
             ["git", "-C", str(here), "rev-parse", "--short", "HEAD"],
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=5,
         )
         tracked = subprocess.run(

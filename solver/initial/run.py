@@ -1,0 +1,198 @@
+"""Initial states that continue another run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError, model_validator
+
+from ..backend.files import LARGEST
+from ..equations.base import Equation
+from ..equations.initial_state import InitialState, Members
+from ..finite_volume.averages import average_cells
+from ..grid import Grid
+from ..spectral import Transforms, resample
+
+SAME_TIME = 1e-6  # of the interval between outputs
+MOST_OUTPUTS = 10**7
+
+
+class Run(InitialState):
+    """The output of another run at one time, for a case with other parameters or on another grid of the same domain.
+
+    path: the run folder. time: an output time; by default the last output, whose time is written into the case. On the
+    grid of the run the state is copied. On another grid, a spectral equation keeps every Fourier mode that both grids
+    resolve, and cell averages are interpolated conservatively; where a field without negative values vanishes in a
+    state of several fields, as the depth on dry land, all are averaged by the overlap of cells. Member m starts from
+    member m of the run; a single member is used for all. The clock is that of the case: it starts at time.start.
+
+    Raises ValueError if the folder holds no run, the run has no such output, or is of another equation, other fields,
+    another kind of values, another domain, another number of particles, or fewer members.
+    """
+
+    kind: Literal["run"] = "run"
+    path: Path
+    time: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_time(cls, data: Any) -> Any:
+        """The last output in the place of a time that is not given, unless `state` has to say that there is none."""
+        path = data.get("path") if isinstance(data, Mapping) else None
+        if isinstance(path, (str, Path)) and os.path.isabs(path) and data.get("time") is None:
+            try:
+                return {**data, "time": _Outputs(Path(path)).last()[1]}
+            except (ValueError, OSError):
+                return data
+        return data
+
+    def state(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64]:
+        outputs = _Outputs((folder or Path()) / self.path)
+        outputs.require(equation)
+        source = outputs.grid(equation, grid)
+        index = outputs.last()[0] if self.time is None else outputs.index(self.time)
+        state = np.stack([outputs.frame(field.name, index) for field in equation.fields], axis=1)
+        if not np.isfinite(state).all():
+            raise ValueError(
+                f"initial.time: {outputs.folder} has not reached t = {outputs.times[index]:g}. Remedy: an earlier time"
+            )
+        if state.shape[2:] != source.shape:
+            raise ValueError(f"initial.path: the run {outputs.folder} is damaged (its outputs do not fit its grid)")
+        state = _on_grid(state, equation, source, grid)
+        if len(state) == 1:
+            return np.repeat(state, len(members), axis=0)
+        if max(members) >= len(state):
+            raise ValueError(
+                f"initial.path: {outputs.folder} has {len(state)} members, but the case needs member {max(members)}. "
+                "Remedy: reduce ensemble.members, or continue a run with one member"
+            )
+        return state[list(members)]
+
+
+def contents(path: Path, time: float) -> dict[str, str]:
+    """SHA-256 of each file of the output of a run at a time, by its name. Raises ValueError if there is none."""
+    outputs = _Outputs(path)
+    files = (f for f in outputs.folder.glob(f"fields.zarr/*/c/{outputs.index(time)}/**/*") if f.is_file())
+    return {f.relative_to(outputs.folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
+
+
+def _on_grid(state: NDArray, equation: Equation, source: Grid, grid: Grid) -> NDArray[np.float64]:
+    """The state (member, field, *source) on another grid of the same domain."""
+    if source.shape == grid.shape:
+        return state
+    if equation.spectral:
+        spectrum = resample(Transforms(source).to_spectrum(state), source, grid)
+        return Transforms(grid).to_physical(spectrum)
+    lowest = state.min(axis=(0, *range(2, state.ndim)))
+    return average_cells(state, grid.shape, overlap=len(lowest) > 1 and bool((lowest == 0).any()))
+
+
+class _Outputs:
+    """The outputs in a run folder. Raises ValueError, with the key, for a folder without an intact run."""
+
+    def __init__(self, folder: Path) -> None:
+        import zarr
+
+        self.folder = folder
+        if not (folder / "case.toml").is_file() or not (folder / "fields.zarr").is_dir():
+            raise ValueError(
+                f"initial.path: {folder} holds no run. Remedy: the folder of a run, relative to the case file"
+            )
+        try:
+            self.tables = tomllib.loads((folder / "case.toml").read_text(encoding="utf-8-sig"))
+            self._group: Any = zarr.open_group(folder / "fields.zarr", mode="r")
+            self._name = self._group.attrs["equation"]
+            times: Any = self._group["time"]
+            if times.ndim != 1 or times.size > MOST_OUTPUTS or not times.size:
+                raise ValueError(f"its time has shape {times.shape}")
+            self.times = np.asarray(times[:], dtype=np.float64)
+        except Exception as error:  # the libraries have many errors for damaged files
+            raise ValueError(f"initial.path: the run {folder} is damaged ({error})") from None
+
+    def require(self, equation: Equation) -> None:
+        """Raise ValueError unless the run is of this equation, with all its fields, and the same kind of values."""
+        if self._name != equation.name:
+            raise ValueError(
+                f"initial.path: {self.folder} is a run of {self._name}, not of {equation.name}. "
+                "Remedy: a run of the same equation"
+            )
+        if missing := [f.name for f in equation.fields if f.name not in self._group]:
+            raise ValueError(
+                f"initial.path: {self.folder} did not record {', '.join(missing)}. "
+                "Remedy: a run without output.fields, which records all fields"
+            )
+        try:
+            table = self.tables["equation"]
+            source = type(equation).model_validate({k: v for k, v in table.items() if k not in ("name", "path")})
+        except (ValidationError, KeyError, AttributeError) as error:
+            raise ValueError(f"initial.path: the equation of the run {self.folder} cannot be read ({error})") from None
+        if source.kind != equation.kind:
+            raise ValueError(
+                f"initial.path: {self.folder} is a run of {source.name} as {source.kind}, the case is {equation.kind}. "
+                "Remedy: the same equation.discretisation"
+            )
+
+    def grid(self, equation: Equation, grid: Grid) -> Grid:
+        """The grid of the run. Raises ValueError unless it covers the domain of `grid`."""
+        table = self.tables.get("grid", {})
+        try:
+            shape = tuple(table["shape"]) if equation.kind != "particles" else (table["entities"],)
+            length = tuple(table.get("length", (float(shape[0]),)))
+            source = Grid(shape, length, tuple(table.get("origin", ())))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"initial.path: the grid of the run {self.folder} cannot be read ({error!r})") from None
+        if equation.kind == "particles" and source.shape != grid.shape:
+            raise ValueError(
+                f"initial.path: {self.folder} has {source.shape[0]} entities, the case has {grid.shape[0]}. "
+                f"Remedy: grid.entities = {source.shape[0]}"
+            )
+        if source.dimensions != grid.dimensions or not (
+            np.allclose(source.length, grid.length, rtol=1e-12) and np.allclose(source.origin, grid.origin, atol=1e-12)
+        ):
+            raise ValueError(
+                f"initial.path: the domain of {self.folder} has length {list(source.length)} and origin "
+                f"{list(source.origin)}, the case has {list(grid.length)} and {list(grid.origin)}. "
+                "Remedy: the same grid.length and grid.origin"
+            )
+        return source
+
+    def last(self) -> tuple[int, float]:
+        """Index and time of the last output that was written."""
+        names = [name for name, array in self._group.arrays() if array.ndim > 1]
+        for index in range(len(self.times) - 1, -1, -1):
+            if names and all(np.isfinite(self.frame(name, index)).all() for name in names):
+                return index, float(self.times[index])
+        raise ValueError(f"initial.path: {self.folder} has written no output")
+
+    def index(self, time: float) -> int:
+        """Index of the output at a time."""
+        index = int(np.abs(self.times - time).argmin())
+        spacing = self.times[1] - self.times[0] if len(self.times) > 1 else 1.0
+        if abs(self.times[index] - time) > SAME_TIME * spacing:
+            raise ValueError(
+                f"initial.time: {self.folder} has no output at t = {time:.10g}. "
+                f"Remedy: the nearest is {self.times[index]:.10g}"
+            )
+        return index
+
+    def frame(self, name: str, index: int) -> NDArray[np.float64]:
+        """An output of a field, (member, *grid); nan if it was not written."""
+        try:
+            array = self._group[name]
+            if 8 * math.prod(array.shape[1:]) > LARGEST or array.shape[0] != len(self.times):
+                raise ValueError(f"its shape is {array.shape}")
+            return np.asarray(array[index], dtype=np.float64)
+        except Exception as error:  # every codec has errors of its own
+            raise ValueError(
+                f"initial.path: the output of {name} at t = {self.times[index]:g} in {self.folder} is damaged ({error})"
+            ) from None
