@@ -56,18 +56,18 @@ def train(
     _check_tables(case, closure, found)
     _check_target(target)
     about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
-    with (
-        watching(progress) as bars,
-        locked(cache() / f"target-{_hash(str(target.absolute()))}", say_waiting(str(target)), temporary=True),
-    ):
+    with watching(progress) as bars:
         data, key = _data(case, closure, found, bars)
         work = cache() / f"training-{key}-{target.stem}"
-        remove_temporary(target.parent, of=target.name)
 
         def show(done: int, total: int, metrics: dict[str, Any]) -> None:
             bars(done, total, "training", ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
 
-        with locked(work, say_waiting(f"a training in {work}")):
+        with (
+            locked(cache() / f"target-{_hash(str(target.absolute()))}", say_waiting(str(target)), temporary=True),
+            locked(work, say_waiting(f"a training in {work}")),
+        ):
+            remove_temporary(target.parent, of=target.name)
             scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show))
     return {"weights": target, "scores": scores}
 
