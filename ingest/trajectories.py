@@ -85,11 +85,13 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
         )
 
     simulation, writer = build(), Writer(request, len(equation.fields), coarse)
+    directory = writer.directory
     if not (writer.directory / "done.json").exists() and writer.interrupted:
         try:
             writer.resume(simulation)
         except DamagedFile as error:
-            LOG.warning("%s. The interrupted computation of these data starts again", error)
+            where = "" if str(directory) in str(error) else f"{directory / 'checkpoint.npz'}: "
+            LOG.warning("%s%s. The interrupted computation of these data starts again", where, error)
             simulation = build()
             writer.begin()
     else:

@@ -88,7 +88,9 @@ def test_a_process_that_waits_says_so_once_and_uses_the_result_of_the_other(case
         assert (
             len(said) == 1 and said[0].startswith("waiting for another process") and request.directory().name in said[0]
         )
-        trajectories._generate(case, request, lambda *_: None)  # what the other process does
+        trajectories._generate(
+            case, request, trajectories.start(case, request), lambda *_: None
+        )  # what the other process does
     monkeypatch.setattr(trajectories, "_generate", lambda *_: pytest.fail("it was computed again"))
     waiting.join(30)
     assert found and len(caplog.records) == 1
