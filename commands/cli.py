@@ -307,8 +307,8 @@ def schema(*, out: Out = None) -> None:
     from subgrid.solver.case.tables import Case
 
     text = json.dumps(Case.model_json_schema(), indent=1)
-    if _file(out) is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+    if (file := _file(out)) is not None:
+        file.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
 

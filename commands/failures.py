@@ -50,7 +50,8 @@ def explain(error: BaseException, command: str) -> tuple[int, str] | None:
     if isinstance(error, RuntimeError) and _names(error, ("start new thread",)):
         return of_machine, "the system allows no more threads. Remedy: set SUBGRID_THREADS=1, or raise ulimit -u"
     if isinstance(error, RecursionError):
-        return MISTAKE, f"the input of `{command}` is nested too deeply. Remedy: nest fewer tables or lists"    if isinstance(error, SystemExit):
+        return MISTAKE, f"the input of `{command}` is nested too deeply. Remedy: nest fewer tables or lists"
+    if isinstance(error, SystemExit):
         return FAILED, f"a library ended the program with SystemExit({error.code!r}). Remedy: report what you ran"
 
     from pydantic import ValidationError

@@ -94,5 +94,5 @@ def interruptible() -> Iterator[threading.Event]:
             before[number] = signal.signal(number, handle)
         yield asked
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for changed, earlier in before.items():
+            signal.signal(changed, earlier)
