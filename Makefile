@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands -name '*.py' -o -name 'py.typed' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors')
 
-.PHONY: demo test bench docs dist format clean
+.PHONY: demo test fuzz bench docs dist format clean
 
 demo: $(VENV)/.demo
 	rm -rf runs/demo
@@ -16,6 +16,10 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p subgrid
 	$(BIN)/python -m pytest
+
+# Some 20 minutes; tests/fuzz/run.py --help says how to repeat one mutation.
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/fuzz/run.py --cases 1000 --runs 300 --files 300 --jobs 2
 
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/bench.py

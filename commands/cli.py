@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from .entry import INTERRUPTED, REMEDY
+from .failures import DONE, FAILED, MISTAKE, explain, underway
+from .terminal import accept_every_character, display, give_up_output, say
+
 if TYPE_CHECKING:
     from .comparison.comparison import Comparison
 
-DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "MISTAKE", "app", "execute", "main"]
 
 app = App(
     name="subgrid",
@@ -47,55 +52,46 @@ def main(arguments: list[str] | None = None) -> None:
 
 def execute(arguments: list[str]) -> int:
     """Run a command, print the message of an error on standard error, and return the exit code."""
-    from subgrid.solver.equations.plugin_errors import plugin_errors
-
+    accept_every_character()
+    underway.clear()
     try:
-        with plugin_errors():
-            app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _say(f"{error}\nSee: subgrid --help", MISTAKE)
-    except KeyboardInterrupt:
-        return _say(
-            "interrupted. Run the command again to resume data and training; a comparison keeps its finished rows",
-            INTERRUPTED,
-        )
-    except BrokenPipeError:
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of the output has what it wanted, as `head`
+        give_up_output()
         return DONE
-    except Exception as error:
-        code = _code(error)
-        if code is None:
+    except KeyboardInterrupt:
+        return say(REMEDY, INTERRUPTED)
+    except (Exception, SystemExit) as error:
+        give_up_output()
+        found = explain(error, shlex.join(["subgrid", *arguments]))
+        if found is None:
             raise
-        return _say(str(error), code)
+        return say(found[1], found[0])
+
+
+def _run(arguments: list[str]) -> int:
+    if unusable := [a for a in arguments if "\0" in a or not _is_text(a)]:
+        return say(f"the argument {unusable[0]!r} is not UTF-8 text. Remedy: rename the file or folder", MISTAKE)
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return say(f"{error}\nSee: subgrid --help", MISTAKE)
     return DONE
 
 
-def _code(error: Exception) -> int | None:
-    """Exit code of an error that the user can act on; None for a defect of the package, which keeps its traceback."""
-    from pydantic import ValidationError
-
-    from subgrid.solver.equations.plugin_errors import PluginError
-    from subgrid.solver.simulation import BlowUp
-
-    from .progress import Interrupted
-
-    if isinstance(error, (BlowUp, PluginError)):
-        return FAILED
-    if isinstance(error, Interrupted):
-        return INTERRUPTED
-    if isinstance(error, (ValueError, FileNotFoundError, PermissionError)) and not isinstance(error, ValidationError):
-        return MISTAKE
-    return None
-
-
-def _say(message: str, code: int) -> int:
-    print(f"subgrid: {message}", file=sys.stderr)
-    return code
+def _is_text(argument: str) -> bool:
+    """False for an argument with bytes that are not UTF-8, which Python holds as surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in argument)
 
 
 def _read(case: Path, overrides: tuple[str, ...], backend: str | None) -> Any:
-    from subgrid.solver.backend import select
+    from subgrid.solver.backend import available_threads, select
     from subgrid.solver.case.reading import read
 
+    available_threads()  # refuses a wrong SUBGRID_THREADS before anything is written
     chosen = [f"backend={backend}"] if backend is not None else []
     if backend is not None:
         select(backend)
@@ -109,9 +105,16 @@ def _target(out: Path | None, case: Path, what: str) -> Path:
     return (out if out is not None else Path("runs") / f"{case.stem}-{what}").absolute()
 
 
-def _command() -> str:
-    import shlex
+def _file(out: Path | None) -> Path | None:
+    """The file for a command's result, refused before the command runs if it is a folder or in no folder."""
+    if out is not None and out.is_dir():
+        raise ValueError(f"--out {out}: is a folder, expected a file. Remedy: name a file")
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}. Remedy: make it, or choose another file")
+    return out
 
+
+def _command() -> str:
     return shlex.join(["subgrid", *sys.argv[1:]])
 
 
@@ -136,15 +139,18 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
 @app.command
 def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> None:
     """Continue a run from its last checkpoint. --until: a later end, also for a run that is done."""
+    from subgrid.solver.backend import available_threads
+
     from .run import resume as resume_run
 
+    available_threads()
     summary = json.loads(resume_run(folder, until=until, invariants=False, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
 
 def _summary(summary: dict[str, Any], folder: Path) -> None:
     total = summary["seconds"]["total"]
-    print(f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}")
+    display(f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}")
 
 
 @app.command
@@ -171,7 +177,7 @@ def report(folder: Path, *, json_: Json = False) -> None:
 
     comparison = Comparison.load(folder)
     page = write(comparison.metrics, comparison.dataset, folder)
-    _finish({"report": str(page)}, json_, lambda: print(page))
+    _finish({"report": str(page)}, json_, lambda: display(str(page)))
 
 
 def _table(comparison: Comparison, page: Path) -> None:
@@ -179,8 +185,11 @@ def _table(comparison: Comparison, page: Path) -> None:
 
     from .report.table import terminal
 
-    Console().print(terminal(comparison.metrics))
-    print(f"report: {page}")
+    console = Console()
+    with console.capture() as table:  # printed by rich itself, a closed pipe would end the program
+        console.print(terminal(comparison.metrics))
+    print(table.get(), end="")
+    display(f"report: {page}")
 
 
 @app.command
@@ -198,6 +207,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
 
     out = None if out is None else out.absolute()
     checked = _read(case, set_, backend)
+    out = _file(out)
     gridded = checked.reference is not None and not checked.reference.exact
     if not gridded and checked.sweep is None:
         raise ValueError(
@@ -217,7 +227,7 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     text = "\n".join(f"{name}: {path}" for name, path in where.items())
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
-    _finish(where, json_, lambda: print(text))
+    _finish(where, json_, lambda: display(text))
 
 
 @app.command
@@ -242,7 +252,7 @@ def train(
     from .train import train as train_closure
 
     checked = _read(case, set_, backend)
-    target = out if out is not None else Path(f"{case.stem}-{short_name(closure)}.safetensors")
+    target = _file(out) or Path(f"{case.stem}-{short_name(closure)}.safetensors")
     origin = {"training_case": case.name, "training_command": _command()}
     result = train_closure(
         checked, closure, out=target, objective=objective, unroll=unroll, progress=not json_, origin=origin
@@ -251,7 +261,7 @@ def train(
     _finish(
         {"weights": str(target), "scores": scores},
         json_,
-        lambda: print(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
+        lambda: display(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
     )
 
 
@@ -273,11 +283,11 @@ def check(
     from .check import check as check_case
 
     chosen = [f"backend={backend}"] if backend is not None else []
-    tables, files = check_case(case, [*set_, *chosen], out, import_)
+    tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
 
     def show() -> None:
         unread = ["except for these files, which were not imported; --import executes and checks them:", *files]
-        print(f"{case}: valid" + (", " + "\n  ".join(unread) if files else ""))
+        display(f"{case}: valid" + (", " + "\n  ".join(unread) if files else ""))
 
     _finish(tables | ({"not_imported": files} if files else {}), json_, show)
 
@@ -285,43 +295,10 @@ def check(
 @app.command(name="list")
 def list_(*, json_: Json = False) -> None:
     """List equations, initial states, forcings, steppers and closures; of a plug-in that cannot be imported, why."""
-    from subgrid.solver.closure.discovery import CLOSURES
-    from subgrid.solver.equations import EQUATIONS
-    from subgrid.solver.equations.forcing import FORCINGS
-    from subgrid.solver.equations.plugins import Registry, UnknownPlugin
-    from subgrid.solver.initial.registry import INITIAL_STATES
-    from subgrid.solver.time_stepping.schemes import STEPPERS
+    from .listing import show, table
 
-    def first_line(thing: Any) -> str:
-        if not isinstance(thing, type):
-            return f"order {thing.order}; {thing.source}"
-        return (thing.__doc__ or "").strip().split("\n")[0]
-
-    def describe_initial(registry: Registry[Any]) -> dict[str, str]:
-        found = {}
-        for name in registry:
-            try:
-                found[name] = first_line(registry.find(name))
-            except UnknownPlugin as error:
-                found[name] = f"unavailable: {error}"
-        return found
-
-    kinds: dict[str, Registry[Any]] = {
-        "equations": EQUATIONS,
-        "initial states": INITIAL_STATES,
-        "forcings": FORCINGS,
-        "steppers": STEPPERS,
-        "closures": CLOSURES,
-    }
-    listing = {kind: describe_initial(registry) for kind, registry in kinds.items()}
-
-    def show() -> None:
-        for heading, entries in listing.items():
-            print(heading)
-            for name, text in entries.items():
-                print(f"  {name:<22}{text}")
-
-    _finish(listing, json_, show)
+    found = table()
+    _finish(found, json_, lambda: show(found))
 
 
 @app.command
@@ -330,8 +307,8 @@ def schema(*, out: Out = None) -> None:
     from subgrid.solver.case.tables import Case
 
     text = json.dumps(Case.model_json_schema(), indent=1)
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+    if (file := _file(out)) is not None:
+        file.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
 
@@ -342,4 +319,4 @@ def new(what: Literal["closure", "case"], name: str, *, out: Out = None, json_: 
     from .new import write
 
     files = write(what, name, out or Path())
-    _finish({"files": [str(f) for f in files]}, json_, lambda: print("\n".join(str(f) for f in files)))
+    _finish({"files": [str(f) for f in files]}, json_, lambda: display("\n".join(str(f) for f in files)))

@@ -8,9 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from .failures import underway
+from .terminal import printable
 
 console = Console(stderr=True)
 
@@ -24,11 +28,11 @@ class Bars:
 
     def __init__(self, quiet: bool = False) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=quiet or not (console.is_terminal or console.is_jupyter),
         )
@@ -44,13 +48,14 @@ class Bars:
 
     def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
         """Draw the bar of the task `what`, at most ten times a second."""
+        underway.set()
         now = time.monotonic()
         if done < total and now - self._drawn < 0.1:
             return
         self._drawn = now
         if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total, note=note)
-        self._progress.update(self._tasks[what], completed=done, note=note)
+            self._tasks[what] = self._progress.add_task(printable(what), total=total, note="")
+        self._progress.update(self._tasks[what], completed=done, note=printable(note))
 
 
 @contextmanager
@@ -65,20 +70,29 @@ def watching(progress: bool | Bars) -> Iterator[Bars]:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, for a loop to stop between steps; a second signal interrupts at once."""
+    """An event that SIGINT and SIGTERM set, for a loop to stop between steps; a second signal acts as it did before.
+
+    Before, it ends the command `subgrid` at once, and raises KeyboardInterrupt in Python and notebooks.
+    """
     asked = threading.Event()
+    underway.set()
+    before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
+        if not asked.is_set():
+            asked.set()
+            return
+        if callable(earlier := before.get(number)):
+            earlier(number, frame)
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
         yield asked
     finally:
-        for s, old in before.items():
-            signal.signal(s, old)
+        for changed, earlier in before.items():
+            signal.signal(changed, earlier)

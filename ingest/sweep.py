@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.backend import NUMPY
+from subgrid.solver.backend import NUMPY, available_threads
 from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_temporary, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
@@ -28,7 +28,6 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.build import build_simulation
-from subgrid.solver.simulation.ensemble import available_threads
 from subgrid.solver.simulation.schedule import Collector
 
 from .cache import LOG, cache, locked, say_waiting

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import importlib
+import os
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -117,11 +120,23 @@ def select(text: str) -> Backend:
     keep_freed_memory()
     try:
         chosen = torch.device(device or "cpu")
-        torch.zeros(1, device=chosen, dtype=torch.float64)
+        torch.zeros(1, device=chosen, dtype=torch.float64).cpu()  # "meta" makes arrays without values
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise BackendError(f"backend {text!r} is not available here ({reason}). Remedy: --backend torch:cpu") from None
     return Backend("torch", str(chosen))
+
+
+def available_threads() -> int:
+    """SUBGRID_THREADS, or the number of cores that this process may use. Raises ValueError for a wrong number."""
+    chosen = os.environ.get("SUBGRID_THREADS", "").strip()
+    if not chosen:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not chosen.isascii() or not chosen.isdigit() or not int(chosen[:9]) >= 1 or len(chosen) > 9:
+        raise ValueError(
+            f"SUBGRID_THREADS: expected a whole number >= 1, found {chosen[:40]!r}. Remedy: unset it to use every core"
+        )
+    return int(chosen)
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -130,17 +145,62 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     Numba stamps cached machine code with the hash of the file of the compiled function. Functions and constants that
     the file imports are part of the machine code too. The stamp is therefore extended by the hash of every source file
     that the file imports by relative imports, directly or through other files. Use the decorator at module level.
+
+    A cache that cannot be read or written costs compilation and nothing else: one warning, which names the remedy.
     """
     import numba
 
     def decorate(function: Callable[..., Any]) -> Any:
-        compiled = numba.njit(cache=True, nogil=True, **options)(function)
+        try:
+            compiled = numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            _warn_uncached("no folder for them can be written")
+            return numba.njit(nogil=True, **options)(function)
         if compiled is not function:  # it is the function itself under NUMBA_DISABLE_JIT
             file = compiled._cache._cache_file
             file._source_stamp = (file._source_stamp, source_hash(Path(function.__code__.co_filename)))
+            _use_where_possible(compiled._cache)
         return compiled
 
     return decorate
+
+
+_warned: list[str] = []
+
+
+def _use_where_possible(stored: Any) -> None:
+    """Make a kernel's cache compile again where its files are damaged, and not store what cannot be written."""
+    load, save = stored.load_overload, stored.save_overload
+
+    def load_intact(signature: Any, context: Any) -> Any:
+        try:
+            return load(signature, context)
+        except Exception:  # damaged bytes raise any error in numba's reader
+            with contextlib.suppress(OSError):
+                stored.flush()
+            return None
+
+    def save_if_possible(signature: Any, result: Any) -> None:
+        try:
+            save(signature, result)
+        except OSError as error:
+            _warn_uncached(str(error))
+
+    stored.load_overload, stored.save_overload = load_intact, save_if_possible
+
+
+def _warn_uncached(reason: str) -> None:
+    """Warn, once in a process."""
+    if _warned:
+        return
+    _warned.append(reason)
+    warnings.warn(
+        f"kernels are compiled for this process and not cached: {reason}. Remedy: set NUMBA_CACHE_DIR to a folder that "
+        "can be written",
+        stacklevel=2,
+    )
 
 
 @cache

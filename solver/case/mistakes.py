@@ -15,6 +15,26 @@ EXPECTED = {"path_type": "a string", "model_type": "a table", "model_attributes_
 SCALARS = {"int_type", "float_type", "bool_type", "string_type"}
 
 
+MOST_SHOWN, LONGEST_SHOWN = 50, 480  # mistakes; characters of one
+
+
+class CaseError(ValueError):
+    """The case is wrong; `mistakes` lists every mistake with its key."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        self.mistakes = mistakes
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = [f"  {shortened(m, LONGEST_SHOWN)}" for m in mistakes[:MOST_SHOWN]]
+        lines += [f"  and {len(mistakes) - MOST_SHOWN} more"] if len(mistakes) > MOST_SHOWN else []
+        super().__init__("\n".join([f"{source}: {count}", *lines]))
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, its middle left out if it is longer than `longest` characters."""
+    half = (longest - 5) // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
 def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) -> tuple[Any, list[str]]:
     """(model, mistakes): the model read from a table, or None if it cannot be read, and the mistakes in the table.
 

@@ -29,19 +29,11 @@ from ..equations.plugins import (
 )
 from ..initial.registry import INITIAL_STATES
 from .base import Table
+from .bounds import DEEPEST, check_size, parse, require_bounded
 from .consistency import Parts, contradictions, whole_steps
-from .mistakes import not_finite, table, unknown_key
+from .mistakes import CaseError, not_finite, shortened, table, unknown_key
 from .paths import absolute, with_path
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
-
-
-class CaseError(ValueError):
-    """The case is wrong; `mistakes` lists every mistake with its key."""
-
-    def __init__(self, source: str, mistakes: list[str]) -> None:
-        self.mistakes = mistakes
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  {m}" for m in mistakes))
 
 
 def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Case:
@@ -52,6 +44,7 @@ def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Map
     Raises CaseError with every mistake, each with its key.
     """
     if isinstance(source, Mapping):
+        require_bounded(source, "case")
         data, where, folder = copy.deepcopy(dict(source)), "case", Path()
     else:
         data, where, folder = _tables(Path(source)), str(source), Path(source).parent
@@ -76,9 +69,11 @@ def overridden(path: Path, overrides: Iterable[str] | None) -> dict[str, Any]:
         if not equals:
             raise CaseError("--set", [f"{text!r} must read table.key=value"])
         try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
+            parsed = parse(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
+        except ValueError as error:
+            raise CaseError("--set", [f"{shortened(text, 100)!r}: {error}"]) from None
         _override(data, name.strip(), parsed, repr(text))
     return data
 
@@ -87,17 +82,16 @@ def _tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CaseError(str(path), ["there is no such file"])
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        check_size(path)
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise CaseError(str(path), [f"not TOML: {error}"]) from None
-    except RecursionError:
-        raise CaseError(str(path), ["not TOML: its arrays are nested too deeply"]) from None
 
 
 def _override(data: dict[str, Any], name: str, value: Any, text: str) -> None:
     """Set the value at the dotted name; `text` is the override as the user wrote it."""
     keys = name.split(".")
-    if not all(keys):
+    if not all(keys) or len(keys) > DEEPEST:
         raise CaseError("--set", [f"{text} must read table.key=value"])
     place: Any = data
     for k in keys[:-1]:
@@ -129,6 +123,7 @@ def check(data: dict[str, Any], source: str, folder: Path) -> Case:
 
 def checked_tables(data: dict[str, Any], source: str, folder: Path) -> dict[str, Any]:
     """The data with absolute paths, after all checks. Raises CaseError with every mistake."""
+    require_bounded(data, source)
     checking = _Checking(folder)
     data = checking.case(data)
     if checking.mistakes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import NUMPY, Backend
+from ..backend import NUMPY, Backend, available_threads
 from ..equations.answers import admissible
 from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
@@ -250,11 +249,3 @@ def _reporting_blow_up() -> Iterator[None]:
         if from_plugin(error):
             raise
         raise BlowUp(f"{error}. Remedy: a smaller time.cfl, or another closure") from None
-
-
-def available_threads() -> int:
-    """Number of cores that this process may use, or SUBGRID_THREADS."""
-    chosen = os.environ.get("SUBGRID_THREADS")
-    if chosen:
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -124,13 +124,14 @@ def not_finite(data: dict, draw: Callable) -> str | None:
 
 def huge(data: dict, draw: Callable) -> str | None:
     if particles(data):
-        data["grid"]["entities"] = draw(st.sampled_from([10**10, 10**15, 10**400]))
-        return "grid.entities: a state"
+        data["grid"]["entities"] = n = draw(st.sampled_from([10**10, 10**15, 10**400]))
+        return "grid.entities: a state" if n < 10**400 else "grid.entities: expected an integer of 64 bits"
+    n = draw(st.sampled_from([10**10, 10**15, 10**400]))
     if draw(st.booleans()):
-        data["grid"]["shape"] = [draw(st.sampled_from([10**10, 10**15, 10**400]))] * len(data["grid"]["shape"])
-        return "grid.shape: "
-    data.setdefault("ensemble", {})["members"] = draw(st.sampled_from([10**9, 10**15, 10**400]))
-    return "grid.shape: a state"
+        data["grid"]["shape"] = [n] * len(data["grid"]["shape"])
+        return "grid.shape: " if n < 10**400 else "grid.shape.0: expected an integer of 64 bits"
+    data.setdefault("ensemble", {})["members"] = n
+    return "grid.shape: a state" if n < 10**400 else "ensemble.members: expected an integer of 64 bits"
 
 
 def unknown_name(data: dict, draw: Callable) -> str | None:

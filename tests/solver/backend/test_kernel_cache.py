@@ -142,3 +142,46 @@ def test_stamps_cost_little():
             backend.source_hash(path)
         taken.append(time.perf_counter() - began)
     assert min(taken) < 0.01
+
+
+def test_without_a_folder_for_the_cache_kernels_are_compiled_for_the_process(package):
+    """A read-only installation and no usable home directory: one warning that names NUMBA_CACHE_DIR, and the result."""
+    (package / "__pycache__").write_text("a file, where a folder is needed")
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    warned = (
+        "import warnings\n"
+        "with warnings.catch_warnings(record=True) as found:\n"
+        "    warnings.simplefilter('always')\n"
+        "    from package.kernels import total\n"
+        "    print(total(2), len(found), 'NUMBA_CACHE_DIR' in str(found[0].message))\n"
+    )
+    assert run(package.parent, warned, **nowhere) == ["6.0", "1", "True"]
+    program = "import package.kernels as p; import inspect; print(p.total(3))"
+    assert run(package.parent, program, NUMBA_DISABLE_JIT="1", **nowhere) == ["9.0"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"\x80\x04]\x94.", os.urandom(3000)])
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache_is_compiled_again(content, suffix, package):
+    fresh = {"PYTHONPYCACHEPREFIX": str(package / "none")}
+    assert run(package.parent, **fresh)[0] == "6.0"
+    files = list(package.rglob(f"*.{suffix}"))
+    assert files
+    for file in files:
+        file.write_bytes(content)
+    assert run(package.parent, **fresh)[0] == "6.0"
+    hits = "from package.kernels import total; total(2); print(sum(total.stats.cache_hits.values()))"
+    assert run(package.parent, hits, **fresh) == ["1"]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(package):
+    """The limit on the size of files stands for a full disk."""
+    program = (
+        "import resource, warnings\n"
+        "from package.kernels import total\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "with warnings.catch_warnings(record=True) as found:\n"
+        "    warnings.simplefilter('always')\n"
+        "    print(total(2), sum('NUMBA_CACHE_DIR' in str(w.message) for w in found))\n"
+    )
+    assert run(package.parent, program) == ["6.0", "1"]

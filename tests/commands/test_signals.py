@@ -1,0 +1,75 @@
+"""SIGINT and SIGTERM at any moment: exit 130, one message, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from subgrid.commands import progress
+
+CASE = Path(__file__).parents[2] / "cases" / "kolmogorov-demo.toml"
+COMMAND = """
+import sys
+import subgrid.commands.entry as entry
+import signal
+real = signal.signal
+def announcing(*arguments):
+    found = real(*arguments)
+    if arguments[0] == signal.SIGTERM:
+        signal.signal = real
+        print("handled", flush=True)
+    return found
+signal.signal = announcing
+entry.main()
+"""
+
+
+def stopped(folder: Path, number: int, delay: float, *arguments: str, times: int = 1) -> tuple[int, str, float]:
+    """(exit code, standard error, seconds to the end) of a command that gets a signal `delay` after its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=os.environ | {"SUBGRID_CACHE": str(folder / "cache"), "NUMBA_CACHE_DIR": str(folder / "kernels")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout and process.stdout.readline()
+    time.sleep(delay)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.05)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    return process.returncode, err.decode(), time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 1.0, 2.5, 6.0])
+def test_a_signal_during_imports_set_up_and_compilation_ends_the_command(number, delay, tmp_path):
+    """The kernels are not in the cache, so that the later moments lie in compilation or the reference run."""
+    code, err, _ = stopped(tmp_path, number, delay, "compare", str(CASE), "--out", "compared")
+    assert code == 130, err
+    assert err.count("subgrid: interrupted") == 1 and "Traceback" not in err and "Exception ignored" not in err
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path):
+    code, err, seconds = stopped(tmp_path, signal.SIGINT, 5.0, "run", str(CASE), "--out", "run", times=2)
+    assert code == 130 and err.count("subgrid: interrupted") == 1 and "Traceback" not in err
+    assert seconds < 5
+
+
+def test_a_second_signal_in_python_is_a_keyboard_interrupt_and_handlers_are_put_back():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt), progress.interruptible() as asked:
+            signal.raise_signal(number)
+            assert asked.is_set()
+            signal.raise_signal(number)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
