@@ -86,8 +86,8 @@ def _options(
         raise ValueError(f"--objective and --unroll are not for {closure}. Remedy: leave them out")
     if objective != "one-step":
         options["objective"] = objective
-        if unroll is not None and isinstance(options.get("rollout"), dict):
-            options["rollout"] = {**options["rollout"], "unroll": unroll}
+        if unroll is not None and isinstance(options.get("rollout", {}), dict):
+            options["rollout"] = {**options.get("rollout", {}), "unroll": unroll}
     elif unroll is not None:
         raise ValueError(f"--unroll {unroll}: the one-step objective has no rollout. Remedy: --objective rollout")
     return options

@@ -176,7 +176,7 @@ class Closure(BaseModel, ABC):
     def start(self, problem: Problem) -> Memory:
         """Prepare for a run and return the first memory. Raises ClosureError for a problem the closure does not fit."""
 
-    def linear(self, problem: Problem) -> Linear | None:
+    def linear_part(self, problem: Problem) -> Linear | None:
         """The part that joins the equation's linear operator, asked for once, after `start`; None for no such part.
 
         The equation must be semi-linear, and the stepper must use its linear operator.
@@ -194,6 +194,16 @@ class Closure(BaseModel, ABC):
             raise ClosureError(
                 f"{type(self).__name__} is made for {known}, not for {problem.equation.name}. "
                 "Remedy: choose another closure (`subgrid list`)"
+            )
+
+    def require_fourier(self, problem: Problem) -> None:
+        """Raise ClosureError unless the equation is semi-linear, on a Fourier grid."""
+        equation = problem.equation
+        if not equation.spectral:
+            where = " on finite volumes" if equation.kind == "balance-law" else f", which is {equation.kind}"
+            raise ClosureError(
+                f"{type(self).__name__} is made for Fourier grids, not for {equation.name}{where}. Remedy: another "
+                'closure (`subgrid list`), or equation.discretisation = "fourier" where the equation has it'
             )
 
     def __add__(self, other: Closure | ClosureSum) -> ClosureSum:

@@ -18,14 +18,14 @@ from ..time_stepping.schemes import STEPPERS, Scheme, Split, fits
 START = "at its start"
 
 
-def linear_part(coupled: Coupled, problem: Problem, scheme: Scheme) -> Linear | None:
-    """What `Closure.linear` returns, with eigenvalues (1 or field, *spectral_shape); None if there is no linear part.
+def checked_part(coupled: Coupled, problem: Problem, scheme: Scheme) -> Linear | None:
+    """What `Closure.linear_part` returns, with eigenvalues (1 or field, *spectral_shape); None for no linear part.
 
     Raises ClosureError for an equation without a linear operator, a stepper that does not use it, and eigenvalues or
     noise that are not those of a real operator on the grid.
     """
     with attribute_errors(coupled, START):
-        part = coupled.closure.linear(problem)
+        part = coupled.closure.linear_part(problem)
     if part is None:
         return None
     equation, grid = problem.equation, problem.grid

@@ -43,7 +43,7 @@ from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes,
 from .checkpoint import require_checkpoint
 from .ensemble import BlowUp, ensemble
 from .held import Held, NoiseSource, total
-from .linear import joined, linear_part
+from .linear import checked_part, joined
 from .schedule import Schedule, stops
 
 __all__ = ["BlowUp", "Simulation"]
@@ -137,7 +137,7 @@ class Simulation:
                     self.memories.append(coerce_memory(memory))
                 except ValueError as error:
                     raise fault_of(c, "at its start", str(error)) from None
-            linear.append(part := linear_part(c, problem, scheme))
+            linear.append(part := checked_part(c, problem, scheme))
             if part is not None and part.noise is not None:
                 purpose = f"{self._purpose(len(linear) - 1)}/linear"
                 self._own_noise.append(self._source(part.noise, purpose, c.weight))

@@ -36,7 +36,7 @@ class Viscous(Closure):
         self._called = 0
         return {}
 
-    def linear(self, problem):
+    def linear_part(self, problem):
         k2 = Operators(problem.grid).k2
         law = SpectralNoise(problem.grid, self.noise * np.exp(-k2)) if self.noise else None
         return Linear(-self.amount * k2, law, self.calls)
@@ -54,7 +54,7 @@ class Given(Closure):
     def start(self, problem):
         return {}
 
-    def linear(self, problem):
+    def linear_part(self, problem):
         return self.part
 
     def __call__(self, view, memory):
