@@ -249,9 +249,13 @@ def train(
     )
     scores = result["scores"]
     _finish(
-        {"weights": str(target), "scores": scores},
+        result | {"weights": str(target)},
         json_,
-        lambda: print(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
+        lambda: print(
+            f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items()),
+            *([result["formula"]] if "formula" in result else []),
+            sep="\n",
+        ),
     )
 
 

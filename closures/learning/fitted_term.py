@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,13 @@ class FitOptions(BaseModel):
     seed: int = Field(0, ge=0, description="of the windows of training through the solver")
     threads: int | None = Field(None, ge=1, description="of torch; by default unchanged")
     rollout: RolloutWindows = Field(
-        RolloutWindows(learning_rate=0.01), description="options of training through the solver"
+        default_factory=lambda: RolloutWindows.model_validate({"learning_rate": 0.01}),
+        description="options of training through the solver",
     )
 
 
-class Evaluate(Protocol):
-    """term(coefficients, operators, state): the term (sample, field, *grid), as array code in a namespace."""
-
-    def __call__(self, coefficients: Array, operators: Operators, state: Array) -> Array: ...
+# term(coefficients, operators, state): the term (sample, field, *grid), as array code in a namespace
+Evaluate = Callable[[Array, Operators, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,11 @@ class FittedTerm(LearnedClosure):
         """The coefficients of least square error over the training pairs."""
 
     @classmethod
+    def describe(cls, fit: Fit, coefficients: NDArray, equation: str) -> dict[str, str]:
+        """What the header says of the final coefficients; `formula` is printed at the end of `subgrid train`."""
+        return {}
+
+    @classmethod
     def training_options(cls) -> type[BaseModel]:
         return cls.options
 
@@ -100,7 +104,8 @@ class FittedTerm(LearnedClosure):
         options = read_options(cls.method, cls.options, {k: v for k, v in job.options.items() if k != "objective"})
         grid = dataset.model.grid
         fit = cls.fit(dataset, options)
-        coefficients, scores = fit.coefficients, {}
+        coefficients = fit.coefficients
+        scores: dict[str, float] = {}
         if job.options.get("objective") == "rollout":
             coefficients, scores = _through_solver(dataset, fit, options, job)
         job.progress(1, 1, {})
@@ -118,6 +123,7 @@ class FittedTerm(LearnedClosure):
             **about,
             **job.origin,
             **fit.header,
+            **cls.describe(fit, coefficients, dataset.model.equation.name),
             "normalisation": {name: root_mean_squares(pairs) for name, pairs in scales.items()},
             "training_options": options.model_dump(mode="json"),
             "scores": scores,

@@ -82,14 +82,14 @@ def energy_rate(w, rate):
     return (psi * rate).mean(axis=(1, 2, 3))
 
 
-def coefficient(w, ratio=2.0):
-    """<L_ij M_ij> / <M_ij M_ij> of w (y, x), from velocities and full tensors."""
+def coefficient(w, flux, ratio=2.0):
+    """<L.M> / <M.M> of w (y, x), from velocities and full vectors or tensors."""
 
     def hat(a):
         return cut(a, int(10 / ratio))
 
-    u, v = (f[0] for f in FLOW.velocity(w[None], SQUARE))
-    velocity, filtered = (u, v), (hat(u), hat(v))
+    velocity = [f[0] for f in FLOW.velocity(w[None], SQUARE)]
+    filtered = [hat(a) for a in velocity]
 
     def strains(pair):
         gradient = [[derivative(a, axis) for axis in (1, 0)] for a in pair]
@@ -97,38 +97,40 @@ def coefficient(w, ratio=2.0):
 
     s, s_ = strains(velocity), strains(filtered)
     size, size_ = (np.sqrt(2 * sum(t[i][j] ** 2 for i in range(2) for j in range(2))) for t in (s, s_))
-    stress = [[hat(velocity[i] * velocity[j]) - filtered[i] * filtered[j] for j in range(2)] for i in range(2)]
-    trace = 0.5 * (stress[0][0] + stress[1][1])
-    work = square = 0.0
-    for i in range(2):
-        for j in range(2):
-            m = 2 * WIDTH**2 * (hat(size * s[i][j]) - ratio**2 * size_ * s_[i][j])
-            work += ((stress[i][j] - (i == j) * trace) * m).mean()
-            square += (m * m).mean()
-    return work / square
+    if flux == "vorticity":
+        found = [hat(velocity[i] * w) - filtered[i] * hat(w) for i in range(2)]
+        slope = [derivative(w, axis) for axis in (1, 0)]
+        model = [WIDTH**2 * (hat(size * a) - ratio**2 * size_ * hat(a)) for a in slope]
+    else:
+        stress = [[hat(velocity[i] * velocity[j]) - filtered[i] * filtered[j] for j in range(2)] for i in range(2)]
+        trace = 0.5 * (stress[0][0] + stress[1][1])
+        found = [stress[i][j] - (i == j) * trace for i in range(2) for j in range(2)]
+        model = [2 * WIDTH**2 * (hat(size * s[i][j]) - ratio**2 * size_ * s_[i][j]) for i in range(2) for j in range(2)]
+    return sum((a * b).mean() for a, b in zip(found, model, strict=True)) / sum((b * b).mean() for b in model)
 
 
+@pytest.mark.parametrize("flux", ["vorticity", "momentum"])
 @pytest.mark.parametrize("ratio", [2.0, 2.5])
-def test_the_coefficient_is_that_of_germano_and_lilly_for_each_member(ratio):
+def test_the_coefficient_is_that_of_germano_and_lilly_for_each_member(flux, ratio):
     w = kept(SQUARE, slope=1.5)
-    closure = DynamicSmagorinsky(ratio=ratio)
+    closure = DynamicSmagorinsky(flux=flux, ratio=ratio)
     found = answer(closure, SQUARE, w)
-    expected = np.array([coefficient(a[0], ratio) for a in w])
+    expected = np.array([coefficient(a[0], flux, ratio) for a in w])
     assert len(set(expected)) == 3
-    np.testing.assert_allclose(
-        closure.coefficient(Transforms(SQUARE).to_spectrum(w[:, 0])), np.maximum(expected, 0), rtol=1e-9
-    )
+    spectrum = Transforms(SQUARE).to_spectrum(w[:, 0])
+    np.testing.assert_allclose(closure.coefficient(spectrum), np.maximum(expected, 0), rtol=1e-9)
     for member, c in enumerate(np.maximum(expected, 0)):
         fixed = answer(Smagorinsky(coefficient=np.sqrt(c)), SQUARE, w[member : member + 1])
         np.testing.assert_allclose(found[member : member + 1], fixed, atol=1e-11 * max(np.abs(found).max(), 1e-30))
 
 
-def test_a_negative_coefficient_is_clipped():
+@pytest.mark.parametrize("flux", ["vorticity", "momentum"])
+def test_a_negative_coefficient_is_clipped(flux):
     states = [kept(SQUARE, seed, members=1, slope=s) for seed in range(20) for s in (0.0, 3.0)]
-    signs = np.array([coefficient(w[0, 0]) for w in states])
+    signs = np.array([coefficient(w[0, 0], flux) for w in states])
     assert (signs < 0).any() and (signs > 0).any()
     for w, sign in zip(states, signs, strict=True):
-        found = answer(DynamicSmagorinsky(), SQUARE, w)
+        found = answer(DynamicSmagorinsky(flux=flux), SQUARE, w)
         assert found.any() == (sign > 0)
         assert (energy_rate(w, found) <= 0).all()
 
@@ -142,5 +144,6 @@ def test_laminar_shear_has_no_eddy_viscosity():
 
 
 def test_symmetries_and_refusals():
-    assert_symmetries(DynamicSmagorinsky())
+    for flux in ("vorticity", "momentum"):
+        assert_symmetries(DynamicSmagorinsky(flux=flux))
     assert_refusals(DynamicSmagorinsky())
