@@ -23,7 +23,7 @@ class Backscatter(EddyViscosity):
     For Kolmogorov flow. Raises ClosureError for anything else. Source: Jansen and Held, Ocean Modelling 80 (2014) 36.
     """
 
-    coefficient: Annotated[float, Field(ge=0)] = 0.2
+    coefficient: Annotated[float, Field(ge=0)] = 0.05
     returned: Annotated[float, Field(ge=0, le=1)] = 0.9
 
     def start(self, problem: Problem) -> Memory:

@@ -108,7 +108,7 @@ def test_the_fraction_of_the_energy_that_is_not_returned_is_dissipated(returned)
 
 def test_energy_goes_from_small_to_large_scales():
     w = kept(SQUARE, slope=0.0)
-    found = answer(Backscatter(returned=0.9), SQUARE, w)
+    found = answer(Backscatter(coefficient=0.2), SQUARE, w)
     transforms = Transforms(SQUARE)
     exchange = (transforms.to_spectrum(w).conj() * transforms.to_spectrum(found)).real * Operators(SQUARE).inverse_k2
     shells = SQUARE.shells()
