@@ -259,9 +259,13 @@ def train(
     )
     scores = result["scores"]
     _finish(
-        {"weights": str(target), "scores": scores},
+        result | {"weights": str(target)},
         json_,
-        lambda: display(f"weights: {target}  " + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())),
+        lambda: display(
+            f"weights: {target}  "
+            + "  ".join(f"{k} {v:.4g}" for k, v in scores.items())
+            + (f"\n{result['formula']}" if "formula" in result else "")
+        ),
     )
 
 

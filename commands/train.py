@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from subgrid.closures.learning.learned_closure import LearnedClosure, TrainingJob
+from subgrid.closures.learning.weights_file import read_header
 from subgrid.ingest.cache import cache, locked, say_waiting
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.requests import training_request
@@ -34,6 +35,8 @@ def train(
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Train a closure and write its weights; returns {"weights": Path, "scores": {name: value}}.
+
+    For weights whose header states a formula, it is returned under "formula".
 
     closure: its name, or "file.py:Class" relative to the folder of the case. The training data is the training set of
     the case, or the runs of [sweep], as `learns_from` of the class says; it is computed unless it is in the cache.
@@ -69,7 +72,16 @@ def train(
         ):
             remove_temporary(target.parent, of=target.name)
             scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show))
-    return {"weights": target, "scores": scores}
+    return {"weights": target, "scores": scores} | _formula(target)
+
+
+def _formula(weights: Path) -> dict[str, str]:
+    """The formula that the header of the weights states, if it is one of subgrid's and does."""
+    try:
+        header = read_header(weights)
+    except (ValueError, FileNotFoundError):  # the training of a plug-in may write what it likes
+        return {}
+    return {"formula": header["formula"]} if isinstance(header.get("formula"), str) else {}
 
 
 def short_name(closure: str) -> str:
@@ -86,8 +98,8 @@ def _options(
         raise ValueError(f"--objective and --unroll are not for {closure}. Remedy: leave them out")
     if objective != "one-step":
         options["objective"] = objective
-        if unroll is not None and isinstance(options.get("rollout"), dict):
-            options["rollout"] = {**options["rollout"], "unroll": unroll}
+        if unroll is not None and isinstance(options.get("rollout", {}), dict):
+            options["rollout"] = {**options.get("rollout", {}), "unroll": unroll}
     elif unroll is not None:
         raise ValueError(f"--unroll {unroll}: the one-step objective has no rollout. Remedy: --objective rollout")
     return options

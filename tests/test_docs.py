@@ -136,6 +136,7 @@ SECTIONS: dict[str, type] = {
     "Problem": subgrid.Problem,
     "SpectralNoise": subgrid.SpectralNoise,
     "Closures": subgrid.Closure,
+    "Linear parts": subgrid.Linear,
     "Learned closures": LearnedClosure,
     "Training jobs": TrainingJob,
     "Equations": subgrid.Equation,

@@ -32,7 +32,11 @@ LAYERS = {
         ("case",),
         ("simulation",),
     ),
-    "closures": (("learning",), ("none", "oracle", "classical", "regression", "lasdi"), ("latent_diffusion",)),
+    "closures": (
+        ("learning",),
+        ("none", "oracle", "classical", "regression", "equation_discovery", "lasdi"),
+        ("latent_diffusion",),
+    ),
 }
 HEAVY = ("numpy", "scipy", "numba", "torch", "xarray", "zarr", "matplotlib", "pandas", "pydantic", "jinja2")
 

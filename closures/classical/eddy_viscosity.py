@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators, Transforms
@@ -34,11 +34,7 @@ class EddyViscosity(Closure):
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "kolmogorov", "burgers")
-        if problem.equation.kind != "semi-linear":
-            raise ClosureError(
-                f"{type(self).__name__} is made for Fourier grids, not for {problem.equation.name} on finite volumes. "
-                'Remedy: set equation.discretisation = "fourier"'
-            )
+        self.require_fourier(problem)
         self._grid = problem.grid
         self._operators = Operators(problem.grid)
         self._transforms = Transforms(problem.grid)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, Kind, Linear, Memory, Problem, Tendency, View
 from subgrid.solver.spectral import Operators, Transforms
 
 
@@ -20,28 +20,32 @@ class Hyperviscosity(Closure):
     next call: held for T, it gives exactly the decay exp(-r T), so every rate is stable. (sbdf2 also uses the previous
     state and follows with a lag.)
 
+    linear: the damping joins the linear operator instead: continuous in time, at no cost per step, and as stable as the
+    stepper is for stiff linear terms.
+
     For any equation on a Fourier grid. Raises ClosureError for finite volumes.
     """
 
     kind: ClassVar[Kind] = "classical"
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0
+    linear: bool = False
+    _rate: NDArray = PrivateAttr()
     _factor: NDArray = PrivateAttr()
     _transforms: Transforms = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
-        if problem.equation.kind != "semi-linear":
-            raise ClosureError(
-                f"Hyperviscosity is made for Fourier grids, not for {problem.equation.name} on finite volumes. "
-                "Remedy: choose another closure (`subgrid list`)"
-            )
+        self.require_fourier(problem)
         grid = problem.grid
         cut = max(2 * np.pi * c / length for c, length in zip(grid.cuts, grid.length, strict=True))
-        rate = self.rate * (Operators(grid).k2 / cut**2) ** self.order
+        self._rate = self.rate * (Operators(grid).k2 / cut**2) ** self.order
         span = problem.every * problem.step
-        self._factor = np.expm1(-rate * span) / span
+        self._factor = np.expm1(-self._rate * span) / span
         self._transforms = Transforms(grid)
         return {}
+
+    def linear_part(self, problem: Problem) -> Linear | None:
+        return Linear(-self._rate) if self.linear else None
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
         spectrum = self._transforms.to_spectrum(view.state)

@@ -29,9 +29,18 @@ class ViscousFluxes:
 
     def __call__(self, state: NDArray) -> NDArray[np.float64]:
         """The tendency (member, 3, y, x) of a state (member, 3, y, x); that of the depth is 0."""
+        u, v = self._equation.velocities(state)
+        return self.divergence(state, u, v)[0]
+
+    def divergence(
+        self, state: NDArray, u: NDArray, v: NDArray, viscosity: NDArray | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """div(nu h (grad u + grad u^T)) of velocities u, v (member, y, x), as (member, 3, y, x), and nu at the corners.
+
+        viscosity: nu (member, y + 1, x + 1); by default that of the velocities.
+        """
         dy, dx = self._spacing
         left, _, bottom, _ = self._equation.boundary.all
-        u, v = self._equation.velocities(state)
         u, v = self._extended(u, -1.0, 1.0), self._extended(v, 1.0, -1.0)
         h = self._extended(state[:, 0], 1.0, 1.0)
         inverse = np.full_like(h, np.inf)
@@ -47,7 +56,8 @@ class ViscousFluxes:
         square = shear**2
         square += 2 * _between_rows(u_x**2)
         square += 2 * _between_columns(v_y**2)
-        viscosity = self._factor * np.sqrt(square)
+        if viscosity is None:
+            viscosity = self.viscosity(square)
 
         shear *= viscosity
         shear *= h_corner
@@ -65,7 +75,11 @@ class ViscousFluxes:
         for k, along_x, along_y in ((1, x_normal, y_shear), (2, x_shear, y_normal)):
             rate[:, k] = (along_x[..., 1:] - along_x[..., :-1]) / dx
             rate[:, k] += (along_y[:, 1:] - along_y[:, :-1]) / dy
-        return rate
+        return rate, viscosity
+
+    def viscosity(self, square: NDArray) -> NDArray:
+        """nu at the corners from |S|^2 there."""
+        return self._factor * np.sqrt(square)
 
     def _extended(self, a: NDArray, x_sign: float, y_sign: float) -> NDArray:
         """a (member, y, x) with one ghost cell on every side; x_sign, y_sign: factors beyond walls across x and y."""

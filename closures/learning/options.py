@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Features = Literal["state", "anomaly", "vorticity-velocity", "phase-space"]  # see learned_term
 Shift = Literal["all", "x", "none"]  # axes along which batches are shifted, see batches
@@ -19,3 +19,22 @@ def read_options(name: str, model: type[Options], table: dict[str, Any]) -> Opti
     except ValidationError as error:
         lines = [f"train.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ValueError("; ".join(lines)) from None
+
+
+class RolloutWindows(BaseModel):
+    """Training through the solver.
+
+    loss = <|u_model(t) - u_reference(t)|^2> / <|u_uncorrected(t) - u_reference(t)|^2>, over the sampling times of a
+    window. The model starts from the reference state and calls the closure `unroll` times, once every `every` steps.
+    The denominator is taken over the validation windows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unroll: int = Field(5, ge=1, description="calls of the closure per window")
+    every: int = Field(5, ge=1, description="steps of the model between calls")
+    steps: int = Field(200, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    validate_every: int = Field(25, ge=1)
+    windows: int = Field(16, ge=1, description="number of validation windows, evenly distributed")

@@ -6,27 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..learning.options import Features, Shift
+from ..learning.options import Features, RolloutWindows, Shift
 
 
-class RolloutOptions(BaseModel):
-    """Training through the solver: the options that differ from the one-step training of the initial weights.
-
-    loss = <|u_model(t) - u_reference(t)|^2> / <|u_uncorrected(t) - u_reference(t)|^2>, over the sampling times of a
-    window. The model starts from the reference state and calls the network `unroll` times, once every `every` steps.
-    The denominator is taken over the validation windows.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class RolloutOptions(RolloutWindows):
+    """Training through the solver: the options that differ from the one-step training of the initial weights."""
 
     start: str = Field(description="initial weights: a file, or the name of shipped weights")
-    unroll: int = Field(5, ge=1, description="calls of the network per window")
-    every: int = Field(5, ge=1, description="steps of the model between calls")
-    steps: int = Field(200, ge=1)
-    batch: int = Field(8, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    validate_every: int = Field(25, ge=1)
-    windows: int = Field(16, ge=1, description="number of validation windows, evenly distributed")
 
 
 class TrainingOptions(BaseModel):

@@ -83,6 +83,23 @@ Answer = Tendency | Correction | Leap
 
 
 @dataclass(frozen=True)
+class Linear:
+    """du_hat_k/dt += eigenvalues_k u_hat_k at all times, as a part of the equation's linear operator L.
+
+    eigenvalues: 1/time, broadcastable to (field, *spectral_shape); real, or complex with L_{-k} = conj L_k. A stepper
+    treats them as it treats L: an exponential one exactly, an implicit one implicitly, an explicit one with the rest of
+    the right-hand side. A step costs the same as without them.
+
+    noise: a random tendency as in `Tendency`. calls: whether the closure is called as well, for what is not linear;
+    by default it is not called.
+    """
+
+    eigenvalues: Any
+    noise: SpectralNoise | None = None
+    calls: bool = False
+
+
+@dataclass(frozen=True)
 class Problem:
     """What is fixed for a run, as passed to `Closure.start`.
 
@@ -159,6 +176,13 @@ class Closure(BaseModel, ABC):
     def start(self, problem: Problem) -> Memory:
         """Prepare for a run and return the first memory. Raises ClosureError for a problem the closure does not fit."""
 
+    def linear_part(self, problem: Problem) -> Linear | None:
+        """The part that joins the equation's linear operator, asked for once, after `start`; None for no such part.
+
+        The equation must be semi-linear, and the stepper must use its linear operator.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, view: View, memory: Memory) -> tuple[Answer | None, Memory]:
         """The answer for the current state, and the new memory; called at accepted steps only."""
@@ -172,6 +196,16 @@ class Closure(BaseModel, ABC):
                 "Remedy: choose another closure (`subgrid list`)"
             )
 
+    def require_fourier(self, problem: Problem) -> None:
+        """Raise ClosureError unless the equation is semi-linear, on a Fourier grid."""
+        equation = problem.equation
+        if not equation.spectral:
+            where = " on finite volumes" if equation.kind == "balance-law" else f", which is {equation.kind}"
+            raise ClosureError(
+                f"{type(self).__name__} is made for Fourier grids, not for {equation.name}{where}. Remedy: another "
+                'closure (`subgrid list`), or equation.discretisation = "fourier" where the equation has it'
+            )
+
     def __add__(self, other: Closure | ClosureSum) -> ClosureSum:
         return ClosureSum(((1.0, self),)) + other
 
@@ -183,9 +217,8 @@ class Closure(BaseModel, ABC):
 
 @dataclass(frozen=True)
 class ClosureSum:
-    """sum_i weight_i closure_i: each closure is called separately, and its tendency is multiplied by its weight.
-
-    Weights do not apply to corrections and leaps, because these replace the state.
+    """sum_i weight_i closure_i: each closure is called separately, and its tendency is multiplied by its weight,
+    as are its noise and its linear part. Weights do not apply to corrections and leaps, which replace the state.
     """
 
     parts: tuple[tuple[float, Closure], ...]

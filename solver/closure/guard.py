@@ -122,7 +122,7 @@ def coerce_answer(answer: Any, calling: Calling) -> tuple[Answer, str | None]:
     if isinstance(found, Tendency):
         if not (isinstance(found.hold, str) and found.hold in HOLDS):
             return answer, f"hold of the answer is {found.hold!r}, expected {' or '.join(map(repr, HOLDS))}"
-        return found, _unusable_noise(found.noise, calling.grid, shape[1])
+        return found, unusable_noise(found.noise, calling.grid, shape[1])
     return found, None
 
 
@@ -182,7 +182,7 @@ def _wrong_times(times: NDArray[np.float64], calling: Calling) -> str | None:
     return None
 
 
-def _unusable_noise(noise: Any, grid: Grid, fields: int) -> str | None:
+def unusable_noise(noise: Any, grid: Grid, fields: int) -> str | None:
     if noise is None:
         return None
     if type(noise) is not SpectralNoise:

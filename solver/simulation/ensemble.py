@@ -71,22 +71,36 @@ def ensemble(
     backend: Backend,
     cfl: float | None = None,
     threads: int | None = None,
+    added: NDArray | None = None,
 ) -> Ensemble:
-    """The ensemble of a backend, at the initial state (member, field, *grid)."""
+    """The ensemble of a backend, at the initial state (member, field, *grid).
+
+    added: eigenvalues (1 or field, *spectral_shape) that join the linear operator of the equation.
+    """
     if backend.compiled:
-        return CompiledEnsemble(equation, grid, scheme, step, state, cfl, threads)
-    return ArrayEnsemble(equation, grid, scheme, step, state, backend, cfl)
+        return CompiledEnsemble(equation, grid, scheme, step, state, cfl, threads, added)
+    return ArrayEnsemble(equation, grid, scheme, step, state, backend, cfl, added)
 
 
 class Lane:
     """Some members of the ensemble, stepped together by one thread in its own work arrays."""
 
     def __init__(
-        self, equation: Equation, grid: Grid, scheme: Scheme, step: float, state: NDArray, cfl: float | None
+        self,
+        equation: Equation,
+        grid: Grid,
+        scheme: Scheme,
+        step: float,
+        state: NDArray,
+        cfl: float | None,
+        added: NDArray | None,
     ) -> None:
         shape = (state.shape[0] * state.shape[1], math.prod(state.shape[2:-1]), state.shape[-1])
         self.u = state.reshape(shape)
         rhs = equation.right_hand_side(grid, state.shape[0])
+        if added is not None:
+            assert rhs.linear is not None
+            rhs.linear = rhs.linear + added.reshape(len(added), *rhs.linear.shape[1:])
         self.stepper = compiled.bind(scheme, rhs, shape, str(state.dtype), step)
         self._arithmetic = InPlace(grid, shape, state.dtype, step)
         self._step, self._cfl = step, cfl
@@ -121,13 +135,14 @@ class CompiledEnsemble:
         state: NDArray,
         cfl: float | None,
         threads: int | None,
+        added: NDArray | None,
     ) -> None:
         self._transforms = Transforms(grid) if equation.spectral else None
         self.internal = self.inward(state)
         count = state.shape[0]
         size = 1 if cfl else max(1, min(LANE_POINTS // grid.points, math.ceil(count / 2)))
         self._slices = [slice(a, min(a + size, count)) for a in range(0, count, size)]
-        self._lanes = [Lane(equation, grid, scheme, step, self.internal[s], cfl) for s in self._slices]
+        self._lanes = [Lane(equation, grid, scheme, step, self.internal[s], cfl, added) for s in self._slices]
         self._threads = min(threads or available_threads(), len(self._lanes))
         self._pool: ThreadPoolExecutor | None = None
 
@@ -188,10 +203,11 @@ class ArrayEnsemble:
         state: NDArray,
         backend: Backend,
         cfl: float | None,
+        added: NDArray | None,
     ) -> None:
         self._equation, self._step, self._cfl = equation, step, cfl
         self._backend, self._operators = backend, Operators(grid, backend=backend)
-        self._stepper = ArrayStepper(scheme, equation, self._operators, step)
+        self._stepper = ArrayStepper(scheme, equation, self._operators, step, added)
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
         self.internal = self.inward(state)

@@ -10,7 +10,7 @@ with a slope where a tendency is held linearly, and noise drawn anew at every st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -177,8 +177,8 @@ class Held:
         return arrays
 
 
-def total(held: list[Held | None], own_noise: tuple[NoiseSource, ...]) -> Frozen:
-    """The sum over the closures, with the latest call as its origin, and the equation's own noise."""
+def total(held: list[Held | None], own_noise: Sequence[NoiseSource]) -> Frozen:
+    """The sum over the closures, with the latest call as its origin, and noise that is always present."""
     held_now = [h for h in held if h is not None]
     origin = max((h.step for h in held_now), default=0)
     value = slope = None

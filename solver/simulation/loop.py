@@ -18,6 +18,7 @@ from ..closure.contract import (
     Correction,
     Coupled,
     Leap,
+    Linear,
     Memory,
     Problem,
     Tendency,
@@ -42,6 +43,7 @@ from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes,
 from .checkpoint import require_checkpoint
 from .ensemble import BlowUp, ensemble
 from .held import Held, NoiseSource, total
+from .linear import checked_part, joined
 from .schedule import Schedule, stops
 
 __all__ = ["BlowUp", "Simulation"]
@@ -108,15 +110,12 @@ class Simulation:
         self.leaping = self.cut = False
         self.seconds = {"step": 0.0, "closure": 0.0}
         self.backend = backend
-        self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads)
         self._keys: dict[str, NDArray[np.uint64]] = {}
         law = equation.noise_law(grid)
-        self._own_noise = (self._source(law, "equation", 1.0),) if law else ()
+        self._own_noise = [self._source(law, "equation", 1.0)] if law else []
         self._held: list[Held | None] = [None for _ in self.closures]
-        self._frozen = total(self._held, self._own_noise)
-        self._calls = [Schedule(0, None, c.every) for c in self.closures]
-        self._next_call = stops(*self._calls)
         self.memories: list[Memory] = []
+        linear: list[Linear | None] = []
         for c in self.closures:
             problem = Problem(
                 equation=equation,
@@ -138,6 +137,16 @@ class Simulation:
                     self.memories.append(coerce_memory(memory))
                 except ValueError as error:
                     raise fault_of(c, "at its start", str(error)) from None
+            linear.append(part := checked_part(c, problem, scheme))
+            if part is not None and part.noise is not None:
+                purpose = f"{self._purpose(len(linear) - 1)}/linear"
+                self._own_noise.append(self._source(part.noise, purpose, c.weight))
+        added = joined(self.closures, linear)
+        self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
+        self._frozen = total(self._held, self._own_noise)
+        ends = [None if part is None or part.calls else -1 for part in linear]  # -1: never called
+        self._calls = [Schedule(0, end, c.every) for end, c in zip(ends, self.closures, strict=True)]
+        self._next_call = stops(*self._calls)
 
     # -- state ---------------------------------------------------------------------------------------------
 

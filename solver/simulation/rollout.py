@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from ..backend import Backend, keep_freed_memory
 from ..equations.base import Equation
 from ..grid import Grid
@@ -30,12 +32,15 @@ def rollout(
     every: int = 1,
     keep: int | None = None,
     segment: int | None = None,
+    added: NDArray | None = None,
 ) -> torch.Tensor:
     """u(t + n h) as a differentiable function of u(t), and of whatever `tendency` depends on.
 
     state: (member, field, *grid), float64, on any device. tendency(state) is evaluated before every `every`-th step, as
-    a closure in a run, and held until the next call. Returns the state after `steps` steps or, with `keep`, the states
-    after every `keep`-th step, (time, member, field, *grid). The equation's own noise is omitted.
+    a closure in a run, and held until the next call. added: eigenvalues that join the linear operator of a semi-linear
+    equation, as `simulation.linear.joined` gives them for closures; they are constants. The equation's own noise is
+    omitted. Returns the state after `steps` steps or, with `keep`, the states after every `keep`-th step, (time,
+    member, field, *grid).
 
     Gradient checkpointing every `segment` steps (by default about sqrt(steps), a multiple of `every`): memory grows
     with steps / segment + segment instead of with steps.
@@ -55,7 +60,7 @@ def rollout(
         raise ValueError(f"segment = {span} is not a multiple of every = {every}, the interval of the tendency")
     keep_freed_memory()
     operators = Operators(grid, backend=Backend("torch", str(state.device)))
-    carried = ArrayStepper(STEPPERS[stepper], equation, operators, step)
+    carried = ArrayStepper(STEPPERS[stepper], equation, operators, step, added)
     inward = operators.forward if equation.spectral else _same
     outward = operators.inverse if equation.spectral else _same
 

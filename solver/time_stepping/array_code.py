@@ -24,17 +24,26 @@ class ArrayStepper:
     """A scheme bound to an equation, a grid in a namespace (`operators`) and a step h.
 
     `advance` takes the state in the stepper's representation, (member, field, *), and the memory of the last step ({}
-    at the first step and after the state was replaced). It returns both as new arrays.
+    at the first step and after the state was replaced). It returns both as new arrays. added: eigenvalues that join the
+    linear operator of the equation, (1 or field, *spectral_shape).
     """
 
-    def __init__(self, scheme: Scheme, equation: Equation, operators: Operators, step: float) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        equation: Equation,
+        operators: Operators,
+        step: float,
+        added: NDArray | None = None,
+    ) -> None:
         self.scheme, self.equation, self.operators, self.h = scheme, equation, operators, step
         self._linear: Array | None = None
         if isinstance(scheme, Split):
             return
         z = np.zeros(1)
         if equation.spectral:
-            z = step * linear_operator(equation, operators.grid)
+            linear = linear_operator(equation, operators.grid)
+            z = step * (linear if added is None else linear + added)
         if isinstance(scheme, OneStep):
             if scheme.linear == "explicit" and equation.spectral:
                 self._linear = operators.constant("stepped linear", lambda: z / step)

@@ -13,6 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from subgrid.closures.classical.spectral_viscosity import SpectralViscosity
+from subgrid.closures.equation_discovery import EquationDiscovery
 from subgrid.closures.lasdi import Lasdi
 from subgrid.closures.latent_diffusion import LatentDiffusion
 from subgrid.closures.learning import compatibility, weights_file
@@ -106,7 +108,7 @@ def test_the_right_shipped_weights_are_found_without_reading_tensors_of_others(m
 
 def test_every_shipped_file_is_found_or_can_be_named():
     """Each belongs to one method, and its header fits the case that it was trained for."""
-    known = {method.method: method for method in METHODS}
+    known = {method.method: method for method in (*METHODS, EquationDiscovery, SpectralViscosity)}
     for path in sorted((ROOT / "closures" / "weights").glob("*.safetensors")):
         header = weights_file.load_header(path)
         problem = problem_of(Path(header["training_case"]).stem)
