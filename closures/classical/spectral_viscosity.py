@@ -10,10 +10,9 @@ from pydantic import PrivateAttr
 
 from subgrid.solver.closure import Kind, Linear, Memory, Problem, Tendency, View
 from subgrid.solver.grid import Grid
-from subgrid.solver.random import SpectralNoise
 from subgrid.solver.spectral import Operators, Transforms
 
-from ..learning.fitted_term import COEFFICIENTS, Fit, FittedTerm, batches
+from ..learning.fitted_term import Fit, FittedTerm, batches
 
 if TYPE_CHECKING:
     from subgrid.ingest.training_set import Dataset
@@ -42,13 +41,13 @@ class SpectralViscosity(FittedTerm):
     _rate: NDArray = PrivateAttr()
     _factor: NDArray = PrivateAttr()
     _transforms: Transforms = PrivateAttr()
-    _noise: SpectralNoise | None = PrivateAttr(None)
 
     def start(self, problem: Problem) -> Memory:
         self.require_fourier(problem)
-        self.read(self.find_weights(problem))
-        self._rate = self.scale * by_shell(self._tensors[COEFFICIENTS], problem.grid)
-        self._noise = self.residual_noise(problem.grid)
+        with self.reading(problem) as (rates, _):
+            if rates.shape[0] != len(problem.equation.fields):
+                raise ValueError(f"rates of {rates.shape[0]} fields, expected {len(problem.equation.fields)}")
+            self._rate = self.scale * by_shell(rates, problem.grid)
         span = problem.every * problem.step
         self._factor = np.expm1(-self._rate * span) / span
         self._transforms = Transforms(problem.grid)

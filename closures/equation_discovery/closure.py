@@ -11,10 +11,9 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from subgrid.solver.backend import Backend
 from subgrid.solver.closure import Kind, Linear, Memory, Problem, Tendency, View
-from subgrid.solver.random import SpectralNoise
 from subgrid.solver.spectral import Operators
 
-from ..learning.fitted_term import COEFFICIENTS, Fit, FitOptions, FittedTerm, batches
+from ..learning.fitted_term import Fit, FitOptions, FittedTerm, batches
 from ..learning.scores import shell_spectrum
 from . import candidates
 from .sparse_regression import Moments, least_squares, sparsest
@@ -70,18 +69,20 @@ class EquationDiscovery(FittedTerm):
     _operators: Operators = PrivateAttr()
     _called: dict[str, float] = PrivateAttr()
     _joined: dict[str, float] = PrivateAttr()
-    _noise: SpectralNoise | None = PrivateAttr(None)
+    _equation: str = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, *candidates.FIELD)
         self.require_fourier(problem)
-        self.read(self.find_weights(problem))
-        terms = dict(zip(self._header["terms"], self._tensors[COEFFICIENTS].tolist(), strict=True))
-        linear = candidates.LINEAR[problem.equation.name]
+        self._equation = problem.equation.name
+        with self.reading(problem) as (coefficients, header):
+            terms = dict(zip(header["terms"], coefficients.tolist(), strict=True))
+            if unknown := sorted(set(terms) - set(candidates.names(self._equation))):
+                raise ValueError(f"the term {unknown[0]!r} is not a candidate of {self._equation}")
+        linear = candidates.LINEAR[self._equation]
         self._joined = {name: c for name, c in terms.items() if self.linear and name in linear}
         self._called = {name: c for name, c in terms.items() if name not in self._joined}
         self._operators = Operators(problem.grid, backend=Backend(problem.backend, problem.device))
-        self._noise = self.residual_noise(problem.grid)
         return {}
 
     def linear_part(self, problem: Problem) -> Linear | None:
@@ -92,8 +93,8 @@ class EquationDiscovery(FittedTerm):
         return Linear(eigenvalues * operators.mask, self._noise, calls=bool(self._called))
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        equation, state = self._header["equation"]["name"], view.array
-        found = candidates.evaluate(equation, list(self._called), self._operators, state)
+        state = view.array
+        found = candidates.evaluate(self._equation, list(self._called), self._operators, state)
         noise = None if self._joined else self._noise
         return Tendency(
             sum((c * g for c, g in zip(self._called.values(), found, strict=True)), 0 * state), noise=noise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from subgrid.solver.backend import Backend
-from subgrid.solver.grid import Grid
+from subgrid.solver.closure import Problem
 from subgrid.solver.random import SpectralNoise
 from subgrid.solver.spectral import Operators
 
@@ -76,8 +77,7 @@ class FittedTerm(LearnedClosure):
 
     noise: Literal["none", "residual"] = "none"
     options: ClassVar[type[FitOptions]] = FitOptions
-    _tensors: dict[str, NDArray] = PrivateAttr()
-    _header: dict[str, Any] = PrivateAttr()
+    _noise: SpectralNoise | None = PrivateAttr(None)
 
     @classmethod
     @abstractmethod
@@ -132,16 +132,17 @@ class FittedTerm(LearnedClosure):
         weights_file.save(job.target, tensors, header)
         return scores
 
-    def read(self, path: Any) -> None:
-        """Read the coefficients and the header from a weights file."""
-        self._tensors, self._header = weights_file.load(path, self.method)
-
-    def residual_noise(self, grid: Grid) -> SpectralNoise | None:
-        """The noise that the option asks for, one spectrum for each field."""
-        if self.noise == "none":
-            return None
-        laws = [residual_noise(grid, power, self._header["step"]) for power in self._tensors[SPECTRUM]]
-        return SpectralNoise(grid, np.stack([law.amplitude for law in laws]))
+    @contextmanager
+    def reading(self, problem: Problem) -> Iterator[tuple[NDArray[np.float64], dict[str, Any]]]:
+        """Coefficients and header of the weights for a problem, and `_noise` from them; errors inside name the file."""
+        path = self.find_weights(problem)
+        tensors, header = weights_file.load(path, self.method)
+        with weights_file.using(path):
+            self._noise = None
+            if self.noise == "residual":
+                laws = [residual_noise(problem.grid, power, header["step"]) for power in tensors[SPECTRUM]]
+                self._noise = SpectralNoise(problem.grid, np.stack([law.amplitude for law in laws]))
+            yield tensors[COEFFICIENTS], header
 
 
 def _scores(prediction: NDArray, term: NDArray) -> dict[str, float]:

@@ -52,9 +52,10 @@ def checked_part(coupled: Coupled, problem: Problem, scheme: Scheme) -> Linear |
             f"its linear part needs a stepper with a linear operator; {scheme.name} composes flows of parts. "
             f"Remedy: time.stepper = {', '.join(known)}, or another closure",
         )
-    eigenvalues, fault = _checked(part.eigenvalues, grid, len(equation.fields))
-    if fault is None:
-        fault = unusable_noise(part.noise, grid, len(equation.fields))
+    with attribute_errors(coupled, START):
+        eigenvalues, fault = _checked(part.eigenvalues, grid, len(equation.fields))
+        if fault is None:
+            fault = unusable_noise(part.noise, grid, len(equation.fields))
     if fault is not None:
         raise fault_of(coupled, START, fault)
     return Linear(eigenvalues, part.noise, part.calls)
@@ -70,7 +71,7 @@ def _checked(values: object, grid: Grid, fields: int) -> tuple[NDArray, str | No
     """The eigenvalues as (1 or field, *spectral_shape), and what is wrong with them, or None."""
     found = np.asarray(values)
     expected = (fields, *grid.spectral_shape)
-    if found.dtype.kind not in "fiuc":
+    if found.dtype.kind not in "fiuc" or isinstance(values, np.ma.MaskedArray):
         return found, f"the eigenvalues of its linear part have the type {found.dtype}, expected an array of numbers"
     count = found.shape[0] if found.ndim > grid.dimensions else 1
     try:

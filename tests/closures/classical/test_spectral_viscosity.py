@@ -167,3 +167,18 @@ def test_other_grids_and_equations_are_refused_by_name(place):
     cells = Burgers(viscosity=0.02, discretisation="finite-volume")
     with pytest.raises(ClosureError, match="made for Fourier grids, not for burgers on finite volumes"):
         SpectralViscosity().start(Problem(cells, Grid((32,), (6.0,)), 0.02, 1, 0.0, (0,), 0))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{}, {"coefficients": np.zeros((1, 3))}, {"coefficients": np.zeros((2, 17))}, {"coefficients": np.zeros(17)}],
+    ids=["none", "few shells", "two fields", "no fields"],
+)
+def test_weights_whose_contents_do_not_fit_are_named(tmp_path, tensors):
+    grid, equation = Grid((32,), (6.0,)), Burgers(viscosity=0.02)
+    write(tmp_path / "w.safetensors", grid, equation, np.zeros((1, 17)))
+    _, header = weights_file.load(tmp_path / "w.safetensors")
+    weights_file.save(tmp_path / "w.safetensors", tensors, header)
+    problem = Problem(equation, grid, 0.02, 1, 0.0, (0,), 0, folder=tmp_path)
+    with pytest.raises((ClosureError, ValueError), match=r"w\.safetensors"):
+        SpectralViscosity(weights="w.safetensors").start(problem)

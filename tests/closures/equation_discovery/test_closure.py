@@ -241,3 +241,11 @@ def test_equations_without_candidates_are_refused_and_formulas_have_signs():
     with pytest.raises(ClosureError, match=r"no shipped weights fit burgers.*subgrid train CASE"):
         EquationDiscovery().start(Problem(Burgers(viscosity=0.1), LINE, 0.1, 1, 0.0, (0,), 0))
     assert formula("burgers", ["u_xx", "u u_x"], np.array([0.012346, -1.0])) == "du/dt += 0.01235 u_xx - 1 u u_x"
+
+
+def test_weights_with_unknown_terms_are_named(tmp_path):
+    equation = Kolmogorov(viscosity=0.01)
+    write(tmp_path / "w.safetensors", equation, {"curl w": 1.0})
+    problem = Problem(equation, SQUARE, 0.1, 1, 0.0, (0,), 0, folder=tmp_path)
+    with pytest.raises((ClosureError, ValueError), match=r"w\.safetensors.*'curl w' is not a candidate"):
+        EquationDiscovery(weights="w.safetensors").start(problem)
