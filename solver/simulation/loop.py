@@ -116,7 +116,7 @@ class Simulation:
         self._held: list[Held | None] = [None for _ in self.closures]
         self.memories: list[Memory] = []
         linear: list[Linear | None] = []
-        for c in self.closures:
+        for i, c in enumerate(self.closures):
             problem = Problem(
                 equation=equation,
                 grid=grid,
@@ -139,8 +139,7 @@ class Simulation:
                     raise fault_of(c, "at its start", str(error)) from None
             linear.append(part := checked_part(c, problem, scheme))
             if part is not None and part.noise is not None:
-                purpose = f"{self._purpose(len(linear) - 1)}/linear"
-                self._own_noise.append(self._source(part.noise, purpose, c.weight))
+                self._own_noise.append(self._source(part.noise, f"{self._purpose(i)}/linear", c.weight))
         added = joined(self.closures, linear)
         self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
         self._frozen = total(self._held, self._own_noise)
