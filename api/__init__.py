@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subgrid.commands.comparison.compare import compare
+    from subgrid.commands.comparison.compare import compare, resume_comparison
     from subgrid.commands.run import resume, run
     from subgrid.commands.train import train
     from subgrid.solver.case.reading import read_case
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "commands.comparison.compare": ("compare",),
+    "commands.comparison.compare": ("compare", "resume_comparison"),
     "commands.run": ("run", "resume"),
     "commands.train": ("train",),
     "solver.case.reading": ("read_case",),
@@ -91,6 +91,7 @@ __all__ = [
     "compare",
     "read_case",
     "resume",
+    "resume_comparison",
     "run",
     "train",
 ]

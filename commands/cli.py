@@ -7,16 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from .entry import INTERRUPTED, REMEDY
 from .failures import DONE, FAILED, MISTAKE, explain, underway
 from .terminal import accept_every_character, display, give_up_output, say
-
-if TYPE_CHECKING:
-    from .comparison.comparison import Comparison
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "MISTAKE", "app", "execute", "main"]
 
@@ -138,12 +135,24 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
 
 @app.command
 def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> None:
-    """Continue a run from its last checkpoint. --until: a later end, also for a run that is done."""
-    from subgrid.solver.backend import available_threads
+    """Continue a run from its last checkpoint, or compute the missing rows of a comparison.
 
-    from .run import resume as resume_run
+    --until: a later end of a run, also of one that is done.
+    """
+    from subgrid.solver.backend import available_threads
+    from subgrid.solver.simulation.folder import COMPARISON
 
     available_threads()
+    if (folder / COMPARISON).exists():
+        from .comparison.compare import resume_comparison
+        from .report import printed
+
+        if until is not None:
+            raise ValueError("--until is for runs; the rows of a comparison end at time.end. Remedy: leave it out")
+        printed.scores(resume_comparison(folder, progress=not json_), folder, json_)
+        return
+    from .run import resume as resume_run
+
     summary = json.loads(resume_run(folder, until=until, invariants=False, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
@@ -160,36 +169,21 @@ def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = N
     Writes metrics.json, comparison.zarr, pictures and report.html to runs/CASE-compare, or to --out.
     """
     from .comparison.compare import compare as compare_case
-    from .report.page import write
+    from .report import printed
 
     target = _target(out, case, "compare")
     checked = _read(case, set_, backend)
     result = compare_case(checked, out=target, progress=not json_, command=_command())
-    page = write(result.metrics, result.dataset, target)
-    _finish(result.metrics.model_dump(), json_, lambda: _table(result, page))
+    printed.scores(result, target, json_)
 
 
 @app.command
 def report(folder: Path, *, json_: Json = False) -> None:
     """Draw the pictures and the report of a comparison again."""
     from .comparison.comparison import Comparison
-    from .report.page import write
+    from .report import printed
 
-    comparison = Comparison.load(folder)
-    page = write(comparison.metrics, comparison.dataset, folder)
-    _finish({"report": str(page)}, json_, lambda: display(str(page)))
-
-
-def _table(comparison: Comparison, page: Path) -> None:
-    from rich.console import Console
-
-    from .report.table import terminal
-
-    console = Console()
-    with console.capture() as table:  # printed by rich itself, a closed pipe would end the program
-        console.print(terminal(comparison.metrics))
-    print(table.get(), end="")
-    display(f"report: {page}")
+    printed.path(Comparison.load(folder), folder, json_)
 
 
 @app.command

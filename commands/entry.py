@@ -7,7 +7,7 @@ import signal
 from types import FrameType
 
 INTERRUPTED = 130
-REMEDY = "interrupted. Run the command again to resume data and training; a comparison keeps its finished rows"
+REMEDY = "interrupted. Run the command again to resume data and training; `subgrid resume` continues a comparison"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -66,6 +66,19 @@ def watching(progress: bool | Bars) -> Iterator[Bars]:
         return
     with Bars(quiet=not progress) as bars:
         yield bars
+
+
+class StoppingBars:
+    """Bars that raise KeyboardInterrupt at their next call after asked() has become true."""
+
+    def __init__(self, bars: Bars, asked: Callable[[], bool]) -> None:
+        self._bars, self._asked = bars, asked
+
+    def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
+        """Draw the bar of the task `what`."""
+        self._bars(done, total, what, note)
+        if self._asked():
+            raise KeyboardInterrupt
 
 
 @contextmanager

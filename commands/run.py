@@ -27,7 +27,7 @@ from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.folder import require_inputs, require_reference, require_vacant, stored_inputs
 from subgrid.solver.simulation.record import MemoryRecord, Record
-from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
+from subgrid.solver.simulation.schedule import Schedule, output_schedule, stops, wall_clock
 
 from .progress import Bars, Interrupted, interruptible, watching
 
@@ -233,7 +233,7 @@ def _loop(
 ) -> None:
     case, equation = prepared.case, prepared.equation
     steps, resumed_at = case.steps(), simulation.step_number
-    outputs = Schedule(0, steps, multiple(case.output.every, case.step))
+    outputs = output_schedule(case)
     names = [f.name for f in equation.fields]
     wall = case.output.checkpoint_seconds()
     saves = None if wall is not None else Schedule(0, steps, multiple(float(case.output.checkpoint_every), case.step))

@@ -95,8 +95,7 @@ class Trajectories:
 
     def times(self, name: str = "state") -> NDArray[np.float64]:
         """Times of the entries of `state` or `term`."""
-        first, last, every = self.request[f"{name}_steps"]
-        return self.start + self.step * np.arange(first, last + 1, every)
+        return self.start + self.step * Schedule(*self.request[f"{name}_steps"]).steps().astype(np.float64)
 
 
 def arrays_of(request: dict[str, Any]) -> list[str]:

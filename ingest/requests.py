@@ -29,9 +29,10 @@ FORMAT = 1
 class Request:
     """Everything that the data depend on. Times are counted in steps of the reference from its start.
 
-    state_steps, term_steps: the schedules (first, last, every) of states and terms; None for no terms. term_noise:
-    whether the term includes the omitted noise of its step, as in the benchmark of arXiv 2506.20771. fine_at: the step
-    whose state on the reference grid is kept.
+    state_steps, term_steps: the arguments of the schedules of states and terms: (first, last, every), or (first, last,
+    every, True) where `last` is kept although it is not a multiple; None for no terms. term_noise: whether the term
+    includes the omitted noise of its step, as in the benchmark of arXiv 2506.20771. fine_at: the step whose state on
+    the reference grid is kept.
     """
 
     equation: dict[str, Any]
@@ -44,7 +45,7 @@ class Request:
     trajectories: int
     seed: int
     restrict: Restriction
-    state_steps: tuple[int, int, int]
+    state_steps: tuple[int, int, int] | tuple[int, int, int, bool]
     term_steps: tuple[int, int, int] | None
     term_noise: bool
     fine_at: int | None
@@ -124,14 +125,14 @@ def reference_request(case: Case) -> Request:
     base = _base(case, reference)
     h = base["step"]
     begin = multiple(case.time.start - base["start"], h) if case.time.start > base["start"] else 0
-    last = begin + multiple(case.time.end - case.time.start, h)
+    last, interval = begin + multiple(case.time.end - case.time.start, h), multiple(case.output.every, h)
     tables = [*case.closure, *(c for row in case.compare.closures for c in row.closures)]
     every = math.gcd(*(c.every for c in tables if c.find(Path()).needs_reference))
     return Request(
         **base,
         trajectories=reference.trajectories,
         seed=reference.seed,
-        state_steps=(begin, last, multiple(case.output.every, h)),
+        state_steps=(begin, last, interval, True) if (last - begin) % interval else (begin, last, interval),
         term_steps=(begin, last, multiple(every * case.step, h)) if every else None,
         term_noise=False,
         fine_at=begin,

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subgrid.ingest.given_closures import with_rows
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
-from subgrid.solver.case.reading import CaseError
+from subgrid.solver.case.compare_rows import NEAREST, NONE, named_rows, row_mistakes
+from subgrid.solver.case.reading import CaseError, read
 from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
+from subgrid.solver.equations.answers import exact_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp
-from subgrid.solver.simulation.record import RunFolderError, provenance
+from subgrid.solver.simulation.folder import require_inputs, require_reference
+from subgrid.solver.simulation.record import provenance
+from subgrid.solver.simulation.schedule import output_times
 
-from ..progress import Bars, interruptible, watching
+from ..progress import Bars, Interrupted, StoppingBars, interruptible, watching
 from . import parameter_study
 from .comparison import Comparison
 from .cost_matching import finer_run
 from .dataset import assemble
-from .results import NEAREST, Metrics, RowKind
-from .rows import Run, follow, output_times, warm_up
-from .scores import describe_reference, mean_invariants, row, score
+from .folder import ComparisonFolder, require_vacant
+from .results import Metrics, RowKind
+from .rows import Run, follow, warm_up
+from .scores import Truth, describe_reference, require_finite, row, score
 
-UNCORRECTED = CompareRow(label="none", closures=())
+UNCORRECTED = CompareRow(label=NONE, closures=())
 
 
+@plugin_errors()
 def compare(
     case: Case,
     *,
@@ -45,55 +53,107 @@ def compare(
     The rows are the uncorrected model, those of [compare], the nearest training run for a case with [sweep], and the
     finer grid of equal cost. closures: rows in the place of those of [compare]; each is what a case file accepts (a
     name, a table, a list, {label, closures}), an instance of a closure, a sum of instances, or a Coupled. out: a new
-    folder for metrics.json and comparison.zarr, which are written after each row; without it nothing is written.
-    progress: whether to draw bars. command: how to repeat the comparison, for the report.
+    folder for the comparison, in which each finished row is kept, so that `resume_comparison` can continue it; without
+    it nothing is written. progress: whether to draw bars. command: how to repeat the comparison, for the report.
 
-    A row that blows up or whose closure refuses the case is kept up to its failure and marked as failed. Raises
-    CaseError for a case without a reference and for wrong rows, RunFolderError if `out` is taken. An interrupt raises
-    KeyboardInterrupt; the finished rows are then in `out`.
+    A row that blows up or whose closure fails is kept up to its failure and marked as failed. Raises CaseError for a
+    case without a reference and for wrong rows, RunFolderError if `out` is taken, and ValueError for a reference that
+    is not finite. With `out`, an interrupt raises Interrupted, else KeyboardInterrupt.
     """
     if case.reference is None:
         raise CaseError("case", ["reference: missing; a comparison needs a reference"])
-    folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        raise RunFolderError(f"{folder} is not empty; a comparison has a folder of its own. Remedy: another --out")
+    folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
+    if folder is not None:
+        require_vacant(folder)
     if closures is not None:
         case = with_rows(case, closures)
-    rows = _rows(case)
+    case = _with_names(case)
     with watching(progress) as bars:
         prepared = prepare(case, case.folder, with_reference=True, progress=bars)
-        case, truth = prepared.case, _truth(prepared)
-        found: list[Run] = []
+        truth = _truth(prepared)
+        if folder is None:
+            return _finished(prepared, truth, None, bars, command)
+        with closing(ComparisonFolder.create(folder, prepared.case, command, _trajectories(prepared))) as kept:
+            return _finished(prepared, truth, kept, bars, command)
+
+
+@plugin_errors()
+def resume_comparison(folder: str | os.PathLike[str], *, progress: bool | Bars = True) -> Comparison:
+    """Compute the rows that are missing in the folder of an interrupted or killed comparison.
+
+    The scores, all but wall times and the size of a finer grid that was still to be chosen by them, are those of an
+    uninterrupted comparison. Raises RunFolderError, before anything is written, for a folder without a comparison, in
+    use or with a symbolic link, and if the case or a file that it names changed; DamagedFile for a damaged row; and
+    what `compare` raises.
+    """
+    folder = Path(os.path.abspath(folder))
+    with watching(progress) as bars, closing(ComparisonFolder.open(folder)) as kept:
+        if kept.done:
+            with suppress(ValueError):  # one of the two results was deleted; it is made again
+                return Comparison.load(folder)
+        require_inputs(folder)
+        prepared = prepare(_with_names(read(folder / "case.toml")), folder, with_reference=True, progress=bars)
+        require_reference(folder, _trajectories(prepared), extended=False)
+        kept.go_on()
+        return _finished(prepared, _truth(prepared), kept, bars, kept.command)
+
+
+def _trajectories(prepared: Prepared) -> Path | None:
+    return prepared.trajectories.directory if prepared.trajectories else None
+
+
+def _finished(prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, bars: Bars, command: str) -> Comparison:
+    """The comparison with every row: those that are kept, and the others, which are run."""
+    found: list[Run] = []
+    try:
         with interruptible() as asked:
-            for wanted in rows:
-                found.append(_run(prepared, wanted, bars, asked.is_set))
-                if folder is not None:
-                    _scored(prepared, found, truth, command).write(folder)
+            stopping = StoppingBars(bars, asked.is_set)
+            for i, make in enumerate(_rows(prepared, found, stopping)):
+                run = None if kept is None else kept.load(i, truth.shapes(prepared))
+                if run is None:
+                    run = _scored(make(), truth, prepared)
+                    found.append(run)
+                    if kept is not None:
+                        kept.save(i, run)
+                        _comparison(prepared, found, truth, command).write(kept.folder)
+                else:
+                    found.append(run)
                 if asked.is_set():
                     raise KeyboardInterrupt
-            if case.sweep is not None:
-                found.append(_nearest_run(prepared, bars))
-            if case.compare.finer_grid and prepared.equation.kind != "particles":
-                found.append(finer_run(prepared, found, bars, asked.is_set))
-        studied = parameter_study.variables(prepared, truth, bars)
-    result = _scored(prepared, found, truth, command, studied)
-    if folder is not None:
-        result.write(folder)
+            studied = parameter_study.variables(prepared, truth.states, stopping)
+    except KeyboardInterrupt:
+        if kept is None:
+            raise
+        raise Interrupted(f"interrupted. Resume with: subgrid resume {kept.folder}") from None
+    result = _comparison(prepared, found, truth, command, studied)
+    if kept is not None:
+        result.write(kept.folder)
+        kept.finish()
     return result
 
 
-def _rows(case: Case) -> list[CompareRow]:
-    """The uncorrected row, under the case's label if it has one, and then those with closures; of distinct names."""
-    corrected = [r for r in case.compare.closures if _acting(r, case.folder)]
-    uncorrected = [r for r in case.compare.closures if not _acting(r, case.folder)]
-    rows = [*(uncorrected or [UNCORRECTED])[:1], *corrected]
-    names = [r.name for r in rows]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CaseError(
-            "compare.closures",
-            [f"two rows are named {name!r}. Remedy: give them labels, {{label, closures}}" for name in twice],
-        )
-    return rows
+def _rows(prepared: Prepared, found: list[Run], bars: StoppingBars) -> list[Callable[[], Run]]:
+    """How each row is run, in order. `found`: the runs so far, which the finer grid looks at when its turn comes."""
+    case = prepared.case
+    corrected = [r for r in case.compare.closures if _acting(r, prepared.folder)]
+    rows = [*([r for r in case.compare.closures if r not in corrected] or [UNCORRECTED]), *corrected]
+    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in rows]
+    if case.sweep is not None:
+        makers.append(partial(_nearest_run, prepared, bars))
+    if case.compare.finer_grid and prepared.equation.kind != "particles":
+        makers.append(partial(finer_run, prepared, found, bars))
+    return makers
+
+
+def _with_names(case: Case) -> Case:
+    """The case with rows whose names tell them apart. Raises CaseError for names that cannot be used."""
+    rows = named_rows(case.compare.closures)
+    mistakes = row_mistakes(rows)
+    if len(bare := [row.name for row in rows if not _acting(row, case.folder)]) > 1 and not mistakes:
+        mistakes = [f"compare.closures: {' and '.join(bare)} have no closure that acts. Remedy: keep one of them"]
+    if mistakes:
+        raise CaseError("case", mistakes)
+    return case.model_copy(update={"compare": case.compare.model_copy(update={"closures": rows})})
 
 
 def _acting(row: CompareRow, folder: Path) -> tuple[ClosureTable, ...]:
@@ -101,14 +161,14 @@ def _acting(row: CompareRow, folder: Path) -> tuple[ClosureTable, ...]:
     return tuple(table for table in row.closures if table.find(folder).kind != "none")
 
 
-def _truth(prepared: Prepared) -> NDArray:
-    """The reference at the output times, (time, trajectory, field, *grid)."""
+def _truth(prepared: Prepared) -> Truth:
+    """The reference at the output times."""
     case = prepared.case
     if prepared.trajectories is not None:
-        return np.moveaxis(np.array(prepared.trajectories.state), 1, 0)
+        return Truth.of(np.moveaxis(np.array(prepared.trajectories.state), 1, 0), prepared)
     members = tuple(range(case.ensemble.members))
     states = [
-        case.initial.exact(prepared.equation, prepared.grid, t - case.time.start, members, case.ensemble.seed)
+        exact_state(case.initial, prepared.equation, prepared.grid, t - case.time.start, members, case.ensemble.seed)
         for t in output_times(case)
     ]
     if any(s is None for s in states):
@@ -120,7 +180,8 @@ def _truth(prepared: Prepared) -> NDArray:
             ],
         )
     assert case.reference is not None
-    return np.stack(states)[:, :: case.ensemble.members // case.reference.trajectories]  # type: ignore[arg-type]
+    every = case.ensemble.members // case.reference.trajectories
+    return Truth.of(np.stack(states)[:, ::every], prepared)  # type: ignore[arg-type]
 
 
 def _kind(kinds: list[str]) -> RowKind:
@@ -134,47 +195,57 @@ def _kind(kinds: list[str]) -> RowKind:
     return "learned" if len(kinds) == 1 else "sum"
 
 
-def _run(prepared: Prepared, row: CompareRow, bars: Bars, asked: Callable[[], bool]) -> Run:
+def _run(prepared: Prepared, row: CompareRow, bars: StoppingBars) -> Run:
     tables = _acting(row, prepared.folder)
-    kind = _kind([table.find(prepared.folder).kind for table in tables])
-    run = Run(row.name, kind, np.empty((0, *prepared.state.shape)))
+    run = Run(row.name, _kind([table.find(prepared.folder).kind for table in tables]))
     try:
-        warm_up(prepared.simulation(tables))
-        simulation = prepared.simulation(tables)
-    except (ClosureError, BlowUp) as error:
+        with plugin_errors():
+            warm_up(prepared.simulation(tables))
+            simulation = prepared.simulation(tables)
+    except (PluginError, BlowUp) as error:
         run.failed = str(error)
         return run
-    return follow(simulation, prepared.case, run, bars, asked=asked)
+    return follow(simulation, prepared.case, run, bars)
 
 
-def _nearest_run(prepared: Prepared, bars: Bars) -> Run:
+def _nearest_run(prepared: Prepared, bars: StoppingBars) -> Run:
     """The run of the sweep whose parameters are nearest to the case's. It is looked up, so it has no cost."""
     case = prepared.case
     assert case.sweep is not None
     nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
-    stride = multiple(case.output.every, case.step) // interval(case)
-    states = runs(case, nearest[None], bars).state(0)[::stride, None].astype(np.float64)
-    run = Run(NEAREST, "nearest", np.repeat(states, case.ensemble.members, axis=1))
+    run = Run(NEAREST, "nearest")
     run.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
+    stride = multiple(case.output.every, case.step) // interval(case)
+    try:
+        states = runs(case, nearest[None], bars).state(0)[::stride, None].astype(np.float64)
+    except BlowUp as error:
+        run.failed = str(error)
+        return run
+    require_finite(states, "the nearest training run", prepared)
+    run.states = np.repeat(states, case.ensemble.members, axis=1)
     return run
 
 
-def _scored(
+def _scored(run: Run, truth: Truth, prepared: Prepared) -> Run:
+    """The run with its scores in place of its states."""
+    if run.states is not None and len(run.states):
+        run.scores = score(run.states, truth, prepared)
+    run.states = None
+    return run
+
+
+def _comparison(
     prepared: Prepared,
     found: list[Run],
-    truth: NDArray,
+    truth: Truth,
     command: str,
     studied: parameter_study.Variables | None = None,
 ) -> Comparison:
     """The comparison of the runs that there are so far; the first is the uncorrected one."""
-    for run in found:
-        if len(run.states) and not run.scores:
-            run.scores = score(run, truth, prepared)
-    invariants = mean_invariants(truth, prepared)
     metrics = Metrics(
         case=prepared.case.title,
         reference=describe_reference(prepared.case),
-        rows=[row(run, found[0], invariants, prepared) for run in found],
+        rows=[row(run, found[0], truth, prepared) for run in found],
         command=command,
         **provenance(),
     )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from subgrid.solver.backend.files import write_json
-from subgrid.solver.simulation.record import RunFolderError
+from subgrid.solver.backend.files import replace, replace_folder, write_json
+from subgrid.solver.simulation.folder import RunFolderError
 
 from ..report import page, table
+from ..terminal import printable
 from .results import Metrics
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-REMEDY = "Remedy: make it again with `subgrid compare CASE`"
+REMEDY = "Remedy: `subgrid resume FOLDER`, or make it again with `subgrid compare CASE`"
 NEEDED = ("relative_l2", "correlation", "spectrum", "frames", "frame_time")
 
 
@@ -55,7 +56,7 @@ class Comparison:
     def write(self, folder: Path) -> Path:
         """Write metrics.json and comparison.zarr, in the place of those in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.dataset.to_zarr(folder / "comparison.zarr", mode="w", consolidated=False)
+        replace_folder(folder / "comparison.zarr", lambda new: self.dataset.to_zarr(new, mode="w", consolidated=False))
         write_json(folder / "metrics.json", self.metrics.model_dump())
         return folder
 
@@ -84,12 +85,12 @@ class Comparison:
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one HTML page with its pictures embedded, to `path`; returns the path."""
         target = Path(path)
-        target.write_text(page.html(self.metrics, self.dataset), encoding="utf-8")
+        replace(target, page.html(self.metrics, self.dataset))
         return target
 
     def __repr__(self) -> str:
-        scores = self.table.to_string(float_format="{:.3g}".format)
-        return f"Comparison of {self.metrics.case!r}\n{scores}"
+        scores = self.table.rename(index=printable).to_string(float_format="{:.3g}".format)
+        return f"Comparison of {self.metrics.case!r}\n{printable(scores, keep='\n')}"
 
     def _repr_html_(self) -> str:
         """The table of scores with the best values marked, for notebooks."""
@@ -119,6 +120,8 @@ def _read_dataset(path: Path, metrics: Metrics) -> xr.Dataset:
     if absent := [name for name in NEEDED if name not in dataset and (spectral or name != "spectrum")]:
         raise ValueError(f"{path} lacks {', '.join(absent)}. {REMEDY}")
     sources = [str(name) for name in dataset["source"].values]
+    if len(set(sources)) < len(sources):
+        raise ValueError(f"{path} has two sources of one name: {', '.join(sources)}. {REMEDY}")
     if absent := [name for name in ("reference", *(row.name for row in metrics.rows)) if name not in sources]:
         raise ValueError(f"{path} has no source named {', '.join(absent)}, which metrics.json lists. {REMEDY}")
     return dataset

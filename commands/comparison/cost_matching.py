@@ -4,57 +4,71 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.restriction import Restrict, average_cells
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.compare_rows import FINER_GRID
+from subgrid.solver.closure import PluginError
+from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
-from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.spectral import Transforms, resample
 
-from ..progress import Bars
+from ..progress import StoppingBars
 from .rows import Run, follow
 
-FINER_GRID = "finer grid"
 COST_SECONDS = 0.03  # lower bound on the wall time of a run that measures the cost of a grid
 
 
-def finer_run(prepared: Prepared, runs: list[Run], bars: Bars, asked: Callable[[], bool]) -> Run:
+def finer_run(prepared: Prepared, runs: list[Run], bars: StoppingBars) -> Run:
     """The uncorrected model on the largest grid that costs no more than the corrected run, or on the smallest one.
 
     The corrected run is the first learned one that did not fail, single closures before sums; without one it is the
-    costliest run. The step shrinks in proportion to the spacing, to a divisor of output.every, unless the model
-    contains noise. Without noise, and with a reference on a grid, one member of each trajectory is run: the others
-    would be copies of it.
+    costliest run. The step shrinks in proportion to the spacing, to a divisor of the intervals of outputs, unless the
+    model contains noise. Without noise, and with a reference on a grid, one member of each trajectory is run: the
+    others would be copies of it.
     """
     case, grid = prepared.case, prepared.grid
     learned = [r for r in runs if r.kind in ("learned", "sum") and not r.failed]
     learned.sort(key=lambda r: r.kind == "sum")
     corrected = learned[0] if learned else max(runs, key=lambda r: r.seconds_per_time)
-    run = Run(FINER_GRID, "finer-grid", np.empty((0, *prepared.state.shape)))
+    run = Run(FINER_GRID, "finer-grid")
     run.note = f"matched to the cost of {corrected.name!r}"
-    finer = None
-    for candidate in _finer_grids(prepared):
-        cost = _cost(_finer_simulation(prepared, candidate))
-        if finer is None or cost <= corrected.seconds_per_time:
-            finer = candidate
-        elif cost > 2 * corrected.seconds_per_time:  # a larger grid may cost less if its transforms are faster
-            break
-    if finer is None:
+    try:
+        with plugin_errors():
+            finer = _finest(prepared, corrected.seconds_per_time)
+            simulation = None if finer is None else _finer_simulation(prepared, finer)
+    except (ValueError, BlowUp, PluginError) as error:  # an initial state of one resolution only, for instance
+        run.failed = str(error)
+        return run
+    if finer is None or simulation is None:
         run.failed = "no grid between the case's and the reference's fits the case"
         return run
     run.name = f"{FINER_GRID} {'x'.join(map(str, finer.shape))}"
-    simulation = _finer_simulation(prepared, finer)
 
     def onto(state: NDArray) -> NDArray:
         coarse = _coarsen(prepared, state, finer, grid)
         return np.repeat(coarse, case.ensemble.members // len(coarse), axis=0)
 
-    return follow(simulation, case, run, bars, onto, asked)
+    return follow(simulation, case, run, bars, onto)
+
+
+def _finest(prepared: Prepared, affordable: float) -> Grid | None:
+    """The largest grid that costs at most `affordable` wall seconds per unit of time, or the smallest one, if any."""
+    finer = None
+    for candidate in _finer_grids(prepared):
+        cost = _cost(_finer_simulation(prepared, candidate))
+        if finer is None or cost <= affordable:
+            finer = candidate
+        elif cost > 2 * affordable:  # a larger grid may cost less if its transforms are faster
+            break
+    return finer
 
 
 def _finer_grids(prepared: Prepared) -> list[Grid]:
@@ -95,7 +109,9 @@ def _finer_simulation(prepared: Prepared, finer: Grid) -> Simulation:
     # A model with noise keeps the step, so that it shares the increments; an adaptive step follows the grid by itself.
     if prepared.equation.noise_law(prepared.grid) is None and case.time.cfl is None:
         ratio = finer.shape[-1] / prepared.grid.shape[-1]
-        step = case.output.every / math.ceil(case.output.every / case.step * ratio - 1e-9)
+        every = multiple(case.output.every, case.step)
+        interval = case.output.every / (every // math.gcd(every, case.steps()))
+        step = interval / math.ceil(interval / case.step * ratio - 1e-9)
     return build_simulation(case, prepared.equation, finer, _refined(prepared, finer), step=step)
 
 
@@ -106,7 +122,8 @@ def _refined(prepared: Prepared, finer: Grid) -> NDArray:
     """
     case = prepared.case
     if prepared.trajectories is None:
-        return case.initial.state(prepared.equation, finer, tuple(range(case.ensemble.members)), case.ensemble.seed)
+        members = tuple(range(case.ensemble.members))
+        return initial_state(case.initial, prepared.equation, finer, members, case.ensemble.seed)
     reference = case.reference
     assert reference is not None and reference.shape is not None
     restrict = Restrict(prepared.equation, finer.refined(reference.shape), prepared.grid, reference.restrict)

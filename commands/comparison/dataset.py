@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
+from subgrid.solver.simulation.schedule import output_times
 
-from . import metrics
 from .parameter_study import Variables
-from .rows import Run, output_times
-from .scores import mean_invariants
+from .rows import Run
+from .scores import SERIES, Truth, kept_outputs
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FRAMES = 40  # upper bound on the frames that are kept
-PATH_FRAMES = 1000  # of particles, whose paths are drawn
-SERIES = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
 
-
-def assemble(prepared: Prepared, runs: list[Run], truth: NDArray, studied: Variables | None = None) -> xr.Dataset:
+def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variables | None = None) -> xr.Dataset:
     """Scores over time, invariants, spectra, rank histograms and frames of the reference and of scored runs.
 
     Dimensions: source (the reference, then the runs), time (outputs), frame (outputs that are kept as fields of the
@@ -33,47 +28,27 @@ def assemble(prepared: Prepared, runs: list[Run], truth: NDArray, studied: Varia
     import xarray as xr
 
     case, grid, equation = prepared.case, prepared.grid, prepared.equation
-    times = output_times(case)
+    times, shown = output_times(case), kept_outputs(prepared)
     sources = ["reference", *(r.name for r in runs)]
-    particles = equation.kind == "particles"
-    energy = [] if particles else [metrics.energy_spectrum(truth, equation, grid)]
-    ranks = np.full((len(sources), 1 + case.ensemble.members // truth.shape[1]), np.nan)
-    series = {name: np.full((len(sources), len(times)), np.nan) for name in SERIES}
-    series["correlation"][0] = 1.0
-    for name, values in mean_invariants(truth, prepared).items():
-        series[f"invariant_{name}"] = np.full((len(sources), len(times)), np.nan)
-        series[f"invariant_{name}"][0] = values
-    stride = max(1, math.ceil(len(times) / (PATH_FRAMES if particles else FRAMES)))
-    shown = np.arange(0, len(times), stride)
+    kept = [truth.diagnostics | {"correlation": np.ones(len(times))}, *(r.scores for r in runs)]
+    names = [*SERIES, *(n for n in truth.diagnostics if n.startswith("invariant_"))]
+    ranks = 1 + case.ensemble.members // truth.states.shape[1]
+    frames = _filled(kept, "frames", truth.diagnostics["frames"].shape, np.float32)
     axes: dict[str, Any] = equation.coordinates(grid)
-    what, field, units = slice(0, 1), equation.fields[0].name, equation.fields[0].unit
-    if particles:
-        axes, what, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, slice(0, 3), "positions"
-    frames = np.full((len(sources), len(shown), what.stop, *grid.shape), np.nan, dtype=np.float32)
-    frames[0] = truth[shown, 0, what]
-    for i, run in enumerate(runs, start=1):
-        count = len(run.states)
-        if count:
-            for name in SERIES:
-                series[name][i, :count] = run.scores[name]
-            for name, values in mean_invariants(run.states, prepared).items():
-                series[f"invariant_{name}"][i, :count] = values
-            ranks[i] = run.scores["rank_histogram"]
-            kept = shown[shown < count]
-            with np.errstate(over="ignore"):
-                frames[i, : len(kept)] = run.states[kept, 0, what]
-        if not particles:
-            energy.append(run.scores["energy"] if count else np.full_like(energy[0], np.nan))
+    field, units = equation.fields[0].name, equation.fields[0].unit
+    if equation.kind == "particles":
+        axes, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, "positions"
     shape = [len(axis) for axis in axes.values()]
     variables: dict[str, Any] = {
-        **{name: (("source", "time"), values) for name, values in series.items()},
+        **{name: (("source", "time"), _filled(kept, name, (len(times),))) for name in names},
         "frames": (("source", "frame", *axes), frames.reshape(*frames.shape[:2], *shape)),
-        "rank_histogram": (("source", "rank"), ranks),
+        "rank_histogram": (("source", "rank"), _filled(kept, "rank_histogram", (ranks,))),
         **(studied or {}),
     }
-    if not particles:
-        variables["spectrum"] = (("source", "wavenumber"), np.stack(energy))
-        axes["wavenumber"] = np.arange(energy[0].size)
+    if "energy" in truth.diagnostics:
+        energy = _filled(kept, "energy", truth.diagnostics["energy"].shape)
+        variables["spectrum"] = (("source", "wavenumber"), energy)
+        axes["wavenumber"] = np.arange(energy.shape[1])
     return xr.Dataset(
         variables,
         coords={
@@ -90,3 +65,12 @@ def assemble(prepared: Prepared, runs: list[Run], truth: NDArray, studied: Varia
             "correlation_threshold": case.compare.correlation_threshold,
         },
     )
+
+
+def _filled(kept: list[dict[str, Any]], name: str, shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:
+    """One array of every source, (source, *shape); nan where a source has none, or has fewer times."""
+    found: NDArray = np.full((len(kept), *shape), np.nan, dtype=dtype)
+    for i, values in enumerate(kept):
+        if name in values:
+            found[i, : len(values[name])] = values[name]
+    return found

@@ -49,15 +49,18 @@ def correlation_time(values: NDArray, times: NDArray, threshold: float) -> float
 
 
 def crps(ensemble: NDArray, truth: NDArray) -> NDArray:
-    """E|X - y| - E|X - X'| / 2 with X, X' from the ensemble, averaged over points and trajectories: (time,).
+    """mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), averaged over points and trajectories: (time,).
 
-    Hersbach, Weather and Forecasting 15 (2000) 559; for one member it is the mean absolute error.
+    The fair score of an ensemble x_1, ..., x_M: its expectation for members drawn from a law does not depend on M and
+    is least for the law of the truth. For one member it is the mean absolute error. Single points can be negative.
+    Ferro, Q. J. R. Meteorol. Soc. 140 (2014) 1917; Hersbach, Weather and Forecasting 15 (2000) 559.
     """
     members = ensemble.shape[2]
     error = np.abs(ensemble - truth[:, :, None]).mean(axis=tuple(range(1, ensemble.ndim)))
     ordered = np.sort(ensemble, axis=2)
     weight = (2 * np.arange(members) - members + 1).reshape(1, 1, members, *[1] * (ensemble.ndim - 3))
-    spread = (weight * ordered).sum(axis=2).mean(axis=tuple(range(1, ensemble.ndim - 1))) / members**2
+    spread = (weight * ordered).sum(axis=2).mean(axis=tuple(range(1, ensemble.ndim - 1)))
+    spread /= members * max(1, members - 1)
     return error - spread
 
 

@@ -13,22 +13,26 @@ from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import CompareRow
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
+from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.schedule import Collector
 
-from ..progress import Bars
+from ..progress import StoppingBars
 from .metrics import relative_l2
+from .scores import require_finite
 
 Variables = dict[str, tuple[tuple[str, ...], Any]]
 
 
-def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
+def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variables:
     """What the study adds to comparison.zarr; empty for a case without [sweep] or without rows that learn from it.
 
     latent_encoded, latent_predicted, latent_deviation (time, latent): of the first row whose closure has latent
     trajectories. With compare.parameter_plane also plane_error (plane_source, point), the maximum over time of
-    |u - r| / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter.
+    |u - r| / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter; or plane_failed,
+    why the full model failed at one of the test points.
     """
     case = prepared.case
     if case.sweep is None:
@@ -37,8 +41,9 @@ def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
     found: Variables = {}
     for row in rows:
         try:
-            closure = prepared.simulation(row.closures).closures[0].closure
-        except (ClosureError, BlowUp):
+            with plugin_errors():
+                closure = prepared.simulation(row.closures).closures[0].closure
+        except (PluginError, BlowUp):
             continue
         assert isinstance(closure, LearnedClosure)
         if (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is not None:
@@ -46,8 +51,12 @@ def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
             break
     if rows and case.compare.parameter_plane and case.sweep.test_counts:
         points = case.sweep.test_points()
+        try:
+            values = errors(prepared, rows, points, bars)
+        except BlowUp as error:  # of the full model; the report says so in place of the picture
+            return found | {"plane_failed": ((), str(error))}
         found |= {
-            "plane_error": (("plane_source", "point"), errors(prepared, rows, points, bars)),
+            "plane_error": (("plane_source", "point"), values),
             "plane_source": (("plane_source",), np.array([row.name for row in rows], dtype=object)),
             "plane_parameter": (("parameter",), np.array(list(case.sweep.parameters), dtype=object)),
             "plane_point": (("point", "parameter"), points),
@@ -61,7 +70,7 @@ def _learns_from_sweep(prepared: Prepared, row: CompareRow) -> bool:
     return bool(classes) and all(issubclass(c, LearnedClosure) and c.learns_from == "sweep" for c in classes)
 
 
-def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Bars) -> NDArray[np.float64]:
+def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: StoppingBars) -> NDArray[np.float64]:
     """(row, point): each row from the initial state of each point, against the run of the sweep there."""
     case = prepared.case
     assert case.sweep
@@ -71,14 +80,16 @@ def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Ba
     for i, point in enumerate(points):
         varied = case.varied(case.sweep.values(point))
         equation = varied.build_equation()
-        state = varied.initial.state(equation, prepared.grid, (0,), case.ensemble.seed)
+        state = initial_state(varied.initial, equation, prepared.grid, (0,), case.ensemble.seed)
         there = replace(prepared, case=varied, equation=equation, state=state)
         true = truths.state(i)[:: every // interval(case)].astype(np.float64)
+        require_finite(true[:, None], f"the run of the sweep at {case.sweep.values(point)}", prepared)
         for j, row in enumerate(rows):
             bars(i + 1, len(points), "parameter plane")
             try:
-                kept = Collector(there.simulation(row.closures), steps, every, lambda state: state[0]).run()
-            except (ClosureError, BlowUp):
+                with plugin_errors():
+                    kept = Collector(there.simulation(row.closures), steps, every, lambda state: state[0]).run()
+            except (PluginError, BlowUp):
                 continue
             found[j, i] = relative_l2(np.stack(kept)[:, None], true[:, None]).max()
     return found

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from subgrid.solver.case.compare_rows import NEAREST
+
 RowKind = Literal["none", "classical", "oracle", "learned", "sum", "finer-grid", "nearest"]
-NEAREST = "nearest training run"
 
 Number = Annotated[float | None, AfterValidator(lambda v: v if v is not None and math.isfinite(v) else None)]
 

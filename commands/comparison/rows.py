@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
+from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.schedule import Collector
 
-from ..progress import Bars
+from ..progress import StoppingBars
 from .results import RowKind
 
 STRIDE = 50  # upper bound on the steps between two updates of the progress bar
@@ -23,16 +24,17 @@ STRIDE = 50  # upper bound on the steps between two updates of the progress bar
 
 @dataclass
 class Run:
-    """One run of the comparison: its states at the output times, (time, member, field, *grid), and its cost.
+    """One run of the comparison: its cost, and its scores once it is finished.
 
     seconds_per_time: wall seconds per unit of simulated time. calls, skips, declined: closure calls, answers that the
-    guard rejected, and steps that a leap left to the solver. failed: why the run stopped early. scores: those of
-    `scores.score`.
+    guard rejected, and steps that a leap left to the solver. failed: why the run stopped early. states: those at the
+    output times, (time, member, field, *grid), until the run is scored; None for a run without any. scores: those of
+    `scores.score`; empty for a run without states.
     """
 
     name: str
     kind: RowKind
-    states: NDArray
+    states: NDArray | None = None
     seconds_per_time: float = 0.0
     calls: int = 0
     skips: int = 0
@@ -41,11 +43,10 @@ class Run:
     note: str | None = None
     scores: dict[str, Any] = field(default_factory=dict)
 
-
-def output_times(case: Case) -> NDArray[np.float64]:
-    """The output times of a case, from its start to its end."""
-    every = multiple(case.output.every, case.step)
-    return case.time.start + case.step * np.arange(0, case.steps() + 1, every, dtype=np.float64)
+    @property
+    def count(self) -> int:
+        """Number of outputs of a scored run."""
+        return len(self.scores["relative_l2"]) if self.scores else 0
 
 
 def warm_up(simulation: Simulation) -> None:
@@ -57,27 +58,20 @@ def follow(
     simulation: Simulation,
     case: Case,
     run: Run,
-    bars: Bars,
+    bars: StoppingBars,
     onto: Callable[[NDArray], NDArray] = lambda state: state,
-    asked: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Fill `run` with the states at the output times and with the costs; a failed run keeps the states before it.
 
-    onto: the map from the simulation's state to the case's grid. asked: whether the user interrupted, which raises
-    KeyboardInterrupt.
+    onto: the map from the simulation's state to the case's grid.
     """
     every = multiple(case.output.every, simulation.step)
     steps = multiple(case.time.end - case.time.start, simulation.step)
     collector = Collector(simulation, steps, every, onto)
-
-    def seen(n: int) -> None:
-        bars(n, steps, run.name)
-        if asked():
-            raise KeyboardInterrupt
-
     try:
-        collector.run(seen, STRIDE)
-    except (BlowUp, ClosureError) as error:
+        with plugin_errors():
+            collector.run(lambda n: bars(n, steps, run.name), STRIDE)
+    except (BlowUp, PluginError) as error:
         run.failed = str(error)
     run.states = np.stack(collector.states)
     span = max(simulation.time - case.time.start, simulation.step)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,24 +12,93 @@ from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
 from subgrid.solver.case.tables import Case
+from subgrid.solver.equations.answers import invariants
+from subgrid.solver.simulation.schedule import output_schedule, output_times
 
 from . import metrics
 from .results import Invariant, Reference, Row
-from .rows import Run, output_times
+from .rows import Run
 
+FRAMES = 40  # upper bound on the outputs that are kept as fields
+PATH_FRAMES = 1000  # of particles, whose paths are drawn
+SERIES = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
 ZERO = 1e-12  # a reference invariant below it is zero up to round-off, so a deviation from it is given as it is
 
 
-def score(run: Run, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
-    """Every score of a run with at least one state against the truth (time, trajectory, field, *grid).
+@dataclass(frozen=True)
+class Truth:
+    """The reference at the output times, (time, trajectory, field, *grid), and its diagnostics."""
+
+    states: NDArray
+    diagnostics: dict[str, NDArray]
+
+    @classmethod
+    def of(cls, states: NDArray, prepared: Prepared) -> Truth:
+        """Raises ValueError, with the place, for a reference that is not finite: it would score every run with nan."""
+        require_finite(states, "the reference", prepared)
+        return cls(states, diagnostics(states, prepared))
+
+    def shapes(self, prepared: Prepared) -> Callable[[int], dict[str, tuple[int, ...]]]:
+        """The shapes of the arrays of `score` for a run with so many outputs."""
+        members = prepared.case.ensemble.members // self.states.shape[1]
+
+        def of_run(count: int) -> dict[str, tuple[int, ...]]:
+            found: dict[str, tuple[int, ...]] = dict.fromkeys(SERIES, (count,)) | {"rank_histogram": (members + 1,)}
+            for name, values in self.diagnostics.items():
+                kept = int((kept_outputs(prepared) < count).sum()) if name == "frames" else count
+                found[name] = values.shape if name == "energy" else (kept, *values.shape[1:])
+            return found
+
+        return of_run
+
+
+def require_finite(states: NDArray, what: str, prepared: Prepared) -> None:
+    """Raise ValueError if states (time, trajectory, field, *grid) at the output times are not finite."""
+    wrong = np.argwhere(~np.isfinite(states).reshape(*states.shape[:3], -1).all(axis=-1))
+    if len(wrong):
+        output, trajectory, field = wrong[0]
+        raise ValueError(
+            f"{what} is not finite: field {prepared.equation.fields[field].name} of trajectory {trajectory} at "
+            f"t = {output_times(prepared.case)[output]:g}. Remedy: delete its folder in the cache, so that "
+            "`subgrid data CASE` makes it again, or use a smaller reference.step"
+        )
+
+
+def kept_outputs(prepared: Prepared) -> NDArray[np.int64]:
+    """Numbers of the outputs that are kept as fields."""
+    count = output_schedule(prepared.case).count
+    most = PATH_FRAMES if prepared.equation.kind == "particles" else FRAMES
+    return np.arange(0, count, max(1, math.ceil(count / most)))
+
+
+def diagnostics(states: NDArray, prepared: Prepared) -> dict[str, NDArray]:
+    """What is kept of states (time, member, field, *grid) besides scores.
+
+    `invariant_NAME` (time,), averaged over members; `energy` (shell,), the spectrum averaged over times, members and
+    fields, not for particles; `frames` (frame, field, *grid), the first field of the first member, or the positions of
+    particles, in single precision.
+    """
+    equation, grid = prepared.equation, prepared.grid
+    found = {f"invariant_{name}": values for name, values in mean_invariants(states, prepared).items()}
+    particles = equation.kind == "particles"
+    if not particles:
+        found["energy"] = metrics.energy_spectrum(states, equation, grid)
+    kept = kept_outputs(prepared)
+    with np.errstate(over="ignore"):
+        found["frames"] = states[kept[kept < len(states)], 0, : 3 if particles else 1].astype(np.float32)
+    return found
+
+
+def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
+    """Every score and the diagnostics of states (time, member, field, *grid), one or more, against the truth.
 
     Members are averaged within their trajectory before errors and correlations are taken. relative_l2_low and _high are
     the 10 % and 90 % quantiles of the errors of single members.
     """
-    case, grid, equation = prepared.case, prepared.grid, prepared.equation
-    count, trajectories = len(run.states), truth.shape[1]
-    true = truth[:count]
-    ensemble = run.states.reshape(count, trajectories, -1, *run.states.shape[2:])
+    case, grid = prepared.case, prepared.grid
+    count, trajectories = len(states), truth.states.shape[1]
+    true = truth.states[:count]
+    ensemble = states.reshape(count, trajectories, -1, *states.shape[2:])
     mean = ensemble.mean(axis=2)
     errors = metrics.relative_l2(mean, true)
     single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
@@ -42,33 +114,33 @@ def score(run: Run, truth: NDArray, prepared: Prepared) -> dict[str, Any]:
         "crps": metrics.crps(ensemble, true),
         "spread_skill": metrics.spread_skill(ensemble, true),
         "rank_histogram": metrics.rank_histogram(ensemble[1:], true[1:]),
+        **diagnostics(states, prepared),
     }
-    if equation.kind != "particles":
-        scores["energy"] = energy = metrics.energy_spectrum(run.states, equation, grid)
-        true_energy = metrics.energy_spectrum(true, equation, grid)
-        scores["spectrum_distance"] = metrics.spectrum_distance(energy, true_energy, min(grid.cuts) - 1)
+    if "energy" in scores:
+        true_energy = metrics.energy_spectrum(true, prepared.equation, grid)
+        scores["spectrum_distance"] = metrics.spectrum_distance(scores["energy"], true_energy, min(grid.cuts) - 1)
     return scores
 
 
 def mean_invariants(states: NDArray, prepared: Prepared) -> dict[str, NDArray[np.float64]]:
     """Each invariant of states (time, member, field, *grid), averaged over members: (time,)."""
-    found = [prepared.equation.invariants(state, prepared.grid) for state in states]
+    found = [invariants(prepared.equation, state, prepared.grid) for state in states]
     return {name: np.array([values[name].mean() for values in found]) for name in (found[0] if found else {})}
 
 
-def row(run: Run, baseline: Run, truth_invariants: dict[str, NDArray], prepared: Prepared) -> Row:
+def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared) -> Row:
     """The row of a run that has been scored; `baseline` is the uncorrected run."""
     case, s = prepared.case, run.scores
-    count, wanted = len(run.states), case.compare.metrics
+    count, wanted = run.count, case.compare.metrics
     skill = None
     if not run.failed and not baseline.failed and (error := baseline.scores["relative_l2"][1:].mean()) > 0:
         skill = float(1 - s["relative_l2"][1:].mean() / error)
-    invariants = {}
+    drifts = {}
     if count and "invariants" in wanted:
-        for name, values in mean_invariants(run.states[-1:], prepared).items():
-            last, true = values[0], truth_invariants[name][count - 1]
+        for name in (n for n in s if n.startswith("invariant_")):
+            last, true = s[name][-1], truth.diagnostics[name][count - 1]
             drift = (last - true) / (abs(true) if abs(true) > ZERO else 1.0)
-            invariants[name] = Invariant(final=float(last), drift=float(drift))
+            drifts[name.removeprefix("invariant_")] = Invariant(final=float(last), drift=float(drift))
 
     def series(name: str) -> list[float | None]:
         return [float(v) for v in s[name]] if count and (name == "relative_l2" or name in wanted) else []
@@ -80,7 +152,7 @@ def row(run: Run, baseline: Run, truth_invariants: dict[str, NDArray], prepared:
         relative_l2=series("relative_l2"),
         correlation_time=s.get("correlation_time") if "correlation" in wanted else None,
         spectrum_distance=s.get("spectrum_distance") if "spectrum" in wanted else None,
-        invariants=invariants,
+        invariants=drifts,
         crps=series("crps"),
         spread_skill=series("spread_skill"),
         rank_histogram=series("rank_histogram"),

@@ -1,12 +1,10 @@
 """The curves of a report. Each run has one colour and one dash pattern in all of them.
 
-The palette is that of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/, which colour-blind readers can tell
-apart. The reference is black and the uncorrected run grey. The dash pattern shows the kind of a run as well.
+The reference is black and the uncorrected run grey. The dash pattern shows the kind of a run as well.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,58 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..comparison.results import Metrics, Row
+from .drawing import PALETTE, Plot, canvas, legend, literal, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C564B")
 DASHES = {"none": (0, (4, 1.5)), "finer-grid": (0, (6, 1.5, 1, 1.5)), "oracle": (0, (1, 1))}
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.handlelength": 2.6,
-    "image.interpolation": "nearest",
-    "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-}
 ENSEMBLE = {"crps": "CRPS", "spread_skill": "Ensemble spread over error", "rank_histogram": "Rank of the truth"}
-WIDTH = 9.5  # inches; the page shows a picture about 1000 pixels wide, and 10 point type then has 14 pixels
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture of the report: its title, the text in its place where it cannot be seen, and how it is drawn."""
-
-    title: str
-    alt: str
-    draw: Callable[[], Figure]
-
-    def figure(self) -> Figure:
-        """The picture as a figure, which needs no display."""
-        import matplotlib
-
-        with matplotlib.rc_context(STYLE):
-            return self.draw()
-
-    def png(self) -> bytes:
-        """The picture as a file."""
-        import matplotlib
-
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            self.draw().savefig(buffer, format="png")
-        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -81,8 +36,8 @@ class Look:
 
     @property
     def label(self) -> str:
-        """The name, safe for mathtext, and whether the run failed."""
-        return self.name.replace("$", r"\$") + (" (failed)" if self.failed else "")
+        """The name as a legend shows it literally, and whether the run failed."""
+        return literal(self.name) + (" (failed)" if self.failed else "")
 
 
 def looks(rows: list[Row]) -> list[Look]:
@@ -107,14 +62,6 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
         for name, (drawable, draw, title) in CURVES.items()
         if drawable(metrics, comparison)
     }
-
-
-def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure as wide as the page, and its axes as a (rows, columns) array."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False) -> None:
@@ -153,17 +100,6 @@ def _of(comparison: xr.Dataset, variable: str, source: str, positive: bool) -> n
     """Values of one source; nan where they cannot be drawn: beyond 1e30, or not positive on a logarithmic axis."""
     values = comparison[variable].sel(source=source).values.astype(float)
     return np.where((np.abs(values) < 1e30) & ((values > 0) | (not positive)), values, np.nan)
-
-
-def with_units(name: str, array: xr.DataArray) -> str:
-    units = array.attrs.get("units")
-    return f"{name} [{units}]" if units and units != "1" else name
-
-
-def legend(figure: Figure, *axes: Axes) -> None:
-    """One legend for the figure to the right of the axes, with each label once."""
-    entries = {label: line for a in axes for line, label in zip(*a.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(entries.values()), list(entries), loc="outside right upper")
 
 
 def _error(metrics: Metrics, comparison: xr.Dataset) -> Figure:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import particle_paths as paths
-from .curves import STYLE, WIDTH, Look, Plot, canvas, legend, looks, with_units
+from .curves import Look, looks
+from .drawing import WIDTH, Plot, canvas, legend, style, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,11 +54,9 @@ def animation(metrics: Metrics, comparison: xr.Dataset) -> tuple[str, str, bytes
     A field with much detail compresses badly: first the number of colours is reduced, then that of frames, then the
     size, until the file is small enough.
     """
-    import matplotlib
-
     count = comparison.sizes["frame"]
     picks = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
-    with matplotlib.rc_context({**STYLE, "axes.titlelocation": "center"}):
+    with style(**{"axes.titlelocation": "center"}):
         film = _film(metrics, comparison, picks)
     for colours, stride, scale in (
         (128, 1, 1.0),

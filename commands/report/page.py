@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
+
 from ..comparison.results import Metrics
+from ..terminal import printable
 from . import curves, fields, parameter_study
-from .curves import Plot
+from .drawing import Plot
 from .verdict import CLOSURES, columns, outcome, verdict
 
 if TYPE_CHECKING:
@@ -57,41 +60,70 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
     return {name: found[name] for name in ORDER if name in found}
 
 
-def pictures(metrics: Metrics, comparison: xr.Dataset) -> list[Picture]:
-    """All pictures of the page as files, with the animation in the second place."""
-    drawn = [Picture(name, plot.title, plot.alt, plot.png()) for name, plot in plots(metrics, comparison).items()]
-    drawn.insert(1, Picture("animation", *fields.animation(metrics, comparison), suffix="gif"))
-    return drawn
+def pictures(metrics: Metrics, comparison: xr.Dataset) -> tuple[list[Picture], dict[str, str]]:
+    """All pictures of the page as files, with the animation in the second place, and those that failed, with why."""
+    drawn, failed = [], {}
+    if "plane_failed" in comparison:
+        failed["parameters"] = str(comparison["plane_failed"].values)
+    wanted = plots(metrics, comparison)
+    for name in [*list(wanted)[:1], "animation", *list(wanted)[1:]]:
+        try:
+            if name == "animation":
+                drawn.append(Picture(name, *fields.animation(metrics, comparison), suffix="gif"))
+            else:
+                drawn.append(Picture(name, wanted[name].title, wanted[name].alt, wanted[name].png()))
+        except Exception as error:  # whatever a picture needs, the tables do not
+            failed[name] = f"{type(error).__name__}: {error}"
+    return drawn, failed
 
 
-def write(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> Path:
-    """Write `pictures/*.png`, `pictures/animation.gif` and `report.html` to a folder; returns the path of the page.
+def write(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> tuple[Path, dict[str, str]]:
+    """Write `pictures/*.png`, `pictures/animation.gif` and `report.html` to the folder of a comparison.
 
-    A picture that an earlier call left and that has no numbers now is removed.
+    Returns the path of the page, and the pictures that could not be drawn with the reasons; the page names them. A
+    picture that an earlier call left and that has no numbers now is removed. Nothing outside of the folder is written:
+    symbolic links in it are replaced, and refused for `pictures`. Raises FolderInUse if another process has the folder,
+    and ValueError for a folder `pictures` that is a link.
     """
-    drawn = pictures(metrics, comparison)
-    (folder / "pictures").mkdir(exist_ok=True)
-    for name in ORDER:
-        (folder / "pictures" / f"{name}.png").unlink(missing_ok=True)
-    for picture in drawn:
-        (folder / "pictures" / f"{picture.name}.{picture.suffix}").write_bytes(picture.data)
-    page = folder / "report.html"
-    page.write_text(html(metrics, comparison, drawn), encoding="utf-8")
-    return page
+    place = folder / "pictures"
+    with FolderLock(folder):
+        if place.is_symlink():
+            raise ValueError(f"{place} is a symbolic link, which is not followed. Remedy: delete the link")
+        drawn, failed = pictures(metrics, comparison)
+        place.mkdir(exist_ok=True)
+        remove_temporary(place)
+        for name in ORDER:
+            (place / f"{name}.png").unlink(missing_ok=True)
+        (place / "animation.gif").unlink(missing_ok=True)
+        for picture in drawn:
+            replace(place / f"{picture.name}.{picture.suffix}", picture.data)
+        replace(folder / "report.html", html(metrics, comparison, drawn, failed))
+    return folder / "report.html", failed
 
 
-def html(metrics: Metrics, comparison: xr.Dataset, drawn: list[Picture] | None = None) -> str:
-    """The page, with its pictures embedded; they are drawn if they are not given."""
+def html(
+    metrics: Metrics,
+    comparison: xr.Dataset,
+    drawn: list[Picture] | None = None,
+    failed: dict[str, str] | None = None,
+) -> bytes:
+    """The page, UTF-8, with its pictures embedded; they are drawn if they are not given. `failed`: those that failed.
+
+    Control characters of titles, names and messages are escaped.
+    """
     import jinja2
 
+    if drawn is None:
+        drawn, failed = pictures(metrics, comparison)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=lambda value: printable(value, keep="\n") if isinstance(value, str) else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         metrics=metrics,
         equation=comparison.attrs.get("equation"),
         places="entities" if "entity" in comparison.dims else "cells",
@@ -100,8 +132,10 @@ def html(metrics: Metrics, comparison: xr.Dataset, drawn: list[Picture] | None =
         outcomes=_outcomes(metrics),
         oracle=any(row.kind == "oracle" for row in metrics.rows),
         invariants=sorted({name for row in metrics.rows for name in row.invariants}),
-        pictures=pictures(metrics, comparison) if drawn is None else drawn,
+        pictures=drawn,
+        failed_pictures=failed or {},
     )
+    return page.encode()
 
 
 def _outcomes(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..comparison.results import Metrics
-from .curves import PALETTE, Plot, canvas, legend
+from .drawing import PALETTE, Plot, canvas, legend, literal
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +37,7 @@ def _parameters(comparison: xr.Dataset) -> Figure:
     points, trained = comparison["plane_point"].values, comparison["training_point"].values
     names = [str(n).partition(".")[2] for n in comparison["plane_parameter"].values]
     errors = comparison["plane_error"].values
-    sources = [str(s).replace("$", r"\$") for s in comparison["plane_source"].values]
+    sources = [literal(str(s)) for s in comparison["plane_source"].values]
     if len(names) == 2:
         return _maps(errors, sources, points, trained, names)
     figure, axes = canvas()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .curves import PALETTE
+from .drawing import PALETTE
 
 if TYPE_CHECKING:
     import xarray as xr

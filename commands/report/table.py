@@ -6,6 +6,7 @@ import html as escaping
 from typing import TYPE_CHECKING
 
 from ..comparison.results import Metrics
+from ..terminal import printable
 from .verdict import columns
 
 if TYPE_CHECKING:
@@ -21,16 +22,17 @@ def terminal(metrics: Metrics) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title=Text(metrics.case), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    result = Table(title=Text(printable(metrics.case)), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     result.add_column(no_wrap=True, min_width=12)
     for row in metrics.rows:
-        heading = Text(f"{row.name}\nfailed" if row.failed else row.name)
+        name = printable(row.name)
+        heading = Text(f"{name}\nfailed" if row.failed else name)
         style = "red" if row.failed else ""
         result.add_column(heading, justify="right", overflow="fold", style=style, header_style=style)
     for column in columns(metrics):
         best = column.best(metrics.rows)
-        cells = [Text(column.text(r), style="bold green" if r.name in best else "") for r in metrics.rows]
-        result.add_row(column.heading, *cells)
+        cells = [Text(column.text(r, missing="-"), style="bold green" if r.name in best else "") for r in metrics.rows]
+        result.add_row(Text(column.heading), *cells)
     if any(row.kind == "oracle" for row in metrics.rows):
         result.caption = ORACLE
     return result
@@ -71,4 +73,4 @@ def html(metrics: Metrics) -> str:
 
 
 def _text(value: str) -> str:
-    return escaping.escape(value)
+    return escaping.escape(printable(value, keep="\n"))

@@ -37,10 +37,10 @@ class Column:
     rank: Callable[[float], float] | None = None
     counts: bool = False
 
-    def text(self, row: Row) -> str:
+    def text(self, row: Row, missing: str = "–") -> str:
         """The value to three significant digits; a dash if there is none."""
         value = self.value(row)
-        return "–" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
+        return missing if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
 
     def best(self, rows: list[Row]) -> set[str]:
         """Names of the rows with the best value among those that finished, without oracles."""

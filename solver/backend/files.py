@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 import zipfile
@@ -45,7 +46,7 @@ class FolderInUse(ValueError):
 
 def replace(path: Path, content: bytes) -> None:
     """Write `content` to a new file beside `path` and rename it to `path`. On an error, `path` is as it was."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.subgrid-part")
+    beside = _beside(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     try:
         with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:
@@ -58,15 +59,47 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
-def remove_temporary(folder: Path, of: str | None = None) -> None:
-    """Delete the files that `replace` left in `folder` when its process was killed, and no others.
+def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a new folder beside `path` and rename it to `path`. On an error, `path` is as it was.
 
-    of: only those of the file with this name. The caller must hold a lock under which these files are written.
+    A process that is killed between the two renames leaves no `path`. What lay at `path` is deleted; a symbolic link
+    is not followed.
+    """
+    beside, old = _beside(path), _beside(path)
+    beside.mkdir()
+    try:
+        write(beside)
+        if os.path.lexists(path):
+            os.replace(path, old)
+        os.replace(beside, path)
+    except BaseException:
+        if os.path.lexists(old) and not os.path.lexists(path):
+            os.replace(old, path)
+        _delete(beside)
+        raise
+    _delete(old)
+
+
+def remove_temporary(folder: Path, of: str | None = None) -> None:
+    """Delete what `replace` and `replace_folder` left in `folder` when their process was killed, and nothing else.
+
+    of: only what belongs to the file or folder with this name. The caller must hold a lock under which it is written.
     """
     for left in folder.iterdir():
         match = _TEMPORARY.match(left.name)
-        if match and of in (None, match[1]) and left.is_file() and not left.is_symlink():
-            left.unlink(missing_ok=True)
+        if match and of in (None, match[1]) and not left.is_symlink():
+            _delete(left)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.subgrid-part")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

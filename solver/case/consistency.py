@@ -16,14 +16,13 @@ from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
-from .base import multiple
+from .intervals import output_mistakes, sweep_mistakes, whole
 from .starts import TRIED_POINTS, attempts
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
 from .trials import fault_of_trial, initial_times, plugin_faults
 
 LARGEST_STATE = 4 * 2**30  # bytes of one state; a larger one is treated as a typo
-MOST_OUTPUTS = 10**6
 
 
 @dataclass
@@ -133,33 +132,9 @@ def _steppers(p: Parts) -> Iterator[str]:
             yield "time.step: missing; with adaptive steps, closures are called at multiples of it. Remedy: set it"
 
 
-def _whole(spans: dict[str, float], step: float) -> Iterator[str]:
-    for key, span in spans.items():
-        try:
-            multiple(span, step)
-        except ValueError as error:
-            yield f"{key}: {error}"
-
-
 def _steps(p: Parts) -> Iterator[str]:
-    if not (p.time and p.output):
-        return
-    span = p.time.end - p.time.start
-    if p.output.every > span * (1 + 1e-9):
-        yield f"output.every: must not exceed time.end - time.start = {span:g}, found {p.output.every:g}"
-    elif span / p.output.every > MOST_OUTPUTS:
-        yield f"output.every: gives {span / p.output.every:.2g} outputs, expected at most {MOST_OUTPUTS}"
-    elif p.time.step is not None:
-        yield from whole_steps(p.time, p.output)
-
-
-def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
-    """Mistakes for spans of the case that are not a whole number of its steps."""
-    assert time.step is not None
-    spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
-    if not isinstance(output.checkpoint_every, str):
-        spans["output.checkpoint_every"] = output.checkpoint_every
-    yield from _whole(spans, time.step)
+    if p.time and p.output:
+        yield from output_mistakes(p.time, p.output)
 
 
 def _fields(p: Parts) -> Iterator[str]:
@@ -264,10 +239,11 @@ def _reference(p: Parts) -> Iterator[str]:
         spans = {"reference.start: the span to time.start": p.time.start - start} if start < p.time.start else {}
         if reference.step is not None and p.output:
             spans["reference.step: output.every"] = p.output.every
-        yield from _whole(spans, step)
+            spans["reference.step: time.end - time.start"] = p.time.end - p.time.start
+        yield from whole(spans, step)
         if reference.step is not None and p.time.step is not None:
             for every, label in {t.every: t.label for _, t in p.fed_by_reference}.items():
-                yield from _whole({f"reference.step: the interval of {label}": every * p.time.step}, step)
+                yield from whole({f"reference.step: the interval of {label}": every * p.time.step}, step)
     if p.equation and p.equation.noise and p.equation.has("noise") and reference.step not in (None, p.time.step):
         yield "reference.step: must equal time.step if the model contains noise, because they share its increments"
 
@@ -290,7 +266,7 @@ def _training(p: Parts) -> Iterator[str]:
         spans = {"training.every": training.every, "training.end - training.start": training.end - training.start}
         if training.start > start:
             spans["training.start: the span from the reference's start"] = training.start - start
-        yield from _whole(spans, step)
+        yield from whole(spans, step)
 
 
 def _sweep(p: Parts) -> Iterator[str]:
@@ -301,9 +277,8 @@ def _sweep(p: Parts) -> Iterator[str]:
     if p.initial and p.initial.kind == "reference":
         yield "sweep: the runs of a sweep cannot start from the reference. Remedy: choose another initial.kind"
         return
-    if p.sweep.every is not None and p.output and p.time:
-        yield from _whole({"sweep.every": p.sweep.every}, p.time.step or p.sweep.every)
-        yield from _whole({"output.every (in steps of sweep.every)": p.output.every}, p.sweep.every)
+    if p.output and p.time:
+        yield from sweep_mistakes(p.sweep, p.time, p.output)
     faults = False
     for name in p.sweep.parameters:
         where, _, key = name.partition(".")

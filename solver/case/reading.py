@@ -28,9 +28,11 @@ from ..equations.plugins import (
     unknown,
 )
 from ..initial.registry import INITIAL_STATES
-from .base import Table
+from .base import Table, common_interval
 from .bounds import DEEPEST, check_size, parse, require_bounded
-from .consistency import Parts, contradictions, whole_steps
+from .compare_rows import named_rows, row_mistakes
+from .consistency import Parts, contradictions
+from .intervals import whole_steps
 from .mistakes import CaseError, not_finite, shortened, table, unknown_key
 from .paths import absolute, with_path
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
@@ -251,7 +253,10 @@ class _Checking:
         self._table(CompareTable, rest, "compare", also=("closures",))
         if not isinstance(raw, dict) or "closures" not in raw:
             return raw
-        return raw | {"closures": self._list(raw["closures"], "compare.closures", self._row)}
+        rows = self._list(raw["closures"], "compare.closures", self._row)
+        if not self.mistakes:
+            self.mistakes += row_mistakes(named_rows(CompareTable.model_validate({"closures": rows}).closures))
+        return raw | {"closures": rows}
 
     def _row(self, raw: Any, key: str) -> Any:
         """A row of [compare] in any of its forms; mistakes have the keys of the form that the user wrote."""
@@ -321,22 +326,27 @@ def _model(field: Any) -> type[Table]:
 
 
 def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
-    """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide output.every.
+    """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide the intervals of
+    outputs: output.every and, where that does not divide the span, the last one.
 
     state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
-    steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is output.every. Raises
-    CaseError if the state is at rest or the span is not a whole number of steps.
+    steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is the longest that
+    divides these intervals. Raises CaseError if the state is at rest or no step divides them.
     """
     if case.time.step is not None or case.time.cfl is None:
         return case
+    try:
+        interval = common_interval(case.output.every, case.time.end - case.time.start)
+    except ValueError as error:
+        raise CaseError("case", [f"output.every: {error}"]) from None
     if equation.adaptive:
-        time = case.time.model_copy(update={"step": case.output.every})
+        time = case.time.model_copy(update={"step": interval})
     else:
         rate = equation.largest_rate(state, case.grid.grid())
         if rate <= 0:
             raise CaseError("case", ["time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"])
-        count = math.ceil(case.output.every * rate / case.time.cfl)
-        time = case.time.model_copy(update={"step": case.output.every / count, "cfl": None})
+        count = math.ceil(interval * rate / case.time.cfl)
+        time = case.time.model_copy(update={"step": interval / count, "cfl": None})
     if mistakes := list(whole_steps(time, case.output)):
         raise CaseError("case", mistakes)
     return case.model_copy(update={"time": time})

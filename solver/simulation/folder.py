@@ -11,10 +11,12 @@ from typing import Any
 from ..backend.files import DamagedFile, read_json
 from ..case.inputs import differences, with_contents
 
+COMPARISON = "comparison.json"  # marks the folder of a comparison, which is no run
 STARTING = ".starting"  # marks a folder whose layout is not complete; without case.toml such a folder counts as empty
 FILES = ("case.toml", "inputs.json", "log.jsonl", "summary.json", "guard.npz", "checkpoint/state.npz")
 FOLDERS = ("checkpoint", "fields.zarr")
 UNUSED = ("compare", "train", "training", "sweep", "expected")  # tables whose files a run does not read
+UNUSED_IN_COMPARISONS = ("train", "training", "expected")
 
 
 class RunFolderError(ValueError):
@@ -82,7 +84,8 @@ def require_inputs(folder: Path) -> None:
     case, span = before["case"], tables.get("time")
     if isinstance(span, dict) and isinstance(case.get("time"), dict) and span.get("end") in before["ends"]:
         case = case | {"time": case["time"] | {"end": span["end"]}}
-    _require_equal(folder, case, _with_contents(tables))
+    unused = UNUSED_IN_COMPARISONS if (folder / COMPARISON).exists() else UNUSED
+    _require_equal(folder, case, _with_contents(tables, unused))
 
 
 def require_reference(folder: Path, reference: Path | None, extended: bool) -> None:
@@ -97,24 +100,29 @@ def require_reference(folder: Path, reference: Path | None, extended: bool) -> N
     _require_equal(folder, {k: v for k, v in known.items() if k in now} or known, now, "reference")
 
 
-def case_inputs(tables: Mapping[str, Any], reference: Path | None = None) -> dict[str, Any]:
+def case_inputs(
+    tables: Mapping[str, Any], reference: Path | None = None, unused: tuple[str, ...] = UNUSED
+) -> dict[str, Any]:
     """What a run depends on, as JSON: its tables with the hashes of the files that they name, and its reference.
 
-    reference: the folder of the trajectories, whose name is the hash of what they depend on.
+    reference: the folder of the trajectories, whose name is the hash of what they depend on. unused: tables whose files
+    are not read.
     """
     references = {} if reference is None else {reference.name: with_contents(os.path.abspath(reference))}
-    return {"case": _with_contents(tables), "ends": [tables["time"]["end"]], "references": references}
+    return {"case": _with_contents(tables, unused), "ends": [tables["time"]["end"]], "references": references}
 
 
-def _with_contents(tables: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v if k in UNUSED else with_contents(v) for k, v in tables.items()}
+def _with_contents(tables: Mapping[str, Any], unused: tuple[str, ...]) -> dict[str, Any]:
+    return {k: v if k in unused else with_contents(v) for k, v in tables.items()}
 
 
 def _require_equal(folder: Path, before: Any, now: Any, key: str = "") -> None:
     if changes := differences(before, now, key):
         listed = "\n".join(f"  {change}" for change in changes)
+        began = f"{folder}: the inputs differ from those with which the {{}} began\n{listed}\nRemedy: restore them"
+        if (folder / COMPARISON).exists():
+            raise RunFolderError(f"{began.format('comparison')}, or make a new comparison")
         raise RunFolderError(
-            f"{folder}: the inputs differ from those with which the run began\n{listed}\n"
-            "Remedy: restore them (a later end is given by --until), or start a new run, which may begin from the "
+            f"{began.format('run')} (a later end is given by --until), or start a new run, which may begin from the "
             f'outputs of this one: initial = {{ kind = "run", path = "{folder}" }}'
         )

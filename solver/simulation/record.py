@@ -33,11 +33,11 @@ from ..backend.files import (
     write_arrays,
     write_json,
 )
-from ..case.base import multiple
 from ..case.tables import Case
 from ..equations.base import Field
 from ..grid import Grid
 from .folder import (
+    COMPARISON,
     FOLDERS,
     STARTING,
     RunFolderError,
@@ -47,6 +47,7 @@ from .folder import (
     require_vacant,
     stored_inputs,
 )
+from .schedule import output_times
 from .store import chunk, empty_store, remove_partial, require_frames, write_store
 
 if TYPE_CHECKING:
@@ -103,6 +104,10 @@ class Record:
             raise RunFolderError(
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
             )
+        if (folder / COMPARISON).exists():
+            raise RunFolderError(
+                f"{folder} holds a comparison. Remedy: `subgrid resume {folder}`, or resume_comparison"
+            )
         record = cls(folder)
         try:
             require_no_links(folder)
@@ -119,7 +124,7 @@ class Record:
             folders = [p for p in (path.parent, path.parent / "c") if p.exists() and not p.is_dir()]
             if wrong := [path] if path.is_dir() else folders:
                 raise RunFolderError(f"{wrong[0]} is in the way of the outputs. Remedy: move it elsewhere")
-        count = int((np.rint((output_times(case, grid) - case.time.start) / case.step) < step).sum())
+        count = int((np.rint((output_times(case) - case.time.start) / case.step) < step).sum())
         try:
             for field in recorded_fields(case):
                 require_frames(self._fields, files, field.name, count)
@@ -137,7 +142,7 @@ class Record:
         last = stored_inputs(self.folder) or {"ends": [], "references": {}}
         if extended := case.time.end != before.time.end:
             tables["time"]["end"] = case.time.end
-            old, new = output_times(before, grid), output_times(case, grid)
+            old, new = output_times(before), output_times(case)
             for index in (i for i, t in enumerate(old) if i >= len(new) or new[i] != t):
                 for field in recorded_fields(case):
                     key = chunk(field.name, index, len(frame_dimensions(case, grid)))
@@ -244,11 +249,6 @@ def _store(case: Case, grid: Grid) -> dict[str, bytes]:
     return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid))
 
 
-def output_times(case: Case, grid: Grid) -> NDArray[np.float64]:
-    """The times of the outputs of a case."""
-    return empty_dataset(case, grid)["time"].values
-
-
 def recorded_fields(case: Case) -> tuple[Field, ...]:
     """The fields that the case records in its outputs."""
     chosen = case.output.fields
@@ -265,10 +265,8 @@ def empty_dataset(case: Case, grid: Grid) -> xr.Dataset:
     import xarray as xr
 
     equation = case.build_equation()
-    every = multiple(case.output.every, case.step)
-    times = case.time.start + case.step * np.arange(0, case.steps() + 1, every)
     coords: dict[str, Any] = {
-        "time": ("time", times, {"units": "equation's own", "long_name": "time"}),
+        "time": ("time", output_times(case), {"units": "equation's own", "long_name": "time"}),
         "member": ("member", np.arange(case.ensemble.members)),
     }
     where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")

@@ -1,6 +1,6 @@
 """Schedules: at which steps a run stops, and what is kept there.
 
-outputs = Schedule(0, steps, every)
+outputs = output_schedule(case)
 simulation.run(steps, stops(outputs, checkpoints, stride=wall_clock(simulation, 0.2)), at, output_every=every)
 
 kept = Collector(simulation, steps, every, onto=restrict)
@@ -13,21 +13,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..case.base import multiple
+from ..case.tables import Case
+
 if TYPE_CHECKING:
     from .loop import Simulation
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps first, first + every, ... up to `last`, which need not be one of them; None for no end."""
+    """Steps first, first + every, ... up to `last`; None for no end.
+
+    with_last: `last` is one of the steps also where `every` does not divide the span, which shortens the last interval.
+    """
 
     first: int
     last: int | None
     every: int
+    with_last: bool = False
 
     def due(self, n: int) -> bool:
         """Whether n is one of the steps."""
-        return self.first <= n and (self.last is None or n <= self.last) and (n - self.first) % self.every == 0
+        if n < self.first or (self.last is not None and n > self.last):
+            return False
+        return (n - self.first) % self.every == 0 or (self.with_last and n == self.last)
 
     def index(self, n: int) -> int:
         """How many of the steps come before n."""
@@ -36,14 +48,35 @@ class Schedule:
     @property
     def count(self) -> int:
         """Number of steps. Raises ValueError for a schedule without end."""
+        return len(self.steps())
+
+    def steps(self) -> NDArray[np.int64]:
+        """All steps, (count,). Raises ValueError for a schedule without end."""
         if self.last is None:
             raise ValueError("a schedule without end has no number of steps")
-        return max(0, (self.last - self.first) // self.every + 1)
+        regular = np.arange(self.first, self.last + 1, self.every)
+        ends_early = len(regular) > 0 and regular[-1] != self.last
+        return np.append(regular, self.last) if self.with_last and ends_early else regular
 
     def after(self, n: int) -> int | None:
         """The first of the steps after n, or None."""
         following = self.first if n < self.first else n + self.every - (n - self.first) % self.every
-        return following if self.last is None or following <= self.last else None
+        if self.last is None or following <= self.last:
+            return following
+        return self.last if self.with_last and self.first <= n < self.last else None
+
+
+def output_schedule(case: Case) -> Schedule:
+    """The steps at which a case has outputs: 0, the multiples of output.every, and the last step.
+
+    Raises ValueError for a case whose output.every or span is not a whole number of steps.
+    """
+    return Schedule(0, case.steps(), multiple(case.output.every, case.step), with_last=True)
+
+
+def output_times(case: Case) -> NDArray[np.float64]:
+    """The times of the outputs of a case, (output,), from time.start to time.end."""
+    return case.time.start + case.step * output_schedule(case).steps().astype(np.float64)
 
 
 def stops(*schedules: Schedule, stride: int | Callable[[], int] | None = None) -> Callable[[int], int]:
@@ -74,7 +107,7 @@ def wall_clock(simulation: Simulation, seconds: float) -> Callable[[], int]:
 
 
 class Collector:
-    """Runs a simulation from step 0 to step `steps` and keeps onto(state) at every `every`-th step in `states`.
+    """Runs a simulation from step 0 to step `steps`; `states` keeps onto(state) at every `every`-th and the last step.
 
     onto: a function of the state (member, field, *grid); by default the state itself is kept. If the run fails, `run`
     raises what `Simulation.run` raises, and `states` holds what was kept before.
@@ -83,7 +116,7 @@ class Collector:
     def __init__(
         self, simulation: Simulation, steps: int, every: int, onto: Callable[[Any], Any] = lambda state: state
     ) -> None:
-        self.simulation, self.schedule, self.onto = simulation, Schedule(0, steps, every), onto
+        self.simulation, self.schedule, self.onto = simulation, Schedule(0, steps, every, True), onto
         self.states: list[Any] = []
 
     def run(

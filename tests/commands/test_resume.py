@@ -198,6 +198,9 @@ CASES: dict[str, dict[str, Any]] = {
     "particles velocity-verlet": configured(CHARGES, "velocity-verlet", {"path": "plugins.py:Nudge", "every": 7}),
     "particles forest-ruth": configured(CHARGES, "forest-ruth"),
     "no closure": configured(FLOW, "etdrk2"),
+    "outputs that do not divide the span": configured(
+        FLOW | {"output": {"every": 0.07, "checkpoint_every": 0.05}}, "sbdf2", STOCHASTIC
+    ),
     "torch": configured(FLOW, "sbdf2", STOCHASTIC, {"name": "smagorinsky", "every": 3}) | {"backend": "torch"},
     "adaptive": configured(SHOCK, "ssp-rk3", STOCHASTIC)
     | {"time": SHOCK["time"] | {"stepper": "ssp-rk3", "cfl": 0.05}},

@@ -7,6 +7,9 @@ import pytest
 import xarray as xr
 
 from subgrid.commands.comparison.compare import compare
+from subgrid.commands.comparison.scores import Truth
+from subgrid.ingest.files import Trajectories
+from subgrid.ingest.prepare import prepare
 from subgrid.solver.case.reading import CaseError, check
 from subgrid.solver.simulation.record import RunFolderError
 
@@ -195,7 +198,13 @@ def test_a_row_that_fails_is_kept_up_to_its_failure_and_marked(comparison):
 
 def test_the_dataset_on_disk_holds_the_same_scores(comparison):
     folder, _, written, rows = comparison
-    assert {p.name for p in (folder / "out").iterdir()} == {"metrics.json", "comparison.zarr"}
+    assert {p.name for p in (folder / "out").iterdir()} == {
+        "case.toml",
+        "comparison.json",
+        "comparison.zarr",
+        "metrics.json",
+        "rows",
+    }
     with xr.open_zarr(folder / "out" / "comparison.zarr", consolidated=False) as dataset:
         assert dataset.source.values.tolist() == ["reference", *(row["name"] for row in written["rows"])]
         np.testing.assert_allclose(dataset.relative_l2.sel(source="none"), rows["none"]["relative_l2"], rtol=1e-12)
@@ -326,3 +335,46 @@ def test_the_oracle_gives_entities_their_forces_back(tmp_path, monkeypatch):
     assert 0 < oracle["relative_l2"][-1] < 0.03 * none["relative_l2"][-1]
     first, second, third = found.dataset["frames"].sel(source="none").transpose("frame", "coordinate", "entity").values
     np.testing.assert_allclose(second - first, third - second, rtol=1e-4)
+
+
+def test_outputs_and_scores_end_at_the_last_step_where_the_interval_does_not_divide_the_span(tmp_path, monkeypatch):
+    """The last state of the reference is that of a comparison whose interval divides the span; so is the score."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    changes = {"compare": {"closures": [{"name": "hyperviscosity", "every": 5}, "oracle"]}}
+    uneven = compare(case_of(tmp_path, output={"every": 0.32}, **changes), progress=False)
+    even = compare(case_of(tmp_path, output={"every": 0.2}, **changes), progress=False)
+    for found, expected in zip(uneven.metrics.rows, even.metrics.rows, strict=True):
+        np.testing.assert_allclose(found.times, [0.2, 0.52, 0.84, 1.16, 1.2], atol=1e-12)
+        assert not found.failed
+        if found.kind != "finer-grid":  # its step and its size depend on the interval and on the clock
+            assert found.relative_l2[-1] == expected.relative_l2[-1] and found.relative_l2[0] == expected.relative_l2[0]
+    assert uneven.metrics.rows[-1].kind == "finer-grid"
+    np.testing.assert_allclose(uneven.dataset["time"], [0.2, 0.52, 0.84, 1.16, 1.2], atol=1e-12)
+
+
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_a_reference_that_is_not_finite_is_an_error_and_no_score(tmp_path, monkeypatch, entry):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    case = case_of(tmp_path, compare={"closures": []})
+    prepared = prepare(case, tmp_path, with_reference=True)
+    states = np.moveaxis(np.array(prepared.trajectories.state), 1, 0)
+    assert Truth.of(states, prepared).states is states
+    states[2, 1, 0, 3, 4] = entry
+    with pytest.raises(ValueError, match=r"not finite: field vorticity of trajectory 1 at t = 0.6. Remedy"):
+        Truth.of(states, prepared)
+    monkeypatch.setattr(Trajectories, "state", property(lambda self: np.moveaxis(states, 0, 1)))
+    with pytest.raises(ValueError, match="reference is not finite"):
+        compare(case, out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finer_grid_that_cannot_be_set_up_fails_alone(tmp_path, monkeypatch):
+    """An initial state from a file has one resolution; with a closed form as reference it starts the finer grid."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("subgrid.commands.comparison.cost_matching._refined", _one_resolution)
+    rows = compare(case_of(tmp_path, compare={"closures": []}), progress=False).metrics.rows
+    assert rows[0].failed is None and rows[-1].failed == "32 points only. Remedy: another"
+
+
+def _one_resolution(*_):
+    raise ValueError("32 points only. Remedy: another")

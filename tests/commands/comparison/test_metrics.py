@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scoringrules
 
 from subgrid.commands.comparison import metrics
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
@@ -16,11 +17,28 @@ def draws(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("members", [1, 2, 7])
 def test_crps_is_the_double_sum(members):
-    """mean |x_i - y| - sum_ij |x_i - x_j| / (2 M^2), at every point."""
+    """mean |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), at every point."""
     ensemble, truth = draws(2, 3, members, 1, 4, 5), draws(2, 3, 1, 4, 5, seed=1)
     error = np.abs(ensemble - truth[:, :, None]).mean(axis=2)
-    spread = np.abs(ensemble[:, :, :, None] - ensemble[:, :, None]).sum(axis=(2, 3)) / (2 * members**2)
+    spread = np.abs(ensemble[:, :, :, None] - ensemble[:, :, None]).sum(axis=(2, 3)) / (
+        2 * members * max(1, members - 1)
+    )
     np.testing.assert_allclose(metrics.crps(ensemble, truth), (error - spread).mean(axis=(1, 2, 3, 4)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("members", [2, 4, 16])
+def test_crps_is_the_fair_score_of_scoringrules(members):
+    ensemble, truth = draws(3, 2, members, 1, 6, 7), draws(3, 2, 1, 6, 7, seed=1)
+    fair = scoringrules.crps_ensemble(truth, ensemble, m_axis=2, estimator="fair", backend="numpy")
+    np.testing.assert_allclose(metrics.crps(ensemble, truth), fair.mean(axis=(1, 2, 3, 4)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("members", [2, 4, 16])
+def test_crps_of_a_perfect_ensemble_does_not_depend_on_the_number_of_members(members):
+    """1 / sqrt(pi) = 0.564 for members and truth from the standard normal law."""
+    points = 40000
+    found = metrics.crps(draws(1, 1, members, 1, points), draws(1, 1, 1, points, seed=1))
+    assert found[0] == pytest.approx(1 / math.sqrt(math.pi), abs=5 / math.sqrt(points))
 
 
 def test_crps_of_a_gaussian():

@@ -147,7 +147,7 @@ def lay(directory: Path, metrics: dict, shape: tuple[int, ...]) -> Path:
 def write(directory: Path) -> Path:
     """Draw the report of the comparison in a folder, as `subgrid report` does."""
     comparison = Comparison.load(directory)
-    return page.write(comparison.metrics, comparison.dataset, directory)
+    return page.write(comparison.metrics, comparison.dataset, directory)[0]
 
 
 @pytest.fixture(scope="module", params=[(48, 64), (96,)], ids=["2D", "1D"])

@@ -18,6 +18,7 @@ from subgrid.solver.backend.files import (
     read_arrays,
     remove_temporary,
     replace,
+    replace_folder,
     write_arrays,
 )
 
@@ -166,3 +167,37 @@ def test_what_is_no_file_is_not_opened(tmp_path):
             read_arrays(path)
     with pytest.raises(FileNotFoundError):
         read_arrays(tmp_path / "missing.npz")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    """An error leaves the old folder; a symbolic link in its place is replaced, and what it names is untouched."""
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    replace_folder(folder, lambda new: (new / "a").write_text("1"))
+    replace_folder(folder, lambda new: (new / "b").write_text("2"))
+    assert [p.name for p in folder.iterdir()] == ["b"]
+
+    def fail(new):
+        (new / "c").write_text("3")
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        replace_folder(folder, fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["data"] and [p.name for p in folder.iterdir()] == ["b"]
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    replace_folder(folder, lambda new: (new / "d").write_text("4"))
+    assert not folder.is_symlink() and [p.name for p in elsewhere.iterdir()] == ["b"]
+
+
+def test_folders_that_a_killed_process_left_are_removed_and_links_are_not_followed(tmp_path):
+    place, kept = tmp_path / "place", tmp_path / "kept"
+    left = place / ".comparison.zarr.123-0123abcd.subgrid-part"
+    left.mkdir(parents=True)
+    (left / "chunk").write_text("1")
+    kept.mkdir()
+    (kept / "file").write_text("2")
+    (place / ".link.123-0123abcd.subgrid-part").symlink_to(kept)
+    (place / "data.part").write_text("3")
+    remove_temporary(place)
+    assert sorted(p.name for p in place.iterdir()) == [".link.123-0123abcd.subgrid-part", "data.part"]
+    assert (kept / "file").read_text() == "2"

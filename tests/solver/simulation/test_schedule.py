@@ -31,12 +31,27 @@ def test_a_schedule_is_the_range_that_it_names(schedule):
         assert schedule.after(n) == min((s for s in steps if s > n), default=None)
 
 
+@pytest.mark.parametrize(
+    "schedule", [Schedule(4, 11, 3, True), Schedule(4, 10, 3, True), Schedule(0, 2, 4, True), Schedule(3, 2, 1, True)]
+)
+def test_a_schedule_with_its_last_step_adds_it_where_the_interval_does_not_divide_the_span(schedule):
+    regular = range(schedule.first, schedule.last + 1, schedule.every)
+    steps = sorted({*regular, *([schedule.last] if regular else [])})
+    assert schedule.count == len(steps) and schedule.steps().tolist() == steps
+    assert [schedule.index(n) for n in steps] == list(range(len(steps)))
+    for n in range(15):
+        assert schedule.due(n) == (n in steps)
+        assert schedule.after(n) == min((s for s in steps if s > n), default=None)
+
+
 def test_a_schedule_without_end():
     schedule = Schedule(2, None, 5)
     assert [schedule.due(n) for n in (0, 2, 7, 1002)] == [False, True, True, True]
     assert [schedule.after(n) for n in (0, 2, 1000)] == [2, 7, 1002]
     with pytest.raises(ValueError, match="without end"):
         _ = schedule.count
+    with pytest.raises(ValueError, match="without end"):
+        schedule.steps()
 
 
 def test_stops_are_at_every_schedule_and_at_most_a_stride_apart():
@@ -67,8 +82,8 @@ def test_a_collector_keeps_the_scheduled_states_and_changes_no_bit():
     plain, stopped = simulation(), []
     kept = Collector(simulation(), 10, 3, onto=lambda state: state[0, 0])
     states = kept.run(at=stopped.append, stride=2)
-    assert stopped == [0, 2, 3, 5, 6, 8, 9, 10] and len(states) == kept.schedule.count == 4
-    for i, n in enumerate(range(0, 10, 3)):
+    assert stopped == [0, 2, 3, 5, 6, 8, 9, 10] and len(states) == kept.schedule.count == 5
+    for i, n in enumerate([0, 3, 6, 9, 10]):
         plain.run(n)
         assert np.array_equal(states[i], plain.state[0, 0])
     assert kept.simulation.step_number == 10

@@ -1,0 +1,43 @@
+"""The report of a comparison, written to its folder and announced on the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..comparison.comparison import Comparison
+from ..terminal import display, printable
+from .page import write
+from .table import terminal
+
+
+def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
+    """Write the report and print the scores: the contents of metrics.json, or the table and the path of the page."""
+    page, failed = write(comparison.metrics, comparison.dataset, folder)
+    if as_json:
+        print(json.dumps(comparison.metrics.model_dump(), indent=1))
+    else:
+        console = Console()
+        with console.capture() as table:  # printed by rich itself, a closed pipe would end the program
+            console.print(terminal(comparison.metrics))
+        print(table.get(), end="")
+        display(f"report: {page}")
+    _warn(failed)
+
+
+def path(comparison: Comparison, folder: Path, as_json: bool) -> None:
+    """Write the report and print the path of the page."""
+    page, failed = write(comparison.metrics, comparison.dataset, folder)
+    if as_json:
+        print(json.dumps({"report": str(page)}, indent=1))
+    else:
+        display(str(page))
+    _warn(failed)
+
+
+def _warn(failed: dict[str, str]) -> None:
+    for name, reason in failed.items():
+        print(printable(f"picture {name} could not be drawn: {reason}"), file=sys.stderr)

@@ -1,0 +1,61 @@
+"""Checks of the times of a case: its span and intervals are whole numbers of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .base import common_interval, dividing, multiple
+from .sweep_design import SweepTable
+from .tables import OutputTable, TimeTable
+
+MOST_OUTPUTS = 10**6
+
+
+def whole(spans: dict[str, float], step: float) -> Iterator[str]:
+    """A mistake for each of the spans, by their keys, that is not a whole number of steps."""
+    for key, span in spans.items():
+        try:
+            multiple(span, step)
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
+def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
+    """Mistakes for spans of the case that are not a whole number of its steps."""
+    assert time.step is not None
+    spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
+    if not isinstance(output.checkpoint_every, str):
+        spans["output.checkpoint_every"] = output.checkpoint_every
+    yield from whole(spans, time.step)
+
+
+def output_mistakes(time: TimeTable, output: OutputTable) -> Iterator[str]:
+    """Mistakes in the interval of outputs, which need not divide the span."""
+    span = time.end - time.start
+    if output.every > span * (1 + 1e-9):
+        yield f"output.every: must not exceed time.end - time.start = {span:g}, found {output.every:g}"
+    elif span / output.every > MOST_OUTPUTS:
+        yield f"output.every: gives {span / output.every:.2g} outputs, expected at most {MOST_OUTPUTS}"
+    elif time.step is not None:
+        yield from whole_steps(time, output)
+    elif time.cfl is not None:
+        try:
+            common_interval(output.every, span)
+        except ValueError as error:
+            yield f"output.every: {error}"
+
+
+def sweep_mistakes(sweep: SweepTable, time: TimeTable, output: OutputTable) -> Iterator[str]:
+    """Mistakes in the intervals of a sweep, whose runs are training data at equal distances in time."""
+    if sweep.every is not None:
+        yield from whole({"sweep.every": sweep.every}, time.step or sweep.every)
+        yield from whole({"output.every (in steps of sweep.every)": output.every}, sweep.every)
+    span = time.end - time.start
+    if output.every < span:
+        try:
+            multiple(span, output.every)
+        except ValueError:
+            yield (
+                f"output.every: with [sweep] it must divide time.end - time.start = {span:g}, found "
+                f"{output.every:g}. Remedy: {dividing(output.every, span):.10g}"
+            )
