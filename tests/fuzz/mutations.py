@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def file(rng: Rng, path: Path) -> str:
     if (kind := rng.random()) < 0.4 and structured:
         try:
             return structured(rng, path)
-        except (ValueError, OSError):
+        except (ValueError, OSError, RecursionError, zipfile.BadZipFile):
             return "unchanged: already mutated"
     if kind < 0.9:
         found, what = content(rng, path.read_bytes())

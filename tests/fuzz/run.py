@@ -212,6 +212,9 @@ class Fuzz:
         self.exits[f"exit {code}"] += 1
         self.largest, self.longest = max(self.largest, memory), max(self.longest, seconds)
         wrong = []
+        what = (folder / "what").read_text(errors="replace") if (folder / "what").exists() else "not started"
+        if child in self.asked:
+            print(f"{kind}:{number}: interrupted after {self.options.patience:g} s: {what[:300]}", flush=True)
         if code not in EXITS:
             wrong.append(f"exit {code}")
         if "Traceback" in err:
@@ -229,7 +232,6 @@ class Fuzz:
         if memory > MEMORY:
             wrong.append(f"{memory / 1e9:.2f} GB")
         if wrong:
-            what = (folder / "what").read_text(errors="replace") if (folder / "what").exists() else "not started"
             tail = "\n    ".join(err.strip().splitlines()[-9:])
             self.failures.append(f"{kind}:{number}: {', '.join(wrong)}: {what[:700]}\n    {tail[-1500:]}")
             print(self.failures[-1], flush=True)
