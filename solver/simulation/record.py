@@ -119,7 +119,7 @@ class Record:
             folders = [p for p in (path.parent, path.parent / "c") if p.exists() and not p.is_dir()]
             if wrong := [path] if path.is_dir() else folders:
                 raise RunFolderError(f"{wrong[0]} is in the way of the outputs. Remedy: move it elsewhere")
-        count = int((np.rint((output_times(case, grid) - case.time.start) / case.step) < step).sum())
+        count = int((np.rint((_output_times(case, grid) - case.time.start) / case.step) < step).sum())
         try:
             for field in recorded_fields(case):
                 require_frames(self._fields, files, field.name, count)
@@ -137,7 +137,7 @@ class Record:
         last = stored_inputs(self.folder) or {"ends": [], "references": {}}
         if extended := case.time.end != before.time.end:
             tables["time"]["end"] = case.time.end
-            old, new = output_times(before, grid), output_times(case, grid)
+            old, new = _output_times(before, grid), _output_times(case, grid)
             for index in (i for i, t in enumerate(old) if i >= len(new) or new[i] != t):
                 for field in recorded_fields(case):
                     key = chunk(field.name, index, len(frame_dimensions(case, grid)))
@@ -244,7 +244,7 @@ def _store(case: Case, grid: Grid) -> dict[str, bytes]:
     return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid))
 
 
-def output_times(case: Case, grid: Grid) -> NDArray[np.float64]:
+def _output_times(case: Case, grid: Grid) -> NDArray[np.float64]:
     """The times of the outputs of a case."""
     return empty_dataset(case, grid)["time"].values
 

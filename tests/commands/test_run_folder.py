@@ -24,6 +24,7 @@ from subgrid.solver.simulation.folder import RunFolderError
 from subgrid.solver.simulation.record import Record
 
 PLUGIN = '''
+from pathlib import Path
 import numpy as np
 from subgrid.solver.closure import Closure, Leap, Tendency
 {neighbour}
@@ -31,7 +32,7 @@ from subgrid.solver.closure import Closure, Leap, Tendency
 class Relax(Closure):
     """A tendency scaled by the first number of a file."""
 
-    scale: str
+    scale: Path
 
     def start(self, problem):
         self._scale = float(np.load(self.scale)["scale"])
@@ -115,7 +116,7 @@ def started(out: str, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fra
         patch.setattr(Record, "write_frame", killing)
         with pytest.raises(Killed):
             verbs.run(read_case(case), out=out, progress=False)
-    return Path(out)
+    return Path(out).absolute()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -218,6 +219,7 @@ CASES: dict[str, dict[str, Any]] = {
     "multistep": {"time": tables()["time"] | {"stepper": "sbdf2"}},
     "memory": {"closure": [RELAX]},
     "leaps": {"closure": [JUMP]},  # at step 18 a leap to step 23
+    "an end between two outputs": {"time": tables()["time"] | {"end": 1.18}},
     "some fields": WATER | {"output": tables()["output"] | {"fields": ["depth"]}},
 }
 
