@@ -244,10 +244,10 @@ def test_a_run_that_is_extended_is_the_run_with_a_later_end(name, done, importab
 
 
 def test_a_run_may_be_given_an_earlier_end_than_before(importable, monkeypatch):
-    case = tables()
-    verbs.run(read_case(case | {"time": case["time"] | {"end": 1.16}}), out="whole", progress=False)
-    started("run", case, monkeypatch)
-    verbs.resume("run", until=1.16, progress=False)
+    case = tables(output={"every": 0.04, "checkpoint_every": 0.1})
+    verbs.run(read_case(case | {"time": case["time"] | {"end": 1.12}}), out="whole", progress=False)
+    started("run", case, monkeypatch, frames=5)  # its last output is at t = 1.16, its checkpoint at t = 1.1
+    verbs.resume("run", until=1.12, progress=False)
     assert outcome(Path("run")) == outcome(Path("whole"))
 
 
