@@ -6,6 +6,7 @@ headers of a file before it reads the contents, so that a small compressed file 
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -180,7 +181,7 @@ def _npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInf
     except (FileNotFoundError, DamagedFile, MemoryError):
         raise
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL):  # EINVAL: the directory of the archive leads before its start
             raise
         raise DamagedFile(f"{path} is not an .npz file ({error})") from None
     except Exception as error:  # what zipfile, zlib and NumPy raise for a damaged file is not documented

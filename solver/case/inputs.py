@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..equations.plugin_files import closure
 from ..equations.plugins import is_path
 from ..initial.run import contents
 
@@ -34,7 +34,7 @@ def with_contents(data: Any) -> Any:
         if path.is_dir():
             path /= "done.json"
         if path.is_file():
-            files = with_neighbours(path) if is_path(data) else [path]
+            files = closure(path, Path.read_bytes) if is_path(data) else [path]
             names = {str(Path(os.path.relpath(file, path.parent)).as_posix()): file for file in files}
             return {"path": data, "sha256": {name: sha256(names[name]) for name in sorted(names)}}
     return data
@@ -85,38 +85,3 @@ def sha256(file: Path) -> str:
     """SHA-256 of the contents of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def with_neighbours(source: Path) -> list[Path]:
-    """A Python file and the files in its folder that it imports, directly or through others. Imports nothing."""
-    found: list[Path] = []
-    todo = [source]
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.append(file)
-            todo += _imported(file, source.parent)
-    return found
-
-
-def _imported(file: Path, folder: Path) -> Iterator[Path]:
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # the import reports it
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _modules(folder, alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom):
-            base = file.parents[node.level - 1] if 0 < node.level <= len(file.parents) else folder
-            for alias in node.names:
-                yield from _modules(base, [*(node.module or "").split("."), alias.name])
-
-
-def _modules(base: Path, names: list[str]) -> Iterator[Path]:
-    """The files of a dotted name below `base`: of the module and of the packages that contain it."""
-    for name in filter(None, names):
-        base /= name
-        found = [file for file in (base / "__init__.py", base.with_name(f"{name}.py")) if file.is_file()]
-        yield from found[:1]

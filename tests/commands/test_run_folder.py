@@ -24,6 +24,7 @@ from subgrid.solver.simulation.folder import RunFolderError
 from subgrid.solver.simulation.record import Record
 
 PLUGIN = '''
+from pathlib import Path
 import numpy as np
 from subgrid.solver.closure import Closure, Leap, Tendency
 {neighbour}
@@ -31,7 +32,7 @@ from subgrid.solver.closure import Closure, Leap, Tendency
 class Relax(Closure):
     """A tendency scaled by the first number of a file."""
 
-    scale: str
+    scale: Path
 
     def start(self, problem):
         self._scale = float(np.load(self.scale)["scale"])
@@ -115,7 +116,7 @@ def started(out: str, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fra
         patch.setattr(Record, "write_frame", killing)
         with pytest.raises(Killed):
             verbs.run(read_case(case), out=out, progress=False)
-    return Path(out)
+    return Path(out).absolute()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -218,6 +219,7 @@ CASES: dict[str, dict[str, Any]] = {
     "multistep": {"time": tables()["time"] | {"stepper": "sbdf2"}},
     "memory": {"closure": [RELAX]},
     "leaps": {"closure": [JUMP]},  # at step 18 a leap to step 23
+    "an end between two outputs": {"time": tables()["time"] | {"end": 1.18}},
     "some fields": WATER | {"output": tables()["output"] | {"fields": ["depth"]}},
 }
 
@@ -242,10 +244,10 @@ def test_a_run_that_is_extended_is_the_run_with_a_later_end(name, done, importab
 
 
 def test_a_run_may_be_given_an_earlier_end_than_before(importable, monkeypatch):
-    case = tables()
-    verbs.run(read_case(case | {"time": case["time"] | {"end": 1.16}}), out="whole", progress=False)
-    started("run", case, monkeypatch)
-    verbs.resume("run", until=1.16, progress=False)
+    case = tables(output={"every": 0.04, "checkpoint_every": 0.1})
+    verbs.run(read_case(case | {"time": case["time"] | {"end": 1.12}}), out="whole", progress=False)
+    started("run", case, monkeypatch, frames=5)  # its last output is at t = 1.16, its checkpoint at t = 1.1
+    verbs.resume("run", until=1.12, progress=False)
     assert outcome(Path("run")) == outcome(Path("whole"))
 
 

@@ -67,6 +67,16 @@ def test_a_damaged_array_file_is_reported_by_name(tmp_path, damage):
     assert "allow_pickle" not in str(caught.value)
 
 
+def test_a_directory_of_an_archive_that_leads_before_its_start_is_damage(tmp_path):
+    write_arrays(tmp_path / "a.npz", {"u": np.zeros(3)})
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    place = content.rindex(b"PK\x05\x06") + 16  # where the directory begins
+    content[place + 2] ^= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"a\.npz"):
+        read_arrays(tmp_path / "a.npz")
+
+
 def test_a_compressed_file_is_refused_by_its_header_before_it_is_expanded(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
