@@ -16,7 +16,7 @@ from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import CaseError
 from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.record import RunFolderError, provenance
 
@@ -141,7 +141,7 @@ def _run(prepared: Prepared, row: CompareRow, bars: Bars, asked: Callable[[], bo
     try:
         warm_up(prepared.simulation(tables))
         simulation = prepared.simulation(tables)
-    except (ClosureError, BlowUp) as error:
+    except (PluginError, BlowUp) as error:
         run.failed = str(error)
         return run
     return follow(simulation, prepared.case, run, bars, asked=asked)

@@ -13,7 +13,7 @@ from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import CompareRow
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.schedule import Collector
 
@@ -38,7 +38,7 @@ def variables(prepared: Prepared, truth: NDArray, bars: Bars) -> Variables:
     for row in rows:
         try:
             closure = prepared.simulation(row.closures).closures[0].closure
-        except (ClosureError, BlowUp):
+        except (PluginError, BlowUp):
             continue
         assert isinstance(closure, LearnedClosure)
         if (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is not None:
@@ -78,7 +78,7 @@ def errors(prepared: Prepared, rows: list[CompareRow], points: NDArray, bars: Ba
             bars(i + 1, len(points), "parameter plane")
             try:
                 kept = Collector(there.simulation(row.closures), steps, every, lambda state: state[0]).run()
-            except (ClosureError, BlowUp):
+            except (PluginError, BlowUp):
                 continue
             found[j, i] = relative_l2(np.stack(kept)[:, None], true[:, None]).max()
     return found

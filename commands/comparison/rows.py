@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case
-from subgrid.solver.closure import ClosureError
+from subgrid.solver.closure import PluginError
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.schedule import Collector
 
@@ -77,7 +77,7 @@ def follow(
 
     try:
         collector.run(seen, STRIDE)
-    except (BlowUp, ClosureError) as error:
+    except (BlowUp, PluginError) as error:
         run.failed = str(error)
     run.states = np.stack(collector.states)
     span = max(simulation.time - case.time.start, simulation.step)
