@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from .entry import INTERRUPTED, REMEDY
-from .failures import DONE, FAILED, MISTAKE, explain, underway
+from .exit_codes import DONE, FAILED, INTERRUPTED, MISTAKE, REMEDY
+from .failures import explain, underway
 from .terminal import accept_every_character, display, give_up_output, say
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "MISTAKE", "app", "execute", "main"]

@@ -6,8 +6,7 @@ import os
 import signal
 from types import FrameType
 
-INTERRUPTED = 130
-REMEDY = "interrupted. Run the command again to resume data and training; `subgrid resume` continues a comparison"
+from .exit_codes import INTERRUPTED, REMEDY
 
 
 def main() -> None:

@@ -6,9 +6,8 @@ import errno
 import sys
 import threading
 
-from .entry import INTERRUPTED
+from .exit_codes import FAILED, INTERRUPTED, MISTAKE
 
-DONE, MISTAKE, FAILED = 0, 2, 3
 underway = threading.Event()  # set once a command computes: a failure of the machine is then one of the run
 LONGEST = 300  # characters of a path or a command in a message
 

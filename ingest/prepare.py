@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.case.reading import CaseError, resolve_step
+from subgrid.solver.case.reading import CaseError
+from subgrid.solver.case.resolved_step import resolve_step
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.plugin_errors import plugin_errors

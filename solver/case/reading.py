@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 from pydantic import ValidationError
 
 from ..backend import NAMES
 from ..closure.discovery import load, names
 from ..equations import EQUATIONS
-from ..equations.base import Equation
 from ..equations.plugin_errors import describe_error, from_plugin
 from ..equations.plugins import (
     NotImported,
@@ -28,11 +25,10 @@ from ..equations.plugins import (
     unknown,
 )
 from ..initial.registry import INITIAL_STATES
-from .base import Table, common_interval
+from .base import Table
 from .bounds import DEEPEST, check_size, parse, require_bounded
 from .compare_rows import named_rows, row_mistakes
 from .consistency import Parts, contradictions
-from .intervals import whole_steps
 from .mistakes import CaseError, not_finite, shortened, table, unknown_key
 from .paths import absolute, with_path
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
@@ -323,30 +319,3 @@ class _Checking:
 def _model(field: Any) -> type[Table]:
     """The table model of a field, which may be optional."""
     return next(a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type))
-
-
-def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
-    """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide the intervals of
-    outputs: output.every and, where that does not divide the span, the last one.
-
-    state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
-    steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is the longest that
-    divides these intervals. Raises CaseError if the state is at rest or no step divides them.
-    """
-    if case.time.step is not None or case.time.cfl is None:
-        return case
-    try:
-        interval = common_interval(case.output.every, case.time.end - case.time.start)
-    except ValueError as error:
-        raise CaseError("case", [f"output.every: {error}"]) from None
-    if equation.adaptive:
-        time = case.time.model_copy(update={"step": interval})
-    else:
-        rate = equation.largest_rate(state, case.grid.grid())
-        if rate <= 0:
-            raise CaseError("case", ["time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"])
-        count = math.ceil(interval * rate / case.time.cfl)
-        time = case.time.model_copy(update={"step": interval / count, "cfl": None})
-    if mistakes := list(whole_steps(time, case.output)):
-        raise CaseError("case", mistakes)
-    return case.model_copy(update={"time": time})

@@ -1,0 +1,4 @@
+"""Exit codes of the command line: nothing else is imported here, since signals are handled before all libraries."""
+
+DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
+REMEDY = "interrupted. Run the command again to resume data and training; `subgrid resume` continues a comparison"

@@ -1,0 +1,40 @@
+"""The step of a case that sets a Courant number alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..equations.base import Equation
+from .base import common_interval
+from .intervals import whole_steps
+from .mistakes import CaseError
+from .tables import Case
+
+
+def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
+    """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide the intervals of
+    outputs: output.every and, where that does not divide the span, the last one.
+
+    state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
+    steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is the longest that
+    divides these intervals. Raises CaseError if the state is at rest or no step divides them.
+    """
+    if case.time.step is not None or case.time.cfl is None:
+        return case
+    try:
+        interval = common_interval(case.output.every, case.time.end - case.time.start)
+    except ValueError as error:
+        raise CaseError("case", [f"output.every: {error}"]) from None
+    if equation.adaptive:
+        time = case.time.model_copy(update={"step": interval})
+    else:
+        rate = equation.largest_rate(state, case.grid.grid())
+        if rate <= 0:
+            raise CaseError("case", ["time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"])
+        count = math.ceil(interval * rate / case.time.cfl)
+        time = case.time.model_copy(update={"step": interval / count, "cfl": None})
+    if mistakes := list(whole_steps(time, case.output)):
+        raise CaseError("case", mistakes)
+    return case.model_copy(update={"time": time})
