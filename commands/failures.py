@@ -6,7 +6,7 @@ import errno
 import sys
 import threading
 
-from .exit_codes import FAILED, INTERRUPTED, MISTAKE
+from .exit_codes import FAILED, INTERRUPTED, MISTAKE, Interrupted
 
 underway = threading.Event()  # set once a command computes: a failure of the machine is then one of the run
 LONGEST = 300  # characters of a path or a command in a message
@@ -57,8 +57,6 @@ def explain(error: BaseException, command: str) -> tuple[int, str] | None:
 
     from subgrid.solver.equations.plugin_errors import PluginError
     from subgrid.solver.simulation import BlowUp
-
-    from .progress import Interrupted
 
     if isinstance(error, (BlowUp, PluginError)):
         return FAILED, str(error)

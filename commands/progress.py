@@ -13,14 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from .exit_codes import Interrupted
 from .failures import underway
 from .terminal import printable
 
+__all__ = ["Bars", "Interrupted", "StoppingBars", "console", "interruptible", "watching"]
+
 console = Console(stderr=True)
-
-
-class Interrupted(Exception):
-    """The user interrupted the run, and a checkpoint was written."""
 
 
 class Bars:
