@@ -90,7 +90,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         scores = self.table.rename(index=printable).to_string(float_format="{:.3g}".format)
-        return f"Comparison of {self.metrics.case!r}\n" + printable(scores, keep="\n")
+        return printable(f"Comparison of {self.metrics.case!r}\n{scores}", keep="\n")
 
     def _repr_html_(self) -> str:
         """The table of scores with the best values marked, for notebooks."""

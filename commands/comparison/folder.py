@@ -59,10 +59,8 @@ class _Facts(BaseModel):
 
 def require_vacant(folder: Path) -> None:
     """Raise RunFolderError unless the folder is absent, empty, or left by a comparison that was killed at its start."""
-    left = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if not folder.exists() or (
-        folder.is_dir() and all(name in (COMPARISON, "inputs.json") or name[0] == "." for name in left)
-    ):
+    left = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if not folder.exists() or all(name in (COMPARISON, "inputs.json") or name[0] == "." for name in left):
         return
     resumed = f", or `subgrid resume {folder}`" if (folder / COMPARISON).exists() else ""
     raise RunFolderError(f"{folder} is not empty; a comparison has a folder of its own. Remedy: another --out{resumed}")

@@ -30,9 +30,9 @@ def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variabl
     """What the study adds to comparison.zarr; empty for a case without [sweep] or without rows that learn from it.
 
     latent_encoded, latent_predicted, latent_deviation (time, latent): of the first row whose closure has latent
-    trajectories. With compare.parameter_plane also plane_error (plane_source, point), the maximum over time of |u - r|
-    / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter; or
-    plane_failed, why the full model failed at one of the test points.
+    trajectories. With compare.parameter_plane also plane_error (plane_source, point), the maximum over time of
+    |u - r| / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter;
+    or plane_failed, why the full model failed at one of the test points.
     """
     case = prepared.case
     if case.sweep is None:

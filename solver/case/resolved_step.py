@@ -19,14 +19,11 @@ def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
 
     state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
     steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is the longest that
-    divides these intervals. Raises CaseError if the state is at rest or no step divides them.
+    divides these intervals. Raises CaseError if the state is at rest, ValueError if no step divides the intervals.
     """
     if case.time.step is not None or case.time.cfl is None:
         return case
-    try:
-        interval = common_interval(case.output.every, case.time.end - case.time.start)
-    except ValueError as error:
-        raise CaseError("case", [f"output.every: {error}"]) from None
+    interval = common_interval(case.output.every, case.time.end - case.time.start)
     if equation.adaptive:
         time = case.time.model_copy(update={"step": interval})
     else:

@@ -202,6 +202,7 @@ def test_the_dataset_on_disk_holds_the_same_scores(comparison):
         "case.toml",
         "comparison.json",
         "comparison.zarr",
+        "inputs.json",
         "metrics.json",
         "rows",
     }
