@@ -278,8 +278,11 @@ def check(
     --import: also import the files of plug-ins that the case names by `path`, which executes their code, and check
     their options and their answers. Without it these files are named, and the rest of the case is checked.
     """
+    from subgrid.solver.backend import available_threads
+
     from .check import check as check_case
 
+    available_threads()
     chosen = [f"backend={backend}"] if backend is not None else []
     tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
 

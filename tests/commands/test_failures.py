@@ -164,7 +164,7 @@ def test_every_class_of_failure_has_its_exit_code(error, code):
     ("limit", "value", "words"),
     [
         (resource.RLIMIT_FSIZE, 100, "larger than the system allows"),
-        (resource.RLIMIT_NOFILE, 8, "too many files are open"),
+        (resource.RLIMIT_NOFILE, 7, "too many files are open"),
     ],
 )
 def test_limits_of_the_process_give_one_message(limit, value, words, place):
@@ -204,13 +204,16 @@ def test_a_wrong_number_of_threads_is_named_before_anything_is_written(value, pl
 
 
 def test_without_a_home_directory_the_cache_is_asked_for(place, monkeypatch, capsys):
-    def homeless():
+    from subgrid.ingest import cache
+
+    def homeless(self):
         raise RuntimeError("Could not determine home directory.")
 
     reference = {"shape": [32], "initial": {"kind": "sine"}}
     (place / "wave.toml").write_text(tomli_w.dumps(WAVE | {"initial": {"kind": "reference"}, "reference": reference}))
     monkeypatch.delenv("SUBGRID_CACHE")
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    cache._absolute.cache_clear()
     assert "Remedy: set SUBGRID_CACHE" in message(capsys, cli.MISTAKE, "data", "wave.toml")
 
 
