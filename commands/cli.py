@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -261,6 +262,35 @@ def train(
             + (f"\n{result['formula']}" if "formula" in result else "")
         ),
     )
+
+
+@app.command
+def tune(
+    case: Path,
+    *,
+    closure: str,
+    score: Literal["relative_l2", "correlation_time", "spectrum_distance"] = "relative_l2",
+    option: Annotated[tuple[str, ...], Parameter(name="--option", negative=())] = (),
+    evaluations: int = 24,
+    set_: Set = (),
+    out: Out = None,
+    backend: Backend = None,
+    json_: Json = False,
+) -> None:
+    """Choose options of a closure by rollouts on the validation trajectories of a case, and print its table.
+
+    --option NAME=LOW:HIGH: what to search, by default what the closure declares. --out: a file for the table.
+    """
+    import tomli_w
+
+    from .tune import tune as tune_closure
+    from .tune import words
+
+    checked = _read(case, set_, backend)
+    found = tune_closure(checked, closure, score=score, ranges=option, evaluations=evaluations, progress=not json_)
+    if (target := _file(out)) is not None:
+        target.write_text(tomli_w.dumps(found.table), encoding="utf-8")
+    _finish(dataclasses.asdict(found), json_, lambda: display(words(found, score)))
 
 
 @app.command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
 from .given_closures import given_rows
+from .perturbation import perturbed
 from .requests import describe_initial, reference_request
 from .restriction import Restrict
 from .trajectories import Progress, Trajectories, generate
@@ -34,8 +35,9 @@ def silent(done: int, total: int, what: str) -> None:
 class Prepared:
     """A case with a resolved step, its equation and grid, its initial state (member, field, *grid), its reference.
 
-    trajectories: those of the reference, None for a case that does not need them or whose reference is a closed form.
-    folder: relative paths in options of closures start here.
+    state has the perturbations of [ensemble], `unperturbed` has not. trajectories: those of the reference, None for a
+    case that does not need them or whose reference is a closed form. folder: relative paths in options of closures
+    start here.
     """
 
     case: Case
@@ -44,6 +46,14 @@ class Prepared:
     state: NDArray
     trajectories: Trajectories | None
     folder: Path
+    unperturbed: NDArray
+
+    def perturbed(self, amplitude: float) -> Prepared:
+        """The same with another amplitude of the perturbations than that of the case."""
+        members, seed = tuple(range(len(self.state))), self.case.ensemble.seed
+        state = perturbed(self.unperturbed, self.equation, self.grid, members, seed, amplitude)
+        ensemble = self.case.ensemble.model_copy(update={"perturbation": amplitude})
+        return replace(self, state=state, case=self.case.model_copy(update={"ensemble": ensemble}))
 
     @property
     def owner(self) -> NDArray:
@@ -53,17 +63,26 @@ class Prepared:
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
 
     @plugin_errors()
-    def simulation(self, closures: Iterable[Any], dump: Path | None = None) -> Simulation:
+    def simulation(
+        self,
+        closures: Iterable[Any],
+        dump: Path | None = None,
+        members: tuple[int, ...] | None = None,
+        threads: int | None = None,
+    ) -> Simulation:
         """The case's model with these closures added up, at the initial state.
 
         closures: tables of the case, or what `given_rows` accepts. dump: file for the state before a rejected answer.
+        members: some of the members, by default all.
         """
         rows = given_rows(self.folder, closures, "closures")
         return build_simulation(
             self.case,
             self.equation,
             self.grid,
-            self.state,
+            self.state if members is None else self.state[list(members)],
+            members=members,
+            threads=threads,
             closures=[table.couple(self.folder) for row in rows for table in row.closures],
             dump=dump,
             folder=self.folder,
@@ -110,4 +129,5 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     else:
         members = tuple(range(case.ensemble.members))
         state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)
-    return Prepared(case, equation, grid, state, trajectories, folder)
+    prepared = Prepared(case, equation, grid, state, trajectories, folder, state)
+    return prepared.perturbed(case.ensemble.perturbation) if case.ensemble.perturbation else prepared

@@ -21,7 +21,7 @@ QUICK = {
     "reference.trajectories": 2,
     "reference.shape": [96, 96],
     "reference.initial": {"kind": "gaussian-random-field", "exponent": 3.0, "tau": 4.0, "scale": 30.0},
-    "compare.finer_grid": False,
+    "compare.frontier": False,
 }
 
 

@@ -67,7 +67,7 @@ def test_the_wheel_from_the_sdist_runs_the_demo_from_another_folder(sdist, tmp_p
         "print({m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'subgrid'})\n"
         "sys.exit(code)"
     )
-    short = ("time.end=0.2", "reference.trajectories=1", "ensemble.members=1", "compare.finer_grid=false")
+    short = ("time.end=0.2", "reference.trajectories=1", "ensemble.members=1", "compare.frontier=false")
     options = [word for value in short for word in ("--set", value)]
     done = subprocess.run(
         [

@@ -116,7 +116,7 @@ class Faulty(Zero):
         return Tendency(np.zeros_like(view.state)), memory
 """
     case = plugin_case(tmp_path, code, equation="Wave")
-    rows = 'closures = [{ path = "wave.py:Faulty" }, { path = "wave.py:Zero" }]\nfiner_grid = false\n'
+    rows = 'closures = [{ path = "wave.py:Faulty" }, { path = "wave.py:Zero" }]\nfrontier = false\n'
     case.write_text(case.read_text() + "[reference]\nshape = [32]\ntrajectories = 2\n[compare]\n" + rows)
     assert execute(["compare", str(case), "--out", str(tmp_path / "out"), "--json"]) == DONE
     found = {row["name"]: row["failed"] for row in json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]}

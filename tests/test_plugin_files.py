@@ -250,7 +250,7 @@ class Faulty(Zero):
 """
     case = plugin_case(work, code)
     text = case.read_text().replace("wave.py:Sine", "wave.py:Moving")
-    case.write_text(text + REFERENCE + '\n[compare]\nclosures = [{ path = "wave.py:Faulty" }]\nfiner_grid = false\n')
+    case.write_text(text + REFERENCE + '\n[compare]\nclosures = [{ path = "wave.py:Faulty" }]\nfrontier = false\n')
     monkeypatch.chdir(work)
     assert execute([command, "case.toml", "--out", "out"]) == DONE, capsys.readouterr().err
     assert not list(away.iterdir())

@@ -77,6 +77,7 @@ class Smagorinsky(EddyViscosity):
     Rev. 91 (1963) 99.
     """
 
+    tunable: ClassVar = {"coefficient": (0.01, 0.5)}
     coefficient: Annotated[float, Field(ge=0)] = 0.17
     _fluxes: ViscousFluxes | None = PrivateAttr(None)
 
@@ -103,6 +104,7 @@ class Leith(EddyViscosity):
     For Kolmogorov flow. Raises ClosureError for anything else. Source: Leith, Physica D 98 (1996) 481.
     """
 
+    tunable: ClassVar = {"coefficient": (0.02, 1.0)}
     coefficient: Annotated[float, Field(ge=0)] = 0.25
 
     def start(self, problem: Problem) -> Memory:

@@ -24,6 +24,7 @@ class Hyperdiffusion(Closure):
     """
 
     kind: ClassVar[Kind] = "classical"
+    tunable: ClassVar = {"rate": (1e-3, 1e2)}
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0
     _factor: NDArray = PrivateAttr()

@@ -1,4 +1,4 @@
-"""`subgrid.compare`: reference, uncorrected model, every closure and a finer grid of equal cost."""
+"""`subgrid.compare`: reference, uncorrected model, every closure, and the frontier of classical runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subgrid.ingest.given_closures import with_rows
 from subgrid.ingest.prepare import Prepared, prepare
@@ -29,14 +30,23 @@ from subgrid.solver.simulation.schedule import output_times
 from ..progress import Bars, Interrupted, StoppingBars, interruptible, watching
 from . import parameter_study
 from .comparison import Comparison
-from .cost_matching import finer_run
+from .cost import Clocked, measure
 from .dataset import assemble
 from .folder import ComparisonFolder, require_vacant
-from .results import Metrics, RowKind
+from .frontier import FrontierRun, frontier
+from .judgement import Judgement, judge, samples
+from .results import FrontierRow, Metrics, RowKind
 from .rows import Run, follow, warm_up
 from .scores import Truth, describe_reference, require_finite, row, score
 
 UNCORRECTED = CompareRow(label=NONE, closures=())
+METRIC_OF = {  # score -> the entry of compare.metrics that asks for it; None for one that is always there
+    "relative_l2": None,
+    "correlation_time": "correlation",
+    "spectrum_distance": "spectrum",
+    "crps": "crps",
+    "energy_score": "energy_score",
+}
 
 
 @plugin_errors()
@@ -50,11 +60,12 @@ def compare(
 ) -> Comparison:
     """Run every row of a comparison from the same initial states and seeds, and score it against the reference.
 
-    The rows are the uncorrected model, those of [compare], the nearest training run for a case with [sweep], and the
-    finer grid of equal cost. closures: rows in the place of those of [compare]; each is what a case file accepts (a
-    name, a table, a list, {label, closures}), an instance of a closure, a sum of instances, or a Coupled. out: a new
-    folder for the comparison, in which each finished row is kept, so that `resume_comparison` can continue it; without
-    it nothing is written. progress: whether to draw bars. command: how to repeat the comparison, for the report.
+    The rows are the uncorrected model, those of [compare], and the nearest training run for a case with [sweep]. Their
+    speed-up is measured against the frontier, classical runs on a ladder of grids. closures: rows in the place of those
+    of [compare]; each is what a case file accepts (a name, a table, a list, {label, closures}), an instance of a
+    closure, a sum of instances, or a Coupled. out: a new folder for the comparison, in which each finished row is kept,
+    so that `resume_comparison` can continue it; without it nothing is written. progress: whether to draw bars. command:
+    how to repeat the comparison, for the report.
 
     A row that blows up or whose closure fails is kept up to its failure and marked as failed. Raises CaseError for a
     case without a reference and for wrong rows, RunFolderError if `out` is taken, and ValueError for a reference that
@@ -81,10 +92,9 @@ def compare(
 def resume_comparison(folder: str | os.PathLike[str], *, progress: bool | Bars = True) -> Comparison:
     """Compute the rows that are missing in the folder of an interrupted or killed comparison.
 
-    The scores, all but wall times and the size of a finer grid that was still to be chosen by them, are those of an
-    uninterrupted comparison. Raises RunFolderError, before anything is written, for a folder without a comparison, in
-    use or with a symbolic link, and if the case or a file that it names changed; DamagedFile for a damaged row; and
-    what `compare` raises.
+    The scores, all but costs and speed-ups, are those of an uninterrupted comparison. Raises RunFolderError, before
+    anything is written, for a folder without a comparison, in use or with a symbolic link, and if the case or a file
+    that it names changed; DamagedFile for a damaged row; and what `compare` raises.
     """
     folder = Path(os.path.abspath(folder))
     with watching(progress) as bars, closing(ComparisonFolder.open(folder)) as kept:
@@ -108,7 +118,7 @@ def _finished(prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, b
     try:
         with interruptible() as asked:
             stopping = StoppingBars(bars, asked.is_set)
-            for i, make in enumerate(_rows(prepared, found, stopping)):
+            for i, make in enumerate(_rows(prepared, stopping)):
                 run = None if kept is None else kept.load(i, truth.shapes(prepared))
                 if run is None:
                     run = _scored(make(), truth, prepared)
@@ -120,29 +130,32 @@ def _finished(prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, b
                     found.append(run)
                 if asked.is_set():
                     raise KeyboardInterrupt
+            judged = _judged(prepared, found, truth, stopping)
             studied = parameter_study.variables(prepared, truth.states, stopping)
     except KeyboardInterrupt:
         if kept is None:
             raise
         raise Interrupted(f"interrupted. Resume with: subgrid resume {kept.folder}") from None
-    result = _comparison(prepared, found, truth, command, studied)
+    result = _comparison(prepared, found, truth, command, studied, *judged)
     if kept is not None:
         result.write(kept.folder)
         kept.finish()
     return result
 
 
-def _rows(prepared: Prepared, found: list[Run], bars: StoppingBars) -> list[Callable[[], Run]]:
-    """How each row is run, in order. `found`: the runs so far, which the finer grid looks at when its turn comes."""
-    case = prepared.case
-    corrected = [r for r in case.compare.closures if _acting(r, prepared.folder)]
-    rows = [*([r for r in case.compare.closures if r not in corrected] or [UNCORRECTED]), *corrected]
-    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in rows]
-    if case.sweep is not None:
+def _rows(prepared: Prepared, bars: StoppingBars) -> list[Callable[[], Run]]:
+    """How each row is run, in order."""
+    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in _simulated(prepared)]
+    if prepared.case.sweep is not None:
         makers.append(partial(_nearest_run, prepared, bars))
-    if case.compare.finer_grid and prepared.equation.kind != "particles":
-        makers.append(partial(finer_run, prepared, found, bars))
     return makers
+
+
+def _simulated(prepared: Prepared) -> list[CompareRow]:
+    """The rows that are simulations: the uncorrected model, then those with closures."""
+    rows = prepared.case.compare.closures
+    corrected = [r for r in rows if _acting(r, prepared.folder)]
+    return [*([r for r in rows if r not in corrected] or [UNCORRECTED]), *corrected]
 
 
 def _with_names(case: Case) -> Case:
@@ -198,14 +211,86 @@ def _kind(kinds: list[str]) -> RowKind:
 def _run(prepared: Prepared, row: CompareRow, bars: StoppingBars) -> Run:
     tables = _acting(row, prepared.folder)
     run = Run(row.name, _kind([table.find(prepared.folder).kind for table in tables]))
+    prepared = _perturbed(prepared, row)
     try:
         with plugin_errors():
-            warm_up(prepared.simulation(tables))
-            simulation = prepared.simulation(tables)
+            begun = prepared.simulation(tables)
+            warm_up(begun)
+            run.alike = _alike(begun.state, prepared)
+            simulation = prepared.simulation(tables, members=_members(prepared, run.alike))
     except (PluginError, BlowUp) as error:
         run.failed = str(error)
         return run
-    return follow(simulation, prepared.case, run, bars)
+    follow(simulation, prepared.case, run, bars)
+    if run.alike and run.states is not None:
+        run.states = np.repeat(run.states, _share(prepared), axis=1)
+    return run
+
+
+def _perturbed(prepared: Prepared, row: CompareRow) -> Prepared:
+    return prepared if row.perturbation is None else prepared.perturbed(row.perturbation)
+
+
+def _share(prepared: Prepared) -> int:
+    """Members of each trajectory."""
+    reference = prepared.case.reference
+    assert reference is not None
+    return prepared.case.ensemble.members // reference.trajectories
+
+
+def _alike(state: NDArray, prepared: Prepared) -> bool:
+    """Whether the members of each trajectory, more than one, do not differ after the first steps."""
+    by_trajectory = state.reshape(-1, _share(prepared), *state.shape[1:])
+    return _share(prepared) > 1 and bool((by_trajectory == by_trajectory[:, :1]).all())
+
+
+def _members(prepared: Prepared, alike: bool) -> tuple[int, ...]:
+    """The members that are run: one of each trajectory if they are alike."""
+    return tuple(range(0, prepared.case.ensemble.members, _share(prepared) if alike else 1))
+
+
+def _judged(
+    prepared: Prepared, found: list[Run], truth: Truth, bars: StoppingBars
+) -> tuple[list[Judgement], list[FrontierRun], list[Judgement]]:
+    """Measure the costs of all runs in turns, and judge the rows and the runs of the frontier."""
+    case, rows = prepared.case, _simulated(prepared)
+    ladder: list[FrontierRun] = []
+    members = _members(prepared, found[0].alike)
+    if case.compare.frontier:
+        ladder = frontier(prepared, truth, members, _classical(prepared, rows), bars)
+    clocks = [_clocked(prepared, row, run) for row, run in zip(rows, found, strict=False)]
+    clocks += [None] * (len(found) - len(clocks))
+    rungs = [kept.clocked(prepared, members) for kept in ladder]
+    measure([c for c in (*clocks, *rungs) if c is not None], lambda done, all_: bars(done, all_, "costs"))
+    costs, rung_costs = [None if c is None else c.cost for c in clocks], [c.cost for c in rungs]
+    largest, longest = min(prepared.grid.cuts) - 1, case.time.end - case.time.start
+    wanted = tuple(name for name, metric in METRIC_OF.items() if metric is None or metric in case.compare.metrics)
+    scores = [samples(run, truth, largest) for run in found]
+    rung_scores = [s for kept in ladder if (s := samples(kept.run, truth, largest)) is not None]
+    rivals = {run.name: i for i, run in enumerate(found) if run.kind in ("none", "classical")}
+    judged = judge(scores, costs, rung_scores, rung_costs, longest, rivals, wanted)
+    uncorrected = {found[0].name: 0}
+    judged_rungs = judge([scores[0], *rung_scores], [None, *rung_costs], [], [], longest, uncorrected, wanted)[1:]
+    return judged, ladder, judged_rungs
+
+
+def _classical(prepared: Prepared, rows: list[CompareRow]) -> list[ClosureTable]:
+    """Closures of the rows that consist of a classical one alone, whose options do not belong to one grid."""
+    tables = [row.closures[0] for row in rows if len(_acting(row, prepared.folder)) == len(row.closures) == 1]
+    found = [(table, table.find(prepared.folder)) for table in tables]
+    return [table for table, cls in found if cls.kind == "classical" and "weights" not in cls.model_fields]
+
+
+def _clocked(prepared: Prepared, row: CompareRow, run: Run) -> Clocked | None:
+    """The run of a row, up to its last output before a failure, for the measurement of its cost."""
+    case = prepared.case
+    every = multiple(case.output.every, case.step)
+    steps = min(case.steps(), (run.count - 1) * every)
+    if steps <= 0:
+        return None
+    prepared, tables = _perturbed(prepared, row), _acting(row, prepared.folder)
+    members = _members(prepared, run.alike)
+    return Clocked(lambda: prepared.simulation(tables, members=members, threads=1), steps, every)
 
 
 def _nearest_run(prepared: Prepared, bars: StoppingBars) -> Run:
@@ -240,12 +325,29 @@ def _comparison(
     truth: Truth,
     command: str,
     studied: parameter_study.Variables | None = None,
+    judged: Sequence[Judgement] = (),
+    ladder: Sequence[FrontierRun] = (),
+    judged_ladder: Sequence[Judgement] = (),
 ) -> Comparison:
-    """The comparison of the runs that there are so far; the first is the uncorrected one."""
+    """The comparison of the runs that there are so far; the first is the uncorrected one.
+
+    Before all rows are finished, there are no judgements, but wall times of the single runs.
+    """
+    judged = judged or [Judgement(wall=run.seconds_per_time) for run in found]
     metrics = Metrics(
         case=prepared.case.title,
         reference=describe_reference(prepared.case),
-        rows=[row(run, found[0], truth, prepared) for run in found],
+        rows=[row(run, found[0], truth, prepared, j) for run, j in zip(found, judged, strict=True)],
+        frontier=[
+            FrontierRow(
+                **row(kept.run, found[0], truth, prepared, j).model_dump(),
+                shape=list(kept.grid.shape),
+                stepper=kept.method.stepper,
+                step=kept.method.step,
+                cfl=kept.method.cfl,
+            )
+            for kept, j in zip(ladder, judged_ladder, strict=True)
+        ],
         command=command,
         **provenance(),
     )

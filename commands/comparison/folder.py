@@ -10,24 +10,17 @@ report.html, pictures/           made of these at the end
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from subgrid.solver.backend.files import (
     DamagedFile,
     FolderInUse,
     FolderLock,
-    read_arrays,
     read_json,
     remove_temporary,
     replace,
-    write_arrays,
     write_json,
 )
 from subgrid.solver.case.tables import Case
@@ -39,22 +32,8 @@ from subgrid.solver.simulation.folder import (
     require_no_links,
 )
 
-from .results import RowKind
+from .row_files import Shapes, load_run, save_run
 from .rows import Run
-
-
-class _Facts(BaseModel):
-    """What is kept of a row besides arrays."""
-
-    name: str
-    kind: RowKind
-    seconds_per_time: float
-    calls: int
-    skips: int
-    declined: int
-    failed: str | None
-    note: str | None
-    numbers: dict[str, float | None]
 
 
 def require_vacant(folder: Path) -> None:
@@ -144,46 +123,15 @@ class ComparisonFolder:
 
     def save(self, index: int, run: Run) -> None:
         """Keep a finished row that has been scored."""
-        arrays = {k: v for k, v in run.scores.items() if isinstance(v, np.ndarray)}
-        facts = {name: getattr(run, name) for name in _Facts.model_fields if name != "numbers"}
-        facts["numbers"] = {k: v for k, v in run.scores.items() if k not in arrays}
         self._rows().mkdir(exist_ok=True)
-        write_arrays(self._row(index), {f"score.{k}": v for k, v in arrays.items()} | {"row": _text(facts)})
+        save_run(self._row(index), run)
 
-    def load(self, index: int, shapes: Callable[[int], dict[str, tuple[int, ...]]]) -> Run | None:
-        """A finished row, or None. shapes(count): those of the arrays of a row with `count` outputs.
-
-        Raises DamagedFile for a file that is damaged or belongs to another case.
-        """
+    def load(self, index: int, shapes: Shapes) -> Run | None:
+        """A finished row, or None. Raises DamagedFile for a file that is damaged or belongs to another case."""
         path = self._row(index)
         if not path.is_file():
             return None
-        remedy = f"Remedy: delete {path}; `subgrid resume` then computes this row again"
-        try:
-            arrays = read_arrays(path)
-            facts = _Facts.model_validate(json.loads(str(arrays.pop("row"))))
-        except DamagedFile as error:
-            raise DamagedFile(f"{error}. {remedy}") from None
-        except (KeyError, ValueError, RecursionError) as error:
-            reason = "its facts are malformed" if isinstance(error, ValidationError) else str(error)
-            raise DamagedFile(f"{path} is no row of a comparison ({reason}). {remedy}") from None
-        scores = {k.removeprefix("score."): v for k, v in arrays.items()}
-        if scores and not _fit(scores, shapes):
-            raise DamagedFile(f"{path} does not fit the case. {remedy}")
-        values = facts.model_dump()
-        numbers = values.pop("numbers")
-        return Run(**values, scores=scores | numbers if scores else {})
+        return load_run(path, shapes, f"Remedy: delete {path}; `subgrid resume` then computes this row again")
 
     def _row(self, index: int) -> Path:
         return self._rows() / f"{index:03d}.npz"
-
-
-def _fit(scores: dict[str, Any], shapes: Callable[[int], dict[str, tuple[int, ...]]]) -> bool:
-    series = scores.get("relative_l2", np.empty(0))
-    count = len(series) if series.ndim else 0
-    found = {name: values.shape for name, values in scores.items()}
-    return count > 0 and found == shapes(count) and all(values.dtype.kind == "f" for values in scores.values())
-
-
-def _text(facts: dict[str, Any]) -> np.ndarray:
-    return np.array(json.dumps(facts))

@@ -29,8 +29,8 @@ def correlation(estimate: NDArray, truth: NDArray) -> NDArray:
     return (a * b).sum(-1) / np.where(scale > 0, scale, 1.0)
 
 
-def correlation_time(values: NDArray, times: NDArray, threshold: float) -> float:
-    """Mean over trajectories of the time after the start at which the correlation first falls below the threshold.
+def correlation_time(values: NDArray, times: NDArray, threshold: float) -> NDArray[np.float64]:
+    """The time after the start at which the correlation (time, trajectory) first falls below the threshold.
 
     Linear between output times; a trajectory that never does counts with the length of the window.
     """
@@ -45,23 +45,37 @@ def correlation_time(values: NDArray, times: NDArray, threshold: float) -> float
             i = below[0]
             part = (series[i - 1] - threshold) / (series[i - 1] - series[i])
             spans.append(times[i - 1] + part * (times[i] - times[i - 1]) - times[0])
-    return float(np.mean(spans))
+    return np.array(spans)
 
 
 def crps(ensemble: NDArray, truth: NDArray) -> NDArray:
-    """mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), averaged over points and trajectories: (time,).
+    """mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), averaged over points: (time, trajectory).
 
     The fair score of an ensemble x_1, ..., x_M: its expectation for members drawn from a law does not depend on M and
     is least for the law of the truth. For one member it is the mean absolute error. Single points can be negative.
     Ferro, Q. J. R. Meteorol. Soc. 140 (2014) 1917; Hersbach, Weather and Forecasting 15 (2000) 559.
     """
     members = ensemble.shape[2]
-    error = np.abs(ensemble - truth[:, :, None]).mean(axis=tuple(range(1, ensemble.ndim)))
+    error = np.abs(ensemble - truth[:, :, None]).mean(axis=tuple(range(2, ensemble.ndim)))
     ordered = np.sort(ensemble, axis=2)
     weight = (2 * np.arange(members) - members + 1).reshape(1, 1, members, *[1] * (ensemble.ndim - 3))
-    spread = (weight * ordered).sum(axis=2).mean(axis=tuple(range(1, ensemble.ndim - 1)))
+    spread = (weight * ordered).sum(axis=2).mean(axis=tuple(range(2, ensemble.ndim - 1)))
     spread /= members * max(1, members - 1)
     return error - spread
+
+
+def energy_score(ensemble: NDArray, truth: NDArray) -> NDArray:
+    """mean_i |x_i - y| - sum_ij |x_i - x_j| / (2 M (M - 1)), |.| the rms over points and fields: (time, trajectory).
+
+    The fair score of the ensemble as one vector, which sees the correlations that CRPS does not: Gneiting and Raftery,
+    J. Amer. Stat. Assoc. 102 (2007) 359, eq. 22. For one member it is the rms error.
+    """
+    flat = _flat(ensemble, 3)
+    members, points = flat.shape[2], flat.shape[3]
+    error = np.linalg.norm(flat - _flat(truth, 2)[:, :, None], axis=-1).mean(axis=2)
+    pairs = [np.linalg.norm(flat[:, :, i] - flat[:, :, j], axis=-1) for i in range(members) for j in range(i)]
+    spread = np.sum(pairs, axis=0) / (members * (members - 1)) if pairs else 0.0
+    return (error - spread) / np.sqrt(points)
 
 
 def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
@@ -99,14 +113,17 @@ def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:
     return spectrum(Transforms(grid).to_spectrum(flat), grid, equation.spectrum_density(grid)).mean(axis=0)
 
 
-def spectrum_distance(energy: NDArray, truth: NDArray, largest: int) -> float | None:
-    """Mean of |log10(E / E_truth)| over the shells 2..largest that hold more than 1e-10 of the truth's peak.
-
-    None where fewer than two shells qualify.
-    """
+def compared_shells(truth: NDArray, largest: int) -> NDArray[np.int64]:
+    """The shells 2..largest that hold more than 1e-10 of the truth's peak; none where fewer than two do."""
     shells = np.arange(2, min(largest + 1, len(truth)))
     shells = shells[truth[shells] > 1e-10 * truth.max()]
-    if len(shells) < 2:
+    return shells if len(shells) > 1 else shells[:0]
+
+
+def spectrum_distance(energy: NDArray, truth: NDArray, largest: int) -> float | None:
+    """Mean of |log10(E / E_truth)| over `compared_shells`; None where there are none."""
+    shells = compared_shells(truth, largest)
+    if not len(shells):
         return None
     ratio = np.maximum(energy[shells], 1e-300) / truth[shells]
     return float(np.abs(np.log10(ratio)).mean())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field
 
-from subgrid.solver.case.compare_rows import NEAREST
-
-RowKind = Literal["none", "classical", "oracle", "learned", "sum", "finer-grid", "nearest"]
+RowKind = Literal["none", "classical", "oracle", "learned", "sum", "nearest"]
 
 Number = Annotated[float | None, AfterValidator(lambda v: v if v is not None and math.isfinite(v) else None)]
 
@@ -26,12 +24,18 @@ class Row(BaseModel):
     """One run of the comparison. Series are over `times`; those of a failed run are short, and `failed` says why.
 
     kind: "none" (no closure), "classical", "oracle" (is given the true term), "learned", "sum" (of closures, at least
-    one of them learned), "finer-grid" (no closure, a finer grid of equal cost) or "nearest" (the run of the training
-    set whose parameters are nearest to the case's; no closure, and no simulation). The kinds "regression" and "other"
-    of earlier versions are read as "learned", and that of the nearest training run as "nearest".
+    one of them learned) or "nearest" (the run of the training set whose parameters are nearest to the case's; no
+    closure, and no simulation).
 
     relative_l2: of the ensemble mean, averaged over trajectories. skill: 1 - error / error of the uncorrected run, both
-    averaged over the times after the start. wall_seconds_per_time: per unit of simulated time.
+    averaged over the times after the start. means: the scores as means over the times after the start, over which
+    speed-ups and intervals are. cpu_seconds_per_time: CPU seconds of one thread per unit of simulated time, the median
+    of turns beside all other runs; wall_seconds_per_time: wall seconds of the same turns.
+
+    speedup: score -> [value, low, high], the cost of the frontier at the row's error over the row's cost; null beyond
+    the frontier, where `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 %
+    over trajectories; differences: name of a rival -> the same of the score less that of the rival. statistics: name ->
+    [distance from the reference, sampling error of the reference].
     """
 
     name: str
@@ -45,20 +49,19 @@ class Row(BaseModel):
     spread_skill: list[Number] = []
     rank_histogram: list[Number] = []
     skill: Number = None
+    means: dict[str, Number] = {}
+    cpu_seconds_per_time: Number = None
     wall_seconds_per_time: Number = None
+    speedup: dict[str, tuple[Number, Number, Number] | None] = {}
+    beyond: dict[str, tuple[Literal["<", ">"], float]] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    differences: dict[str, dict[str, tuple[float, float]]] = {}
+    statistics: dict[str, tuple[Number, Number]] = {}
     closure_calls: int = 0
     guard_skips: int = 0
     steps_declined: int = 0
     failed: str | None = None
     note: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _earlier_kinds(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("kind") in ("regression", "other"):
-            nearest = data["kind"] == "other" and data.get("name") == NEAREST
-            return {**data, "kind": "nearest" if nearest else "learned"}
-        return data
 
     def error(self) -> float | None:
         """Mean over time of the relative L2 error (trapezoidal rule); None for a failed run."""
@@ -76,6 +79,18 @@ class Row(BaseModel):
         return None
 
 
+class FrontierRow(Row):
+    """One run of the frontier: no closure, or a classical one, on a grid of the ladder.
+
+    step: the time step; with `cfl` the interval that is divided by Courant number.
+    """
+
+    shape: list[int]
+    stepper: str
+    step: float
+    cfl: float | None = None
+
+
 class Reference(BaseModel):
     """The reference: its shape and how it was made and restricted."""
 
@@ -89,6 +104,7 @@ class Metrics(BaseModel):
     case: str
     reference: Reference
     rows: Annotated[list[Row], Field(min_length=1)]
+    frontier: list[FrontierRow] = []
     command: str
     versions: dict[str, str]
     machine: str
@@ -102,21 +118,7 @@ class Metrics(BaseModel):
             default=None,
         )
 
-    def cost_matched(self, row: Row) -> Row | None:
-        """The finer-grid run whose wall time per simulated time is nearest to that of `row`, in the logarithm."""
-        finer = [r for r in self.rows if r.kind == "finer-grid" and r.error() is not None]
-        cost = row.wall_seconds_per_time
-        return min(finer, key=lambda r: _log_distance(r.wall_seconds_per_time, cost), default=None)
-
     def rivals(self, row: Row) -> dict[str, Row]:
-        """The runs that a closure must beat to be worth its cost, by the words for them."""
-        against = {
-            "the uncorrected run": self.best("none"),
-            "the best classical closure": self.best("classical"),
-            "the finer grid": self.cost_matched(row),
-        }
+        """The rows that a closure must beat, by the words for them. The frontier is the other rival."""
+        against = {"the uncorrected run": self.best("none"), "the best classical closure": self.best("classical")}
         return {words: other for words, other in against.items() if other is not None and other is not row}
-
-
-def _log_distance(a: float | None, b: float | None) -> float:
-    return abs(math.log(a / b)) if a and b else math.inf

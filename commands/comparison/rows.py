@@ -27,8 +27,9 @@ class Run:
     """One run of the comparison: its cost, and its scores once it is finished.
 
     seconds_per_time: wall seconds per unit of simulated time. calls, skips, declined: closure calls, answers that the
-    guard rejected, and steps that a leap left to the solver. failed: why the run stopped early. states: those at the
-    output times, (time, member, field, *grid), until the run is scored; None for a run without any. scores: those of
+    guard rejected, and steps that a leap left to the solver. alike: whether the members of a trajectory do not differ,
+    so that one of them was run; the cost is that of one. failed: why the run stopped early. states: those at the output
+    times, (time, member, field, *grid), until the run is scored; None for a run without any. scores: those of
     `scores.score`; empty for a run without states.
     """
 
@@ -41,6 +42,7 @@ class Run:
     declined: int = 0
     failed: str | None = None
     note: str | None = None
+    alike: bool = False
     scores: dict[str, Any] = field(default_factory=dict)
 
     @property

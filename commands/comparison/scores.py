@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,25 +18,35 @@ from subgrid.solver.simulation.schedule import output_schedule, output_times
 from . import metrics
 from .results import Invariant, Reference, Row
 from .rows import Run
+from .statistics import distances, sampling_error
+
+if TYPE_CHECKING:
+    from .judgement import Judgement
 
 FRAMES = 40  # upper bound on the outputs that are kept as fields
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
+SAMPLES = ("relative_l2", "correlation_time", "crps", "energy_score")  # means over time, by trajectory
 SERIES = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
 ZERO = 1e-12  # a reference invariant below it is zero up to round-off, so a deviation from it is given as it is
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The reference at the output times, (time, trajectory, field, *grid), and its diagnostics."""
+    """The reference at the output times, (time, trajectory, field, *grid), and its diagnostics.
+
+    sampling: the sampling error of each long-run statistic.
+    """
 
     states: NDArray
     diagnostics: dict[str, NDArray]
+    sampling: dict[str, float]
 
     @classmethod
     def of(cls, states: NDArray, prepared: Prepared) -> Truth:
         """Raises ValueError, with the place, for a reference that is not finite: it would score every run with nan."""
         require_finite(states, "the reference", prepared)
-        return cls(states, diagnostics(states, prepared))
+        sampling = {name: sampling_error(f, states) for name, f in _distances(prepared).items()}
+        return cls(states, diagnostics(states, prepared, states.shape[1]), sampling)
 
     def shapes(self, prepared: Prepared) -> Callable[[int], dict[str, tuple[int, ...]]]:
         """The shapes of the arrays of `score` for a run with so many outputs."""
@@ -44,9 +54,10 @@ class Truth:
 
         def of_run(count: int) -> dict[str, tuple[int, ...]]:
             found: dict[str, tuple[int, ...]] = dict.fromkeys(SERIES, (count,)) | {"rank_histogram": (members + 1,)}
+            found |= dict.fromkeys((f"sample_{name}" for name in SAMPLES), (self.states.shape[1],))
             for name, values in self.diagnostics.items():
                 kept = int((kept_outputs(prepared) < count).sum()) if name == "frames" else count
-                found[name] = values.shape if name == "energy" else (kept, *values.shape[1:])
+                found[name] = values.shape if "energy" in name else (kept, *values.shape[1:])
             return found
 
         return of_run
@@ -71,18 +82,20 @@ def kept_outputs(prepared: Prepared) -> NDArray[np.int64]:
     return np.arange(0, count, max(1, math.ceil(count / most)))
 
 
-def diagnostics(states: NDArray, prepared: Prepared) -> dict[str, NDArray]:
+def diagnostics(states: NDArray, prepared: Prepared, trajectories: int) -> dict[str, NDArray]:
     """What is kept of states (time, member, field, *grid) besides scores.
 
-    `invariant_NAME` (time,), averaged over members; `energy` (shell,), the spectrum averaged over times, members and
-    fields, not for particles; `frames` (frame, field, *grid), the first field of the first member, or the positions of
-    particles, in single precision.
+    `invariant_NAME` (time,), averaged over members; not for particles `sample_energy` (trajectory, shell), the spectrum
+    averaged over times, members of the trajectory and fields, and `energy` (shell,), its mean; `frames` (frame, field,
+    *grid), the first field of the first member, or the positions of particles, in single precision.
     """
     equation, grid = prepared.equation, prepared.grid
     found = {f"invariant_{name}": values for name, values in mean_invariants(states, prepared).items()}
     particles = equation.kind == "particles"
     if not particles:
-        found["energy"] = metrics.energy_spectrum(states, equation, grid)
+        blocks = np.split(states, trajectories, axis=1)
+        found["sample_energy"] = np.stack([metrics.energy_spectrum(block, equation, grid) for block in blocks])
+        found["energy"] = found["sample_energy"].mean(axis=0)
     kept = kept_outputs(prepared)
     with np.errstate(over="ignore"):
         found["frames"] = states[kept[kept < len(states)], 0, : 3 if particles else 1].astype(np.float32)
@@ -105,21 +118,36 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     low, high = np.quantile(single.reshape(count, -1), (0.1, 0.9), axis=1)
     correlation = metrics.correlation(mean, true)
     threshold = case.compare.correlation_threshold
+    by_trajectory = {
+        "relative_l2": errors,
+        "crps": metrics.crps(ensemble, true),
+        "energy_score": metrics.energy_score(ensemble, true),
+    }
+    samples = {name: (values[1:] if count > 1 else values).mean(axis=0) for name, values in by_trajectory.items()}
+    samples["correlation_time"] = metrics.correlation_time(correlation, output_times(case)[:count], threshold)
     scores: dict[str, Any] = {
         "relative_l2": errors.mean(axis=1),
         "relative_l2_low": low,
         "relative_l2_high": high,
         "correlation": correlation.mean(axis=1),
-        "correlation_time": metrics.correlation_time(correlation, output_times(case)[:count], threshold),
-        "crps": metrics.crps(ensemble, true),
+        "correlation_time": float(samples["correlation_time"].mean()),
+        "crps": by_trajectory["crps"].mean(axis=1),
         "spread_skill": metrics.spread_skill(ensemble, true),
         "rank_histogram": metrics.rank_histogram(ensemble[1:], true[1:]),
-        **diagnostics(states, prepared),
+        **{f"sample_{name}": values for name, values in samples.items()},
+        **diagnostics(states, prepared, trajectories),
     }
     if "energy" in scores:
         true_energy = metrics.energy_spectrum(true, prepared.equation, grid)
         scores["spectrum_distance"] = metrics.spectrum_distance(scores["energy"], true_energy, min(grid.cuts) - 1)
+    if count == len(truth.states):
+        with np.errstate(all="ignore"):
+            scores |= {f"statistic_{name}": f(states, true) for name, f in _distances(prepared).items()}
     return scores
+
+
+def _distances(prepared: Prepared) -> dict[str, Callable[[NDArray, NDArray], float]]:
+    return distances(prepared.equation, prepared.grid, output_times(prepared.case))
 
 
 def mean_invariants(states: NDArray, prepared: Prepared) -> dict[str, NDArray[np.float64]]:
@@ -128,8 +156,8 @@ def mean_invariants(states: NDArray, prepared: Prepared) -> dict[str, NDArray[np
     return {name: np.array([values[name].mean() for values in found]) for name in (found[0] if found else {})}
 
 
-def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared) -> Row:
-    """The row of a run that has been scored; `baseline` is the uncorrected run."""
+def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared, judged: Judgement) -> Row:
+    """The row of a run that has been scored and judged; `baseline` is the uncorrected run."""
     case, s = prepared.case, run.scores
     count, wanted = run.count, case.compare.metrics
     skill = None
@@ -157,7 +185,18 @@ def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared) -> Row:
         spread_skill=series("spread_skill"),
         rank_histogram=series("rank_histogram"),
         skill=skill,
-        wall_seconds_per_time=run.seconds_per_time,
+        means=judged.means,
+        cpu_seconds_per_time=judged.cpu,
+        wall_seconds_per_time=judged.wall,
+        speedup=judged.speedup,
+        beyond=judged.beyond,
+        intervals=judged.intervals,
+        differences=judged.differences,
+        statistics={
+            name: (s[f"statistic_{name}"], error)
+            for name, error in truth.sampling.items()
+            if "statistics" in wanted and s.get(f"statistic_{name}") is not None
+        },
         closure_calls=run.calls,
         guard_skips=run.skips,
         steps_declined=run.declined,

@@ -6,52 +6,21 @@ The reference is black and the uncorrected run grey. The dash pattern shows the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..comparison.results import Metrics, Row
-from .drawing import PALETTE, Plot, canvas, legend, literal, with_units
+from ..comparison.results import Metrics
+from . import frontier
+from .drawing import Plot, canvas, legend, looks, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DASHES = {"none": (0, (4, 1.5)), "finer-grid": (0, (6, 1.5, 1, 1.5)), "oracle": (0, (1, 1))}
 ENSEMBLE = {"crps": "CRPS", "spread_skill": "Ensemble spread over error", "rank_histogram": "Rank of the truth"}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one source is drawn in every picture."""
-
-    name: str
-    color: str
-    dash: Any = "solid"
-    failed: bool = False
-    width: float = 1.8
-
-    @property
-    def label(self) -> str:
-        """The name as a legend shows it literally, and whether the run failed."""
-        return literal(self.name) + (" (failed)" if self.failed else "")
-
-
-def looks(rows: list[Row]) -> list[Look]:
-    """The look of the reference, then that of each row in order."""
-    colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
-    return [Look("reference", "black", width=3.0)] + [
-        Look(
-            row.name,
-            "#7a7a7a" if row.kind == "none" else next(colours),
-            DASHES.get(row.kind, "solid"),
-            row.failed is not None,
-        )
-        for row in rows
-    ]
 
 
 def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
@@ -198,57 +167,6 @@ def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
     )
 
 
-def _costs(metrics: Metrics) -> list[tuple[float, float | None, Look]]:
-    """Cost, error and look of each run that has a cost; the error of a failed run is None."""
-    return [
-        (row.wall_seconds_per_time, row.error(), look)
-        for row, look in zip(metrics.rows, looks(metrics.rows)[1:], strict=True)
-        if row.wall_seconds_per_time and (row.error() or row.failed)
-    ]
-
-
-def _cost(metrics: Metrics, comparison: xr.Dataset) -> Figure:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    points = _costs(metrics)
-    figure, axes = canvas(height=4.6)
-    a = axes[0, 0]
-    a.set(xscale="log", yscale="log")
-    a.set_title("Cost against error: lower left is better", pad=24)
-    a.set(xlabel="wall seconds per unit of time", ylabel="relative L2 error, mean over time")
-    a.margins(x=0.2, y=0.15)
-    upper_edge = a.get_xaxis_transform()
-    for cost, error, look in points:
-        if error is None:
-            a.plot(cost, 1, "x", color=look.color, markersize=9, mew=2, transform=upper_edge, clip_on=False)
-        else:
-            a.plot(cost, error, "o", color=look.color, markersize=9)
-    for axis in (a.xaxis, a.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    figure.draw_without_rendering()
-    labels: list[tuple[float, float]] = []
-    for cost, error, look in points:
-        place = (cost, error or 1)
-        x, y = (upper_edge if error is None else a.transData).transform(place) * 72 / figure.dpi
-        clear = y
-        while any(abs(x - other) < 110 and abs(clear - height) < 13 for other, height in labels):
-            clear += 1
-        labels.append((x, clear))
-        a.annotate(
-            look.label,
-            place,
-            (9, clear - y),
-            "data" if error is not None else upper_edge,
-            "offset points",
-            color=look.color,
-            va="center",
-            annotation_clip=False,
-        )
-    return figure
-
-
 def _always(metrics: Metrics, comparison: xr.Dataset) -> bool:
     return True
 
@@ -260,5 +178,5 @@ CURVES: dict[str, tuple[Condition, Callable[[Metrics, xr.Dataset], Figure], str]
     "spectra": (_has_spectra, _spectra, "Energy spectra"),
     "ensemble": (lambda m, c: bool(_ensemble_scores(c)), _ensemble, "Ensemble scores against time"),
     "invariants": (lambda m, c: bool(_invariant_names(c)), _invariants, "Invariants against time"),
-    "cost": (lambda m, c: any(error for _, error, _ in _costs(m)), _cost, "Cost against error"),
+    "frontier": (lambda m, c: bool(frontier.shown(m)), lambda m, c: frontier.draw(m), "Cost against error"),
 }

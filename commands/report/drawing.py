@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..comparison.results import Row
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C564B")
+DASHES = {"none": (0, (4, 1.5)), "oracle": (0, (1, 1))}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -95,6 +98,36 @@ def literal(name: str) -> str:
     """The text of a name that Matplotlib neither takes for mathtext nor, for a leading underscore, leaves out."""
     text = printable(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one source is drawn in every picture."""
+
+    name: str
+    color: str
+    dash: Any = "solid"
+    failed: bool = False
+    width: float = 1.8
+
+    @property
+    def label(self) -> str:
+        """The name as a legend shows it literally, and whether the run failed."""
+        return literal(self.name) + (" (failed)" if self.failed else "")
+
+
+def looks(rows: list[Row]) -> list[Look]:
+    """The look of the reference, then that of each row in order."""
+    colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
+    return [Look("reference", "black", width=3.0)] + [
+        Look(
+            row.name,
+            "#7a7a7a" if row.kind == "none" else next(colours),
+            DASHES.get(row.kind, "solid"),
+            row.failed is not None,
+        )
+        for row in rows
+    ]
 
 
 def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:

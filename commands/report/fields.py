@@ -12,8 +12,7 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import particle_paths as paths
-from .curves import Look, looks
-from .drawing import WIDTH, Plot, canvas, legend, style, with_units
+from .drawing import WIDTH, Look, Plot, canvas, legend, looks, style, with_units
 
 if TYPE_CHECKING:
     import xarray as xr

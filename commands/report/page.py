@@ -13,12 +13,14 @@ from ..comparison.results import Metrics
 from ..terminal import printable
 from . import curves, fields, parameter_study
 from .drawing import Plot
+from .speedups import table as speedups
 from .verdict import CLOSURES, columns, outcome, verdict
 
 if TYPE_CHECKING:
     import xarray as xr
 
 ORDER = (
+    "frontier",
     "error",
     "snapshots",
     "spacetime",
@@ -30,7 +32,6 @@ ORDER = (
     "invariants",
     "parameters",
     "latents",
-    "cost",
 )
 
 
@@ -130,6 +131,8 @@ def html(
         verdict=verdict(metrics),
         columns=[(column, column.best(metrics.rows)) for column in columns(metrics)],
         outcomes=_outcomes(metrics),
+        speedups=speedups(metrics, CLOSURES),
+        statistics=sorted({name for row in metrics.rows for name in row.statistics}),
         oracle=any(row.kind == "oracle" for row in metrics.rows),
         invariants=sorted({name for row in metrics.rows for name in row.invariants}),
         pictures=drawn,
@@ -139,7 +142,7 @@ def html(
 
 
 def _outcomes(metrics: Metrics) -> dict[str, dict[str, tuple[str, str]]]:
-    """For every closure that finished and each of its rivals: the outcome, and the ratio of the errors."""
+    """For every closure that finished and each of its rivals among the rows: the outcome, and the ratio of errors."""
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for row in metrics.rows:
         ours = row.error()

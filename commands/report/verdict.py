@@ -1,8 +1,8 @@
 """The verdict of a comparison: which closure is best, what it beats and what it loses to.
 
-The score of a run is its relative L2 error, averaged over time; lower is better. Two scores that differ by at most the
-fraction `TIE` are a tie. An oracle is given the true subgrid term, so it is reported and never ranked as a closure. A
-failed run is named and never ranked.
+The score of a run is its relative L2 error, averaged over time; lower is better. Two runs tie if the interval of their
+difference holds zero, or where there is none, if they differ by at most the fraction `TIE`. An oracle is given the true
+subgrid term, so it is reported and never ranked as a closure. A failed run is named and never ranked.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ..comparison.results import Metrics, Row, RowKind
+from .speedups import SPEEDUPS, worth
 
 TIE = 0.01
 LEARNED: tuple[RowKind, ...] = ("learned", "sum")
@@ -36,9 +37,13 @@ class Column:
     value: Callable[[Row], float | None]
     rank: Callable[[float], float] | None = None
     counts: bool = False
+    score: str | None = None  # of a speed-up
 
     def text(self, row: Row, missing: str = "–") -> str:
-        """The value to three significant digits; a dash if there is none."""
+        """The value to three significant digits; a dash if there is none. A speed-up may be a bound."""
+        if self.score is not None and self.score in row.beyond:
+            sign, bound = row.beyond[self.score]
+            return f"{sign} {bound:.2g}"
         value = self.value(row)
         return missing if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
 
@@ -106,6 +111,24 @@ def columns(metrics: Metrics) -> list[Column]:
             lambda v: abs(math.log(v)) if v > 0 else math.inf,
         ),
         Column("skill", "skill", "1 − error / error of the uncorrected run", lambda row: row.skill, larger),
+        *(
+            Column(
+                f"speed-up {short}",
+                f"speed-up, {long}",
+                f"cost of the frontier of classical runs at equal {long} over the cost of the run",
+                lambda row, score=score: (row.speedup.get(score) or (None,))[0],  # type: ignore[misc]
+                larger,
+                score=score,
+            )
+            for score, (short, long) in SPEEDUPS.items()
+        ),
+        Column(
+            "CPU s/t",
+            "CPU seconds per unit of time",
+            "CPU seconds of one thread per unit of simulated time, measured in turns",
+            lambda row: row.cpu_seconds_per_time,
+            smaller,
+        ),
         Column(
             "wall s/t",
             "wall seconds per unit of time",
@@ -124,7 +147,7 @@ def columns(metrics: Metrics) -> list[Column]:
             lambda row: row.steps_declined or None,
         ),
     ]
-    return [c for c in l2 + rest if any(c.value(row) is not None for row in metrics.rows)]
+    return [c for c in l2 + rest if any(c.value(row) is not None or c.score in row.beyond for row in metrics.rows)]
 
 
 def _last(row: Row, series: list[float | None]) -> float | None:
@@ -136,7 +159,8 @@ def outcome(row: Row, other: Row) -> Literal["beats", "ties with", "loses to"]:
     ours, theirs = row.error(), other.error()
     if ours is None or theirs is None:
         raise ValueError(f"{row.name!r} and {other.name!r} cannot be ranked: one of them failed")
-    if abs(ours - theirs) <= TIE * max(ours, theirs):
+    ends = row.differences.get(other.name, {}).get("relative_l2")
+    if ends[0] <= 0 <= ends[1] if ends else abs(ours - theirs) <= TIE * max(ours, theirs):
         return "ties with"
     return "beats" if ours < theirs else "loses to"
 
@@ -153,6 +177,7 @@ def verdict(metrics: Metrics) -> str:
     subject = "It" if judged is best else f"The best learned closure, {judged.name} (error {judged.error():.3g}),"
     if clauses := [_clause(judged, words, other) for words, other in metrics.rivals(judged).items()]:
         sentences.append(f"{subject} {', '.join(clauses[:-1])}{' and ' if clauses[1:] else ''}{clauses[-1]}.")
+    sentences += worth(judged)
     sentences += _worse(judged, metrics)
     if oracle := metrics.best("oracle"):
         sentences.append(f"The oracle, which is given the true term, has an error of {oracle.error():.3g}.")
@@ -166,7 +191,7 @@ def _clause(row: Row, words: str, other: Row) -> str:
     """The outcome against one rival, with the rival's error and its relative cost."""
     name = "" if other.kind == "none" else f"{other.name}, "
     text = f"{outcome(row, other)} {words} ({name}error {other.error():.3g}"
-    ours, theirs = row.wall_seconds_per_time, other.wall_seconds_per_time
+    ours, theirs = row.cpu_seconds_per_time, other.cpu_seconds_per_time
     return text + (f", {theirs / ours:.2g} times the cost)" if ours and theirs else ")")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .tables import ClosureTable, CompareRow
 
-REFERENCE, NONE, FINER_GRID, NEAREST = "reference", "none", "finer grid", "nearest training run"
+REFERENCE, NONE, NEAREST = "reference", "none", "nearest training run"
 
 
 def is_uncorrected(row: CompareRow) -> bool:
@@ -40,7 +40,7 @@ def row_mistakes(rows: Sequence[CompareRow], key: str = "compare.closures") -> l
     found = []
     for i, row in enumerate(rows):
         own = (REFERENCE, NEAREST) if is_uncorrected(row) else (REFERENCE, NEAREST, NONE)
-        if row.name in own or row.name.startswith(FINER_GRID):
+        if row.name in own:
             found.append(f"{key}.{i}.label: {row.name!r} is the name of another row. Remedy: choose another label")
     for name, count in Counter(row.name for row in rows if not is_uncorrected(row)).items():
         if count > 1:

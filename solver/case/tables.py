@@ -92,8 +92,15 @@ class TimeTable(Table):
 
 
 class EnsembleTable(Table):
+    """members, the seed of their random streams, and the relative amplitude of perturbations of the initial state.
+
+    With `perturbation` the members of a model without noise differ: every field is multiplied by 1 + perturbation g, g
+    a smooth Gaussian random field of variance 1, drawn per member.
+    """
+
     members: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
+    perturbation: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class ClosureTable(BaseModel):
@@ -213,14 +220,27 @@ class TrainingTable(Table):
         return self
 
 
-METRICS = ("correlation", "spectrum", "invariants", "crps", "spread_skill", "rank_histogram")
+METRICS = (
+    "correlation",
+    "spectrum",
+    "invariants",
+    "crps",
+    "spread_skill",
+    "rank_histogram",
+    "energy_score",
+    "statistics",
+)
 
 
 class CompareRow(Table):
-    """One row of the comparison: a label and the closures that are summed."""
+    """One row of the comparison: a label and the closures that are summed.
+
+    perturbation: in the place of ensemble.perturbation, for instance 0 for a closure whose noise makes the ensemble.
+    """
 
     label: str | None = None
     closures: tuple[ClosureTable, ...]
+    perturbation: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @property
     def name(self) -> str:
@@ -240,14 +260,17 @@ def row_of(value: Any) -> Any:
 
 
 class CompareTable(Table):
-    """closures: the rows in addition to "none" and, with `finer_grid`, the cost-matched finer grid.
+    """closures: the rows in addition to "none".
+
+    frontier: whether to run the cost-error frontier, classical runs on a ladder of grids, against which the speed-up of
+    every row is measured.
 
     parameter_plane: whether rows that were trained on [sweep] are also run and scored at its test points.
     """
 
     closures: tuple[Annotated[CompareRow, BeforeValidator(row_of)], ...] = ()
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    finer_grid: bool = True
+    frontier: bool = True
     parameter_plane: bool = False
     metrics: tuple[Literal[METRICS], ...] = METRICS  # type: ignore[valid-type]
 

@@ -13,7 +13,7 @@ of the checkpoint.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -164,6 +164,7 @@ class Closure(BaseModel, ABC):
     The pydantic fields of a subclass are the options that a case may set. `kind` is the group in comparisons:
     "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (uses the true term) or "none". A
     closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder.
+    `tunable` names the options that `subgrid tune` searches, each with a range of positive numbers.
 
     Closures can be added and scaled: `0.5 * a + b` is a `ClosureSum`.
     """
@@ -171,6 +172,7 @@ class Closure(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     kind: ClassVar[Kind] = "classical"
     needs_reference: ClassVar[bool] = False
+    tunable: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @abstractmethod
     def start(self, problem: Problem) -> Memory:

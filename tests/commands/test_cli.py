@@ -71,7 +71,7 @@ threads = 1
 
 [compare]
 closures = ["smagorinsky"]
-finer_grid = false
+frontier = false
 """
 
 

@@ -38,7 +38,7 @@ def test_a_new_closure_runs_in_a_comparison_and_passes_its_own_test(elsewhere, c
     assert tests.returncode == 0, tests.stdout + tests.stderr
     assert "4 passed" in tests.stdout
 
-    short = ["--set", "time.end=1.0", "--set", "compare.finer_grid=false"]
+    short = ["--set", "time.end=1.0", "--set", "compare.frontier=false"]
     assert cli.execute(["compare", "my_damping-case.toml", "--json", *short]) == cli.DONE
     rows = {
         row["name"]: row for row in json.loads(Path("runs/my_damping-case-compare/metrics.json").read_text())["rows"]

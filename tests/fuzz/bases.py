@@ -43,7 +43,7 @@ def _shrunk(data: dict[str, Any]) -> dict[str, Any]:
     data["closure"] = [c | {"every": 2} for c in data.get("closure", []) if c["name"] not in WHAT_TO_LEARN]
     compare = data.setdefault("compare", {})
     compare["closures"] = [c for c in compare.get("closures", []) if _classical(c)]
-    compare["finer_grid"] = False
+    compare["frontier"] = False
     compare.pop("parameter_plane", None)
     members = 1
     if "reference" in data:
@@ -140,7 +140,7 @@ def make_files(folder: Path) -> None:
     (folder / "learned.toml").write_text(tomli_w.dumps(learned))
     done(["train", "learned.toml", "--closure", "regression", "--out", "weights.safetensors"])
     use = [{"name": "regression", "every": 2, "weights": "weights.safetensors"}]
-    learned |= {"closure": use, "compare": {"closures": use, "finer_grid": False}}
+    learned |= {"closure": use, "compare": {"closures": use, "frontier": False}}
     (folder / "learned.toml").write_text(tomli_w.dumps(learned))
     done(["compare", "learned.toml", "--out", "compared"])
     done(["data", "sweep.toml"])

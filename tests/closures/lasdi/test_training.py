@@ -49,7 +49,7 @@ CASE: dict[str, Any] = {
     "output": {"every": 0.01},
     "sweep": {"parameters": {"initial.width": [0.1, 0.12], "initial.amplitude": [0.8, 1.0]}, "counts": [3, 2]},
     "reference": {"shape": [32]},
-    "compare": {"finer_grid": False},
+    "compare": {"frontier": False},
     "train": {"lasdi": OPTIONS},
 }
 
@@ -233,7 +233,7 @@ def test_from_a_case_to_a_comparison(tmp_path, monkeypatch, capsys):
     file.write_text(tomli_w.dumps(CASE))
     assert cli.execute(["train", str(file), "--closure", "lasdi", "--out", str(weights), "--json"]) == cli.DONE
     rows = [{"name": "lasdi", "every": 2, "weights": str(weights), "label": "all"}]
-    file.write_text(tomli_w.dumps(CASE | {"compare": {"finer_grid": False, "closures": rows}}))
+    file.write_text(tomli_w.dumps(CASE | {"compare": {"frontier": False, "closures": rows}}))
     assert cli.execute(["compare", str(file), "--out", str(tmp_path / "out"), "--json"]) == cli.DONE
     found = {r["name"]: r for r in json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]}
     assert set(found) == {"none", "all", "nearest training run"}

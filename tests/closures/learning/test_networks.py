@@ -79,7 +79,7 @@ def test_quadratic_weights_give_the_same_modes_on_every_grid(dimensions):
 
 @pytest.mark.parametrize("dimensions", [1, 2])
 @torch.inference_mode()
-def test_fno_weights_give_nearly_the_same_modes_on_a_finer_grid(dimensions):
+def test_fno_weights_give_nearly_the_same_modes_on_a_frontier(dimensions):
     model = network("fno", dimensions)
     coarse, fine = (smooth_field(2, 1, (points,) * dimensions, 3) for points in (64, 128))
     on_coarse, on_fine = (low_modes(model(state), 6, dimensions) for state in (coarse, fine))

@@ -1,4 +1,4 @@
-"""A comparison keeps every row with its cost, and matches the cost of the finer grid."""
+"""A comparison keeps every row with its cost, and measures its speed-up over the frontier."""
 
 import json
 
@@ -25,7 +25,14 @@ KEYS = {
     "spread_skill",
     "rank_histogram",
     "skill",
+    "means",
+    "cpu_seconds_per_time",
     "wall_seconds_per_time",
+    "speedup",
+    "beyond",
+    "intervals",
+    "differences",
+    "statistics",
     "closure_calls",
     "guard_skips",
     "steps_declined",
@@ -122,16 +129,12 @@ def comparison(tmp_path_factory):
     return folder, found, written, {row["name"]: row for row in written["rows"]}
 
 
-def finer(rows):
-    return next(row for row in rows.values() if row["kind"] == "finer-grid")
-
-
 def test_every_row_is_there_in_order_with_exactly_these_keys(comparison):
     _, found, written, rows = comparison
     assert json.loads(found.metrics.model_dump_json()) == written
     assert all(set(row) == KEYS for row in rows.values())
     kinds = [(row["name"], row["kind"]) for row in written["rows"]]
-    assert kinds[:-1] == [
+    assert kinds == [
         ("none", "none"),
         ("Smagorinsky, held", "classical"),
         ("smagorinsky + hyperviscosity", "classical"),
@@ -139,8 +142,8 @@ def test_every_row_is_there_in_order_with_exactly_these_keys(comparison):
         ("Refusing", "classical"),
         ("oracle", "oracle"),
     ]
-    assert kinds[-1][0].startswith("finer grid ") and kinds[-1][1] == "finer-grid"
-    assert {"case", "reference", "rows", "command", "versions", "machine", "git"} == set(written)
+    assert {"case", "reference", "rows", "frontier", "command", "versions", "machine", "git"} == set(written)
+    assert all(set(row) == KEYS | {"shape", "stepper", "step", "cfl"} for row in written["frontier"])
     assert written["reference"]["shape"] == [64, 64] and written["command"] == "subgrid compare case.toml"
 
 
@@ -168,21 +171,30 @@ def test_skill_is_measured_against_the_uncorrected_model(comparison):
             assert row["skill"] == pytest.approx(1 - np.mean(row["relative_l2"][1:]) / without)
 
 
-def test_the_oracle_is_the_floor_and_the_finer_grid_beats_none(comparison):
+def test_the_oracle_is_the_floor_and_the_frontier_beats_none(comparison):
     rows = comparison[3]
     last = {name: row["relative_l2"][-1] for name, row in rows.items() if row["failed"] is None}
     assert last["oracle"] < 0.2 * last["none"]
-    assert last[finer(rows)["name"]] < 0.95 * last["none"]
+    assert comparison[2]["frontier"][-1]["relative_l2"][-1] < 0.95 * last["none"]
     assert rows["oracle"]["skill"] > 0.8
 
 
-def test_the_finer_grid_is_matched_to_the_costliest_row_where_nothing_was_learned(comparison):
-    """Its note says to which; its points lie between the case's and the reference's."""
-    row = finer(comparison[3])
-    assert row["note"].startswith("matched to the cost of ")
-    points = [int(n) for n in row["name"].removeprefix("finer grid ").split("x")]
-    assert points[0] == points[1] and 36 <= points[0] <= 64
-    assert row["closure_calls"] == 0 and row["failed"] is None
+def test_every_finished_row_has_a_cost_a_speed_up_and_intervals(comparison):
+    rows, written = comparison[3], comparison[2]
+    costs = {tuple(r["shape"]): r["cpu_seconds_per_time"] for r in written["frontier"]}
+    assert all(32 <= n <= 64 / 2 * 1.001 or n == 32 for shape in costs for n in shape)
+    for name in ("none", "Smagorinsky, held", "smagorinsky + hyperviscosity", "oracle"):
+        row = rows[name]
+        assert row["cpu_seconds_per_time"] > 0 and row["wall_seconds_per_time"] > 0
+        assert row["means"]["relative_l2"] == pytest.approx(np.mean(row["relative_l2"][1:]))
+        low, high = row["intervals"]["relative_l2"]
+        assert low <= row["means"]["relative_l2"] <= high
+        assert set(row["speedup"]) == {"relative_l2", "correlation_time", "spectrum_distance", "crps"}
+    assert rows["oracle"]["differences"]["none"]["relative_l2"][1] < 0
+    assert "none" not in rows["none"]["differences"]
+    assert rows["none"]["cpu_seconds_per_time"] < rows["oracle"]["cpu_seconds_per_time"]
+    for name in ("Failing", "Refusing"):
+        assert rows[name]["speedup"] == rows[name]["intervals"] == rows[name]["means"] == {}
 
 
 def test_a_row_that_fails_is_kept_up_to_its_failure_and_marked(comparison):
@@ -245,7 +257,7 @@ def test_an_exact_reference(tmp_path, monkeypatch):
         time={"end": 0.4, "step": 0.02, "stepper": "etdrk4"},
         initial={"kind": "taylor-green"},
         reference={"exact": True},
-        compare={"closures": [{"name": "hyperviscosity", "order": 1, "rate": 0.5}], "finer_grid": False},
+        compare={"closures": [{"name": "hyperviscosity", "order": 1, "rate": 0.5}], "frontier": False},
     )
     metrics = compare(case, progress=False).metrics.model_dump()
     none, damped = metrics["rows"]
@@ -254,7 +266,7 @@ def test_an_exact_reference(tmp_path, monkeypatch):
     assert metrics["reference"] == {"shape": [32, 32], "description": "closed form"}
 
 
-def test_the_finer_grid_of_a_closed_form_starts_from_the_closed_form(tmp_path, monkeypatch):
+def test_the_frontier_of_a_closed_form_starts_from_the_closed_form(tmp_path, monkeypatch):
     """An advected pulse on finite volumes: cells between the case's are averaged back, and err less."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     case = check(
@@ -270,10 +282,14 @@ def test_the_finer_grid_of_a_closed_form_starts_from_the_closed_form(tmp_path, m
         "case",
         tmp_path,
     )
-    none, row = compare(case, progress=False).metrics.model_dump()["rows"]
-    assert row["kind"] == "finer-grid" and row["failed"] is None
-    assert row["relative_l2"][0] < 1e-3
-    assert row["relative_l2"][-1] < 0.9 * none["relative_l2"][-1]
+    metrics = compare(case, progress=False).metrics.model_dump()
+    (none,) = metrics["rows"]
+    shapes = [row["shape"][0] for row in metrics["frontier"]]
+    assert shapes[0] == 40 and max(shapes) == 160
+    for row in metrics["frontier"]:
+        assert row["relative_l2"][0] < 1e-3
+    last = metrics["frontier"][-1]
+    assert last["relative_l2"][-1] < 0.1 * none["relative_l2"][-1]
     assert none["invariants"]["mass"]["drift"] == pytest.approx(0, abs=1e-12)
 
 
@@ -287,7 +303,7 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
         output={"every": 0.02},
         initial={"kind": "gaussian-random-field", "exponent": 2.0, "tau": 3.0},
         reference={"shape": [32, 32], "stepper": "etdrk4", "trajectories": 2},
-        compare={"closures": [{"path": "closures.py:Resting"}], "finer_grid": False},
+        compare={"closures": [{"path": "closures.py:Resting"}], "frontier": False},
     )
     rows = compare(case, progress=False).metrics.model_dump()["rows"]
     assert "not finite" in rows[0]["failed"] and rows[1]["failed"] is None
@@ -296,7 +312,7 @@ def test_no_skill_where_the_uncorrected_model_fails(tmp_path, monkeypatch):
 
 
 def test_a_bottom_from_a_file_is_compared_on_grids_that_divide_it(tmp_path, monkeypatch):
-    """Of 14 x 14 to 24 x 24 cells only the last fits a bottom of 24 x 24; every row finds the file, the oracle too."""
+    """The ladder has grids of which the bottom is a multiple; every row finds the file, the oracle too."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     y, x = np.meshgrid(*2 * [(np.arange(24) + 0.5) / 24], indexing="ij")
     np.savez(tmp_path / "bottom.npz", bathymetry=0.5 * np.exp(-20 * ((y - 0.5) ** 2 + (x - 0.4) ** 2)))
@@ -310,10 +326,11 @@ def test_a_bottom_from_a_file_is_compared_on_grids_that_divide_it(tmp_path, monk
         reference={"shape": [24, 24], "initial": surface, "trajectories": 2},
         compare={"closures": ["smagorinsky", "oracle"]},
     )
-    rows = {row["name"]: row for row in compare(case, progress=False).metrics.model_dump()["rows"]}
-    assert list(rows) == ["none", "smagorinsky", "oracle", "finer grid 24x24"]
+    metrics = compare(case, progress=False).metrics.model_dump()
+    rows = {row["name"]: row for row in metrics["rows"]}
+    assert list(rows) == ["none", "smagorinsky", "oracle"]
     assert not any(row["failed"] for row in rows.values())
-    assert rows["finer grid 24x24"]["relative_l2"][-1] < 1e-12  # it is the reference
+    assert {tuple(row["shape"]) for row in metrics["frontier"]} == {(12, 12)}  # half the reference's is the case's
     assert rows["oracle"]["relative_l2"][-1] < rows["none"]["relative_l2"][-1]
 
 
@@ -347,9 +364,8 @@ def test_outputs_and_scores_end_at_the_last_step_where_the_interval_does_not_div
     for found, expected in zip(uneven.metrics.rows, even.metrics.rows, strict=True):
         np.testing.assert_allclose(found.times, [0.2, 0.52, 0.84, 1.16, 1.2], atol=1e-12)
         assert not found.failed
-        if found.kind != "finer-grid":  # its step and its size depend on the interval and on the clock
-            assert found.relative_l2[-1] == expected.relative_l2[-1] and found.relative_l2[0] == expected.relative_l2[0]
-    assert uneven.metrics.rows[-1].kind == "finer-grid"
+        assert found.relative_l2[-1] == expected.relative_l2[-1] and found.relative_l2[0] == expected.relative_l2[0]
+    assert uneven.metrics.frontier[0].times == uneven.metrics.rows[0].times
     np.testing.assert_allclose(uneven.dataset["time"], [0.2, 0.52, 0.84, 1.16, 1.2], atol=1e-12)
 
 
@@ -369,7 +385,7 @@ def test_a_reference_that_is_not_finite_is_an_error_and_no_score(tmp_path, monke
     assert not (tmp_path / "out").exists()
 
 
-def test_a_finer_grid_that_cannot_be_set_up_fails_alone(tmp_path, monkeypatch):
+def test_a_frontier_that_cannot_be_set_up_fails_alone(tmp_path, monkeypatch):
     """An initial state from a file has one resolution; with a closed form as reference it starts the finer grid."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("subgrid.commands.comparison.cost_matching._refined", _one_resolution)

@@ -23,14 +23,14 @@ def test_crps_is_the_double_sum(members):
     spread = np.abs(ensemble[:, :, :, None] - ensemble[:, :, None]).sum(axis=(2, 3)) / (
         2 * members * max(1, members - 1)
     )
-    np.testing.assert_allclose(metrics.crps(ensemble, truth), (error - spread).mean(axis=(1, 2, 3, 4)), rtol=1e-12)
+    np.testing.assert_allclose(metrics.crps(ensemble, truth), (error - spread).mean(axis=(2, 3, 4)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("members", [2, 4, 16])
 def test_crps_is_the_fair_score_of_scoringrules(members):
     ensemble, truth = draws(3, 2, members, 1, 6, 7), draws(3, 2, 1, 6, 7, seed=1)
     fair = scoringrules.crps_ensemble(truth, ensemble, m_axis=2, estimator="fair", backend="numpy")
-    np.testing.assert_allclose(metrics.crps(ensemble, truth), fair.mean(axis=(1, 2, 3, 4)), rtol=1e-12)
+    np.testing.assert_allclose(metrics.crps(ensemble, truth), fair.mean(axis=(2, 3, 4)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("members", [2, 4, 16])
@@ -100,7 +100,19 @@ def test_spread_skill_is_unknown_for_one_member_or_no_error():
     assert np.isnan(metrics.spread_skill(np.repeat(truth[:, :, None], 2, axis=2), truth)).all()
 
 
-def test_correlation_time_is_interpolated_and_averaged():
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_the_energy_score_is_the_fair_one_of_scoringrules(members):
+    """Of every time and trajectory as one vector, over the square root of its length."""
+    ensemble, truth = draws(3, 2, members, 2, 6, 7), draws(3, 2, 2, 6, 7, seed=1)
+    vectors, true = ensemble.reshape(3, 2, members, -1), truth.reshape(3, 2, -1)
+    if members == 1:
+        expected = np.linalg.norm(vectors[:, :, 0] - true, axis=-1)
+    else:
+        expected = scoringrules.es_ensemble(true, vectors, m_axis=2, v_axis=3, estimator="fair", backend="numpy")
+    np.testing.assert_allclose(metrics.energy_score(ensemble, truth), expected / np.sqrt(2 * 6 * 7), rtol=1e-12)
+
+
+def test_correlation_time_is_interpolated_by_trajectory():
     times = np.array([10.0, 11.0, 12.0, 13.0])
     series = np.array(
         [
@@ -111,9 +123,8 @@ def test_correlation_time_is_interpolated_and_averaged():
         ]
     )
     # 0.9 -> 0.6 crosses 0.8 after a third; never: the window's length; 1.0 -> 0.7 after two thirds; at once: 0
-    single = [metrics.correlation_time(series[:, [i]], times, 0.8) for i in range(4)]
-    np.testing.assert_allclose(single, [1 + 1 / 3, 3.0, 1 + 2 / 3, 0.0], rtol=1e-12)
-    assert metrics.correlation_time(series, times, 0.8) == pytest.approx(np.mean(single))
+    found = metrics.correlation_time(series, times, 0.8)
+    np.testing.assert_allclose(found, [1 + 1 / 3, 3.0, 1 + 2 / 3, 0.0], rtol=1e-12)
 
 
 def test_correlation_is_pearsons_and_blind_to_mean_and_scale():

@@ -65,7 +65,7 @@ def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
                 row | {"label": "narrow", "rate": 0.2, "widest": 0.17},
                 "none",
             ],
-            "finer_grid": False,
+            "frontier": False,
             "parameter_plane": True,
         },
     }

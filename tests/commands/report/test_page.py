@@ -29,7 +29,6 @@ LEVELS = {
     FAILED: ("classical", 0.50, 1.2),
     "oracle": ("oracle", 0.02, 9.0),
     "regression": ("learned", 0.08, 2.0),
-    "finer-grid": ("finer-grid", 0.12, 2.2),
 }
 TIMES = np.linspace(0, 8, 33)
 
@@ -37,6 +36,12 @@ TIMES = np.linspace(0, 8, 33)
 def growth(level: float) -> np.ndarray:
     """Error that grows exponentially from a tenth of `level` and saturates at sqrt 2."""
     return np.sqrt(2) * np.tanh(level * np.expm1(0.35 * TIMES) / 2 + 1e-3 * TIMES)
+
+
+def speedup(cost: float, level: float) -> dict:
+    """Over a frontier whose cost is 0.012 / level^2, from 0.30 to 0.05."""
+    value = 0.012 / level**2 / cost
+    return {"relative_l2": [value, 0.8 * value, 1.2 * value] if 0.05 < level <= 0.3 else None}
 
 
 def measured(levels: dict[str, tuple[str, float, float]] = LEVELS) -> dict:
@@ -57,8 +62,11 @@ def measured(levels: dict[str, tuple[str, float, float]] = LEVELS) -> dict:
                 "crps": (0.4 * error[:known]).tolist(),
                 "spread_skill": [None, *np.linspace(0.5, 1 - level, known - 1).tolist()],
                 "skill": None if failed else float(1 - error[-1] / growth(LEVELS["uncorrected"][1])[-1]),
+                "means": {} if failed else {"relative_l2": float(error[1:].mean()), "spectrum_distance": 2 * level},
+                "cpu_seconds_per_time": cost,
                 "wall_seconds_per_time": cost,
-                "closure_calls": 0 if kind in ("none", "finer-grid") else 800,
+                "speedup": {} if failed else speedup(cost, level),
+                "closure_calls": 0 if kind == "none" else 800,
                 "guard_skips": 0,
                 "failed": "state not finite at t = 2.9" if failed else None,
             }
@@ -67,6 +75,20 @@ def measured(levels: dict[str, tuple[str, float, float]] = LEVELS) -> dict:
         "case": "Decaying turbulence on 64² cells",
         "reference": {"shape": [512, 512], "description": "the same equation on a finer grid, filtered"},
         "rows": rows,
+        "frontier": [
+            {
+                "name": f"none {n}x{n}, rk4",
+                "kind": "none",
+                "times": TIMES.tolist(),
+                "relative_l2": growth(level).tolist(),
+                "means": {"relative_l2": float(growth(level)[1:].mean()), "spectrum_distance": 2 * level},
+                "cpu_seconds_per_time": 0.012 / level**2,
+                "shape": [n, n],
+                "stepper": "rk4",
+                "step": 0.1,
+            }
+            for n, level in ((64, 0.3), (96, 0.1), (128, 0.05))
+        ],
         "command": "subgrid compare cases/turbulence.toml --out RUN",
         "versions": {"subgrid": "0.1.0", "numpy": np.__version__},
         "machine": "Example CPU, 8 cores",
@@ -159,7 +181,7 @@ def drawn(request, tmp_path_factory) -> Path:
 
 def test_every_picture_is_valid_and_shows_something(drawn):
     fields = {"snapshots"} if (drawn / "pictures/snapshots.png").exists() else {"spacetime", "profiles"}
-    expected = {"error", "correlation", "spectra", "ensemble", "invariants", "cost"} | fields
+    expected = {"error", "correlation", "spectra", "ensemble", "invariants", "frontier"} | fields
     found = {path.stem: path for path in (drawn / "pictures").glob("*.png")}
     assert set(found) == expected
     for path in found.values():
@@ -203,18 +225,36 @@ def test_verdict_follows_the_numbers():
     assert "best closure is regression" in winning
     assert "beats the uncorrected run" in winning
     assert "beats the best classical closure (leith" in winning
-    assert "beats the finer grid" in winning
+    assert "is 0.94 [0.75, 1.1] by relative L2 error" in winning
+    assert "by relative L2 error the intervals leave open" in winning
     assert f"{FAILED} failed" in winning
-    losing = verdict(Metrics.model_validate(measured(LEVELS | {"finer-grid": ("finer-grid", 0.03, 2.2)})))
-    assert "loses to the finer grid" in losing
+    losing = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("learned", 0.08, 20.0)})))
+    assert "is 0.094 [0.075, 0.11] by relative L2 error" in losing
+    assert "It is not worth its cost by any of these." in losing
     assert "beats the uncorrected run" in losing
-    assert "It is worse on correlation time" in losing
+    cheap = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("learned", 0.08, 1.0)})))
+    assert "It is worth its cost by relative L2 error." in cheap
+    behind = verdict(Metrics.model_validate(measured(LEVELS | {"leith": ("classical", 0.07, 1.2)})))
+    assert "It is worse on correlation time" in behind
     worst = verdict(Metrics.model_validate(measured(LEVELS | {"regression": ("learned", 0.4, 2.0)})))
     assert "best closure is leith" in worst
     assert "The best learned closure, regression" in worst
     assert "loses to the uncorrected run" in worst
-    tied = verdict(Metrics.model_validate(measured(LEVELS | {"finer-grid": ("finer-grid", 0.08, 2.2)})))
-    assert "ties with the finer grid" in tied
+    tied = verdict(Metrics.model_validate(measured(LEVELS | {"leith": ("classical", 0.08, 2.2)})))
+    assert "ties with the best classical closure" in tied
+    data = measured()
+    data["rows"][4]["differences"] = {"uncorrected": {"relative_l2": [-0.3, 0.1]}}
+    assert "ties with the uncorrected run" in verdict(Metrics.model_validate(data))
+
+
+def test_a_speed_up_beyond_the_frontier_is_a_bound():
+    data = measured()
+    data["rows"][4] |= {"speedup": {"relative_l2": [None, 1.5, None]}, "beyond": {"relative_l2": [">", 2.4]}}
+    metrics = Metrics.model_validate(data)
+    text = verdict(metrics)
+    assert "> 2.4 [1.5, –] by relative L2 error" in text and "It is worth its cost" in text
+    column = next(c for c in columns(metrics) if c.heading == "speed-up L2")
+    assert column.text(metrics.rows[4]) == "> 2.4"
 
 
 def test_verdict_without_a_closure_that_finished():
@@ -225,13 +265,6 @@ def test_verdict_without_a_closure_that_finished():
     failing = measured({name: LEVELS[name] for name in ("uncorrected", "leith", "regression")})
     failing["rows"][2]["failed"] = "refused"
     assert "No learned closure finished." in verdict(Metrics.model_validate(failing))
-
-
-def test_finer_grid_is_the_one_of_like_cost():
-    levels = LEVELS | {"much-finer": ("finer-grid", 0.01, 40.0)}
-    metrics = Metrics.model_validate(measured(levels))
-    regression = next(row for row in metrics.rows if row.name == "regression")
-    assert metrics.cost_matched(regression).name == "finer-grid"
 
 
 def test_a_failed_run_cannot_be_ranked():
@@ -258,13 +291,13 @@ def test_terminal_table_fits_eighty_columns_and_hides_nothing():
         "leith",
         "oracle",
         "regression",
-        "finer-grid",
         "failed",
         "L2 t=8",
         "corr. time",
         "spectrum",
         "CRPS",
         "skill",
+        "CPU s/t",
         "wall s/t",
         "skips",
     ):
@@ -333,7 +366,7 @@ def test_particles_are_drawn_as_paths_without_spectra(tmp_path, entities):
     orbits(metrics, entities).to_zarr(directory / "comparison.zarr", consolidated=False)
     text = write(directory).read_text(encoding="utf-8")
     found = {path.stem for path in (directory / "pictures").glob("*.png")}
-    assert found == {"error", "paths", "correlation", "ensemble", "invariants", "cost"}
+    assert found == {"error", "paths", "correlation", "ensemble", "invariants", "frontier"}
     assert "512 × 512 entities" in text and "all fields of all entities" in text and "Energy spectra" not in text
     test_animation_is_small_and_moves(directory)
 
@@ -435,13 +468,6 @@ def test_a_nearest_training_run_is_no_closure():
     metrics = Metrics.model_validate(measured(levels))
     assert "best closure is leith" in verdict(metrics) and "nearest" not in verdict(metrics)
     assert set(page._outcomes(metrics)) == {"leith"}
-
-
-def test_kinds_of_earlier_versions_are_read():
-    found = measured(
-        {"a": ("regression", 0.1, 1.0), "b": ("other", 0.2, 1.0), "nearest training run": ("other", 0.3, 1.0)}
-    )
-    assert [row.kind for row in Metrics.model_validate(found).rows] == ["learned", "learned", "nearest"]
 
 
 def test_page_says_why_an_oracle_can_be_beaten_if_there_is_one(tmp_path):

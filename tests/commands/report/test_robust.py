@@ -32,7 +32,7 @@ def compared(folder: Path, title: str, labels: list[str]) -> Path:
             "output": {"every": 0.1},
             "reference": {"shape": [32], "step": 0.05},
             "compare": {
-                "finer_grid": False,
+                "frontier": False,
                 "closures": [{"name": "hyperviscosity", "rate": 0.1 * i, "label": x} for i, x in enumerate(labels)],
             },
         },
@@ -205,7 +205,7 @@ time = { end = 0.4, step = 0.1, stepper = "rk4" }
 initial = { kind = "sine" }
 output = { every = 0.2 }
 reference = { shape = [32], step = 0.05 }
-compare = { finer_grid = false, closures = [{ name = "hyperviscosity", label = "zäh ν" }] }
+compare = { frontier = false, closures = [{ name = "hyperviscosity", label = "zäh ν" }] }
 """,
         encoding="utf-8",
     )

@@ -16,7 +16,7 @@ time = {{ end = 1.0, step = 0.1, stepper = "rk4" }}
 initial = {{ kind = "sine" }}
 output = {{ every = 0.5 }}
 reference = {{ shape = [64], step = 0.02 }}
-compare = {{ finer_grid = false, closures = {rows} }}
+compare = {{ frontier = false, closures = {rows} }}
 """
 
 

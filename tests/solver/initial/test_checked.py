@@ -119,7 +119,7 @@ FLOW: dict[str, Any] = {
     "closure": ["hyperviscosity"],
     "reference": {"shape": [32], "trajectories": 2, "initial": {"kind": "file", "path": "start.npz"}},
     "training": {"trajectories": 3, "start": 0.0, "end": 0.1, "every": 0.02},
-    "compare": {"finer_grid": False, "closures": []},
+    "compare": {"frontier": False, "closures": []},
 }
 
 

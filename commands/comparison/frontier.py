@@ -1,0 +1,218 @@
+"""The cost-error frontier: uncorrected and classical runs on a ladder of grids, with the best stepper and step of each.
+
+It answers what the error of a closure would cost without it. The runs start from the same initial states as the rows of
+the comparison and are scored against the same reference, which is never one of them. They are kept in the cache, grid
+by grid; their cost is measured anew beside the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subgrid.ingest.prepare import Prepared
+from subgrid.ingest.requests import cache, describe_equation, describe_initial, describe_stepper, reference_request
+from subgrid.solver.backend.files import DamagedFile, FolderLock, read_json, write_json
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.tables import Case, ClosureTable
+from subgrid.solver.closure import PluginError
+from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import BlowUp, Simulation
+
+from ..progress import StoppingBars
+from . import search as searching
+from .cost import Clocked
+from .ladder import coarsened, ladder
+from .row_files import load_run, save_run
+from .rows import Run, follow
+from .scores import Truth, score
+from .search import Method, search
+
+FORMAT = 1
+UNCORRECTED = "none"
+
+
+@dataclass(frozen=True)
+class FrontierRun:
+    """A scored run of the frontier, and what is needed to run it again."""
+
+    run: Run
+    grid: Grid
+    method: Method
+    closure: ClosureTable | None
+
+    def clocked(self, prepared: Prepared, members: tuple[int, ...]) -> Clocked:
+        """The run, for the measurement of its cost."""
+        case, step = prepared.case, self.method.step
+        return Clocked(
+            lambda: _simulation(prepared, self.grid, self.method, members, self.closure, threads=1),
+            multiple(case.time.end - case.time.start, step),
+            multiple(case.output.every, step),
+        )
+
+
+def frontier(
+    prepared: Prepared, truth: Truth, members: tuple[int, ...], classical: list[ClosureTable], bars: StoppingBars
+) -> list[FrontierRun]:
+    """The scored runs of the frontier, from the cache or computed.
+
+    members: one of each trajectory, or all of them if they differ. classical: closures, tuned on the case's grid, that
+    are also run on the ladder. A run that fails is repeated with the next shorter step; one that fails with every step
+    is left out.
+    """
+    folder = cache() / f"frontier-{_key(prepared, members, classical)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FolderLock(folder, wait=lambda: bars(0, 1, "frontier", "waiting for another process")):
+        return _Ladder(prepared, truth, members, classical, bars, folder).runs()
+
+
+class _Ladder:
+    """The runs on each grid, kept in `folder`: plan.json lists those of the finished grids, N.npz holds run N."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        truth: Truth,
+        members: tuple[int, ...],
+        classical: list[ClosureTable],
+        bars: StoppingBars,
+        folder: Path,
+    ) -> None:
+        self._prepared, self._truth, self._members = prepared, truth, members
+        self._classical, self._bars, self._folder = classical, bars, folder
+
+    def runs(self) -> list[FrontierRun]:
+        grids = ladder(self._prepared)
+        found, steppers, window, done = self._kept()
+        trajectories = self._truth.states.shape[1]
+        each = self._members[:: len(self._members) // trajectories]
+        if window is None:
+            window = self._window(each)
+        for i in range(done, len(grids)):
+            grid = grids[i]
+            methods, good = search(
+                self._prepared, grid, self._truth.states, each, window, steppers,
+                partial(self._seen, i, len(grids)),
+            )  # fmt: skip
+            steppers = good or steppers
+            for j, (method, shorter) in enumerate(methods):
+                for closure in (None, *self._classical) if j == 0 else (None,):
+                    found += self._first_that_finishes(grid, (method, *shorter), closure)
+            for n, kept in enumerate(found):
+                if not (self._folder / f"{n}.npz").is_file():
+                    save_run(self._folder / f"{n}.npz", kept.run)
+            self._keep(found, steppers, window, i + 1)
+        return found
+
+    def _seen(self, done: int, total: int, text: str) -> None:
+        self._bars(done, total, "frontier", text)
+
+    def _window(self, members: tuple[int, ...]) -> int:
+        """Number of outputs of the search, from a run of the case's own model."""
+        run = follow(self._prepared.simulation((), members=members), self._prepared.case, Run("", "none"), self._bars)
+        assert run.states is not None
+        case = self._prepared.case
+        # the last interval may be shorter than the others
+        regular = 1 + int((case.time.end - case.time.start) / case.output.every + 1e-9)
+        return searching.window(score(run.states, self._truth, self._prepared)["relative_l2"][:regular])
+
+    def _first_that_finishes(
+        self, grid: Grid, methods: tuple[Method, ...], closure: ClosureTable | None
+    ) -> list[FrontierRun]:
+        for method in methods:
+            run = Run(_name(grid, method, closure), "none" if closure is None else "classical")
+            try:
+                simulation = _simulation(self._prepared, grid, method, self._members, closure)
+            except (PluginError, BlowUp, ValueError):
+                return []  # the closure or the equation is not for this grid
+            follow(
+                simulation, self._prepared.case, run, self._bars,
+                lambda state: coarsened(self._prepared, state, grid),
+            )  # fmt: skip
+            if run.failed is None:
+                assert run.states is not None
+                members = self._prepared.case.ensemble.members // len(self._members)
+                run.scores = score(np.repeat(run.states, members, axis=1), self._truth, self._prepared)
+                run.states = None
+                return [FrontierRun(run, grid, method, closure)]
+        return []
+
+    def _kept(self) -> tuple[list[FrontierRun], list[str] | None, int | None, int]:
+        """What an earlier comparison kept; nothing if it is damaged."""
+        path = self._folder / "plan.json"
+        if not path.is_file():
+            return [], None, None, 0
+        try:
+            plan = read_json(path)
+            shapes = self._truth.shapes(self._prepared)
+            found = []
+            for n, entry in enumerate(plan["runs"]):
+                grid = self._prepared.grid.refined(tuple(entry["shape"]))
+                closure = None if entry["closure"] is None else self._classical[entry["closure"]]
+                run = load_run(self._folder / f"{n}.npz", shapes, "")
+                found.append(FrontierRun(run, grid, Method(**entry["method"]), closure))
+            return found, plan["steppers"], plan["window"], plan["grids"]
+        except (DamagedFile, FileNotFoundError, KeyError, IndexError, TypeError):
+            for left in (path, *self._folder.glob("*.npz")):
+                left.unlink(missing_ok=True)
+            return [], None, None, 0
+
+    def _keep(self, found: list[FrontierRun], steppers: list[str] | None, window: int, grids: int) -> None:
+        entries = [
+            {
+                "shape": list(kept.grid.shape),
+                "method": asdict(kept.method),
+                "closure": None if kept.closure is None else self._classical.index(kept.closure),
+            }
+            for kept in found
+        ]
+        plan = {"runs": entries, "steppers": steppers, "window": window, "grids": grids}
+        write_json(self._folder / "plan.json", plan)
+
+
+def _simulation(
+    prepared: Prepared,
+    grid: Grid,
+    method: Method,
+    members: tuple[int, ...],
+    closure: ClosureTable | None,
+    threads: int | None = None,
+) -> Simulation:
+    closures = []
+    if closure is not None:
+        every = max(1, round(closure.every * prepared.case.step / method.step))
+        closures = [replace(closure.couple(prepared.folder), every=every)]
+    return method.simulation(prepared, grid, members, threads, closures)
+
+
+def _name(grid: Grid, method: Method, closure: ClosureTable | None) -> str:
+    shape = "x".join(map(str, grid.shape))
+    step = f"h = {method.step:.3g}" if method.cfl is None else f"cfl = {method.cfl:g}"
+    return f"{closure.label if closure else UNCORRECTED} {shape}, {method.stepper}, {step}"
+
+
+def _key(prepared: Prepared, members: tuple[int, ...], classical: list[ClosureTable]) -> str:
+    """The name of what the frontier depends on: the reference, the model, the outputs, the members, the closures."""
+    case: Case = prepared.case
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "equation": describe_equation(prepared.equation),
+        "grid": case.grid.model_dump(mode="json"),
+        "time": case.time.model_dump(mode="json") | {"stepper": describe_stepper(case.time.stepper)},
+        "every": case.output.every,
+        "initial": describe_initial(case.initial),
+        "ensemble": case.ensemble.model_dump(mode="json"),
+        "members": members,
+        "threshold": case.compare.correlation_threshold,
+        "classical": [table.model_dump(mode="json") for table in classical],
+        "search": {k: v for k, v in vars(searching).items() if k.isupper() and isinstance(v, (int, float, tuple))},
+    }
+    if prepared.trajectories is not None:
+        content["reference"] = asdict(replace(reference_request(case), term_steps=None))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,0 +1,67 @@
+"""Speed-up at equal error: the cost of the frontier at the error of a run, over the cost of the run.
+
+    speed-up = C(e) / c ,    log C linear in log e between the runs of the frontier
+
+The frontier is the set of classical runs of which none is both cheaper and better. Beyond its ends there is no number,
+only a bound: a run with a smaller error than every run of the frontier has a speed-up above C_last / c, one with a
+larger error than the cheapest a speed-up below C_first / c.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Beyond = Literal["", "<", ">"]
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """value: the speed-up, or its bound where `beyond` is "<" or ">"."""
+
+    value: float
+    beyond: Beyond = ""
+
+
+def frontier(costs: NDArray, errors: NDArray) -> NDArray[np.intp]:
+    """Indices of the runs that no run of equal or lower cost beats, by increasing cost. Errors must be finite, > 0."""
+    best, kept = math.inf, []
+    for i in np.lexsort((errors, costs)):
+        if errors[i] < best:
+            best = errors[i]
+            kept.append(int(i))
+    return np.array(kept, dtype=np.intp)
+
+
+def speed_up(cost: float, error: float, costs: NDArray, errors: NDArray) -> SpeedUp | None:
+    """The speed-up of a run of this cost and error over classical runs (run,); None where it has no meaning.
+
+    Runs of the frontier whose error or cost is not a positive finite number are left out.
+    """
+    known = np.isfinite(errors) & np.isfinite(costs) & (errors > 0) & (costs > 0)
+    if not known.any() or not (math.isfinite(error) and error > 0 and math.isfinite(cost) and cost > 0):
+        return None
+    costs, errors = costs[known], errors[known]
+    ends = frontier(costs, errors)
+    costs, errors = costs[ends], errors[ends]
+    if error > errors[0]:
+        return SpeedUp(float(costs[0] / cost), "<")
+    if error < errors[-1]:
+        return SpeedUp(float(costs[-1] / cost), ">")
+    at = np.interp(-math.log(error), -np.log(errors), np.log(costs))
+    return SpeedUp(float(math.exp(at) / cost))
+
+
+def interval(values: list[SpeedUp | None], level: float) -> tuple[float | None, float | None]:
+    """The central interval of resampled speed-ups; an end among values beyond the frontier is None."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return None, None
+    ends = {"": 0.0, "<": -math.inf, ">": math.inf}
+    ordered = sorted(ends[v.beyond] or v.value for v in known)
+    low, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.5 - level / 2, 0.5 + level / 2))
+    return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)

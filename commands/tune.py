@@ -1,0 +1,218 @@
+"""`subgrid tune`: options of a closure that give the best rollouts on the validation trajectories of a case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subgrid.ingest.prepare import with_step
+from subgrid.ingest.requests import describe_initial, training_request
+from subgrid.ingest.trajectories import generate
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.tables import Case, ClosureTable
+from subgrid.solver.closure import PluginError
+from subgrid.solver.simulation import BlowUp
+from subgrid.solver.simulation.build import build_simulation
+from subgrid.solver.simulation.schedule import Collector
+
+from .comparison import metrics
+from .progress import Bars, watching
+
+Score = Literal["relative_l2", "correlation_time", "spectrum_distance"]
+GRID = 9  # values of a single option that are tried before the search between them
+
+
+@dataclass
+class Tuning:
+    """What was found. table: the closure as a table of a case, with the best options. score: its score, and that of
+    the uncorrected model. tried: every evaluation, as (options, score); infinite for a run that failed.
+    at_end: options whose best value is an end of its range.
+    """
+
+    table: dict[str, Any]
+    score: float
+    uncorrected: float
+    tried: list[tuple[dict[str, float], float]] = field(default_factory=list)
+    at_end: list[str] = field(default_factory=list)
+
+
+def tune(
+    case: Case,
+    closure: str,
+    *,
+    score: Score = "relative_l2",
+    ranges: Mapping[str, tuple[float, float]] | Sequence[str] = (),
+    evaluations: int = 24,
+    progress: bool | Bars = True,
+) -> Tuning:
+    """Choose options of a closure by rollouts over the validation trajectories of the case.
+
+    closure: its name, or "file.py:Class" relative to the folder of the case. If a row of [compare] or an entry of
+    [[closure]] consists of this closure alone, its other options are kept. score: what is best on average over the
+    trajectories. ranges: option -> (low, high), both positive, searched in the logarithm, or a list of "NAME=LOW:HIGH";
+    by default `tunable` of the class. The test trajectories, those of [reference], are not used.
+
+    Raises ValueError if the case has no [training] table, or the closure nothing to tune.
+    """
+    if case.training is None or case.reference is None:
+        raise ValueError(
+            "case: tuning needs the tables [training] and [reference], whose validation trajectories it uses"
+        )
+    table = _table(case, closure)
+    found = table.find(case.folder)
+    searched = dict((ranges if isinstance(ranges, Mapping) else _parsed(ranges)) or found.tunable)
+    if not searched:
+        raise ValueError(f"closure {closure!r} has no options to tune. Remedy: name them, --option rate=0.1:10")
+    for name, (low, high) in searched.items():
+        if name not in found.model_fields:
+            raise ValueError(f"--option {name}: closure {closure!r} has no such option")
+        if not 0 < low < high < math.inf:
+            raise ValueError(f"--option {name}={low:g}:{high:g}: expected two positive numbers, the smaller one first")
+    with watching(progress) as bars:
+        case = with_step(case)
+        rollouts = Rollouts(case, score, bars)
+        result = Tuning({}, math.inf, rollouts(()))
+
+        def evaluate(values: Mapping[str, float]) -> float:
+            options = {name: float(f"{value:.4g}") for name, value in values.items()}
+            known = [error for other, error in result.tried if other == options]
+            if known:
+                return known[0]
+            error = rollouts((table.model_copy(update=options),))
+            result.tried.append((options, error))
+            bars(min(len(result.tried), evaluations), evaluations, f"tune {closure}", f"{options}: {error:.4g}")
+            return error
+
+        _search(searched, evaluate, evaluations)
+    best, error = min(result.tried, key=lambda entry: entry[1])
+    if not math.isfinite(error):
+        raise ValueError(f"closure {closure!r}: every run failed. Remedy: other ranges, or a smaller time.step")
+    result.score = 1 / error if score == "correlation_time" else error
+    result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
+    result.table = {**table.model_dump(exclude_none=True, exclude_defaults=True), **best}
+    result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
+    return result
+
+
+def words(found: Tuning, score: Score) -> str:
+    """Every evaluation, from the worst to the best, the scores, and the table of the closure."""
+    import tomli_w
+
+    lines = [
+        "  ".join(f"{name} = {v:g}" for name, v in options.items()) + f"  {value:.5g}"
+        for options, value in sorted(found.tried, key=lambda entry: -entry[1])
+    ]
+    lines += [
+        f"the best {name} is at an end of its range. Remedy: --option {name}=LOW:HIGH with a wider one"
+        for name in found.at_end
+    ]
+    lines.append(f"{score}: {found.score:.5g}, uncorrected {found.uncorrected:.5g}")
+    return "\n".join([*lines, tomli_w.dumps(found.table).rstrip()])
+
+
+def _parsed(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for text in texts:
+        name, _, ends = text.partition("=")
+        low, _, high = ends.partition(":")
+        try:
+            found[name] = (float(low), float(high))
+        except ValueError:
+            raise ValueError(f"--option {text!r}: expected NAME=LOW:HIGH") from None
+    return found
+
+
+def _table(case: Case, closure: str) -> ClosureTable:
+    """The closure as the case has it, else with its defaults, called as often as the first closure of the case."""
+    alone = [*case.closure, *(row.closures[0] for row in case.compare.closures if len(row.closures) == 1)]
+    for table in alone[::-1]:
+        if closure in (table.name, table.path):
+            return table
+    source = {"path": closure} if ":" in closure else {"name": closure}
+    return ClosureTable.model_validate({**source, "every": case.closure[0].every if case.closure else 1})
+
+
+class Rollouts:
+    """The error of closures over the validation trajectories: runs from the start of [training] to its end."""
+
+    def __init__(self, case: Case, score: Score, bars: Bars) -> None:
+        assert case.training is not None
+        trajectories = generate(case, training_request(case), bars)
+        self._case, self._score = case, score
+        self._times = trajectories.times()
+        self._truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
+        self._equation, self._grid = case.build_equation(), case.grid.grid()
+        self._every = multiple(case.training.every, case.step)
+
+    def __call__(self, tables: tuple[ClosureTable, ...]) -> float:
+        """The score, inverted if larger is better; infinite for a run that fails."""
+        case = self._case
+        assert case.training is not None
+        try:
+            simulation = build_simulation(
+                case,
+                self._equation,
+                self._grid,
+                self._truth[0],
+                start=case.training.start,
+                closures=[table.couple(case.folder) for table in tables],
+                folder=case.folder,
+                initial=describe_initial(case.initial),
+            )
+            run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
+            with np.errstate(all="ignore"):
+                states = np.stack(run.run())
+        except (BlowUp, PluginError):
+            return math.inf
+        return self._error(states)
+
+    def _error(self, states: NDArray) -> float:
+        if self._score == "relative_l2":
+            return float(metrics.relative_l2(states, self._truth)[1:].mean())
+        if self._score == "correlation_time":
+            follows = metrics.correlation(states, self._truth)
+            spans = metrics.correlation_time(follows, self._times, self._case.compare.correlation_threshold)
+            return 1 / float(spans.mean()) if spans.any() else math.inf
+        energy, true = (metrics.energy_spectrum(u, self._equation, self._grid) for u in (states, self._truth))
+        distance = metrics.spectrum_distance(energy, true, min(self._grid.cuts) - 1)
+        if distance is None:
+            raise ValueError(f"--score spectrum_distance: {self._equation.name} has no spectrum here")
+        return distance
+
+
+def _search(
+    ranges: Mapping[str, tuple[float, float]], evaluate: Callable[[Mapping[str, float]], float], evaluations: int
+) -> None:
+    """Minimise over the logarithms: a grid and Brent's method for one option, Nelder and Mead's for several."""
+    from scipy.optimize import minimize, minimize_scalar
+
+    names = list(ranges)
+    low, high = (np.log([ends[i] for ends in ranges.values()]) for i in (0, 1))
+
+    def at(x: NDArray) -> float:
+        inside = np.clip(np.atleast_1d(x), low, high)
+        error = evaluate(dict(zip(names, np.exp(inside), strict=True)))
+        return error if math.isfinite(error) else 1e12
+
+    if len(names) > 1:
+        options = {"maxfev": evaluations, "xatol": 0.02, "fatol": 0.0, "initial_simplex": _simplex(low, high)}
+        minimize(at, 0.5 * (low + high), method="Nelder-Mead", options=options)
+        return
+    points = np.linspace(low[0], high[0], min(GRID, evaluations))
+    best = int(np.argmin([at(x) for x in points]))
+    if evaluations > len(points):
+        ends = points[max(best - 1, 0)], points[min(best + 1, len(points) - 1)]
+        minimize_scalar(
+            at, bounds=ends, method="bounded", options={"maxiter": evaluations - len(points), "xatol": 0.01}
+        )
+
+
+def _simplex(low: NDArray, high: NDArray) -> NDArray[np.float64]:
+    """Corners of the first simplex: the middle of the box, and a quarter of the box farther along each axis."""
+    middle = 0.5 * (low + high)
+    return np.vstack([middle, middle + 0.25 * np.diag(high - low)])

@@ -1,0 +1,121 @@
+"""`subgrid tune` finds the best options by rollouts on validation trajectories, and never looks at the test ones."""
+
+import json
+
+import numpy as np
+import pytest
+
+from subgrid.commands import tune as tuning
+from subgrid.commands.cli import execute
+from subgrid.commands.tune import _search, tune
+from subgrid.solver.case.reading import read_case
+
+CASE = {
+    "title": "tiny",
+    "equation": {"name": "burgers", "viscosity": 0.02, "omit": []},
+    "grid": {"shape": [32], "length": [1.0]},
+    "time": {"end": 0.2, "step": 0.01, "stepper": "etdrk4"},
+    "initial": {"kind": "reference"},
+    "output": {"every": 0.1},
+    "reference": {
+        "shape": [96],
+        "step": 0.005,
+        "initial": {"kind": "gaussian-random-field", "exponent": 2.0, "tau": 5.0},
+    },
+    "training": {"trajectories": 3, "start": 0.0, "end": 0.2, "every": 0.05},
+}
+DAMPED = '''
+"""A closure du/dt = -rate u."""
+
+from typing import ClassVar
+
+from subgrid import Closure, Tendency
+
+
+class Damped(Closure):
+    """du/dt = -rate u."""
+
+    tunable: ClassVar = {"rate": (1e-3, 1e3)}
+    rate: float = 1.0
+
+    def start(self, problem):
+        return {}
+
+    def __call__(self, view, memory):
+        return Tendency(-self.rate * view.state), memory
+'''
+
+
+@pytest.fixture
+def case(tmp_path):
+    (tmp_path / "damped.py").write_text(DAMPED)
+    return read_case(CASE).located(tmp_path)
+
+
+def test_the_search_finds_the_minimum_of_one_and_of_two_options():
+    for ranges in ({"a": (0.01, 100.0)}, {"a": (0.01, 100.0), "b": (0.1, 10.0)}):
+        tried = []
+
+        def error(values, tried=tried):
+            tried.append((sum(np.log(v / 3) ** 2 for v in values.values()), values))
+            return tried[-1][0]
+
+        _search(ranges, error, 40)
+        best = min(tried, key=lambda entry: entry[0])[1]
+        assert len(tried) <= 42
+        assert all(abs(v / 3 - 1) < 0.1 for v in best.values()), best
+
+
+def test_the_best_rate_of_a_known_damping_is_found(case, monkeypatch):
+    """The validation trajectory is replaced by one that the model with a damping of 2 reproduces."""
+    first = tuning.Rollouts.__init__
+
+    def damped_truth(self, *arguments):
+        first(self, *arguments)
+        assert self._truth.shape[1] == 1  # the validation trajectory alone
+        (table,) = [tuning.ClosureTable(path="damped.py:Damped", rate=2.0)]
+        states = []
+        monkeypatch.setattr(self, "_error", lambda u: states.append(u) or 0.0)
+        self((table,))
+        monkeypatch.undo()
+        self._truth = states[0]
+
+    monkeypatch.setattr(tuning.Rollouts, "__init__", damped_truth)
+    found = tune(case, "damped.py:Damped", evaluations=24, progress=False)
+    assert abs(found.table["rate"] / 2 - 1) < 0.02
+    assert found.score < 0.05 * found.uncorrected
+    assert found.at_end == []
+
+
+def test_runs_that_fail_lose_and_an_end_of_the_range_is_reported(case):
+    found = tune(case, "damped.py:Damped", ranges={"rate": (1e-6, 1e5)}, evaluations=9, progress=False)
+    assert max(error for _, error in found.tried) == np.inf
+    assert np.isfinite(found.score)
+    found = tune(case, "damped.py:Damped", ranges={"rate": (50.0, 60.0)}, evaluations=3, progress=False)
+    assert found.at_end == ["rate"]
+
+
+@pytest.mark.parametrize(
+    ("closure", "ranges", "message"),
+    [
+        ("oracle", None, "no options to tune"),
+        ("damped.py:Damped", {"speed": (1.0, 2.0)}, "no such option"),
+        ("damped.py:Damped", {"rate": (2.0, 1.0)}, "the smaller one first"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(case, closure, ranges, message):
+    with pytest.raises(ValueError, match=message):
+        tune(case, closure, ranges=ranges, progress=False)
+
+
+def test_the_command_prints_the_table_of_the_closure(tmp_path, capsys):
+    import tomli_w
+
+    (tmp_path / "case.toml").write_text(tomli_w.dumps(CASE))
+    arguments = ["tune", str(tmp_path / "case.toml"), "--closure", "hyperviscosity", "--evaluations", "3", "--json"]
+    assert execute([*arguments, "--out", str(tmp_path / "found.toml")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["table"]["name"] == "hyperviscosity"
+    assert f"rate = {found['table']['rate']}" in (tmp_path / "found.toml").read_text()
+    assert execute([*arguments, "--option", "rate=1"]) == 2
+    assert "NAME=LOW:HIGH" in capsys.readouterr().err
