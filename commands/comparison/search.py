@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
 from subgrid.solver.case.base import common_interval, multiple
-from subgrid.solver.closure import Coupled
+from subgrid.solver.closure import Coupled, PluginError
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.build import build_simulation
@@ -141,7 +141,7 @@ def _seconds_per_step(prepared: Prepared, grid: Grid, stepper: str, members: tup
         simulation.run(2)
         began = time.process_time()
         simulation.run(6)
-    except (ValueError, BlowUp):
+    except (ValueError, BlowUp, PluginError):
         return math.inf
     return (time.process_time() - began) / 4
 
@@ -177,7 +177,7 @@ def _tried(
     every = multiple(prepared.case.output.every, method.step)
     try:
         simulation = method.simulation(prepared, grid, members)
-    except ValueError:
+    except (ValueError, PluginError):
         return math.inf, math.inf
     kept = Collector(simulation, (window - 1) * every, every, lambda state: coarsened(prepared, state, grid))
     began = time.process_time()
@@ -185,7 +185,7 @@ def _tried(
         with np.errstate(all="ignore"):
             states = np.stack(kept.run())
             error = float(metrics.relative_l2(states, truth[:window])[1:].mean())
-    except BlowUp:
+    except (BlowUp, PluginError):
         return math.inf, math.inf
     return error, time.process_time() - began
 

@@ -385,12 +385,13 @@ def test_a_reference_that_is_not_finite_is_an_error_and_no_score(tmp_path, monke
     assert not (tmp_path / "out").exists()
 
 
-def test_a_frontier_that_cannot_be_set_up_fails_alone(tmp_path, monkeypatch):
-    """An initial state from a file has one resolution; with a closed form as reference it starts the finer grid."""
+def test_grids_on_which_the_initial_state_cannot_be_set_up_are_left_out_of_the_frontier(tmp_path, monkeypatch):
+    """An initial state from a file has one resolution; with a closed form as reference it starts all grids."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("subgrid.commands.comparison.cost_matching._refined", _one_resolution)
-    rows = compare(case_of(tmp_path, compare={"closures": []}), progress=False).metrics.rows
-    assert rows[0].failed is None and rows[-1].failed == "32 points only. Remedy: another"
+    monkeypatch.setattr("subgrid.commands.comparison.ladder._unperturbed", _one_resolution)
+    metrics = compare(case_of(tmp_path, compare={"closures": []}), progress=False).metrics
+    assert metrics.rows[0].failed is None
+    assert metrics.frontier and {tuple(row.shape) for row in metrics.frontier} == {(32, 32)}
 
 
 def _one_resolution(*_):
