@@ -233,7 +233,7 @@ def test_paths_that_name_no_file_are_refused_at_once(tmp_path, place, kind, caps
         key = "reference.initial.path"
     error = refused(["check", str(written(tmp_path, case))], capsys)
     assert error.count(f"{key}: ") == 1
-    assert "1 mistake" in error and "Remedy" in error
+    assert "1 mistake" in error and ("Remedy" in error or "NUL character" in error)
 
 
 def bomb(path: Path, shape: tuple[int, ...], announced: tuple[int, ...] | None = None) -> None:
