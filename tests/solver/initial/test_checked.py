@@ -182,6 +182,8 @@ def test_the_way_numbers_are_stored_does_not_change_a_run(tmp_path, backend, ste
         "i8": {"state": state.astype("i8")},
         "u1": {"state": state.astype("u1")},
         "negative-zeros": {"state": negative},
+        "subnormals": {"state": np.where(state == 0, 5e-324, state)},
+        "tiny": {"state": np.where(state == 0, np.where(np.arange(8) % 2, 1e-290, 1e-310), state)},
         "coordinates": {"state": state, **coordinates},
         "mirrored": {"state": state[..., ::-1, ::-1], "y": coordinates["y"][::-1], "x": coordinates["x"][::-1]},
     }
