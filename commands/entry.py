@@ -14,11 +14,16 @@ def main() -> None:
 
     A run or a comparison that is under way handles the first signal itself: it ends after its step, with a checkpoint.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    handle_signals()
     from .cli import main as run_command
 
     run_command()
+
+
+def handle_signals() -> None:
+    """Let SIGINT and SIGTERM end the process with 130 and one message."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

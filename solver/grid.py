@@ -37,11 +37,12 @@ class Grid:
         """The same domain with another shape."""
         return replace(self, shape=shape)
 
-    def has(self, name: Literal["length", "origin"], values: Sequence[float]) -> bool:
-        """True if the length or the origin of this grid is `values`, to 1e-5 of the length of each axis."""
+    def has(self, name: Literal["length", "origin"], values: Sequence[float], tolerance: float = 1e-5) -> bool:
+        """True if the length or the origin of this grid is `values`, to `tolerance` times the length of each axis."""
         own = getattr(self, name)
         return len(values) == len(own) and all(
-            abs(value - mine) <= 1e-5 * length for value, mine, length in zip(values, own, self.length, strict=True)
+            abs(value - mine) <= tolerance * length
+            for value, mine, length in zip(values, own, self.length, strict=True)
         )
 
     @property

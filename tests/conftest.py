@@ -90,6 +90,7 @@ def carried_wave() -> Callable[..., dict[str, Any]]:
         about = request(check(WAVE, "wave.toml", Path()))
         about["equation"] = {k: v for k, v in about["equation"].items() if k != "speed"}
         about |= {"version": "0", "fields": ["u"], "shape": [POINTS], "length": WAVE["grid"]["length"], "span": 4.8}
+        about["interval"] = WAVE["output"]["every"]
         about |= {"parameters": [["equation.speed", [1.0, 2.0]]], "seeds": {}, "scores": {}}
         about |= {"training_case": "none", "training_command": "none"}
         options = TrainingOptions(modes=2, latent=2, widths=(), degree=2, stages=1)

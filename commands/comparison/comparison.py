@@ -114,7 +114,7 @@ def _read_dataset(path: Path, metrics: Metrics) -> xr.Dataset:
         raise ValueError(f"{path} is missing. {REMEDY}")
     try:
         dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False).load()
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # damaged bytes raise any error in zarr and its codecs
         raise ValueError(f"{path} cannot be read ({error}). {REMEDY}") from error
     spectral = "entity" not in dataset.dims  # particles have no wavenumbers
     if absent := [name for name in NEEDED if name not in dataset and (spectral or name != "spectrum")]:

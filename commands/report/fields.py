@@ -111,7 +111,7 @@ def _scale(values: np.ndarray, diverging: str) -> dict[str, Any]:
     low, high = np.percentile(finite, [0.25, 99.75]) if finite.size else (0.0, 1.0)
     signed = low <= 0 <= high and min(-low, high) >= 0.1 * max(-low, high)
     if signed:
-        high = max(-low, high, 1e-12)
+        high = max(-low, high) or 1e-12
         low = -high
     name = diverging if signed else "viridis"
     return {"vmin": low, "vmax": high, "cmap": colormaps[name].with_extremes(bad=NO_VALUES)}

@@ -181,8 +181,7 @@ def _initial(p: Parts) -> Iterator[str]:
     if math.prod(grid.shape) > TRIED_POINTS:
         return
     if reference and reference.exact and p.initial and p.initial.kind != "reference" and p.time:
-        span = p.time.end - p.time.start
-        exact = partial(exact_state, p.initial, p.equation, p.grid.grid(), span, (0,), 0)
+        exact = partial(exact_state, p.initial, p.equation, p.grid.grid(), p.time.end - p.time.start, (0,), 0)
         yield from _trial("reference.exact", exact, p)
 
 

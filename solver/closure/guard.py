@@ -193,6 +193,13 @@ def unusable_noise(noise: Any, grid: Grid, fields: int) -> str | None:
     return None
 
 
+def wrong_amplitudes(noise: SpectralNoise | None) -> str | None:
+    """How many amplitudes of noise are negative or not finite, in words; None if none is."""
+    found = np.zeros(1) if noise is None else noise.amplitude
+    count = int((~(np.isfinite(found) & (found >= 0))).sum())
+    return f"noise of the answer holds {count} amplitudes that are not finite or negative" if count else None
+
+
 def validate_answer(answer: Answer, state: Any, equation: Equation, span: float) -> str | None:
     """What is wrong with the values of an answer, or None: finiteness, and the equation's bounds.
 
@@ -204,10 +211,8 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
     finite = xp.isfinite(value)
     if not xp.all(finite):
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
-    if isinstance(answer, Tendency) and answer.noise is not None:
-        amplitude = answer.noise.amplitude
-        if count := int((~(np.isfinite(amplitude) & (amplitude >= 0))).sum()):
-            return f"noise of the answer holds {count} amplitudes that are not finite or negative"
+    if isinstance(answer, Tendency) and (fault := wrong_amplitudes(answer.noise)):
+        return fault
     reached = state + span * value if isinstance(answer, Tendency) else value
     if not len(reached):
         return None

@@ -16,13 +16,16 @@ from ..grid import Grid, increasing_order
 
 LARGEST_STATE = 2**28  # bytes of a file that is read for any grid; for a large grid, 256 members
 
+NEGLIGIBLE = 1e-280  # the compiled steppers set smaller values to zero in the first step, array code does not
+
 
 class File(InitialState):
     """The array `state` of an .npz file: (field, *grid) for all members, or (member, field, *grid).
 
     With a member axis, member m starts from entry m; a single entry is used for all members. Arrays named as the axes
     of the equation, `y` and `x` for instance, are coordinates: they must be those of the grid, in any order, and place
-    the values. Numbers of any precision and byte order are read, and zeros lose their sign. Raises ValueError if the
+    the values. Numbers of any precision and byte order are read; values below 1e-280, subnormal ones among them, are
+    zero, and zeros have no sign. Raises ValueError if the
     file is missing, damaged, too large, holds pickled or complex arrays, or does not fit the equation, the grid or the
     members.
     """
@@ -62,7 +65,7 @@ class File(InitialState):
         except OSError as error:
             raise ValueError(f"path: {path} cannot be read ({error.strerror})") from None
         state = np.array(found.pop("state"), dtype=np.float64, order="C", ndmin=1 + len(expected))
-        state += 0.0  # -0.0 + 0.0 = 0.0
+        state[np.abs(state) < NEGLIGIBLE] = 0.0
         for axis, (name, points) in enumerate(equation.coordinates(grid).items(), start=2):
             if name in found:
                 try:

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from ..grid import Grid
 from ..spectral import Transforms, resample
 
 SAME_TIME = 1e-6  # of the interval between outputs
+SAME_DOMAIN = 1e-12  # of the length
 MOST_OUTPUTS = 10**7
 
 
@@ -39,6 +40,7 @@ class Run(InitialState):
     """
 
     kind: Literal["run"] = "run"
+    from_file: ClassVar[bool] = True
     path: Path
     time: float | None = None
 
@@ -64,19 +66,23 @@ class Run(InitialState):
         state = np.stack([outputs.frame(field.name, index) for field in equation.fields], axis=1)
         if not np.isfinite(state).all():
             raise ValueError(
-                f"initial.time: {outputs.folder} has not reached t = {outputs.times[index]:g}. Remedy: an earlier time"
+                f"time: {outputs.folder} has not reached t = {outputs.times[index]:g}. Remedy: an earlier time"
             )
         if state.shape[2:] != source.shape:
-            raise ValueError(f"initial.path: the run {outputs.folder} is damaged (its outputs do not fit its grid)")
+            raise ValueError(f"path: the run {outputs.folder} is damaged (its outputs do not fit its grid)")
         state = _on_grid(state, equation, source, grid)
         if len(state) == 1:
             return np.repeat(state, len(members), axis=0)
         if max(members) >= len(state):
             raise ValueError(
-                f"initial.path: {outputs.folder} has {len(state)} members, but the case needs member {max(members)}. "
+                f"path: {outputs.folder} has {len(state)} members, but the case needs member {max(members)}. "
                 "Remedy: reduce ensemble.members, or continue a run with one member"
             )
         return state[list(members)]
+
+    def trial(self, equation: Equation, grid: Grid, member: int) -> NDArray[np.float64]:
+        """The states of all members up to `member`."""
+        return self.state(equation, grid, tuple(range(member + 1)), 0)
 
 
 def contents(path: Path, time: float) -> dict[str, str]:
@@ -105,9 +111,7 @@ class _Outputs:
 
         self.folder = folder
         if not (folder / "case.toml").is_file() or not (folder / "fields.zarr").is_dir():
-            raise ValueError(
-                f"initial.path: {folder} holds no run. Remedy: the folder of a run, relative to the case file"
-            )
+            raise ValueError(f"path: {folder} holds no run. Remedy: the folder of a run, relative to the case file")
         try:
             self.tables = tomllib.loads((folder / "case.toml").read_text(encoding="utf-8-sig"))
             self._group: Any = zarr.open_group(folder / "fields.zarr", mode="r")
@@ -117,28 +121,28 @@ class _Outputs:
                 raise ValueError(f"its time has shape {times.shape}")
             self.times = np.asarray(times[:], dtype=np.float64)
         except Exception as error:  # the libraries have many errors for damaged files
-            raise ValueError(f"initial.path: the run {folder} is damaged ({error})") from None
+            raise ValueError(f"path: the run {folder} is damaged ({error})") from None
 
     def require(self, equation: Equation) -> None:
         """Raise ValueError unless the run is of this equation, with all its fields, and the same kind of values."""
         if self._name != equation.name:
             raise ValueError(
-                f"initial.path: {self.folder} is a run of {self._name}, not of {equation.name}. "
+                f"path: {self.folder} is a run of {self._name}, not of {equation.name}. "
                 "Remedy: a run of the same equation"
             )
         if missing := [f.name for f in equation.fields if f.name not in self._group]:
             raise ValueError(
-                f"initial.path: {self.folder} did not record {', '.join(missing)}. "
+                f"path: {self.folder} did not record {', '.join(missing)}. "
                 "Remedy: a run without output.fields, which records all fields"
             )
         try:
             table = self.tables["equation"]
             source = type(equation).model_validate({k: v for k, v in table.items() if k not in ("name", "path")})
         except (ValidationError, KeyError, AttributeError) as error:
-            raise ValueError(f"initial.path: the equation of the run {self.folder} cannot be read ({error})") from None
+            raise ValueError(f"path: the equation of the run {self.folder} cannot be read ({error})") from None
         if source.kind != equation.kind:
             raise ValueError(
-                f"initial.path: {self.folder} is a run of {source.name} as {source.kind}, the case is {equation.kind}. "
+                f"path: {self.folder} is a run of {source.name} as {source.kind}, the case is {equation.kind}. "
                 "Remedy: the same equation.discretisation"
             )
 
@@ -150,17 +154,15 @@ class _Outputs:
             length = tuple(table.get("length", (float(shape[0]),)))
             source = Grid(shape, length, tuple(table.get("origin", ())))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"initial.path: the grid of the run {self.folder} cannot be read ({error!r})") from None
+            raise ValueError(f"path: the grid of the run {self.folder} cannot be read ({error!r})") from None
         if equation.kind == "particles" and source.shape != grid.shape:
             raise ValueError(
-                f"initial.path: {self.folder} has {source.shape[0]} entities, the case has {grid.shape[0]}. "
+                f"path: {self.folder} has {source.shape[0]} entities, the case has {grid.shape[0]}. "
                 f"Remedy: grid.entities = {source.shape[0]}"
             )
-        if source.dimensions != grid.dimensions or not (
-            np.allclose(source.length, grid.length, rtol=1e-12) and np.allclose(source.origin, grid.origin, atol=1e-12)
-        ):
+        if not (grid.has("length", source.length, SAME_DOMAIN) and grid.has("origin", source.origin, SAME_DOMAIN)):
             raise ValueError(
-                f"initial.path: the domain of {self.folder} has length {list(source.length)} and origin "
+                f"path: the domain of {self.folder} has length {list(source.length)} and origin "
                 f"{list(source.origin)}, the case has {list(grid.length)} and {list(grid.origin)}. "
                 "Remedy: the same grid.length and grid.origin"
             )
@@ -172,16 +174,15 @@ class _Outputs:
         for index in range(len(self.times) - 1, -1, -1):
             if names and all(np.isfinite(self.frame(name, index)).all() for name in names):
                 return index, float(self.times[index])
-        raise ValueError(f"initial.path: {self.folder} has written no output")
+        raise ValueError(f"path: {self.folder} has written no output")
 
     def index(self, time: float) -> int:
         """Index of the output at a time."""
         index = int(np.abs(self.times - time).argmin())
-        spacing = self.times[1] - self.times[0] if len(self.times) > 1 else 1.0
+        spacing = self.times[1] - self.times[0] if len(self.times) > 1 else abs(time)
         if abs(self.times[index] - time) > SAME_TIME * spacing:
             raise ValueError(
-                f"initial.time: {self.folder} has no output at t = {time:.10g}. "
-                f"Remedy: the nearest is {self.times[index]:.10g}"
+                f"time: {self.folder} has no output at t = {time:.10g}. Remedy: the nearest is {self.times[index]:.10g}"
             )
         return index
 
@@ -194,5 +195,5 @@ class _Outputs:
             return np.asarray(array[index], dtype=np.float64)
         except Exception as error:  # every codec has errors of its own
             raise ValueError(
-                f"initial.path: the output of {name} at t = {self.times[index]:g} in {self.folder} is damaged ({error})"
+                f"path: the output of {name} at t = {self.times[index]:g} in {self.folder} is damaged ({error})"
             ) from None

@@ -119,10 +119,12 @@ def _with_contents(tables: Mapping[str, Any], unused: tuple[str, ...]) -> dict[s
 def _require_equal(folder: Path, before: Any, now: Any, key: str = "") -> None:
     if changes := differences(before, now, key):
         listed = "\n".join(f"  {change}" for change in changes)
-        began = f"{folder}: the inputs differ from those with which the {{}} began\n{listed}\nRemedy: restore them"
-        if (folder / COMPARISON).exists():
-            raise RunFolderError(f"{began.format('comparison')}, or make a new comparison")
+        compared = (folder / COMPARISON).exists()
+        what = "comparison" if compared else "run"
+        began = f"{folder}: the inputs differ from those with which the {what} began\n{listed}\nRemedy: restore them"
+        if compared:
+            raise RunFolderError(f"{began}, or make a new comparison")
         raise RunFolderError(
-            f"{began.format('run')} (a later end is given by --until), or start a new run, which may begin from the "
+            f"{began} (a later end is given by --until), or start a new run, which may begin from the "
             f'outputs of this one: initial = {{ kind = "run", path = "{folder}" }}'
         )

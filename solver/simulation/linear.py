@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..closure.contract import Coupled, Linear, Problem
-from ..closure.guard import attribute_errors, fault_of, unusable_noise
+from ..closure.guard import attribute_errors, fault_of, unusable_noise, wrong_amplitudes
 from ..grid import Grid
 from ..time_stepping.schemes import STEPPERS, Scheme, Split, fits
 
@@ -55,7 +55,7 @@ def checked_part(coupled: Coupled, problem: Problem, scheme: Scheme) -> Linear |
     with attribute_errors(coupled, START):
         eigenvalues, fault = _checked(part.eigenvalues, grid, len(equation.fields))
         if fault is None:
-            fault = unusable_noise(part.noise, grid, len(equation.fields))
+            fault = unusable_noise(part.noise, grid, len(equation.fields)) or wrong_amplitudes(part.noise)
     if fault is not None:
         raise fault_of(coupled, START, fault)
     return Linear(eigenvalues, part.noise, part.calls)

@@ -287,10 +287,9 @@ class Simulation:
                 self._held[i] = self._hold(i, answer, n) if isinstance(answer, Tendency) else None
         self._frozen = total(self._held, self._own_noise)
         self.seconds["closure"] += time.perf_counter() - began
-        if leap is None:
-            return False
-        self._leap(leap, steps, at)
-        return True
+        if leap is not None:
+            self._leap(leap, steps, at)
+        return leap is not None
 
     def _call(self, i: int, n: int, steps: int, output_every: int) -> Any:
         """The valid answer of closure i, with its arrays in the backend's library; None for no contribution."""

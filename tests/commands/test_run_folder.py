@@ -206,6 +206,15 @@ def test_inputs_may_move_if_the_case_names_their_new_place(importable, monkeypat
     assert json.loads(verbs.resume(out, progress=False).attrs["summary"])["status"] == "done"
 
 
+def test_a_whole_table_that_changed_is_named(importable, monkeypatch, capsys):
+    """The message holds the tables with their braces."""
+    out = started("run", tables(), monkeypatch)
+    stored = json.loads((out / "inputs.json").read_text(encoding="utf-8"))
+    stored["case"]["initial"] = "none"
+    (out / "inputs.json").write_text(json.dumps(stored), encoding="utf-8")
+    assert "initial" in refused(out, capsys)
+
+
 def test_a_run_without_stored_inputs_resumes_with_a_notice(importable, monkeypatch, caplog):
     out = started("run", tables(), monkeypatch)
     (out / "inputs.json").unlink()

@@ -33,6 +33,7 @@ import numpy as np
 
 KINDS = ("cases", "runs", "files")
 MEMORY, SECONDS = 2 * 10**9, 60
+WORTH_WARMING = 100  # cases; fewer load their kernels from numba's cache
 EXITS = {0, 2, 3, 130}
 VICTIM = b"a file that a link leads to"
 BACKENDS = ("torch", "torch:meta", "torch:cpu", "cupy", "numpy", "[/red]", "torch:é", "a\0b", "torch:cpu:7")
@@ -96,7 +97,7 @@ class Fuzz:
             (self.place / kind).mkdir()
         os.environ["SUBGRID_CACHE"] = str(self.place / "warm-cache")
         os.chdir(self.place)
-        if "cases" in kinds:
+        if "cases" in kinds and self.options.cases >= WORTH_WARMING:
             for name, case in self.small.items():
                 Path("warm.toml").write_bytes(mutations.toml(case) or b"")
                 bases.done(["check", "warm.toml"])
@@ -136,8 +137,9 @@ class Fuzz:
             if not verbose:
                 for descriptor, name in ((1, "out"), (2, "err")):
                     os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
-            from subgrid.commands import cli
+            from subgrid.commands import cli, entry
 
+            entry.handle_signals()
             try:
                 code = cli.execute(arguments)
             except BaseException:

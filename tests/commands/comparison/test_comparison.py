@@ -268,6 +268,17 @@ def test_what_is_saved_is_loaded_again(comparison, tmp_path):
         found.save(tmp_path / "copy")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\x28\xb5\x2f\xfd" + bytes(20)])
+def test_a_damaged_chunk_of_the_scores_is_named(content, comparison, tmp_path):
+    """The codecs of zarr raise RuntimeError for such bytes."""
+    found, _ = comparison
+    folder = found.save(tmp_path / "copy")
+    for chunk in [p for p in (folder / "comparison.zarr" / "relative_l2" / "c").rglob("*") if p.is_file()]:
+        chunk.write_bytes(content)
+    with pytest.raises(ValueError, match=r"comparison\.zarr cannot be read"):
+        Comparison.load(folder)
+
+
 def test_an_interrupted_comparison_keeps_its_rows(tmp_path, monkeypatch):
     """Interrupted while the second row is run: the first is on disk, can be loaded, and is not run again."""
     from subgrid.commands import progress

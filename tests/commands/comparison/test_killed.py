@@ -103,7 +103,7 @@ def play(case: Path, folder: Path, kills: int) -> None:
     while hit < kills or not continued or not done(out):
         if done(out):
             assert scores(out) == expected
-            out.rename(folder / f"done-{hit}")
+            out.rename(folder / f"done-{len(list(folder.glob('done-*')))}")
         kept = {path: path.read_bytes() for path in (out / "rows").glob("[0-9]*.npz")}
         continued += 0 < len(kept) < 6
         pid = carry_on(case, out)
@@ -196,6 +196,42 @@ def test_a_damaged_row_is_named_and_refused(case, tmp_path, capsys, damage):
     message = capsys.readouterr().err
     assert "001.npz" in message and "Remedy: delete" in message and "Traceback" not in message
     assert (out / "metrics.json").read_bytes() == before
+
+
+def test_changed_inputs_and_links_are_refused_before_anything_is_written(case, tmp_path, capsys):
+    out = tmp_path / "out"
+    compare(check(CASE, "case", tmp_path), out=out, progress=False)
+    (out / "rows" / "003.npz").unlink()
+    (out / "comparison.json").write_text('{"command": "", "done": false}')
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    plugin = tmp_path / "failing.py"
+    plugin.write_text(FAILING + "# changed")
+    assert cli.execute(["resume", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert "inputs differ" in message and f"{plugin} changed" in message and "make a new comparison" in message
+    plugin.write_text(FAILING)
+    text = (out / "case.toml").read_text()
+    (out / "case.toml").write_text(text.replace("viscosity = 0.02", "viscosity = 0.03"))
+    assert cli.execute(["resume", str(out)]) == 2
+    assert "equation.viscosity" in capsys.readouterr().err
+    (out / "case.toml").write_text(text)
+    (out / "rows" / "003.npz").symlink_to(plugin)
+    assert cli.execute(["resume", str(out)]) == 2
+    assert "is a symbolic link" in capsys.readouterr().err
+    (out / "rows" / "003.npz").unlink()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert cli.execute(["resume", str(out), "--until", "2"]) == 2
+    assert cli.execute(["resume", str(out)]) == 0
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "StopIteration", "OSError(28, 'no space')", "MemoryError"])
+def test_a_row_whose_plug_in_raises_fails_alone(case, tmp_path, raised):
+    (tmp_path / "failing.py").write_text(
+        FAILING.replace("        return Tendency", f"        raise {raised}\n        return Tendency")
+    )
+    rows = compare(check(CASE, "case", tmp_path), progress=False).metrics.rows
+    assert [bool(row.failed) for row in rows] == [False, False, False, True, False, False]
+    assert "Failing" in rows[3].failed and raised.partition("(")[0] in rows[3].failed
 
 
 def test_a_run_and_a_comparison_are_told_apart(case, tmp_path, capsys):

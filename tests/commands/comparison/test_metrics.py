@@ -7,6 +7,7 @@ import pytest
 import scoringrules
 
 from subgrid.commands.comparison import metrics
+from subgrid.commands.comparison.results import Row
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
 
@@ -194,3 +195,9 @@ def test_spectrum_distance_leaves_out_what_the_truth_does_not_hold():
     assert metrics.spectrum_distance(energy, truth, 5) == pytest.approx(1 / 3)
     assert metrics.spectrum_distance(energy, truth, 2) is None
     assert metrics.spectrum_distance(np.zeros(7), truth, 5) > 100
+
+
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e9])
+def test_an_error_is_found_at_its_time_in_any_unit(unit):
+    row = Row(name="a", kind="none", times=[0.0, unit, 2 * unit], relative_l2=[0.0, 0.1, 0.2])
+    assert [row.error_at(t) for t in (0.0, unit * (1 + 1e-12), 2 * unit, 3 * unit)] == [0.0, 0.1, 0.2, None]

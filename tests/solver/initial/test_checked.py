@@ -182,6 +182,8 @@ def test_the_way_numbers_are_stored_does_not_change_a_run(tmp_path, backend, ste
         "i8": {"state": state.astype("i8")},
         "u1": {"state": state.astype("u1")},
         "negative-zeros": {"state": negative},
+        "subnormals": {"state": np.where(state == 0, 5e-324, state)},
+        "tiny": {"state": np.where(state == 0, np.where(np.arange(8) % 2, 1e-290, 1e-310), state)},
         "coordinates": {"state": state, **coordinates},
         "mirrored": {"state": state[..., ::-1, ::-1], "y": coordinates["y"][::-1], "x": coordinates["x"][::-1]},
     }
@@ -233,7 +235,7 @@ def test_paths_that_name_no_file_are_refused_at_once(tmp_path, place, kind, caps
         key = "reference.initial.path"
     error = refused(["check", str(written(tmp_path, case))], capsys)
     assert error.count(f"{key}: ") == 1
-    assert "1 mistake" in error and "Remedy" in error
+    assert "1 mistake" in error and ("Remedy" in error or "NUL character" in error)
 
 
 def bomb(path: Path, shape: tuple[int, ...], announced: tuple[int, ...] | None = None) -> None:

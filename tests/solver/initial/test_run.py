@@ -175,3 +175,24 @@ def test_a_run_of_some_fields_or_without_outputs_or_damaged_is_refused(runs, tmp
 
 def test_the_time_of_the_last_output_is_written_into_the_case(runs):
     assert re.search("'time': 0.2", str(continued(runs, "flow").resolved()["initial"]))
+
+
+def test_a_domain_of_a_micrometre_is_not_that_of_half_a_micrometre(tmp_path):
+    small = SHOCK | {
+        "equation": {"name": "burgers", "viscosity": 1e-13},
+        "grid": {"shape": [16], "length": [1e-6]},
+        "time": {"end": 1e-3, "step": 1e-4, "stepper": "rk4"},
+        "initial": {"kind": "sine", "amplitude": 1e-7},
+        "output": {"every": 1e-3},
+    }
+    run(read_case(small), out=tmp_path / "run", progress=False)
+    branch = small | {"initial": {"kind": "run", "path": str(tmp_path / "run")}}
+    read_case(branch)
+    with pytest.raises(CaseError, match=r"initial\.path: the domain of .* has length \[1e-06\]"):
+        read_case(branch | {"grid": {"shape": [16], "length": [5e-7]}})
+
+
+def test_a_reference_that_continues_a_run_is_named_by_its_own_key(tmp_path):
+    reference = {"shape": [24, 36], "initial": {"kind": "run", "path": str(tmp_path / "nowhere")}}
+    with pytest.raises(CaseError, match=r"\n  reference\.initial\.path: .*nowhere holds no run"):
+        read_case(FLOW | {"initial": {"kind": "reference"}, "reference": reference})

@@ -206,6 +206,7 @@ def test_rollouts_take_linear_parts_and_remain_differentiable(stepper):
         (Linear(np.ma.masked_array(np.zeros((24, 11)))), "expected an array of numbers"),
         (Linear(1j), "not that of a real operator. Remedy: eigenvalues with L_{-k} = conj L_k"),
         (Linear(0.0, noise=3), "noise of the answer is"),
+        (Linear(0.0, SpectralNoise(GRID, np.full((24, 11), np.nan))), "264 amplitudes that are not finite or negative"),
     ],
 )
 def test_a_linear_part_that_does_not_fit_is_refused_by_name(part, said):
