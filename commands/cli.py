@@ -277,10 +277,7 @@ def tune(
     backend: Backend = None,
     json_: Json = False,
 ) -> None:
-    """Choose options of a closure by rollouts on the validation trajectories of a case, and print its table.
-
-    --option NAME=LOW:HIGH: what to search, by default what the closure declares. --out: a file for the table.
-    """
+    """Choose options of a closure by rollouts on validation trajectories. --option NAME=LOW:HIGH: what is searched."""
     import tomli_w
 
     from .tune import tune as tune_closure

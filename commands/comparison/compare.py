@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subgrid.ingest.given_closures import with_rows
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
-from subgrid.solver.case.compare_rows import NEAREST, NONE, named_rows, row_mistakes
+from subgrid.solver.case.compare_rows import NEAREST, named_rows, row_mistakes
 from subgrid.solver.case.reading import CaseError, read
-from subgrid.solver.case.tables import Case, ClosureTable, CompareRow
+from subgrid.solver.case.tables import Case, CompareRow
 from subgrid.solver.closure import PluginError
 from subgrid.solver.equations.answers import exact_state
 from subgrid.solver.equations.plugin_errors import plugin_errors
@@ -30,16 +29,16 @@ from subgrid.solver.simulation.schedule import output_times
 from ..progress import Bars, Interrupted, StoppingBars, interruptible, watching
 from . import parameter_study
 from .comparison import Comparison
-from .cost import Clocked, measure
+from .cost import measure
 from .dataset import assemble
 from .folder import ComparisonFolder, require_vacant
 from .frontier import FrontierRun, frontier
 from .judgement import Judgement, judge, samples
-from .results import FrontierRow, Metrics, RowKind
+from .results import FrontierRow, Metrics
 from .rows import Run, follow, warm_up
 from .scores import Truth, describe_reference, require_finite, row, score
+from .simulated_rows import acting, alike, classical, clocked, distinct_members, perturbed, row_kind, share, simulated
 
-UNCORRECTED = CompareRow(label=NONE, closures=())
 METRIC_OF = {  # score -> the entry of compare.metrics that asks for it; None for one that is always there
     "relative_l2": None,
     "correlation_time": "correlation",
@@ -145,33 +144,21 @@ def _finished(prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, b
 
 def _rows(prepared: Prepared, bars: StoppingBars) -> list[Callable[[], Run]]:
     """How each row is run, in order."""
-    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in _simulated(prepared)]
+    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in simulated(prepared)]
     if prepared.case.sweep is not None:
         makers.append(partial(_nearest_run, prepared, bars))
     return makers
-
-
-def _simulated(prepared: Prepared) -> list[CompareRow]:
-    """The rows that are simulations: the uncorrected model, then those with closures."""
-    rows = prepared.case.compare.closures
-    corrected = [r for r in rows if _acting(r, prepared.folder)]
-    return [*([r for r in rows if r not in corrected] or [UNCORRECTED]), *corrected]
 
 
 def _with_names(case: Case) -> Case:
     """The case with rows whose names tell them apart. Raises CaseError for names that cannot be used."""
     rows = named_rows(case.compare.closures)
     mistakes = row_mistakes(rows)
-    if len(bare := [row.name for row in rows if not _acting(row, case.folder)]) > 1 and not mistakes:
+    if len(bare := [row.name for row in rows if not acting(row, case.folder)]) > 1 and not mistakes:
         mistakes = [f"compare.closures: {' and '.join(bare)} have no closure that acts. Remedy: keep one of them"]
     if mistakes:
         raise CaseError("case", mistakes)
     return case.model_copy(update={"compare": case.compare.model_copy(update={"closures": rows})})
-
-
-def _acting(row: CompareRow, folder: Path) -> tuple[ClosureTable, ...]:
-    """The closures of a row, without those of kind "none"."""
-    return tuple(table for table in row.closures if table.find(folder).kind != "none")
 
 
 def _truth(prepared: Prepared) -> Truth:
@@ -197,68 +184,35 @@ def _truth(prepared: Prepared) -> Truth:
     return Truth.of(np.stack(states)[:, ::every], prepared)  # type: ignore[arg-type]
 
 
-def _kind(kinds: list[str]) -> RowKind:
-    """Kind of a row from those of the closures that act in it."""
-    if not kinds:
-        return "none"
-    if "oracle" in kinds:
-        return "oracle"
-    if "learned" not in kinds:
-        return "classical"
-    return "learned" if len(kinds) == 1 else "sum"
-
-
 def _run(prepared: Prepared, row: CompareRow, bars: StoppingBars) -> Run:
-    tables = _acting(row, prepared.folder)
-    run = Run(row.name, _kind([table.find(prepared.folder).kind for table in tables]))
-    prepared = _perturbed(prepared, row)
+    tables = acting(row, prepared.folder)
+    run = Run(row.name, row_kind([table.find(prepared.folder).kind for table in tables]))
+    prepared = perturbed(prepared, row)
     try:
         with plugin_errors():
             begun = prepared.simulation(tables)
             warm_up(begun)
-            run.alike = _alike(begun.state, prepared)
-            simulation = prepared.simulation(tables, members=_members(prepared, run.alike))
+            run.alike = alike(begun.state, prepared)
+            simulation = prepared.simulation(tables, members=distinct_members(prepared, run.alike))
     except (PluginError, BlowUp) as error:
         run.failed = str(error)
         return run
     follow(simulation, prepared.case, run, bars)
     if run.alike and run.states is not None:
-        run.states = np.repeat(run.states, _share(prepared), axis=1)
+        run.states = np.repeat(run.states, share(prepared), axis=1)
     return run
-
-
-def _perturbed(prepared: Prepared, row: CompareRow) -> Prepared:
-    return prepared if row.perturbation is None else prepared.perturbed(row.perturbation)
-
-
-def _share(prepared: Prepared) -> int:
-    """Members of each trajectory."""
-    reference = prepared.case.reference
-    assert reference is not None
-    return prepared.case.ensemble.members // reference.trajectories
-
-
-def _alike(state: NDArray, prepared: Prepared) -> bool:
-    """Whether the members of each trajectory, more than one, do not differ after the first steps."""
-    by_trajectory = state.reshape(-1, _share(prepared), *state.shape[1:])
-    return _share(prepared) > 1 and bool((by_trajectory == by_trajectory[:, :1]).all())
-
-
-def _members(prepared: Prepared, alike: bool) -> tuple[int, ...]:
-    """The members that are run: one of each trajectory if they are alike."""
-    return tuple(range(0, prepared.case.ensemble.members, _share(prepared) if alike else 1))
 
 
 def _judged(
     prepared: Prepared, found: list[Run], truth: Truth, bars: StoppingBars
 ) -> tuple[list[Judgement], list[FrontierRun], list[Judgement]]:
     """Measure the costs of all runs in turns, and judge the rows and the runs of the frontier."""
-    case, rows = prepared.case, _simulated(prepared)
+    case, rows = prepared.case, simulated(prepared)
     ladder: list[FrontierRun] = []
-    members = _members(prepared, found[0].alike)
+    members = distinct_members(prepared, found[0].alike)
     if case.compare.frontier:
-        ladder = frontier(prepared, truth, members, _classical(prepared, rows), bars)
-    clocks = [_clocked(prepared, row, run) for row, run in zip(rows, found, strict=False)]
+        ladder = frontier(prepared, truth, members, classical(prepared, rows), bars)
+    clocks = [clocked(prepared, row, run) for row, run in zip(rows, found, strict=False)]
     clocks += [None] * (len(found) - len(clocks))
     rungs = [kept.clocked(prepared, members) for kept in ladder]
     measure([c for c in (*clocks, *rungs) if c is not None], lambda done, all_: bars(done, all_, "costs"))
@@ -272,25 +226,6 @@ def _judged(
     uncorrected = {found[0].name: 0}
     judged_rungs = judge([scores[0], *rung_scores], [None, *rung_costs], [], [], longest, uncorrected, wanted)[1:]
     return judged, ladder, judged_rungs
-
-
-def _classical(prepared: Prepared, rows: list[CompareRow]) -> list[ClosureTable]:
-    """Closures of the rows that consist of a classical one alone, whose options do not belong to one grid."""
-    tables = [row.closures[0] for row in rows if len(_acting(row, prepared.folder)) == len(row.closures) == 1]
-    found = [(table, table.find(prepared.folder)) for table in tables]
-    return [table for table, cls in found if cls.kind == "classical" and "weights" not in cls.model_fields]
-
-
-def _clocked(prepared: Prepared, row: CompareRow, run: Run) -> Clocked | None:
-    """The run of a row, up to its last output before a failure, for the measurement of its cost."""
-    case = prepared.case
-    every = multiple(case.output.every, case.step)
-    steps = min(case.steps(), (run.count - 1) * every)
-    if steps <= 0:
-        return None
-    prepared, tables = _perturbed(prepared, row), _acting(row, prepared.folder)
-    members = _members(prepared, run.alike)
-    return Clocked(lambda: prepared.simulation(tables, members=members, threads=1), steps, every)
 
 
 def _nearest_run(prepared: Prepared, bars: StoppingBars) -> Run:

@@ -16,10 +16,10 @@ from ..closure.contract import Closure, Coupled, Hold
 from ..closure.discovery import find, load
 from ..equations import EQUATIONS
 from ..equations.base import Equation
-from ..grid import Grid
 from ..initial.registry import Initial, with_options
 from ..time_stepping.schemes import STEPPERS, known_stepper
 from .base import Count, Positive, Table, multiple
+from .grid_table import GridTable
 from .sweep_design import SweepTable
 
 
@@ -28,40 +28,6 @@ def _stepper_schema(schema: dict[str, Any]) -> None:
 
 
 StepperName = Annotated[str, AfterValidator(known_stepper), Field(json_schema_extra=_stepper_schema)]
-
-
-class GridTable(Table):
-    """shape, length and origin (the lower corner of the domain); or the number of entities of a particle system."""
-
-    shape: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1, max_length=2)] | None = None
-    length: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] | None = None
-    origin: Annotated[tuple[float, ...], Field(max_length=2)] = ()
-    entities: Annotated[int, Field(ge=2)] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> GridTable:
-        if self.entities is not None:
-            if self.shape or self.length or self.origin:
-                raise ValueError("grid.entities: replaces grid.shape, grid.length and grid.origin. Remedy: remove them")
-            return self
-        missing = [f"grid.{k}: missing; it is required" for k in ("shape", "length") if getattr(self, k) is None]
-        if missing:
-            raise ValueError("\n".join(missing))
-        assert self.shape and self.length
-        axes = len(self.shape)
-        for key in ("length", "origin"):
-            if (n := len(getattr(self, key))) not in (0, axes):
-                raise ValueError(f"grid.{key}: expected one number for each of {axes} axes of grid.shape, found {n}")
-        return self
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        """The shape; for a particle system (entities,)."""
-        return self.shape or (self.entities or 0,)
-
-    def grid(self) -> Grid:
-        """The grid; entities are points of a line whose length has no meaning."""
-        return Grid(self.points, self.length or (float(self.points[0]),), self.origin)
 
 
 class TimeTable(Table):

@@ -98,7 +98,7 @@ def test_runs_that_fail_lose_and_an_end_of_the_range_is_reported(case):
 @pytest.mark.parametrize(
     ("closure", "ranges", "message"),
     [
-        ("oracle", None, "no options to tune"),
+        ("oracle", (), "no options to tune"),
         ("damped.py:Damped", {"speed": (1.0, 2.0)}, "no such option"),
         ("damped.py:Damped", {"rate": (2.0, 1.0)}, "the smaller one first"),
     ],

@@ -106,7 +106,7 @@ def test_the_settings_of_the_user_do_not_matter(folder, tmp_path):
     assert (folder / "report.html").read_bytes() == expected
 
 
-@pytest.mark.parametrize("picture", ["cost", "animation", "spacetime"])
+@pytest.mark.parametrize("picture", ["frontier", "animation", "spacetime"])
 def test_a_picture_that_fails_does_not_cost_the_report(folder, monkeypatch, capsys, picture):
     """The page has the others and the table, and names the one that failed; so does the command."""
 
@@ -114,8 +114,8 @@ def test_a_picture_that_fails_does_not_cost_the_report(folder, monkeypatch, caps
         raise RuntimeError("no font")
 
     write(folder)
-    if picture == "cost":
-        monkeypatch.setitem(curves.CURVES, "cost", (curves.CURVES["cost"][0], fail, "Cost"))
+    if picture == "frontier":
+        monkeypatch.setitem(curves.CURVES, "frontier", (curves.CURVES["frontier"][0], fail, "Cost"))
     else:
         monkeypatch.setattr(page.fields, {"animation": "_film", "spacetime": "_maps"}[picture], fail)
     assert cli.execute(["report", str(folder)]) == 0
@@ -129,22 +129,25 @@ def test_a_picture_that_fails_does_not_cost_the_report(folder, monkeypatch, caps
 def test_a_report_writes_in_its_folder_and_follows_no_link(folder, tmp_path, capsys):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for name in ("report.html", "cost.png"):
+    for name in ("report.html", "frontier.png"):
         (elsewhere / name).write_text("untouched")
     (folder / "report.html").symlink_to(elsewhere / "report.html")
     (folder / "pictures").mkdir()
-    (folder / "pictures" / "cost.png").symlink_to(elsewhere / "cost.png")
+    (folder / "pictures" / "frontier.png").symlink_to(elsewhere / "frontier.png")
     (folder / "pictures" / "error.png").symlink_to(elsewhere / "error.png")
     assert cli.execute(["report", str(folder)]) == 0
     assert not (folder / "report.html").is_symlink() and not (folder / "pictures" / "error.png").is_symlink()
-    assert {p.name: p.read_text() for p in elsewhere.iterdir()} == {"report.html": "untouched", "cost.png": "untouched"}
+    assert {p.name: p.read_text() for p in elsewhere.iterdir()} == {
+        "report.html": "untouched",
+        "frontier.png": "untouched",
+    }
     for picture in (folder / "pictures").iterdir():
         picture.unlink()
     (folder / "pictures").rmdir()
     (folder / "pictures").symlink_to(elsewhere)
     assert cli.execute(["report", str(folder)]) == 2
     assert "is a symbolic link" in capsys.readouterr().err
-    assert sorted(p.name for p in elsewhere.iterdir()) == ["cost.png", "report.html"]
+    assert sorted(p.name for p in elsewhere.iterdir()) == ["frontier.png", "report.html"]
 
 
 def test_control_characters_and_markup_of_names_are_shown_literally(hostile, capsys):

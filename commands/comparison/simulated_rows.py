@@ -1,0 +1,82 @@
+"""The rows of a comparison that are simulations: their closures, members and costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from subgrid.ingest.prepare import Prepared
+from subgrid.solver.case.base import multiple
+from subgrid.solver.case.compare_rows import NONE
+from subgrid.solver.case.tables import ClosureTable, CompareRow
+
+from .cost import Clocked
+from .results import RowKind
+from .rows import Run
+
+UNCORRECTED = CompareRow(label=NONE, closures=())
+
+
+def simulated(prepared: Prepared) -> list[CompareRow]:
+    """The rows that are simulations: the uncorrected model, then those with closures."""
+    rows = prepared.case.compare.closures
+    corrected = [r for r in rows if acting(r, prepared.folder)]
+    return [*([r for r in rows if r not in corrected] or [UNCORRECTED]), *corrected]
+
+
+def acting(row: CompareRow, folder: Path) -> tuple[ClosureTable, ...]:
+    """The closures of a row, without those of kind "none"."""
+    return tuple(table for table in row.closures if table.find(folder).kind != "none")
+
+
+def row_kind(kinds: list[str]) -> RowKind:
+    """Kind of a row from those of the closures that act in it."""
+    if not kinds:
+        return "none"
+    if "oracle" in kinds:
+        return "oracle"
+    if "learned" not in kinds:
+        return "classical"
+    return "learned" if len(kinds) == 1 else "sum"
+
+
+def perturbed(prepared: Prepared, row: CompareRow) -> Prepared:
+    return prepared if row.perturbation is None else prepared.perturbed(row.perturbation)
+
+
+def share(prepared: Prepared) -> int:
+    """Members of each trajectory."""
+    reference = prepared.case.reference
+    assert reference is not None
+    return prepared.case.ensemble.members // reference.trajectories
+
+
+def alike(state: NDArray, prepared: Prepared) -> bool:
+    """Whether the members of each trajectory, more than one, do not differ after the first steps."""
+    by_trajectory = state.reshape(-1, share(prepared), *state.shape[1:])
+    return share(prepared) > 1 and bool((by_trajectory == by_trajectory[:, :1]).all())
+
+
+def distinct_members(prepared: Prepared, alike: bool) -> tuple[int, ...]:
+    """The members that are run: one of each trajectory if they are alike."""
+    return tuple(range(0, prepared.case.ensemble.members, share(prepared) if alike else 1))
+
+
+def classical(prepared: Prepared, rows: list[CompareRow]) -> list[ClosureTable]:
+    """Closures of the rows that consist of a classical one alone, whose options do not belong to one grid."""
+    tables = [row.closures[0] for row in rows if len(acting(row, prepared.folder)) == len(row.closures) == 1]
+    found = [(table, table.find(prepared.folder)) for table in tables]
+    return [table for table, cls in found if cls.kind == "classical" and "weights" not in cls.model_fields]
+
+
+def clocked(prepared: Prepared, row: CompareRow, run: Run) -> Clocked | None:
+    """The run of a row, up to its last output before a failure, for the measurement of its cost."""
+    case = prepared.case
+    every = multiple(case.output.every, case.step)
+    steps = min(case.steps(), (run.count - 1) * every)
+    if steps <= 0:
+        return None
+    prepared, tables = perturbed(prepared, row), acting(row, prepared.folder)
+    members = distinct_members(prepared, run.alike)
+    return Clocked(lambda: prepared.simulation(tables, members=members, threads=1), steps, every)
