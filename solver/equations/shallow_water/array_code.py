@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 from ...finite_volume.array_code import monotonised
 
 Array = Any
+NO_WATER = 1e-280  # depths up to it are zero, as in pointwise_kernels
+SMALLEST = 1e-300  # speeds below it are zero: their inverse would not be finite
 WIDTHS = {"muscl": 2, "weno5": 3}  # ghost cells
 
 
@@ -151,13 +153,13 @@ def hllc(
     none = 0 * h_left
     c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
     front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
-    u_left = xp.where(h_left > 0, u_left, front_left)
-    u_right = xp.where(h_right > 0, u_right, front_right)
+    u_left = xp.where(h_left > NO_WATER, u_left, front_left)
+    u_right = xp.where(h_right > NO_WATER, u_right, front_right)
     u_star = 0.5 * (u_left + u_right) + c_left - c_right
     c_star = 0.5 * (c_left + c_right) + 0.25 * (u_left - u_right)
     slow = xp.minimum(xp.minimum(u_left - c_left, u_star - c_star), none)
     fast = xp.maximum(xp.maximum(u_right + c_right, u_star + c_star), none)
-    moving = fast > slow
+    moving = fast - slow > SMALLEST
     inverse = xp.where(moving, 1 / xp.where(moving, fast - slow, none + 1), none)
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * u_left, h_right * u_right
