@@ -7,9 +7,8 @@ import signal
 import threading
 from types import FrameType
 
-from .exit_codes import INTERRUPTED, REMEDY
+from .exit_codes import INTERRUPTED, REMEDY, stopping
 
-stopping = threading.Event()  # set by a run or a comparison that ends after its step because of a signal
 _ending = threading.Lock()
 
 

@@ -13,8 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .entry import stopping
-from .exit_codes import Interrupted
+from .exit_codes import Interrupted, stopping
 from .failures import underway
 from .terminal import printable
 
