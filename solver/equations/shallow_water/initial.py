@@ -250,8 +250,7 @@ class Thacker(Water):
                 f"initial kind 'thacker' needs a paraboloid as bottom, found {equation.bathymetry.kind!r}. "
                 'Remedy: set equation.bathymetry.kind = "paraboloid"'
             )
-        depths = self._averages(equation, grid, 0.0)
-        return depths if equation.bottom(grid) is None else at_rest(depths[0], equation, grid)
+        return self._averages(equation, grid, 0.0)
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
         if not isinstance(equation.bathymetry, Paraboloid) or equation.friction or equation.rotation:
