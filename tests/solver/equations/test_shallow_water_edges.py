@@ -81,3 +81,23 @@ def test_a_dam_break_over_a_bottom_has_levels_on_both_sides(tmp_path):
     np.testing.assert_allclose(surface[wet], depths[wet], atol=1e-14)
     assert not wet.all() and (surface[~wet] >= 0.5 - 1e-12).all()
     assert breaking.exact(over, grid, 0.0, (0,), 0) is None
+
+
+@pytest.mark.parametrize("ground", ["checkerboard", "stripes", "islands"])
+@pytest.mark.parametrize(("stepper", "cfl"), [("dimension-split", 0.9), ("ssp-rk2", 0.45)])
+def test_a_perturbed_lake_at_rest_stays_at_rest_over_a_rough_bottom(stepper, cfl, ground, tmp_path):
+    """A perturbation of the surface by 1e-9 does not grow until t = 40, between walls."""
+    y, x = np.indices((48, 48))
+    grounds = {
+        "checkerboard": 0.6 * ((x + y) % 2),
+        "stripes": 0.6 * (x % 2),
+        "islands": np.random.default_rng(0).uniform(0, 1.3, (48, 48)),
+    }
+    np.savez(tmp_path / "bottom.npz", bathymetry=grounds[ground])
+    equation = ShallowWater(boundary="wall", bathymetry={"kind": "file", "path": tmp_path / "bottom.npz"})
+    depth = np.maximum(1 - grounds[ground], 0.0)
+    depth += np.where(depth > 0, 1e-9 * np.random.default_rng(1).uniform(-1, 1, depth.shape), 0.0)
+    state = np.stack([depth, 0 * depth, 0 * depth])[None]
+    simulation = Simulation(equation, Grid((48, 48), (1.0, 1.0)), stepper, 4.0, state, cfl=cfl)
+    simulation.run(10)
+    assert np.abs(simulation.state[:, 1:]).max() < 1e-9
