@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ...finite_volume.array_code import monotonised
 
 Array = Any
+ROUGH = 0.25  # of a bottom, over the depth, as in pointwise_kernels
 NO_WATER = 1e-280  # depths up to it are zero, as in pointwise_kernels
 SMALLEST = 1e-300  # speeds below it are zero: their inverse would not be finite
 WIDTHS = {"muscl": 2, "weno5": 3}  # ghost cells
@@ -109,18 +110,24 @@ def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
 def _weno5(cells: Cells, dry_depth: float, xp: Any) -> tuple[Faces, Faces]:
     """Fifth-order WENO-Z values of depth, surface and momenta at both faces, (..., n + 6) -> (..., n + 2).
 
-    MUSCL values are used where one of the five cells is dry, or where a depth at a face differs from the cell's by more
-    than half of it. A scaling towards the mean would keep the depth positive, but would not bound the velocity.
+    MUSCL values are used where one of the five cells is dry, where a depth at a face differs from the cell's by more
+    than half of it, or where the bottom of the five cells varies by more than ROUGH times the depth. A scaling towards
+    the mean would keep the depth positive, but would not bound the velocity.
     """
     safe_low, safe_high = _muscl(Cells(*(a[..., 1:-1] for a in cells)), dry_depth, xp)
     n = cells.h.shape[-1] - 4
     h, e, q, p = (_weno5_faces(a, xp) for a in (cells.h, cells.e, cells.q, cells.p))
-    shallowest = cells.h[..., :n]
+    bottom = cells.e - cells.h
+    shallowest, lowest, highest = cells.h[..., :n], bottom[..., :n], bottom[..., :n]
     for k in range(1, 5):
         shallowest = xp.minimum(shallowest, cells.h[..., k : k + n])
+        lowest, highest = (
+            xp.minimum(lowest, bottom[..., k : k + n]),
+            xp.maximum(highest, bottom[..., k : k + n]),
+        )
     middle = cells.h[..., 2:-2]
     off = xp.maximum(xp.abs(h[0] - middle), xp.abs(h[1] - middle))
-    resolved = (shallowest > dry_depth) & (off <= 0.5 * middle)
+    resolved = (shallowest > dry_depth) & (off <= 0.5 * middle) & (highest - lowest <= ROUGH * middle)
 
     def side(k: int, safe: Faces) -> Faces:
         depth = xp.where(resolved, h[k], xp.ones_like(middle))

@@ -10,6 +10,7 @@ import numba
 from ...backend import kernel
 
 GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
+ROUGH = 0.25  # of a bottom, over the depth; beyond it WENO values amplify perturbations of a lake at rest
 NO_WATER = 1e-280  # depths up to it are zero: the compiled steps set such values to zero from time to time
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
@@ -56,6 +57,13 @@ def weno5(a, b, c, d, e):
     high = weight_0 * (5 * d2 - 2 * d1) + weight_1 * (d2 + 2 * d3) + 3 * weight_2 * (4 * d3 - d4)
     low = weight_2 * (5 * d3 - 2 * d4) + weight_1 * (d3 + 2 * d2) + 3 * weight_0 * (4 * d2 - d1)
     return c - low / (6 * (weight_2 + weight_1 + 3 * weight_0)), c + high / (6 * (weight_0 + weight_1 + 3 * weight_2))
+
+
+@numba.njit(inline="always")
+def smooth(b_0, b_1, b_2, b_3, b_4, depth):
+    """Whether the bottom of five cells varies by less than ROUGH times the depth of the middle one."""
+    highest, lowest = max(max(max(b_0, b_1), max(b_3, b_4)), b_2), min(min(min(b_0, b_1), min(b_3, b_4)), b_2)
+    return highest - lowest <= ROUGH * depth
 
 
 @numba.njit(inline="always")
