@@ -8,13 +8,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from subgrid.solver.backend import select
+from subgrid.solver.case.reading import CaseError, read_case
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.equations.shallow_water import array_code, pointwise_kernels
-from subgrid.solver.equations.shallow_water.initial import DamBreak
+from subgrid.solver.equations.shallow_water.initial import DamBreak, RadialDamBreak
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
 
 EDGES = (0.0, 5e-324, 1e-310, 1e-200, 1e-30, 1e-9, 1e-6, 1e-3, 1.0, 10.0, 1e4)
+PERIODIC = {"bottom": "periodic", "top": "periodic"}
 DEPTHS = st.sampled_from(EDGES)
 SPEEDS = st.sampled_from((*EDGES, *(-v for v in EDGES)))
 
@@ -105,3 +107,41 @@ def test_a_perturbed_lake_at_rest_stays_at_rest_over_a_rough_bottom(stepper, rec
     simulation = Simulation(equation, Grid((48, 48), (1.0, 1.0)), stepper, 4.0, state, cfl=cfl)
     simulation.run(10)
     assert np.abs(simulation.state[:, 1:]).max() < 1e-9
+
+
+@pytest.mark.parametrize("depth", [1e-4, 1e-2, 1.0, 1e3])
+def test_a_front_over_dry_land_is_as_fast_at_every_depth_or_the_dry_depth_is_refused(depth):
+    """Ritter's front in units of the depth, on 400 cells, does not depend on the depth."""
+    data = {
+        "title": "front",
+        "equation": {"name": "shallow-water", "boundary": {"left": "open", "right": "open"} | PERIODIC},
+        "grid": {"shape": [4, 400], "length": [0.2 * depth, 20 * depth], "origin": [0.0, -10 * depth]},
+        "time": {"end": 1.2 * depth**0.5, "cfl": 0.45, "stepper": "ssp-rk2"},
+        "initial": {"kind": "dam-break", "left": depth, "right": 0.0, "position": 0.0},
+        "output": {"every": 1.2 * depth**0.5},
+    }
+    if depth < 0.1:
+        with pytest.raises(CaseError, match=rf"equation\.dry: 1e-06 is more than .* equation\.dry = {1e-6 * depth:g}"):
+            read_case(data)
+        data["equation"]["dry"] = 1e-6 * depth
+    case = read_case(data)
+    grid, equation = case.grid.grid(), case.build_equation()
+    state = case.initial.state(equation, grid, (0,), 0)
+    simulation = Simulation(equation, grid, "ssp-rk2", case.time.end, state, cfl=0.45)
+    simulation.run(1)
+    x = grid.coordinates(centres=True)[1] / depth
+    assert x[simulation.state[0, 0, 0] > 1e-4 * depth].max() == pytest.approx(6.775, abs=0.06)
+
+
+@pytest.mark.parametrize(("cfl", "largest"), [(0.45, 3e-3), (0.9, 8e-3)])
+def test_sweeps_break_the_symmetry_of_a_radial_dam_break_by_no_more_than_the_docs_say(cfl, largest):
+    means = []
+    for n in (48, 96):
+        grid, equation = Grid((n, n), (2.5, 2.5), (-1.25, -1.25)), ShallowWater(boundary="open")
+        state = RadialDamBreak().state(equation, grid, (0,), 0)
+        simulation = Simulation(equation, grid, "dimension-split", 0.2, state, cfl=cfl)
+        simulation.run(1)
+        depth = simulation.state[0, 0]
+        assert np.abs(depth - depth.T).max() < largest
+        means.append(np.abs(depth - depth.T).mean())
+    assert means[1] < 0.6 * means[0]
