@@ -140,8 +140,8 @@ class ShallowWater(Equation):
         if shores and 0 < LARGEST_DRY * deepest < self.dry * (1 - 1e-12):
             fits = float(f"{1e-6 * deepest:.1g}")
             raise ValueError(
-                f"equation.dry: {self.dry:g} is more than {LARGEST_DRY:g} of the deepest water, {deepest:.3g}: fronts over "
-                f"dry land would be too slow. Remedy: equation.dry = {fits:g}, or less"
+                f"equation.dry: {self.dry:g} is more than {LARGEST_DRY:g} of the deepest water, {deepest:.3g}: fronts "
+                f"over dry land would be too slow. Remedy: equation.dry = {fits:g}, or less"
             )
 
     def admissible(self, state: Array) -> bool:

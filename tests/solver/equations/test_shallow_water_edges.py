@@ -88,10 +88,15 @@ def test_a_dam_break_over_a_bottom_has_levels_on_both_sides(tmp_path):
 @pytest.mark.parametrize("ground", ["checkerboard", "stripes", "islands"])
 @pytest.mark.parametrize(
     ("stepper", "reconstruction", "cfl"),
-    [("dimension-split", "muscl", 0.9), ("ssp-rk2", "muscl", 0.45), ("ssp-rk2", "weno5", 0.3)],
+    [
+        ("dimension-split", "muscl", 0.9),
+        ("dimension-split", "muscl", 1.0),
+        ("ssp-rk2", "muscl", 0.5),
+        ("ssp-rk2", "weno5", 0.3),
+    ],
 )
 def test_a_perturbed_lake_at_rest_stays_at_rest_over_a_rough_bottom(stepper, reconstruction, cfl, ground, tmp_path):
-    """A perturbation of the surface by 1e-9 does not grow until t = 40, between walls."""
+    """A perturbation of the surface by 1e-9 does not grow until t = 100 (with `weno5` 40), between walls."""
     y, x = np.indices((48, 48))
     grounds = {
         "checkerboard": 0.6 * ((x + y) % 2),
@@ -104,7 +109,9 @@ def test_a_perturbed_lake_at_rest_stays_at_rest_over_a_rough_bottom(stepper, rec
     depth = np.maximum(1 - grounds[ground], 0.0)
     depth += np.where(depth > 0, 1e-9 * np.random.default_rng(1).uniform(-1, 1, depth.shape), 0.0)
     state = np.stack([depth, 0 * depth, 0 * depth])[None]
-    simulation = Simulation(equation, Grid((48, 48), (1.0, 1.0)), stepper, 4.0, state, cfl=cfl)
+    simulation = Simulation(
+        equation, Grid((48, 48), (1.0, 1.0)), stepper, 4.0 if reconstruction == "weno5" else 10.0, state, cfl=cfl
+    )
     simulation.run(10)
     assert np.abs(simulation.state[:, 1:]).max() < 1e-9
 
