@@ -104,9 +104,13 @@ def _target(out: Path | None, case: Path, what: str) -> Path:
 
 
 def _file(out: Path | None) -> Path | None:
-    """The file for a command's result, refused before the command runs if it is a folder or in no folder."""
+    """The file for a command's result, refused before the command runs unless it is or can be a file of its own."""
     if out is not None and out.is_dir():
         raise ValueError(f"--out {out}: is a folder, expected a file. Remedy: name a file")
+    if out is not None and out.is_symlink():
+        raise ValueError(f"--out {out}: is a symbolic link, which is not followed. Remedy: name the file itself")
+    if out is not None and out.exists() and not out.is_file():
+        raise ValueError(f"--out {out}: is a device or a pipe, expected a file. Remedy: name a file")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}. Remedy: make it, or choose another file")
     return out
@@ -278,16 +282,11 @@ def tune(
     json_: Json = False,
 ) -> None:
     """Choose options of a closure by rollouts on validation trajectories. --option NAME=LOW:HIGH: what is searched."""
-    import tomli_w
+    from . import tune
 
-    from .tune import tune as tune_closure
-    from .tune import words
-
-    checked = _read(case, set_, backend)
-    found = tune_closure(checked, closure, score=score, ranges=option, evaluations=evaluations, progress=not json_)
-    if (target := _file(out)) is not None:
-        target.write_text(tomli_w.dumps(found.table), encoding="utf-8")
-    _finish(dataclasses.asdict(found), json_, lambda: display(words(found, score)))
+    checked, target = _read(case, set_, backend), _file(out)
+    found = tune.tune(checked, closure, score, option, evaluations=evaluations, out=target, progress=not json_)
+    _finish(dataclasses.asdict(found), json_, lambda: display(tune.words(found, score)))
 
 
 @app.command

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
-from .exit_codes import INTERRUPTED, REMEDY
+from .exit_codes import INTERRUPTED, REMEDY, stopping
+
+_ending = threading.Lock()
 
 
 def main() -> None:
@@ -21,9 +24,30 @@ def main() -> None:
 
 
 def handle_signals() -> None:
-    """Let SIGINT and SIGTERM end the process with 130 and one message."""
+    """Let SIGINT and SIGTERM end the process with 130 and one message.
+
+    Python runs its handlers between two instructions of the main thread, which may be in compiled code for a minute. A
+    thread therefore watches for signals as well: kernels and the compiler let it run.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
+    try:
+        arrived, wakeup = os.pipe()
+    except OSError:  # too many open files: the handlers alone
+        return
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(arrived,), daemon=True).start()
+
+
+def _watch(arrived: int) -> None:
+    """End the process at a signal that nothing else handles, or at the second one."""
+    seen = 0
+    while numbers := os.read(arrived, 1):
+        if numbers[0] in (signal.SIGINT, signal.SIGTERM):
+            seen += 1
+            if seen > 1 or (signal.getsignal(numbers[0]) is _end and not stopping.is_set()):
+                _end(numbers[0], None)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -31,6 +55,8 @@ def _end(number: int, frame: FrameType | None) -> None:
 
     An exception instead could be lost: code called from C, as in compilation, and destructors print and drop it.
     """
+    if not _ending.acquire(blocking=False):  # the other thread, or the handler below this one, is at it
+        return
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar may have hidden it
     try:
         os.write(2, f"{show_cursor}subgrid: {REMEDY}\n".encode())

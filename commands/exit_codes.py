@@ -1,10 +1,13 @@
 """Exit codes of the command line, and the exception of an interrupted run.
 
-Nothing else is imported here, since signals are handled before all libraries.
+No library is imported here, since signals are handled before all of them.
 """
+
+import threading
 
 DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
 REMEDY = "interrupted. Run the command again to resume data and training; `subgrid resume` continues a comparison"
+stopping = threading.Event()  # set by a run or a comparison that ends after its step because of a signal
 
 
 class Interrupted(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .exit_codes import Interrupted
+from .exit_codes import Interrupted, stopping
 from .failures import underway
 from .terminal import printable
 
@@ -92,6 +92,7 @@ def interruptible() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if not asked.is_set():
+            stopping.set()
             asked.set()
             return
         if callable(earlier := before.get(number)):

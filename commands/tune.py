@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import with_step
@@ -44,10 +46,11 @@ class Tuning:
 def tune(
     case: Case,
     closure: str,
-    *,
     score: Score = "relative_l2",
     ranges: Mapping[str, tuple[float, float]] | Sequence[str] = (),
+    *,
     evaluations: int = 24,
+    out: Path | None = None,
     progress: bool | Bars = True,
 ) -> Tuning:
     """Choose options of a closure by rollouts over the validation trajectories of the case.
@@ -55,7 +58,8 @@ def tune(
     closure: its name, or "file.py:Class" relative to the folder of the case. If a row of [compare] or an entry of
     [[closure]] consists of this closure alone, its other options are kept. score: what is best on average over the
     trajectories. ranges: option -> (low, high), both positive, searched in the logarithm, or a list of "NAME=LOW:HIGH";
-    by default `tunable` of the class. The test trajectories, those of [reference], are not used.
+    by default `tunable` of the class. out: a file for the table of the closure with the best options. The test
+    trajectories, those of [reference], are not used.
 
     Raises ValueError if the case has no [training] table, or the closure nothing to tune.
     """
@@ -95,14 +99,14 @@ def tune(
     result.score = 1 / error if score == "correlation_time" else error
     result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
     result.table = {**table.model_dump(exclude_none=True, exclude_defaults=True), **best}
+    if out is not None:
+        out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
     return result
 
 
 def words(found: Tuning, score: Score) -> str:
     """Every evaluation, from the worst to the best, the scores, and the table of the closure."""
-    import tomli_w
-
     lines = [
         "  ".join(f"{name} = {v:g}" for name, v in options.items()) + f"  {value:.5g}"
         for options, value in sorted(found.tried, key=lambda entry: -entry[1])

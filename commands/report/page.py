@@ -84,18 +84,21 @@ def write(metrics: Metrics, comparison: xr.Dataset, folder: Path) -> tuple[Path,
     Returns the path of the page, and the pictures that could not be drawn with the reasons; the page names them. A
     picture that an earlier call left and that has no numbers now is removed. Nothing outside of the folder is written:
     symbolic links in it are replaced, and refused for `pictures`. Raises FolderInUse if another process has the folder,
-    and ValueError for a folder `pictures` that is a link.
+    and ValueError, with nothing written, for a folder `pictures` that is a link and a folder in the place of a file.
     """
     place = folder / "pictures"
     with FolderLock(folder):
         if place.is_symlink():
             raise ValueError(f"{place} is a symbolic link, which is not followed. Remedy: delete the link")
+        earlier = [*(place / f"{name}.png" for name in ORDER), place / "animation.gif"]
+        for file in (*earlier, folder / "report.html"):
+            if file.is_dir() and not file.is_symlink():
+                raise ValueError(f"{file} is a folder, expected a file. Remedy: delete it")
         drawn, failed = pictures(metrics, comparison)
         place.mkdir(exist_ok=True)
         remove_temporary(place)
-        for name in ORDER:
-            (place / f"{name}.png").unlink(missing_ok=True)
-        (place / "animation.gif").unlink(missing_ok=True)
+        for file in earlier:
+            file.unlink(missing_ok=True)
         for picture in drawn:
             replace(place / f"{picture.name}.{picture.suffix}", picture.data)
         replace(folder / "report.html", html(metrics, comparison, drawn, failed))

@@ -46,7 +46,12 @@ class FolderInUse(ValueError):
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write `content` to a new file beside `path` and rename it to `path`. On an error, `path` is as it was."""
+    """Write `content` to a new file beside `path` and rename it to `path`. On an error, `path` is as it was.
+
+    Raises ValueError for a device, a pipe or a socket, which the renaming would delete.
+    """
+    if os.path.lexists(path) and not (path.is_symlink() or path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is a device or a pipe, expected a file. Remedy: name a file")
     beside = _beside(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     try:

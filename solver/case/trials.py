@@ -40,7 +40,7 @@ def fault_of_trial(key: str, error: BaseException) -> str:
     refusal = isinstance(error, (ValueError, PluginError))
     if refusal or (isinstance(error, (ArithmeticError, MemoryError)) and not from_plugin(error)):
         message = f"{error}{place(error)}" if from_plugin(error) else str(error)
-        return message if message.startswith(f"{key}.") else f"{key}: {message}"
+        return message if message.startswith((f"{key}.", f"{key}:", "equation.")) else f"{key}: {message}"
     if isinstance(error, KeyboardInterrupt) or not from_plugin(error):
         raise error
     return f"{key}: {describe_error(error)}"

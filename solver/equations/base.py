@@ -143,6 +143,9 @@ class Equation(BaseModel, ABC):
         """u after a time h under the stiff local sources alone, by their exact solution; u itself if there are none."""
         return u
 
+    def require_resolved(self, state: NDArray) -> None:
+        """Raise ValueError, with key and remedy, if the equation's parameters do not fit the initial state."""
+
     def admissible(self, state: Array) -> bool:
         """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0."""
         return True

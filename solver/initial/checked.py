@@ -49,6 +49,7 @@ def require_values(state: NDArray[np.float64], equation: Equation, grid: Grid, m
     """
     lowest, highest = bounds(equation)
     if lowest <= state.min() and state.max() <= highest and admissible(equation, state):
+        equation.require_resolved(state)
         return
     for member, values in zip(members, state, strict=True):
         for within, what, remedy in (

@@ -54,6 +54,16 @@ def started(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     )
 
 
+def to_file(out: str) -> list[list[str]]:
+    """The commands that write one file."""
+    return [
+        ["check", "wave.toml", "--out", out],
+        ["schema", "--out", out],
+        ["data", "wave.toml", "--out", out],
+        ["train", "wave.toml", "--closure", "regression", "--out", out],
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -62,7 +72,8 @@ def started(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         (["run", "wave.toml", "--out", "circle/run"], "symbolic links in a circle"),
         (["check", "wave.toml", "--out", "."], "is a folder, expected a file"),
         (["check", "wave.toml", "--out", "absent/file.toml"], "there is no folder absent"),
-        (["check", "wave.toml", "--out", "/proc/case.toml"], "Remedy: "),
+        *((verb, "is a device or a pipe, expected a file") for verb in to_file("pipe")),
+        *((verb, "is a symbolic link, which is not followed") for verb in to_file("link")),
         (["schema", "--out", "."], "is a folder, expected a file"),
         (["new", "case", "mine", "--out", "wave.toml"], "Remedy: "),
         (["resume", "x" * 300], "Remedy: "),
@@ -82,6 +93,8 @@ def test_paths_and_options_that_the_system_or_the_case_cannot_take(arguments, wo
     import re
 
     (place / "circle").symlink_to("circle")
+    (place / "link").symlink_to("wave.toml")
+    os.mkfifo(place / "pipe")
     err = message(capsys, cli.MISTAKE, *arguments)
     assert re.search(words, err, re.DOTALL), err
     assert all(len(line) < 1000 for line in err.splitlines())
@@ -164,7 +177,7 @@ def test_every_class_of_failure_has_its_exit_code(error, code):
     ("limit", "value", "words"),
     [
         (resource.RLIMIT_FSIZE, 100, "larger than the system allows"),
-        (resource.RLIMIT_NOFILE, 7, "too many files are open"),
+        (resource.RLIMIT_NOFILE, 9, "too many files are open"),
     ],
 )
 def test_limits_of_the_process_give_one_message(limit, value, words, place):
@@ -174,7 +187,7 @@ def test_limits_of_the_process_give_one_message(limit, value, words, place):
 
 
 def test_a_full_or_closed_standard_output_is_no_traceback(place):
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w") as full:  # opened here: a command is never given the name of a device
         done = subprocess.run([*COMMAND, "schema"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert (done.returncode, done.stderr.count("subgrid: ")) == (cli.MISTAKE, 1) and "the disk is full" in done.stderr
     for closed in ("schema | head -c 1", "check wave.toml >&-", "check absent.toml 2>&-"):

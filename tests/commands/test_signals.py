@@ -73,3 +73,28 @@ def test_a_second_signal_in_python_is_a_keyboard_interrupt_and_handlers_are_put_
             assert asked.is_set()
             signal.raise_signal(number)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+COMPILED = """
+import contextlib, hashlib, sys
+from subgrid.commands import entry, progress
+entry.handle_signals()
+with progress.interruptible() if {run} else contextlib.nullcontext():
+    print("handled", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2 * 10**8)  # minutes without an instruction of Python
+"""
+
+
+@pytest.mark.parametrize(("run", "times"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_compiled_code_ends_the_command_as_well(number, run, times, tmp_path):
+    """Python runs its handlers when the compiled code returns; a run is ended by the second signal."""
+    program = [sys.executable, "-c", COMPILED.format(run=run)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout and process.stdout.readline()
+    for _ in range(times):
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and err.decode().count("subgrid: interrupted") == 1

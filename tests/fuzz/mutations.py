@@ -107,7 +107,7 @@ def table(rng: Rng, data: dict[str, Any], others: list[dict[str, Any]]) -> str:
     if kind < 0.15 and isinstance(place, dict):
         new = pick(rng, (*WORDS, *map(str, _at(data, path[:-1])), "path", "kind", "name", "label", "weights"))
         place[new] = _value(rng, place[key], path, others)
-        return f"with {(*path[:-1], new)!r:.200} = {place[new]!r:.200}"
+        return f"with {new!r:.50} at {path[:10]}"
     if kind < 0.2:
         name = pick(rng, TABLES)
         other = pick(rng, others)

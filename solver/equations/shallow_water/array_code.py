@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 from ...finite_volume.array_code import monotonised
 
 Array = Any
+ROUGH = 0.25  # of a bottom, over the depth, as in pointwise_kernels
+NO_WATER = 1e-280  # depths up to it are zero, as in pointwise_kernels
+SMALLEST = 1e-300  # speeds below it are zero: their inverse would not be finite
 WIDTHS = {"muscl": 2, "weno5": 3}  # ghost cells
 
 
@@ -107,18 +110,24 @@ def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
 def _weno5(cells: Cells, dry_depth: float, xp: Any) -> tuple[Faces, Faces]:
     """Fifth-order WENO-Z values of depth, surface and momenta at both faces, (..., n + 6) -> (..., n + 2).
 
-    MUSCL values are used where one of the five cells is dry, or where a depth at a face differs from the cell's by more
-    than half of it. A scaling towards the mean would keep the depth positive, but would not bound the velocity.
+    MUSCL values are used where one of the five cells is dry, where a depth at a face differs from the cell's by more
+    than half of it, or where the bottom of the five cells varies by more than ROUGH times the depth. A scaling towards
+    the mean would keep the depth positive, but would not bound the velocity.
     """
     safe_low, safe_high = _muscl(Cells(*(a[..., 1:-1] for a in cells)), dry_depth, xp)
     n = cells.h.shape[-1] - 4
     h, e, q, p = (_weno5_faces(a, xp) for a in (cells.h, cells.e, cells.q, cells.p))
-    shallowest = cells.h[..., :n]
+    bottom = cells.e - cells.h
+    shallowest, lowest, highest = cells.h[..., :n], bottom[..., :n], bottom[..., :n]
     for k in range(1, 5):
         shallowest = xp.minimum(shallowest, cells.h[..., k : k + n])
+        lowest, highest = (
+            xp.minimum(lowest, bottom[..., k : k + n]),
+            xp.maximum(highest, bottom[..., k : k + n]),
+        )
     middle = cells.h[..., 2:-2]
     off = xp.maximum(xp.abs(h[0] - middle), xp.abs(h[1] - middle))
-    resolved = (shallowest > dry_depth) & (off <= 0.5 * middle)
+    resolved = (shallowest > dry_depth) & (off <= 0.5 * middle) & (highest - lowest <= ROUGH * middle)
 
     def side(k: int, safe: Faces) -> Faces:
         depth = xp.where(resolved, h[k], xp.ones_like(middle))
@@ -151,13 +160,13 @@ def hllc(
     none = 0 * h_left
     c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
     front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
-    u_left = xp.where(h_left > 0, u_left, front_left)
-    u_right = xp.where(h_right > 0, u_right, front_right)
+    u_left = xp.where(h_left > NO_WATER, u_left, front_left)
+    u_right = xp.where(h_right > NO_WATER, u_right, front_right)
     u_star = 0.5 * (u_left + u_right) + c_left - c_right
     c_star = 0.5 * (c_left + c_right) + 0.25 * (u_left - u_right)
     slow = xp.minimum(xp.minimum(u_left - c_left, u_star - c_star), none)
     fast = xp.maximum(xp.maximum(u_right + c_right, u_star + c_star), none)
-    moving = fast > slow
+    moving = fast - slow > SMALLEST
     inverse = xp.where(moving, 1 / xp.where(moving, fast - slow, none + 1), none)
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * u_left, h_right * u_right
@@ -175,7 +184,7 @@ def _root(a: Array, xp: Any) -> Array:
 
 
 def ahead(low: Faces, high: Faces, half: float, gravity: float, xp: Any) -> tuple[Faces, Faces]:
-    """The states at both faces of every cell after half a step of the one-dimensional equations; half = h / (2 dx).
+    """The states at both faces of every cell after half a step along one axis on a flat bottom; half = h / (2 dx).
 
     Cells whose depth would become negative keep their states.
     """
@@ -202,19 +211,30 @@ def shift(
     h: float,
     xp: Any,
 ) -> Array:
-    """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y"."""
-    depth, q, p = (state[:, k, ...] for k in range(3))
-    wet = xp.maximum(depth, 0 * depth)
-    ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
-    if part == "x":
-        changes = sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry_depth, xp, h)
-    else:
+    """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y".
+
+    On a flat bottom by MUSCL-Hancock, with one flux per face. Over a bottom by Heun's method, two stages of the
+    well-balanced rates: MUSCL-Hancock steps along x and y in turn amplify any perturbation of a lake at rest, because
+    their half step in a cell does not take into account that steps of the bottom hold back the water at its faces.
+    """
+
+    def changes(state: Array, span: float) -> Array:
+        depth, q, p = (state[:, k, ...] for k in range(3))
+        wet = xp.maximum(depth, 0 * depth)
+        ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
+        if part == "x":
+            return xp.stack(
+                sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry_depth, xp, span), axis=1
+            )
         wet, p, q = (xp.matrix_transpose(a) for a in (wet, p, q))
         across = None if ground is None else xp.matrix_transpose(ground)
-        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry_depth, xp, h)
-        along_y, over_y = xp.matrix_transpose(found[1]), xp.matrix_transpose(found[2])
-        changes = (xp.matrix_transpose(found[0]), over_y, along_y)
-    return state + h * xp.stack(changes, axis=1)
+        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry_depth, xp, span)
+        return xp.stack([xp.matrix_transpose(found[k]) for k in (0, 2, 1)], axis=1)
+
+    if bottom is None:
+        return state + h * changes(state, h)
+    first = state + h * changes(state, 0.0)
+    return 0.5 * (state + (first + h * changes(first, 0.0)))
 
 
 def sweep(
@@ -232,7 +252,7 @@ def sweep(
 ) -> tuple[Array, Array, Array]:
     """Rates of change of depth and momenta by the fluxes and the bottom along the last axis.
 
-    span > 0: second-order means of the rates over that time by MUSCL-Hancock, see sweep_kernels.
+    span > 0, on a flat bottom: second-order means of the rates over that time by MUSCL-Hancock, see sweep_kernels.
     """
     width = WIDTHS[reconstruction]
     depth = extend(h, width, *sides, 1.0, xp)

@@ -27,6 +27,7 @@ from .pointwise_kernels import (
     half_slope,
     hllc,
     level,
+    smooth,
     square,
     weno5,
     whole,
@@ -94,10 +95,12 @@ def _across(s, n, b, wide, per_y, per_x, gravity, coriolis, dry_depth):
             )
             wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry_depth
             resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
-            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             if b is not None:
-                f_low, f_high = weno5(s[BEFORE + E + k], e_0, e_1, e_2, s[AFTER + E + k])
+                e_b, e_a = s[BEFORE + E + k], s[AFTER + E + k]
+                resolved = resolved & smooth(e_b - h_b, e_0 - h_0, e_1 - h_1, e_2 - h_2, e_a - h_a, h_1)
+                f_low, f_high = weno5(e_b, e_0, e_1, e_2, e_a)
                 e_low, e_high = f_low if resolved else e_low, f_high if resolved else e_high
+            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             h_low, h_high = d_low if resolved else h_low, d_high if resolved else h_high
             u_low, u_high = q_low / d_low if resolved else u_low, q_high / d_high if resolved else u_high
             v_low, v_high = p_low / d_low if resolved else v_low, p_high / d_high if resolved else v_high
@@ -167,10 +170,12 @@ def _along(s, n, b, wide, gravity, dry_depth):
             p_low, p_high = weno5(s[p - 2], s[p - 1], s[p], s[p + 1], s[p + 2])
             wet = min(min(min(h_b, h_0), min(h_2, h_a)), h_1) > dry_depth
             resolved = wet & (max(abs(d_low - h_1), abs(d_high - h_1)) <= 0.5 * h_1)
-            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             if b is not None:
-                f_low, f_high = weno5(s[HERE + E + k - 2], e_0, e_1, e_2, s[HERE + E + k + 2])
+                e_b, e_a = s[HERE + E + k - 2], s[HERE + E + k + 2]
+                resolved = resolved & smooth(e_b - h_b, e_0 - h_0, e_1 - h_1, e_2 - h_2, e_a - h_a, h_1)
+                f_low, f_high = weno5(e_b, e_0, e_1, e_2, e_a)
                 e_low, e_high = f_low if resolved else e_low, f_high if resolved else e_high
+            d_low, d_high = d_low if resolved else 1.0, d_high if resolved else 1.0
             h_low, h_high = d_low if resolved else h_low, d_high if resolved else h_high
             u_low, u_high = q_low / d_low if resolved else u_low, q_high / d_high if resolved else u_high
             v_low, v_high = p_low / d_low if resolved else v_low, p_high / d_high if resolved else v_high

@@ -40,6 +40,7 @@ class ShallowWaterBalance:
         self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
         self._lines, self._row = empty((balance_kernels.SIZE,)), empty((grid.shape[1],))
         self._sweeps: tuple[NDArray, ...] | None = None
+        self._stage_1: NDArray | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         self._balance(u, out, (0.0, 0.0, 1.0), u, None)
@@ -92,6 +93,18 @@ class ShallowWaterBalance:
         return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
+        """In place: the equations along one axis for a time h; see `array_code.shift`."""
+        self._turn(u, 0.25 * self._coriolis * h)
+        if self._bottom is None:
+            self._sweep(part, u, u, None, h)
+        else:
+            if self._stage_1 is None or self._stage_1.shape != u.shape:
+                self._stage_1 = empty(u.shape)
+            self._sweep(part, u, self._stage_1, None, h)
+            self._sweep(part, self._stage_1, u, True, h)
+        self._turn(u, 0.25 * self._coriolis * h)
+
+    def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
         if self._sweeps is None:
             edge = np.zeros((4, 3, TILE))
             self._sweeps = (
@@ -101,13 +114,12 @@ class ShallowWaterBalance:
                 np.ones(u.shape[2] + 2 * GHOSTS),
             )
         lines, edge, row, same = self._sweeps
-        self._turn(u, 0.25 * self._coriolis * h)
+        fields = u, out, average, self._bottom
         physics = self._gravity, self._dry_depth
         if part == "x":
-            sweep_kernels.along_x(u, self._bottom, *self._x, same, h / self._spacing[1], *physics, row, lines)
+            sweep_kernels.along_x(*fields, *self._x, same, h / self._spacing[1], *physics, row, lines)
         else:
-            sweep_kernels.along_y(u, self._bottom, *self._y, h / self._spacing[0], *physics, edge, lines)
-        self._turn(u, 0.25 * self._coriolis * h)
+            sweep_kernels.along_y(*fields, *self._y, h / self._spacing[0], *physics, edge, lines)
 
     def _turn(self, u: NDArray, angle: float) -> None:
         if angle:

@@ -133,10 +133,10 @@ class RadialDamBreak(Water):
 
 
 class DamBreak(Water):
-    """Water at rest with h = `left` for x < position and h = `right` beyond, over a flat bottom.
+    """Water at rest with h = `left` for x < position and h = `right` beyond; over a bottom h + b, where it is positive.
 
-    The exact solution is Stoker's, or Ritter's on a dry bed. It holds without friction and rotation, if left and right
-    sides are not periodic, until a wave reaches an end of the domain.
+    On a flat bottom the exact solution is Stoker's, or Ritter's on a dry bed. It holds without friction and rotation,
+    if left and right sides are not periodic, until a wave reaches an end of the domain.
     """
 
     kind: Literal["dam-break"] = "dam-break"
@@ -145,7 +145,8 @@ class DamBreak(Water):
     position: float
 
     def _fields(self, equation: ShallowWater, grid: Grid, member: int, seed: int) -> NDArray[np.float64]:
-        return self._averages(equation, grid, 0.0)
+        depths = self._averages(equation, grid, 0.0)
+        return depths if equation.bottom(grid) is None else at_rest(depths[0], equation, grid)
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
         breaks, _ = dam_break(self.left, self.right, equation.gravity)

@@ -10,6 +10,8 @@ import numba
 from ...backend import kernel
 
 GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
+ROUGH = 0.25  # of a bottom, over the depth; beyond it WENO values amplify perturbations of a lake at rest
+NO_WATER = 1e-280  # depths up to it are zero: the compiled steps set such values to zero from time to time
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
@@ -58,6 +60,13 @@ def weno5(a, b, c, d, e):
 
 
 @numba.njit(inline="always")
+def smooth(b_0, b_1, b_2, b_3, b_4, depth):
+    """Whether the bottom of five cells varies by less than ROUGH times the depth of the middle one."""
+    highest, lowest = max(max(max(b_0, b_1), max(b_3, b_4)), b_2), min(min(min(b_0, b_1), min(b_3, b_4)), b_2)
+    return highest - lowest <= ROUGH * depth
+
+
+@numba.njit(inline="always")
 def depths(h_left, e_left, h_right, e_right):
     """Depths above the higher of the two bottoms."""
     floor = max(e_left - h_left, e_right - h_right)
@@ -68,13 +77,13 @@ def depths(h_left, e_left, h_right, e_right):
 def hllc(h_left, u_left, v_left, h_right, u_right, v_right, gravity):
     c_left, c_right = math.sqrt(gravity * h_left), math.sqrt(gravity * h_right)
     front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
-    w_left = u_left if h_left > 0.0 else front_left
-    w_right = u_right if h_right > 0.0 else front_right
+    w_left = u_left if h_left > NO_WATER else front_left
+    w_right = u_right if h_right > NO_WATER else front_right
     u_star = 0.5 * (w_left + w_right) + c_left - c_right
     c_star = 0.5 * (c_left + c_right) + 0.25 * (w_left - w_right)
     slow = min(min(w_left - c_left, u_star - c_star), 0.0)
     fast = max(max(w_right + c_right, u_star + c_star), 0.0)
-    inverse = 1 / max(fast - slow, 1e-300)
+    inverse = 1 / max(fast - slow, 1e-300)  # array_code.SMALLEST
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * w_left, h_right * w_right
     m_left, m_right = q_left * w_left, q_right * w_right

@@ -1,9 +1,13 @@
-"""Numba kernels of the dimension-split scheme for shallow water: sweeps along one axis, in place, member by member.
+"""Numba kernels of the dimension-split scheme for shallow water: sweeps along one axis, member by member.
 
-A sweep is a MUSCL-Hancock step: the states at the faces are advanced by half the time with the equations along the
-axis, so that one flux per face is of second order (van Leer, SIAM J. Sci. Stat. Comput. 5 (1984) 1; Toro (2001),
-section 9.5). `array_code.sweep` with a span is the array code of the same step. The layout is that of balance_kernels:
-strips of TILE columns, lines at constant offsets.
+On a flat bottom a sweep is a MUSCL-Hancock step, in place (out is u): the states at the faces are advanced by half the
+time with the equations along the axis, so that one flux per face is of second order (van Leer, SIAM J. Sci. Stat.
+Comput. 5 (1984) 1; Toro (2001), section 9.5). Over a bottom it is a forward Euler step, one of the two stages of
+Heun's method: see `array_code.shift`. The layout is that of balance_kernels: strips of TILE columns, lines at constant
+offsets.
+
+The arguments b (None on a flat bottom) and average (None, or True: out becomes the mean of itself and of the advanced
+u) are resolved at compile time.
 """
 
 from __future__ import annotations
@@ -43,27 +47,27 @@ def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
 
 @kernel(**OPTIONS)
 def _states(s, n, b, half, gravity, dry_depth):
-    """States at the faces of a row after half the time, and the force inside its cells."""
+    """States at the faces of a row, on a flat bottom after half the time, and the force inside its cells."""
     for i in range(whole(n + 2)):
         k = i + GHOSTS - 1
         h_0, h_1, h_2 = s[HERE + H + k - 1], s[HERE + H + k], s[HERE + H + k + 1]
         u_0, u_1, u_2 = s[HERE + U + k - 1], s[HERE + U + k], s[HERE + U + k + 1]
         v_0, v_1, v_2 = s[HERE + V + k - 1], s[HERE + V + k], s[HERE + V + k + 1]
         h, u, v, h_ahead, v_ahead = _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half)
-        e = h
-        if b is not None:
-            e = level(s[HERE + E + k - 1], s[HERE + E + k], s[HERE + E + k + 1], h_0, h_1, h_2, dry_depth)
-        u_ahead = -2 * half * (u_1 * u + gravity * e)
-        deep = h_1 - abs(h) + h_ahead >= 0.0
-        h_1 += h_ahead if deep else 0.0
-        u_1 += u_ahead if deep else 0.0
-        v_1 += v_ahead if deep else 0.0
+        if b is None:
+            e = h
+            u_ahead = -2 * half * (u_1 * u + gravity * e)
+            deep = h_1 - abs(h) + h_ahead >= 0.0
+            h_1 += h_ahead if deep else 0.0
+            u_1 += u_ahead if deep else 0.0
+            v_1 += v_ahead if deep else 0.0
+        else:
+            e_1 = s[HERE + E + k]
+            e = level(s[HERE + E + k - 1], e_1, s[HERE + E + k + 1], h_0, h_1, h_2, dry_depth)
+            s[LEFT + E + k + 1], s[RIGHT + E + k] = e_1 + e, e_1 - e
         s[LEFT + H + k + 1], s[LEFT + U + k + 1], s[LEFT + V + k + 1] = h_1 + h, u_1 + u, v_1 + v
         s[RIGHT + H + k], s[RIGHT + U + k], s[RIGHT + V + k] = h_1 - h, u_1 - u, v_1 - v
         s[INNER + k] = 2 * gravity * h_1 * e
-        if b is not None:
-            e_1 = s[HERE + E + k] + (h_ahead if deep else 0.0)
-            s[LEFT + E + k + 1], s[RIGHT + E + k] = e_1 + e, e_1 - e
 
 
 @kernel(**OPTIONS)
@@ -97,8 +101,18 @@ def _load(depth, along, across, b, start, n, columns, same, turn, dry_depth, s):
 
 
 @kernel(**OPTIONS)
-def along_x(u, b, columns, turn, same, per, gravity, dry_depth, row, s):
-    """Advance u by the equations along x alone for a time h; per = h / dx; row: work array (3, column)."""
+def _add(u, factor, change, average, out):
+    """out = u + factor change, or the mean of that and out."""
+    for i in range(out.shape[0]):
+        if average is None:
+            out[i] = u[i] + factor * change[i]
+        else:
+            out[i] = 0.5 * (out[i] + (u[i] + factor * change[i]))
+
+
+@kernel(**OPTIONS)
+def along_x(u, out, average, b, columns, turn, same, per, gravity, dry_depth, row, s):
+    """out = u advanced by the equations along x alone for a time h; per = h / dx; row: work array (3, column)."""
     width = u.shape[2]
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
@@ -112,17 +126,14 @@ def along_x(u, b, columns, turn, same, per, gravity, dry_depth, row, s):
                 _load(row[0], row[1], row[2], ground, start, n, columns, same, turn, dry_depth, s)
                 _states(s, n, b, 0.5 * per, gravity, dry_depth)
                 _fluxes(s, n, b, gravity)
-                depth = u[m, r, start : start + n]
-                along, across = u[m + 1, r, start : start + n], u[m + 2, r, start : start + n]
                 for i in range(n):
                     k = i + GHOSTS
-                    depth[i] += per * (s[FLUX + k] - s[FLUX + k + 1])
-                for i in range(n):
-                    k = i + GHOSTS
-                    along[i] += per * (s[FLUX + 2 * STRIDE + k] - s[FLUX + STRIDE + k + 1] - s[INNER + k])
-                for i in range(n):
-                    k = i + GHOSTS
-                    across[i] += per * (s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1])
+                    s[LEFT + i] = s[FLUX + k] - s[FLUX + k + 1]
+                    s[LEFT + STRIDE + i] = s[FLUX + 2 * STRIDE + k] - s[FLUX + STRIDE + k + 1] - s[INNER + k]
+                    s[LEFT + 2 * STRIDE + i] = s[FLUX + 3 * STRIDE + k] - s[FLUX + 3 * STRIDE + k + 1]
+                for f in range(3):
+                    place = slice(start, start + n)
+                    _add(row[f, place], per, s[LEFT + f * STRIDE :], average, out[m + f, r, place])
 
 
 @kernel(**OPTIONS)
@@ -134,16 +145,16 @@ def _across(s, n, b, per, gravity, dry_depth):
         u_0, u_1, u_2 = s[LAST + U + k], s[HERE + U + k], s[NEXT + U + k]
         v_0, v_1, v_2 = s[LAST + V + k], s[HERE + V + k], s[NEXT + V + k]
         h, v, u, h_ahead, u_ahead = _faces(h_0, h_1, h_2, v_0, v_1, v_2, u_0, u_1, u_2, half)
-        e, e_1 = h, h_1
-        if b is not None:
+        if b is None:
+            e = h
+            v_ahead = -2 * half * (v_1 * v + gravity * e)
+            deep = h_1 - abs(h) + h_ahead >= 0.0
+            h_1 += h_ahead if deep else 0.0
+            u_1 += u_ahead if deep else 0.0
+            v_1 += v_ahead if deep else 0.0
+        else:
             e_1 = s[HERE + E + k]
             e = level(s[LAST + E + k], e_1, s[NEXT + E + k], h_0, h_1, h_2, dry_depth)
-        v_ahead = -2 * half * (v_1 * v + gravity * e)
-        deep = h_1 - abs(h) + h_ahead >= 0.0
-        h_1 += h_ahead if deep else 0.0
-        e_1 += h_ahead if deep else 0.0
-        u_1 += u_ahead if deep else 0.0
-        v_1 += v_ahead if deep else 0.0
         h_left, h_right = s[HIGH + H + k], h_1 - h
         if b is not None:
             h_left, h_right = depths(h_left, s[HIGH + E + k], h_right, e_1 - e)
@@ -163,8 +174,8 @@ def _across(s, n, b, per, gravity, dry_depth):
 
 
 @kernel(**OPTIONS)
-def along_y(u, b, rows, turn, per, gravity, dry_depth, edge, s):
-    """Advance u by the equations along y alone for a time h; per = h / dy.
+def along_y(u, out, average, b, rows, turn, per, gravity, dry_depth, edge, s):
+    """out = u advanced by the equations along y alone for a time h; per = h / dy.
 
     edge: work array (4, 3, TILE), a copy of the rows that ghosts repeat: the first two and the last two.
     """
@@ -201,6 +212,5 @@ def along_y(u, b, rows, turn, per, gravity, dry_depth, edge, s):
                 _across(s, n, b, per, gravity, dry_depth)
                 if j >= 1:
                     for f in range(3):
-                        target, change = u[m + f, j - 1, start : start + n], s[RIGHT + f * STRIDE :]
-                        for c in range(n):
-                            target[c] += change[c]
+                        place = slice(start, start + n)
+                        _add(u[m + f, j - 1, place], 1.0, s[RIGHT + f * STRIDE :], average, out[m + f, j - 1, place])

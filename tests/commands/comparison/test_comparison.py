@@ -14,6 +14,7 @@ from subgrid.closures.oracle import Oracle
 from subgrid.commands.comparison import compare as compare_module
 from subgrid.commands.comparison.compare import compare, resume_comparison
 from subgrid.commands.comparison.comparison import Comparison
+from subgrid.commands.report import page
 from subgrid.solver.case.reading import CaseError, check
 from subgrid.solver.closure import Closure, Coupled, Tendency
 from subgrid.solver.simulation.record import RunFolderError
@@ -277,6 +278,17 @@ def test_a_damaged_chunk_of_the_scores_is_named(content, comparison, tmp_path):
         chunk.write_bytes(content)
     with pytest.raises(ValueError, match=r"comparison\.zarr cannot be read"):
         Comparison.load(folder)
+
+
+@pytest.mark.parametrize("name", ["pictures/error.png", "pictures/animation.gif", "report.html"])
+def test_a_folder_in_the_place_of_a_file_of_the_report_is_refused_first(name, comparison, tmp_path):
+    found, _ = comparison
+    folder = found.save(tmp_path / "copy")
+    (folder / name).mkdir(parents=True)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ValueError, match=f"{name} is a folder, expected a file. Remedy"):
+        page.write(found.metrics, found.dataset, folder)
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_an_interrupted_comparison_keeps_its_rows(tmp_path, monkeypatch):

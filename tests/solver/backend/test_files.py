@@ -211,3 +211,11 @@ def test_folders_that_a_killed_process_left_are_removed_and_links_are_not_follow
     remove_temporary(place)
     assert sorted(p.name for p in place.iterdir()) == [".link.123-0123abcd.subgrid-part", "data.part"]
     assert (kept / "file").read_text() == "2"
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    """Renaming a file to the name of a device deletes the device, which an administrator is allowed to do."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a device or a pipe, expected a file"):
+        replace(tmp_path / "pipe", b"content")
+    assert (tmp_path / "pipe").is_fifo() and [p.name for p in tmp_path.iterdir()] == ["pipe"]
