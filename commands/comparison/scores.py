@@ -57,7 +57,7 @@ class Truth:
             found |= dict.fromkeys((f"sample_{name}" for name in SAMPLES), (self.states.shape[1],))
             for name, values in self.diagnostics.items():
                 kept = int((kept_outputs(prepared) < count).sum()) if name == "frames" else count
-                found[name] = values.shape if "energy" in name else (kept, *values.shape[1:])
+                found[name] = values.shape if name in ("energy", "sample_energy") else (kept, *values.shape[1:])
             return found
 
         return of_run
