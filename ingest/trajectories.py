@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.backend import NUMPY
-from subgrid.solver.backend.files import DamagedFile
+from subgrid.solver.backend.files import DamagedFile, read_json
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.initial.checked import checked_state
@@ -19,7 +20,7 @@ from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import stops
 from subgrid.solver.spectral import Transforms
 
-from .cache import LOG, locked, say_waiting
+from .cache import LOG, cache, locked, say_waiting
 from .files import Trajectories, Writer
 from .missing_term import MissingTerm
 from .requests import Request
@@ -45,6 +46,8 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     One process at a time generates them; another one waits and then uses the result. Damaged data are generated again,
     and so are those of a damaged checkpoint; the logger "subgrid" says so.
 
+    Data that hold more terms than requested are used too: the states do not depend on the rows of a comparison.
+
     The reference is a run of the complete equation on the reference grid. Its states are restricted to the grid of the
     case at the steps of `request.state_steps`; the term that the case's model lacks is evaluated at those of
     `request.term_steps`. progress(done, total, what) is called at least every 100 steps.
@@ -52,6 +55,8 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     directory = request.directory()
     with suppress(ValueError, OSError):  # what is wrong is said below, by the process that has the lock
         return Trajectories(directory)
+    if (holding := _with_more_terms(request)) is not None:
+        return holding
     state = start(case, request)  # before anything is written
     with locked(directory, say_waiting(f"the data in {directory}")):
         if (directory / "done.json").is_file():
@@ -60,6 +65,24 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
             except DamagedFile as error:
                 LOG.warning("%s. These data are computed again", error)
         return _generate(case, request, state, progress)
+
+
+def _with_more_terms(request: Request) -> Trajectories | None:
+    """Finished trajectories that hold those requested and more missing terms, if there are any."""
+    for record in sorted(cache().glob("*/request.json")):
+        with suppress(ValueError, OSError, KeyError, TypeError):
+            held = read_json(record)["term_steps"]
+            same = held is not None and replace(request, term_steps=tuple(held)).directory() == record.parent
+            if same and _contains(held, request.term_steps):
+                return Trajectories(record.parent)
+    return None
+
+
+def _contains(held: list[int], asked: tuple[int, int, int] | None) -> bool:
+    """Whether the steps (first, last, every) of `held` include those of `asked`."""
+    if asked is None:
+        return True
+    return list(asked[:2]) == held[:2] and asked[2] % held[2] == 0
 
 
 def _generate(case: Case, request: Request, state: NDArray, progress: Progress) -> Trajectories:

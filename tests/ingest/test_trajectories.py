@@ -114,6 +114,23 @@ def test_what_is_in_the_cache_is_not_made_again(tmp_path, monkeypatch):
         generate(case, training_request(case))
 
 
+def test_a_reference_is_used_again_when_an_oracle_is_removed_or_called_less_often(tmp_path, monkeypatch):
+    with_terms = generate(case := case_of(tmp_path), reference_request(case))
+    seldom = case_of(tmp_path, closure=[{"name": "oracle", "every": 10}])
+    without = case_of(tmp_path, closure=[])
+    with monkeypatch.context() as patched:
+        patched.setattr(trajectories, "_generate", None)
+        for other in (seldom, without):
+            assert reference_request(other).directory() != with_terms.directory
+            assert generate(other, reference_request(other)).directory == with_terms.directory
+        for other in (case_of(tmp_path, closure=[{"name": "oracle", "every": 4}]), case_of(tmp_path, {"drag": 0.2})):
+            with pytest.raises(TypeError):
+                generate(other, reference_request(other))
+        (with_terms.directory / "state.npy").unlink()
+        with pytest.raises(TypeError):
+            generate(without, reference_request(without))
+
+
 def test_the_directory_is_named_by_all_the_data_depend_on(tmp_path):
     """Any change of what is asked for is another directory; what the data do not depend on is none."""
     base = case_of(tmp_path)
