@@ -273,7 +273,7 @@ def tune(
     case: Path,
     *,
     closure: str,
-    score: Literal["relative_l2", "correlation_time", "spectrum_distance"] = "relative_l2",
+    score: Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"] = "relative_l2",
     option: Annotated[tuple[str, ...], Parameter(name="--option", negative=())] = (),
     evaluations: int = 24,
     set_: Set = (),

@@ -12,6 +12,7 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
+from subgrid.ingest.perturbation import perturbed
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.requests import describe_initial, training_request
 from subgrid.ingest.trajectories import generate
@@ -25,7 +26,8 @@ from subgrid.solver.simulation.schedule import Collector
 from .comparison import metrics
 from .progress import Bars, watching
 
-Score = Literal["relative_l2", "correlation_time", "spectrum_distance"]
+Score = Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"]
+PERTURBATION = "perturbation"  # the option that is not of a closure, but of its row
 GRID = 9  # values of a single option that are tried before the search between them
 
 
@@ -58,8 +60,9 @@ def tune(
     closure: its name, or "file.py:Class" relative to the folder of the case. If a row of [compare] or an entry of
     [[closure]] consists of this closure alone, its other options are kept. score: what is best on average over the
     trajectories. ranges: option -> (low, high), both positive, searched in the logarithm, or a list of "NAME=LOW:HIGH";
-    by default `tunable` of the class. out: a file for the table of the closure with the best options. The test
-    trajectories, those of [reference], are not used.
+    by default `tunable` of the class. The option "perturbation" is that of the initial states of the row, with as many
+    members per trajectory as the case has; the score "crps" is of this ensemble. out: a file for the table of the
+    closure with the best options. The test trajectories, those of [reference], are not used.
 
     Raises ValueError if the case has no [training] table, or the closure nothing to tune.
     """
@@ -73,21 +76,23 @@ def tune(
     if not searched:
         raise ValueError(f"closure {closure!r} has no options to tune. Remedy: name them, --option rate=0.1:10")
     for name, (low, high) in searched.items():
-        if name not in found.model_fields:
+        if name not in (*found.model_fields, PERTURBATION):
             raise ValueError(f"--option {name}: closure {closure!r} has no such option")
         if not 0 < low < high < math.inf:
             raise ValueError(f"--option {name}={low:g}:{high:g}: expected two positive numbers, the smaller one first")
     with watching(progress) as bars:
         case = with_step(case)
         rollouts = Rollouts(case, score, bars)
-        result = Tuning({}, math.inf, rollouts(()))
+        result = Tuning({}, math.inf, rollouts((), case.ensemble.perturbation))
 
         def evaluate(values: Mapping[str, float]) -> float:
             options = {name: float(f"{value:.4g}") for name, value in values.items()}
             known = [error for other, error in result.tried if other == options]
             if known:
                 return known[0]
-            error = rollouts((table.model_copy(update=options),))
+            own = {name: value for name, value in options.items() if name != PERTURBATION}
+            corrected = () if found.kind == "none" else (table.model_copy(update=own),)
+            error = rollouts(corrected, options.get(PERTURBATION, case.ensemble.perturbation))
             result.tried.append((options, error))
             bars(min(len(result.tried), evaluations), evaluations, f"tune {closure}", f"{options}: {error:.4g}")
             return error
@@ -99,6 +104,8 @@ def tune(
     result.score = 1 / error if score == "correlation_time" else error
     result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
     result.table = {**table.model_dump(exclude_none=True, exclude_defaults=True), **best}
+    if PERTURBATION in best:
+        result.table = {PERTURBATION: result.table.pop(PERTURBATION), "closures": [result.table]}
     if out is not None:
         out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
@@ -145,7 +152,8 @@ class Rollouts:
     """The error of closures over the validation trajectories: runs from the start of [training] to its end."""
 
     def __init__(self, case: Case, score: Score, bars: Bars) -> None:
-        assert case.training is not None
+        assert case.training is not None and case.reference is not None
+        self._members = case.ensemble.members // case.reference.trajectories if score == "crps" else 1
         trajectories = generate(case, training_request(case), bars)
         self._case, self._score = case, score
         self._times = trajectories.times()
@@ -153,16 +161,19 @@ class Rollouts:
         self._equation, self._grid = case.build_equation(), case.grid.grid()
         self._every = multiple(case.training.every, case.step)
 
-    def __call__(self, tables: tuple[ClosureTable, ...]) -> float:
+    def __call__(self, tables: tuple[ClosureTable, ...], perturbation: float) -> float:
         """The score, inverted if larger is better; infinite for a run that fails."""
         case = self._case
         assert case.training is not None
+        state = np.repeat(self._truth[0], self._members, axis=0)
+        ids = tuple(range(len(state)))
+        state = perturbed(state, self._equation, self._grid, ids, case.ensemble.seed, perturbation)
         try:
             simulation = build_simulation(
                 case,
                 self._equation,
                 self._grid,
-                self._truth[0],
+                state,
                 start=case.training.start,
                 closures=[table.couple(case.folder) for table in tables],
                 folder=case.folder,
@@ -176,6 +187,9 @@ class Rollouts:
         return self._error(states)
 
     def _error(self, states: NDArray) -> float:
+        if self._score == "crps":
+            ensemble = states.reshape(*self._truth.shape[:2], self._members, *self._truth.shape[2:])
+            return float(metrics.crps(ensemble, self._truth)[1:].mean())
         if self._score == "relative_l2":
             return float(metrics.relative_l2(states, self._truth)[1:].mean())
         if self._score == "correlation_time":

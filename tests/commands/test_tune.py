@@ -76,7 +76,7 @@ def test_the_best_rate_of_a_known_damping_is_found(case, monkeypatch):
         (table,) = [tuning.ClosureTable(path="damped.py:Damped", rate=2.0)]
         states = []
         monkeypatch.setattr(self, "_error", lambda u: states.append(u) or 0.0)
-        self((table,))
+        self((table,), 0.0)
         monkeypatch.undo()
         self._truth = states[0]
 
@@ -93,6 +93,16 @@ def test_runs_that_fail_lose_and_an_end_of_the_range_is_reported(case):
     assert np.isfinite(found.score)
     found = tune(case, "damped.py:Damped", ranges={"rate": (50.0, 60.0)}, evaluations=3, progress=False)
     assert found.at_end == ["rate"]
+
+
+def test_a_perturbation_is_tuned_by_the_crps_of_the_ensemble_that_it_makes():
+    """The truth is the member without perturbation: the least perturbation is the best one by CRPS."""
+    case = read_case(CASE | {"ensemble": {"members": 3, "seed": 5}, "reference": CASE["reference"] | {"shape": [32]}})
+    ranges = {"perturbation": (0.01, 0.3)}
+    found = tune(case, "none", "crps", ranges, evaluations=5, progress=False)
+    assert found.table == {"perturbation": 0.01, "closures": [{"name": "none"}]}
+    errors = [error for _, error in sorted(found.tried, key=lambda entry: entry[0]["perturbation"])]
+    assert len(errors) == 5 and errors == sorted(errors)
 
 
 @pytest.mark.parametrize(
