@@ -2,7 +2,7 @@
 
     import subgrid
 
-    case = subgrid.read_case("cases/kolmogorov-demo.toml", {"time.end": 2.0})
+    case = subgrid.read_case("kolmogorov-demo", {"time.end": 2.0})  # a case that ships, or a file
     ds = subgrid.run(case)
     result = subgrid.compare(case, closures=["smagorinsky", my_closure])
 

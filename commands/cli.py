@@ -169,7 +169,7 @@ def _summary(summary: dict[str, Any], folder: Path) -> None:
 
 @app.command
 def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Compare the uncorrected model, every closure and a finer grid of equal cost with the reference.
+    """Compare the uncorrected model and every closure with the reference and with a frontier of classical runs.
 
     Writes metrics.json, comparison.zarr, pictures and report.html to runs/CASE-compare, or to --out.
     """
@@ -252,7 +252,8 @@ def train(
 
     checked = _read(case, set_, backend)
     target = _file(out) or Path(f"{case.stem}-{short_name(closure)}.safetensors")
-    origin = {"training_case": case.name, "training_command": _command()}
+    file = case.name if case.is_file() else f"{case}.toml"
+    origin = {"training_case": file, "training_command": _command()}
     result = train_closure(
         checked, closure, out=target, objective=objective, unroll=unroll, progress=not json_, origin=origin
     )
@@ -321,7 +322,7 @@ def check(
 
 @app.command(name="list")
 def list_(*, json_: Json = False) -> None:
-    """List equations, initial states, forcings, steppers and closures; of a plug-in that cannot be imported, why."""
+    """List equations, initial states, forcings, steppers, closures and shipped cases; why a plug-in is unavailable."""
     from .listing import show, table
 
     found = table()

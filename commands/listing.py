@@ -1,9 +1,12 @@
-"""`subgrid list`: the plug-ins of every kind, by name, with the first line of what they say about themselves."""
+"""`subgrid list`: the plug-ins of every kind, by name, with the first line of what they say about themselves, and the
+cases that ship.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from subgrid.solver.case.shipped import shipped_cases
 from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.equations import EQUATIONS
 from subgrid.solver.equations.forcing import FORCINGS
@@ -23,8 +26,9 @@ KINDS: dict[str, Registry[Any]] = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """Kind -> name -> description; of a plug-in that cannot be imported, the reason."""
-    return {kind: {name: _describe(registry, name) for name in registry} for kind, registry in KINDS.items()}
+    """Kind -> name -> description; the reason why a plug-in cannot be imported; of a shipped case its title."""
+    plugins = {kind: {name: _describe(registry, name) for name in registry} for kind, registry in KINDS.items()}
+    return plugins | {"cases": shipped_cases()}
 
 
 def _describe(registry: Registry[Any], name: str) -> str:
@@ -41,5 +45,6 @@ def show(listing: dict[str, dict[str, str]]) -> None:
     """Print the table."""
     for heading, entries in listing.items():
         display(heading)
+        width = max([20, *map(len, entries)]) + 2
         for name, text in entries.items():
-            display(f"  {name:<22}{text}")
+            display(f"  {name:<{width}}{text}")

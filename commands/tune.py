@@ -70,6 +70,8 @@ def tune(
         raise ValueError(
             "case: tuning needs the tables [training] and [reference], whose validation trajectories it uses"
         )
+    if evaluations < 1:
+        raise ValueError(f"--evaluations {evaluations}: expected 1 or more")
     table = _table(case, closure)
     found = table.find(case.folder)
     searched = dict((ranges if isinstance(ranges, Mapping) else _parsed(ranges)) or found.tunable)

@@ -38,6 +38,7 @@ from subgrid.closures.learning.compatibility import locate
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.solver.case.reading import read
+from subgrid.solver.case.sweep_design import among
 from subgrid.solver.case.tables import Case
 
 QUANTILES = (1.0, 0.9, 0.75, 0.5)
@@ -103,7 +104,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     if options.only != "speed":
         training, test = runs(case, case.sweep.points()), runs(case, case.sweep.test_points())
-        print(f"{len(test)} parameters, {len(training)} training runs, {model.basis.modes.shape[1]} modes; per cent")
+        seen = int(among(test.parameters, training.parameters).sum())
+        print(f"{len(test)} parameters, {seen} of them those of the {len(training)} training runs; per cent")
+        print(f"{model.basis.modes.shape[1]} modes")
     if options.only in (None, "errors"):
         print(f"{'':20}{'max':>8}{'90 %':>8}{'75 %':>8}{'median':>8}")
         for name, values in errors(case, model, training, test).items():

@@ -1,8 +1,9 @@
-"""The source distribution, and the wheel that is built from it, run the demo from another folder."""
+"""The source distribution, and the wheel that is built from it, run the demo from another folder, by its name."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,11 +55,13 @@ def test_the_sdist_holds_all_files_of_the_project(sdist):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
 
 
-def test_the_wheel_from_the_sdist_runs_the_demo_from_another_folder(sdist, tmp_path):
-    """The demo's closures with their weights, for a shorter time; no module comes from this checkout."""
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+@pytest.fixture(scope="module")
+def installed(sdist, tmp_path_factory):
+    """Runs commands of the wheel from the sdist, in a folder of its own; no module comes from this checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    site, elsewhere = folder / "site", folder / "elsewhere"
     elsewhere.mkdir()
-    shutil.unpack_archive(build(sdist, tmp_path / "wheel", "wheel"), site, "zip")
+    shutil.unpack_archive(build(sdist, folder / "wheel", "wheel"), site, "zip")
     code = (
         "import sys\n"
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
@@ -67,26 +70,44 @@ def test_the_wheel_from_the_sdist_runs_the_demo_from_another_folder(sdist, tmp_p
         "print({m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'subgrid'})\n"
         "sys.exit(code)"
     )
+
+    def run(*arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=elsewhere,
+            env=os.environ | {"PYTHONPATH": str(site), "SUBGRID_CACHE": str(folder / "cache")},
+            capture_output=True,
+            text=True,
+        )
+        loaded = done.stdout.splitlines()[-1]
+        assert str(site) in loaded and str(ROOT) + "/" not in loaded
+        return done, elsewhere
+
+    return run
+
+
+def test_the_wheel_from_the_sdist_runs_the_demo_from_another_folder(installed):
+    """The case by its name, its data and its closures with their weights, for a shorter time."""
     short = ("time.end=0.2", "reference.trajectories=1", "ensemble.members=1", "compare.frontier=false")
     options = [word for value in short for word in ("--set", value)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "compare",
-            str(sdist / "cases" / "kolmogorov-demo.toml"),
-            *options,
-            "--out",
-            "demo",
-        ],
-        cwd=elsewhere,
-        env=os.environ | {"PYTHONPATH": str(site), "SUBGRID_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-    )
+    done, elsewhere = installed("compare", "kolmogorov-demo", *options, "--out", "demo")
     assert done.returncode == 0, done.stderr
     assert (elsewhere / "demo" / "report.html").stat().st_size > 1000
     assert "latent-diff" in done.stdout and "failed" not in done.stdout
-    loaded = done.stdout.splitlines()[-1]
-    assert str(site) in loaded and str(ROOT) + "/" not in loaded
+
+
+def test_the_wheel_holds_every_case_that_the_readme_names(installed):
+    """Each is valid by its name, the file in the working directory goes first, and a wrong name is answered."""
+    named = set(re.findall(r"subgrid (?:run|compare|tune|train) ([\w-]+)", (ROOT / "README.md").read_text("utf-8")))
+    assert {"kolmogorov-demo", "kolmogorov-les", "shallow-water-coarse"} <= named
+    for name in sorted(named):
+        done, elsewhere = installed("check", name)
+        assert done.returncode == 0, done.stderr
+    (elsewhere / "kolmogorov-les").write_text("title = 1", encoding="utf-8")
+    done, _ = installed("check", "kolmogorov-les")
+    assert done.returncode == 2 and "title: expected a string" in done.stderr
+    for wrong in ("kolmogorow-demo", "cases/kolmogorov-demo.toml"):
+        done, _ = installed("check", wrong)
+        assert done.returncode == 2 and "or name a case that ships: kolmogorov-demo" in done.stderr
+    listed = installed("list")[0].stdout
+    assert "  kolmogorov-demo" in listed and "Kolmogorov flow, a short large-eddy simulation" in listed

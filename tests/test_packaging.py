@@ -19,8 +19,11 @@ from subgrid.solver import closure as contract
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = {"subgrid": "api", **{f"subgrid.{home}": home for home in ("solver", "closures", "ingest", "commands")}}
-BELOW = {"solver": set(), "ingest": {"solver"}, "closures": {"solver", "ingest"}}
+FOLDERS = {
+    "subgrid": "api",
+    **{f"subgrid.{home}": home for home in ("solver", "closures", "ingest", "commands", "cases")},
+}
+BELOW = {"cases": set(), "solver": set(), "ingest": {"solver"}, "closures": {"solver", "ingest"}}
 BELOW["commands"] = BELOW["api"] = {"solver", "ingest", "closures", "commands"}
 # Inside solver and closures: what stands on a line may import what stands on the lines before it.
 LAYERS = {
@@ -221,6 +224,7 @@ def test_the_wheel_holds_all_it_needs_and_nothing_generic(wheel):
     python = [p for home in FOLDERS.values() for p in sources(home)]
     expected = {f"{module(p.with_name('__init__.py')).replace('.', '/')}/{p.name}" for p in python}
     data = [*(ROOT / "commands" / "templates").iterdir(), *(ROOT / "closures" / "weights").glob("*.safetensors")]
+    data += [*(ROOT / "cases").glob("*.toml"), *(ROOT / "cases" / "data").iterdir()]
     expected |= {f"subgrid/{p.relative_to(ROOT)}" for p in data}
     expected |= {"subgrid/commands/report/report.html.j2", "subgrid/py.typed"}
     code = {name for name in names if name.startswith("subgrid/")}
@@ -297,7 +301,7 @@ def test_a_plugin_that_fails_to_import_is_reported_by_name_and_breaks_nothing_el
 
 
 # What the sdist holds beside the packages.
-SHIPPED = ("cases", "docs", "studies", "tests")
+SHIPPED = ("docs", "studies", "tests")
 SHIPPED_FILES = ("Makefile", "MANIFEST.in", "constraints.txt", "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md")
 
 

@@ -165,6 +165,10 @@ class Lasdi(LearnedClosure):
             )
         return error_indicators.accepted_states(values, self.tolerance, at)
 
+    def training_points(self) -> NDArray | None:
+        """Parameters of the training runs, those that a greedy design added included."""
+        return np.asarray(self._model.about["points"], dtype=np.float64).reshape(-1, len(self._model.names))
+
     def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray]:
         """Normalised latent trajectories of states (time, field, *grid) of the problem of `start`."""
         from .latent_trajectories import latent_trajectories

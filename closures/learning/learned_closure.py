@@ -89,6 +89,13 @@ class LearnedClosure(Closure, ABC):
         """The weights file for a problem. Only headers are read. Raises ClosureError, with the remedy."""
         return find_weights(self.method, self.weights, problem, self.mismatch)
 
+    def training_points(self) -> NDArray | None:
+        """Parameters of the runs that the weights learned from, (run, parameter), after `start`.
+
+        None if they learned from no sweep, or do not say: the points of [sweep] then count as those of the training.
+        """
+        return None
+
     def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray] | None:
         """`encoded`, `predicted` and `deviation`, each (time, latent), of states (time, field, *grid) of one run.
 

@@ -1,1 +1,1 @@
-"""Comparisons: runs, scores, the finer grid of equal cost, and their results."""
+"""Comparisons: runs, scores, the cost-error frontier, and their results."""

@@ -12,6 +12,7 @@ from subgrid.closures.learning.learned_closure import LearnedClosure
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.sweep import interval, runs
 from subgrid.solver.case.base import multiple
+from subgrid.solver.case.sweep_design import among
 from subgrid.solver.case.tables import CompareRow
 from subgrid.solver.closure import PluginError
 from subgrid.solver.equations.answers import initial_state
@@ -32,13 +33,15 @@ def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variabl
     latent_encoded, latent_predicted, latent_deviation (time, latent): of the first row whose closure has latent
     trajectories. With compare.parameter_plane also plane_error (plane_source, point), the maximum over time of
     |u - r| / |r|, nan for a run that failed; plane_point and training_point (*, parameter), named by plane_parameter;
-    or plane_failed, why the full model failed at one of the test points.
+    or plane_failed, why the full model failed at one of the test points. training_point: those of [sweep], and those
+    that a row's weights learned from besides; a test point that is one of them is not unseen.
     """
     case = prepared.case
     if case.sweep is None:
         return {}
     rows = [row for row in case.compare.closures if _learns_from_sweep(prepared, row)]
     found: Variables = {}
+    trained = case.sweep.points()
     for row in rows:
         try:
             with plugin_errors():
@@ -46,9 +49,11 @@ def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variabl
         except (PluginError, BlowUp):
             continue
         assert isinstance(closure, LearnedClosure)
-        if (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is not None:
-            found |= {f"latent_{name}": (("time", "latent"), values) for name, values in latents.items()}
-            break
+        if (own := closure.training_points()) is not None:
+            trained = np.concatenate([trained, own[~among(own, trained)]])
+        if found or (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is None:
+            continue
+        found |= {f"latent_{name}": (("time", "latent"), values) for name, values in latents.items()}
     if rows and case.compare.parameter_plane and case.sweep.test_counts:
         points = case.sweep.test_points()
         try:
@@ -60,7 +65,7 @@ def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variabl
             "plane_source": (("plane_source",), np.array([row.name for row in rows], dtype=object)),
             "plane_parameter": (("parameter",), np.array(list(case.sweep.parameters), dtype=object)),
             "plane_point": (("point", "parameter"), points),
-            "training_point": (("run", "parameter"), case.sweep.points()),
+            "training_point": (("run", "parameter"), trained),
         }
     return found
 

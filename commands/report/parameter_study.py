@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subgrid.solver.case.sweep_design import among
+
 from ..comparison.results import Metrics
 from .drawing import PALETTE, Plot, canvas, legend, literal
 
@@ -42,10 +44,11 @@ def _parameters(comparison: xr.Dataset) -> Figure:
         return _maps(errors, sources, points, trained, names)
     figure, axes = canvas()
     a = axes[0, 0]
+    unseen = ~among(points, trained)
     for source, values, color in zip(sources, errors, PALETTE * len(errors), strict=False):
         order = np.argsort(points[:, 0])
-        style = "-" if len(names) == 1 else "."
-        a.plot(points[order, 0], 100 * values[order], style, marker=".", color=color, label=source)
+        style, label = "-" if len(names) == 1 else ".", f"{source},\n{_worst(values, unseen)}"
+        a.plot(points[order, 0], 100 * values[order], style, marker=".", color=color, label=label)
     for x in np.unique(trained[:, 0]):
         a.axvline(x, color="#444444", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
     a.plot([], [], color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="training runs")
@@ -53,6 +56,13 @@ def _parameters(comparison: xr.Dataset) -> Figure:
     a.yaxis.set_major_formatter("{x:g}")
     legend(figure, a)
     return figure
+
+
+def _worst(values: np.ndarray, unseen: np.ndarray) -> str:
+    """The largest error over the test points that are no training runs, in words."""
+    known = values[unseen & np.isfinite(values)]
+    failed = "failed" if not np.isfinite(values).any() else "no other points than training runs"
+    return f"at most {100 * known.max():.2g} % at {len(known)} unseen points" if known.size else failed
 
 
 def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: np.ndarray, names: list[str]) -> Figure:
@@ -65,13 +75,13 @@ def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: n
     finite = 100 * errors[np.isfinite(errors) & (errors > 0)]
     scale = LogNorm(finite.min(), finite.max()) if finite.size else None
     image: Any = None
+    unseen = ~among(points, trained)
     for a, source, values in zip(axes.flat, sources, errors, strict=False):
         grid = np.full((len(up), len(across)), np.nan)
         grid[np.searchsorted(up, points[:, 1]), np.searchsorted(across, points[:, 0])] = 100 * values
         image = a.pcolormesh(across, up, grid, norm=scale, cmap="viridis", shading="nearest")
         a.plot(*trained.T, "o", color="white", markeredgecolor="black", markersize=5, clip_on=False)
-        worst = f", at most {100 * np.nanmax(values):.2g} %" if np.isfinite(values).any() else ", failed"
-        a.set(title=source + worst, xlabel=names[0])
+        a.set(title=f"{source}\n{_worst(values, unseen)}", xlabel=names[0])
         a.grid(False)
     for a in axes[:, 0]:
         a.set_ylabel(names[1])

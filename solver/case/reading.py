@@ -31,11 +31,12 @@ from .compare_rows import named_rows, row_mistakes
 from .consistency import Parts, contradictions
 from .mistakes import CaseError, not_finite, shortened, table, unknown_key
 from .paths import absolute, with_path
+from .shipped import case_file
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
 
 
 def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Case:
-    """The checked case of a TOML file, or of the same tables as a dict.
+    """The checked case of a TOML file, of the same tables as a dict, or of a case that ships, by its name.
 
     overrides: "table.key" -> value, as in {"time.end": 2.0}. Paths in a file are relative to its folder, paths in a
     dict to the working directory. The case contains absolute paths, so that a run can be resumed from any directory.
@@ -45,18 +46,20 @@ def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Map
         require_bounded(source, "case")
         data, where, folder = copy.deepcopy(dict(source)), "case", Path()
     else:
-        data, where, folder = _tables(Path(source)), str(source), Path(source).parent
+        file = case_file(Path(source))
+        data, where, folder = _tables(file), str(source), file.parent
     for name, value in (overrides or {}).items():
         _override(data, name, value, f"{name} = {value!r}")
     return check(data, where, folder)
 
 
 def read(path: Path, overrides: Iterable[str] | None = None) -> Case:
-    """The checked case of a TOML file, with overrides in the syntax of the command line. Raises CaseError.
+    """The checked case of a TOML file, or of a case that ships, with overrides as on the command line.
 
-    overrides: "table.key=value", with the value in TOML syntax; a bare word is read as a string.
+    overrides: "table.key=value", with the value in TOML syntax; a bare word is read as a string. Raises CaseError.
     """
-    return check(overridden(path, overrides), str(path), path.parent)
+    file = case_file(path)
+    return check(overridden(file, overrides), str(path), file.parent)
 
 
 def overridden(path: Path, overrides: Iterable[str] | None) -> dict[str, Any]:
@@ -77,8 +80,6 @@ def overridden(path: Path, overrides: Iterable[str] | None) -> dict[str, Any]:
 
 
 def _tables(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CaseError(str(path), ["there is no such file"])
     try:
         check_size(path)
         return parse(path.read_text(encoding="utf-8-sig"))

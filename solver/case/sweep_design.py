@@ -138,3 +138,8 @@ def evenly_spaced(low: float, high: float, count: int) -> list[float]:
     """
     first, last = Fraction(repr(float(low))), Fraction(repr(float(high)))
     return [float(first + k * (last - first) / (count - 1)) for k in range(count)]
+
+
+def among(points: NDArray, others: NDArray) -> NDArray[np.bool_]:
+    """Which points (point, parameter) are among the others, to a relative 1e-9 of every parameter: (point,)."""
+    return np.isclose(points[:, None], others[None], rtol=1e-9, atol=0.0).all(axis=-1).any(axis=-1)

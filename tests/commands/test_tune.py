@@ -129,3 +129,5 @@ def test_the_command_prints_the_table_of_the_closure(tmp_path, capsys):
     assert f"rate = {found['table']['rate']}" in (tmp_path / "found.toml").read_text()
     assert execute([*arguments, "--option", "rate=1"]) == 2
     assert "NAME=LOW:HIGH" in capsys.readouterr().err
+    assert execute(["0" if word == "3" else word for word in arguments]) == 2
+    assert "--evaluations 0: expected 1 or more" in capsys.readouterr().err

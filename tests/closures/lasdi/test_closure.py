@@ -107,6 +107,19 @@ def test_no_leap_starts_at_a_state_with_a_large_reconstruction_error(simulate):
         assert run.closures[0].declined == 12 + 12 + 12 + 3  # of leaps at 0, 15, 30, 45
 
 
+@pytest.mark.parametrize("distance", [0.005, 0.02])
+def test_a_leap_starts_up_to_the_distance_and_not_beyond(distance, simulate):
+    """A part of relative size e that the decoder cannot represent is a reconstruction error of e / sqrt(1 + e^2)."""
+    for part, declined in ((0.9, 0), (1.1, 12)):
+        options = {"mode": "alternating", "leap": 12, "solve": 36, "distance": distance}
+        run = simulate(options | {"trust": "residual", "tolerance": 1.0})
+        error = part * distance
+        outside = error / np.sqrt(1 - error**2) * np.sin(2 * run.grid.coordinates()[0])
+        run.replace(wave(0.0, 1.5)[None, None] + outside)
+        followed(run)
+        assert run.closures[0].declined == declined
+
+
 def test_unstable_latents_are_declined(simulate):
     run = simulate({"trust": "residual", "tolerance": 1e9, "reach": 0.001}, wrong=0.5)
     run.closures[0].closure._model.operator[0, 1:] += 0.2 * torch.eye(2)

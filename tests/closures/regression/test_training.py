@@ -9,7 +9,7 @@ from subgrid.closures.learning.learned_term import LearnedTerm
 from subgrid.closures.learning.optimisation import one_cycle
 from subgrid.closures.learning.scores import shell_spectrum
 from subgrid.closures.regression.options import TrainingOptions
-from subgrid.closures.regression.training import fit
+from subgrid.closures.regression.training import Training, fit
 
 LENGTH = 2 * np.pi
 
@@ -141,6 +141,24 @@ def test_the_best_weights_are_returned_in_physical_units(data, tmp_path):
     assert result.residual_spectrum == pytest.approx(
         shell_spectrum(residual), abs=1e-4 * result.residual_spectrum.max()
     )
+
+
+def test_the_weights_of_the_best_validation_are_returned_and_not_the_last(data, tmp_path, monkeypatch):
+    """Validation errors that are set here: the second of three is the best. Also for a training that is resumed."""
+    errors, seen = iter([0.5, 0.2, 0.4]), []
+
+    def error(self):
+        seen.append({name: value.clone() for name, value in self.term.state_dict().items()})
+        return next(errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "validation_error", error)
+        first = fit(*data, LENGTH, small(steps=30), tmp_path)
+        second = fit(*data, LENGTH, small(steps=30), tmp_path)
+    assert first.scores["best_step"] == 20 and len(seen) == 3
+    for result in (first, second):
+        for name, value in result.tensors.items():
+            assert np.array_equal(value, seen[1][name].numpy()) and not np.array_equal(value, seen[2][name].numpy())
 
 
 def test_the_transfer_penalty_lowers_the_error_of_the_energy_transfer(data, tmp_path):

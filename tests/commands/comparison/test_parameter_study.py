@@ -10,6 +10,9 @@ import tomli_w
 import xarray as xr
 
 from subgrid.commands import cli
+from subgrid.commands.comparison.comparison import Comparison
+from subgrid.solver.case.reading import check
+from subgrid.solver.case.sweep_design import among
 
 CLOSURE = '''
 from typing import ClassVar
@@ -26,6 +29,7 @@ class Growth(LearnedClosure):
     learns_from: ClassVar[str] = "sweep"
     rate: float = 0.1
     widest: float = 1.0
+    learned_from: tuple[float, ...] = ()  # parameters of a run that the sweep does not have
 
     def start(self, problem):
         if problem.initial["width"] > self.widest:
@@ -34,6 +38,9 @@ class Growth(LearnedClosure):
 
     def __call__(self, view, memory):
         return Tendency(self.rate * view.state), memory
+
+    def training_points(self):
+        return np.array([self.learned_from]) if self.learned_from else None
 
     def latent_trajectories(self, states, interval):
         found = states.reshape(len(states), -1)[:, :3]
@@ -51,6 +58,12 @@ CASE: dict[str, Any] = {
 TWO = {"equation.viscosity": [0.01, 0.09], "initial.width": [0.1, 0.2]}
 
 
+def page_texts(folder):
+    """Titles and labels of the picture of the parameters."""
+    (first, *others) = Comparison.load(folder).figure("parameters").axes
+    return [a.get_title("left") for a in (first, *others)] + [line.get_label() for line in first.lines]
+
+
 @pytest.mark.parametrize("plane", [TWO, {"initial.width": [0.1, 0.2]}])
 def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
     """At the case's parameters the error is that of the row; a refused point has none; both pictures are drawn."""
@@ -61,7 +74,7 @@ def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
         "sweep": {"parameters": plane, "counts": [2] * len(plane), "test_counts": [3] * len(plane), "every": 0.01},
         "compare": {
             "closures": [
-                row | {"label": "all"},
+                row | {"label": "all", "learned_from": [0.05, 0.15][-len(plane) :]},
                 row | {"label": "narrow", "rate": 0.2, "widest": 0.17},
                 "none",
             ],
@@ -83,6 +96,16 @@ def test_errors_over_the_parameters(plane, tmp_path, monkeypatch, capsys):
         expected = float(found["relative_l2"].sel(source=name).max())
         assert errors[own] == pytest.approx(expected, rel=1e-5) and expected > 1e-3
         assert np.array_equal(np.isnan(errors), (points[:, -1] > 0.17) & (name == "narrow"))
+    trained = found["training_point"].values  # the corners, and the centre, of which the weights say so
+    assert trained[:-1].tolist() == check(case, "pulse", tmp_path).sweep.points().tolist()
+    assert among(points, trained).sum() == 2 ** len(plane) + 1 == len(trained)
+    texts = page_texts(tmp_path / "out")
+    for name, errors in zip(("all", "narrow"), found["plane_error"].values, strict=True):
+        unseen = errors[~among(points, trained) & np.isfinite(errors)]
+        worst = (
+            f"at most {100 * unseen.max():.2g} % at {len(unseen)} unseen points" if unseen.size else "no other points"
+        )
+        assert any(name in text and worst in text for text in texts), texts
     assert found["latent_encoded"].shape == (5, 3)
     np.testing.assert_allclose(found["latent_predicted"] - found["latent_encoded"], 0.05, rtol=1e-12)
     pictures = {p.stem for p in (tmp_path / "out" / "pictures").iterdir()}

@@ -19,6 +19,7 @@ from subgrid.commands.comparison.comparison import Comparison
 from subgrid.commands.comparison.results import Metrics
 from subgrid.commands.report import page
 from subgrid.commands.report import particle_paths as paths
+from subgrid.commands.report.drawing import looks
 from subgrid.commands.report.table import terminal
 from subgrid.commands.report.verdict import columns, outcome, verdict
 
@@ -189,6 +190,86 @@ def test_every_picture_is_valid_and_shows_something(drawn):
             pixels = np.asarray(image.convert("L"))
         assert pixels.shape[1] > 1000
         assert 1000 < (pixels < 200).sum() < pixels.size * 0.9, path.name
+
+
+def studied(metrics: dict) -> xr.Dataset:
+    """The comparison of a parameter study: latent variables, and errors at five points of one parameter."""
+    latent = np.stack([np.sin(TIMES), np.cos(TIMES)], axis=1)
+    axes = ("time", "latent")
+    return dataset(metrics, (96,)).assign(
+        latent_encoded=(axes, latent),
+        latent_predicted=(axes, latent + 0.1 * TIMES[:, None]),
+        latent_deviation=(axes, np.full_like(latent, 0.1)),
+        plane_error=(("plane_source", "point"), np.geomspace(0.001, 0.01, 5)[None]),
+        plane_source=("plane_source", np.array(["regression"], dtype=object)),
+        plane_parameter=("parameter", np.array(["initial.width"], dtype=object)),
+        plane_point=(("point", "parameter"), np.linspace(0, 1, 5)[:, None]),
+        training_point=(("run", "parameter"), np.array([[0.0], [1.0]])),
+    )
+
+
+COMPARISONS = {
+    "2D": lambda metrics: dataset(metrics, (48, 64)),
+    "1D": lambda metrics: dataset(metrics, (96,)),
+    "particles": lambda metrics: orbits(metrics, 3),
+    "parameters": studied,
+}
+
+
+@pytest.mark.parametrize("kind", COMPARISONS)
+def test_every_line_of_every_picture_has_a_width(kind):
+    """Lines, steps and error bars; only the edges of shaded bands have none."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import StepPatch
+
+    data = measured()
+    for row in data["rows"]:  # error bars, and rank histograms
+        if row["means"]:
+            row["intervals"] = {name: (0.9 * value, 1.1 * value) for name, value in row["means"].items()}
+    fields = COMPARISONS[kind](data)
+    ranks = np.tile(np.linspace(0.5, 1.5, 5), (fields.sizes["source"], 1))
+    fields = fields.assign(rank_histogram=(("source", "rank"), ranks))
+    found = page.plots(Metrics.model_validate(data), fields)
+    assert len(found) >= 6
+    seen: set[type] = set()
+    for name, plot in found.items():
+        for axes in plot.figure().axes:
+            for artist in axes.get_children():
+                if isinstance(artist, Line2D) and artist.get_linestyle() != "None":
+                    assert artist.get_linewidth() >= 0.5, name
+                elif isinstance(artist, Line2D):
+                    assert artist.get_markersize() >= 2, name
+                elif isinstance(artist, (StepPatch, LineCollection)):
+                    assert np.all(np.asarray(artist.get_linewidth()) >= 0.4), name  # 0.4: the edge of a colour bar
+                seen.add(type(artist))
+    assert {Line2D, StepPatch, LineCollection} <= seen
+
+
+@pytest.mark.parametrize("name", ["error", "correlation", "spectra", "ensemble", "invariants", "profiles", "frontier"])
+def test_the_colour_of_every_run_is_in_the_axes_of_every_picture_of_curves(name):
+    """The picture as it is saved, without its legend: pixels of each colour, as many as a thin curve or a point has."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    metrics = Metrics.model_validate(measured())
+    figure = page.plots(metrics, dataset(measured(), (96,)))[name].figure()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3].astype(int)
+    inside = np.zeros(pixels.shape[:2], dtype=bool)
+    for axes in figure.axes:
+        x0, y0, x1, y1 = np.rint(axes.get_window_extent().extents).astype(int)
+        inside[y0 + 3 : y1 - 2, x0 + 3 : x1 - 2] = True
+    for look in looks(metrics.rows):
+        if name == "frontier" and (look.failed or look.name == "reference"):
+            continue  # it has no cost
+        if look.name == "reference" and name in ("error", "ensemble"):
+            continue  # it has no error, and no spread
+        if look.failed and name == "profiles":
+            continue  # it did not reach the last frame
+        rgb = [int(look.color[i : i + 2], 16) for i in (1, 3, 5)] if look.color.startswith("#") else [0, 0, 0]
+        count = int((np.abs(pixels - rgb).max(axis=-1) < 40)[inside].sum())
+        assert count > (20 if name == "frontier" else 60), look.name
 
 
 def test_animation_is_small_and_moves(drawn):
