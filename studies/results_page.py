@@ -26,7 +26,7 @@ LARGEST = 60_000  # bytes of a picture
 KINDS = ("none", "classical", "learned", "sum", "oracle")  # order of the lines of a table
 MEANING = (
     "- **Speed-up.** The speed-up of a run is the CPU time of the cheapest classical run of equal error, over the CPU "
-    "time of the run: above 1 it is worth its cost. The classical runs are the uncorrected model and tuned classical "
+    "time of the run: above 1 it is worth its cost. The classical runs are the uncorrected model and the classical "
     "closures on a ladder of grids, each with its best stepper and step; between them the cost is interpolated in the "
     "logarithms, and beyond them there is a bound, `> x` or `< x`."
 )
@@ -135,14 +135,13 @@ def made_with(results: list[Result]) -> list[str]:
     """Machine, versions and trajectories."""
     known = [r.comparison.metrics for r in results if r.comparison is not None]
     machines = dict.fromkeys(m.machine for m in known)
-    versions = dict.fromkeys(
-        ", ".join(f"{name} {v}" for name, v in sorted(m.versions.items())) + (f", git {m.git}" if m.git else "")
-        for m in known
-    )
+    versions = dict.fromkeys(", ".join(f"{name} {v}" for name, v in sorted(m.versions.items())) for m in known)
+    revisions = dict.fromkeys(m.git for m in known if m.git)
+    git = f"; git {', '.join(revisions)}" if revisions else ""
     counts = ", ".join(f"{r.name} {trajectories(r)}" for r in results)
     return [
         f"- **Machine.** {'; '.join(map(markdown.text, machines)) or '–'}. Costs are CPU seconds of one thread.",
-        f"- **Versions.** {'; '.join(map(markdown.text, versions)) or '–'}.",
+        f"- **Versions.** {'; '.join(map(markdown.text, versions)) or '–'}{git}.",
         f"- **Trajectories.** {counts}.",
     ]
 
