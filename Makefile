@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands cases -name '*.py' -o -name 'py.typed' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors' -o -name '*.npz')
 
-.PHONY: demo test fuzz bench docs dist format clean
+.PHONY: demo test fuzz bench results docs dist format clean
 
 demo: $(VENV)/.demo
 	rm -rf runs/demo
@@ -23,6 +23,12 @@ fuzz: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/bench.py
+
+# Hours; SHORT=1: minutes; CASE="NAME ...": these cases; PLUGIN=FILE.py:CLASS: with a closure of yours. It can be
+# interrupted and goes on when it is run again. studies/results.py --help says more.
+results: $(VENV)/.demo
+	$(BIN)/python studies/results.py $(if $(filter-out 0,$(SHORT)),--short) \
+		$(foreach name,$(CASE),--case '$(name)') $(if $(PLUGIN),--closure '$(PLUGIN)')
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

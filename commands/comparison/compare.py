@@ -221,8 +221,10 @@ def _judged(
     wanted = tuple(name for name, metric in METRIC_OF.items() if metric is None or metric in case.compare.metrics)
     scores = [samples(run, truth, largest) for run in found]
     rung_scores = [s for kept in ladder if (s := samples(kept.run, truth, largest)) is not None]
-    rivals = {run.name: i for i, run in enumerate(found) if run.kind in ("none", "classical")}
-    judged = judge(scores, costs, rung_scores, rung_costs, longest, rivals, wanted)
+    alone = [i for i, kept in enumerate(ladder) if kept.closure is None]
+    classical_rows = [i for i, run in enumerate(found) if run.kind in ("none", "classical")]
+    rivals = {found[i].name: i for i in classical_rows}
+    judged = judge(scores, costs, rung_scores, rung_costs, longest, rivals, wanted, (classical_rows, alone))
     uncorrected = {found[0].name: 0}
     judged_rungs = judge([scores[0], *rung_scores], [None, *rung_costs], [], [], longest, uncorrected, wanted)[1:]
     return judged, ladder, judged_rungs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,16 +57,21 @@ def judge(
     longest: float,
     rivals: dict[str, int],
     wanted: tuple[str, ...] = SCORES,
+    classical: tuple[Collection[int], Sequence[int]] = ((), ()),
 ) -> list[Judgement]:
     """A judgement of every run.
 
     costs: (CPU, wall) seconds per unit of time, or None. ladder: the runs of the frontier. longest: the length of the
     comparison; a correlation time that all trajectories reach is no more than a bound, and has no speed-up. rivals:
-    name -> index of the runs from which differences are taken.
+    name -> index of the runs from which differences are taken. classical: indices of the runs that are measured against
+    a part of the ladder only, those without a closure, and indices of that part: a classical closure is itself on the
+    ladder.
     """
     known = next((s for s in [*runs, *ladder] if s is not None), None)
     weights = draws(known.trajectories) if known is not None and known.trajectories > 1 else None
-    frontier = _Frontier(ladder, [cpu for cpu, _ in ladder_costs], weights, longest)
+    spent = [cpu for cpu, _ in ladder_costs]
+    whole = _Frontier(ladder, spent, weights, longest)
+    part = _Frontier([ladder[i] for i in classical[1]], [spent[i] for i in classical[1]], weights, longest)
     drawn = [None if s is None or weights is None else s.scores(weights) for s in runs]
     found = []
     for i, (s, cost) in enumerate(zip(runs, costs, strict=True)):
@@ -80,7 +86,7 @@ def judge(
                 if j != i and (theirs := drawn[j]) is not None:
                     judged.differences[name] = _intervals({k: ours[k] - theirs[k] for k in wanted})
         for score in (name for name in RANKED if name in wanted):
-            frontier.measure(judged, s, score)
+            (part if i in classical[0] else whole).measure(judged, s, score)
     return found
 
 

@@ -32,10 +32,11 @@ class Row(BaseModel):
     speed-ups and intervals are. cpu_seconds_per_time: CPU seconds of one thread per unit of simulated time, the median
     of turns beside all other runs; wall_seconds_per_time: wall seconds of the same turns.
 
-    speedup: score -> [value, low, high], the cost of the frontier at the row's error over the row's cost; null beyond
-    the frontier, where `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 %
-    over trajectories; differences: name of a rival -> the same of the score less that of the rival. statistics: name ->
-    [distance from the reference, sampling error of the reference].
+    speedup: score -> [value, low, high], the cost of the frontier at the row's error over the row's cost; for rows of
+    kind "none" and "classical" the frontier is that of the runs without a closure. null beyond the frontier, where
+    `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 % over trajectories;
+    differences: name of a rival -> the same of the score less that of the rival. statistics: name -> [distance from the
+    reference, sampling error of the reference].
     """
 
     name: str

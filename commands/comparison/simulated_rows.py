@@ -64,10 +64,13 @@ def distinct_members(prepared: Prepared, alike: bool) -> tuple[int, ...]:
 
 
 def classical(prepared: Prepared, rows: list[CompareRow]) -> list[ClosureTable]:
-    """Closures of the rows that consist of a classical one alone, whose options do not belong to one grid."""
+    """Closures of the rows that consist of a classical one alone, that ships with subgrid or is installed.
+
+    Those with weights are left out, which belong to one grid, and those of a file, which are what the user tests.
+    """
     tables = [row.closures[0] for row in rows if len(acting(row, prepared.folder)) == len(row.closures) == 1]
     found = [(table, table.find(prepared.folder)) for table in tables]
-    return [table for table, cls in found if cls.kind == "classical" and "weights" not in cls.model_fields]
+    return [t for t, cls in found if cls.kind == "classical" and t.path is None and "weights" not in cls.model_fields]
 
 
 def clocked(prepared: Prepared, row: CompareRow, run: Run) -> Clocked | None:

@@ -72,6 +72,10 @@ def _ladder(axes: Axes, runs: list[FrontierRow], score: str) -> None:
     costs, values = np.array([place for place, _ in known]).T
     best = frontier(costs, as_error(score, values))
     axes.plot(costs, values, "o", color=GREY, markersize=4, alpha=0.6)
+    alone = np.flatnonzero([run.kind == "none" for _, run in known])
+    of_grids = alone[frontier(costs[alone], as_error(score, values[alone]))]
+    if not set(of_grids) >= set(best):
+        axes.plot(costs[of_grids], values[of_grids], "--", color=GREY, linewidth=1.3, label="frontier without closures")
     axes.plot(costs[best], values[best], "k-o", markersize=5, linewidth=1.8, label="frontier of classical runs")
     for i in best:
         text = "×".join(map(str, known[i][1].shape))

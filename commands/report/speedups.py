@@ -19,11 +19,20 @@ SPEEDUPS = {  # score -> its name in a narrow table, and in full
 
 @dataclass(frozen=True)
 class Cell:
-    """A speed-up, or its bound; its interval, if there is one; and whether it is above 1, below, or neither."""
+    """A speed-up, or its bound; its interval, if there is one; and whether it is above 1, below, or neither.
+
+    lowest, highest: the ends of the interval, 0 and infinity beyond the frontier; without an interval those that the
+    number alone allows.
+    """
 
     text: str
     interval: str
-    outcome: Outcome
+    lowest: float
+    highest: float
+
+    @property
+    def outcome(self) -> Outcome:
+        return "beats" if self.lowest > 1 else "loses" if self.highest < 1 else "ties"
 
 
 def cells(row: Row) -> dict[str, Cell]:
@@ -32,21 +41,23 @@ def cells(row: Row) -> dict[str, Cell]:
     for score, (_, name) in SPEEDUPS.items():
         values = row.speedup.get(score)
         if values is not None:
-            found[name] = _cell(*values, *row.beyond.get(score, ("", values[0])))
+            found[name] = _cell(*values, *row.beyond.get(score, ("", values[0])), drawn=bool(row.intervals))
     return found
 
 
-def _cell(value: float | None, low: float | None, high: float | None, sign: str, bound: float | None) -> Cell:
+def _cell(
+    value: float | None, low: float | None, high: float | None, sign: str, bound: float | None, *, drawn: bool
+) -> Cell:
+    """drawn: whether trajectories were drawn again, so that an end that is missing lies beyond the frontier."""
     known = value if bound is None else bound
     assert known is not None
-    if low is None and high is None:
+    if low is None and high is None and (sign or not drawn):
         lowest, highest = (0.0 if sign == "<" else known), (math.inf if sign == ">" else known)
         interval = ""
     else:
         lowest, highest = (0.0 if low is None else low), (math.inf if high is None else high)
         interval = f"[{'–' if low is None else f'{low:.2g}'}, {'–' if high is None else f'{high:.2g}'}]"
-    outcome: Outcome = "beats" if lowest > 1 else "loses" if highest < 1 else "ties"
-    return Cell(f"{sign} {known:.2g}".strip(), interval, outcome)
+    return Cell(f"{sign} {known:.2g}".strip(), interval, lowest, highest)
 
 
 def worth(row: Row) -> list[str]:
