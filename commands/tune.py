@@ -28,6 +28,7 @@ from .progress import Bars, watching
 
 Score = Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"]
 PERTURBATION = "perturbation"  # the option that is not of a closure, but of its row
+WEIGHT = "weight"  # the option that every closure of a case has
 GRID = 9  # values of a single option that are tried before the search between them
 
 
@@ -58,7 +59,8 @@ def tune(
     """Choose options of a closure by rollouts over the validation trajectories of the case.
 
     closure: its name, or "file.py:Class" relative to the folder of the case. If a row of [compare] or an entry of
-    [[closure]] consists of this closure alone, its other options are kept. score: what is best on average over the
+    [[closure]] consists of this closure alone, its other options are kept. It may also be the label of a row: the last
+    closure of the row is tuned, and the others stay as they are. score: what is best on average over the
     trajectories. ranges: option -> (low, high), both positive, searched in the logarithm, or a list of "NAME=LOW:HIGH";
     by default `tunable` of the class. The option "perturbation" is that of the initial states of the row, with as many
     members per trajectory as the case has; the score "crps" is of this ensemble. out: a file for the table of the
@@ -72,13 +74,13 @@ def tune(
         )
     if evaluations < 1:
         raise ValueError(f"--evaluations {evaluations}: expected 1 or more")
-    table = _table(case, closure)
+    *others, table = _tables(case, closure)
     found = table.find(case.folder)
     searched = dict((ranges if isinstance(ranges, Mapping) else _parsed(ranges)) or found.tunable)
     if not searched:
         raise ValueError(f"closure {closure!r} has no options to tune. Remedy: name them, --option rate=0.1:10")
     for name, (low, high) in searched.items():
-        if name not in (*found.model_fields, PERTURBATION):
+        if name not in (*found.model_fields, WEIGHT, PERTURBATION):
             raise ValueError(f"--option {name}: closure {closure!r} has no such option")
         if not 0 < low < high < math.inf:
             raise ValueError(f"--option {name}={low:g}:{high:g}: expected two positive numbers, the smaller one first")
@@ -93,7 +95,7 @@ def tune(
             if known:
                 return known[0]
             own = {name: value for name, value in options.items() if name != PERTURBATION}
-            corrected = () if found.kind == "none" else (table.model_copy(update=own),)
+            corrected = () if found.kind == "none" else (*others, table.model_copy(update=own))
             error = rollouts(corrected, options.get(PERTURBATION, case.ensemble.perturbation))
             result.tried.append((options, error))
             bars(min(len(result.tried), evaluations), evaluations, f"tune {closure}", f"{options}: {error:.4g}")
@@ -105,9 +107,10 @@ def tune(
         raise ValueError(f"closure {closure!r}: every run failed. Remedy: other ranges, or a smaller time.step")
     result.score = 1 / error if score == "correlation_time" else error
     result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
-    result.table = {**table.model_dump(exclude_none=True, exclude_defaults=True), **best}
-    if PERTURBATION in best:
-        result.table = {PERTURBATION: result.table.pop(PERTURBATION), "closures": [result.table]}
+    result.table = {**_plain(table), **best}
+    if PERTURBATION in best or others:
+        row = {PERTURBATION: result.table.pop(PERTURBATION)} if PERTURBATION in best else {}
+        result.table = row | {"closures": [*map(_plain, others), result.table]}
     if out is not None:
         out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
@@ -140,14 +143,22 @@ def _parsed(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _table(case: Case, closure: str) -> ClosureTable:
-    """The closure as the case has it, else with its defaults, called as often as the first closure of the case."""
+def _plain(table: ClosureTable) -> dict[str, Any]:
+    return table.model_dump(exclude_none=True, exclude_defaults=True)
+
+
+def _tables(case: Case, closure: str) -> tuple[ClosureTable, ...]:
+    """The closures of the row with this label, or the closure as the case has it, else with its defaults, called as
+    often as the first closure of the case."""
+    for row in case.compare.closures:
+        if row.label == closure and row.closures:
+            return row.closures
     alone = [*case.closure, *(row.closures[0] for row in case.compare.closures if len(row.closures) == 1)]
     for table in alone[::-1]:
         if closure in (table.name, table.path):
-            return table
+            return (table,)
     source = {"path": closure} if ":" in closure else {"name": closure}
-    return ClosureTable.model_validate({**source, "every": case.closure[0].every if case.closure else 1})
+    return (ClosureTable.model_validate({**source, "every": case.closure[0].every if case.closure else 1}),)
 
 
 class Rollouts:
@@ -158,6 +169,9 @@ class Rollouts:
         self._members = case.ensemble.members // case.reference.trajectories if score == "crps" else 1
         trajectories = generate(case, training_request(case), bars)
         self._case, self._score = case, score
+        last = case.training.trajectories
+        numbers = range(self._members * (last - case.training.validation), self._members * last)
+        self._numbers = tuple(numbers)  # with one member each, those of the trajectories, whose noise stirs them
         self._times = trajectories.times()
         self._truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
         self._equation, self._grid = case.build_equation(), case.grid.grid()
@@ -177,6 +191,8 @@ class Rollouts:
                 self._grid,
                 state,
                 start=case.training.start,
+                seed=case.training.seed,
+                members=self._numbers,
                 closures=[table.couple(case.folder) for table in tables],
                 folder=case.folder,
                 initial=describe_initial(case.initial),

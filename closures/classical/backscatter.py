@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Backscatter(EddyViscosity):
     For Kolmogorov flow. Raises ClosureError for anything else. Source: Jansen and Held, Ocean Modelling 80 (2014) 36.
     """
 
+    tunable: ClassVar = {"coefficient": (0.005, 0.5)}
     coefficient: Annotated[float, Field(ge=0)] = 0.05
     returned: Annotated[float, Field(ge=0, le=1)] = 0.9
 

@@ -26,6 +26,7 @@ class Biharmonic(Closure):
     """
 
     kind: ClassVar[Kind] = "classical"
+    tunable: ClassVar = {"coefficient": (0.01, 1.0)}
     coefficient: Annotated[float, Field(ge=0)] = 0.1
     _fluxes: RootFluxes = PrivateAttr()
     _equation: ShallowWater = PrivateAttr()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Gradient(EddyViscosity):
     (1979) 1; Cottet, Jiroveanu and Michaux, ESAIM: M2AN 37 (2003) 187.
     """
 
+    tunable: ClassVar = {"coefficient": (0.05, 20.0)}
     coefficient: Annotated[float, Field(ge=0)] = 1.0
     stabilised: bool = True
 

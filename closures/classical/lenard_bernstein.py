@@ -25,6 +25,7 @@ class LenardBernstein(Closure):
     """
 
     kind: ClassVar[Kind] = "classical"
+    tunable: ClassVar = {"rate": (1e-6, 1.0)}
     rate: Annotated[float, Field(ge=0)] = 1e-3
     _faces: NDArray = PrivateAttr()
     _spacing: float = PrivateAttr()

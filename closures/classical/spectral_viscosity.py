@@ -36,6 +36,7 @@ class SpectralViscosity(FittedTerm):
 
     kind: ClassVar[Kind] = "classical"
     method: ClassVar[str] = "spectral-viscosity"
+    tunable: ClassVar = {"scale": (0.3, 3.0)}
     scale: float = 1.0
     linear: bool = True
     _rate: NDArray = PrivateAttr()

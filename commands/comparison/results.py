@@ -36,7 +36,7 @@ class Row(BaseModel):
     kind "none" and "classical" the frontier is that of the runs without a closure. null beyond the frontier, where
     `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 % over trajectories;
     differences: name of a rival -> the same of the score less that of the rival. statistics: name -> [distance from the
-    reference, sampling error of the reference].
+    reference, sampling error of the reference]. formula: the terms that its closures add, if they state them.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Row(BaseModel):
     steps_declined: int = 0
     failed: str | None = None
     note: str | None = None
+    formula: str | None = None
 
     def error(self) -> float | None:
         """Mean over time of the relative L2 error (trapezoidal rule); None for a failed run."""

@@ -29,6 +29,7 @@ class _Facts(BaseModel):
     declined: int
     failed: str | None
     note: str | None
+    formula: str | None = None
     alike: bool
     numbers: dict[str, float | None]
 

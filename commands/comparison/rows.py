@@ -28,9 +28,9 @@ class Run:
 
     seconds_per_time: wall seconds per unit of simulated time. calls, skips, declined: closure calls, answers that the
     guard rejected, and steps that a leap left to the solver. alike: whether the members of a trajectory do not differ,
-    so that one of them was run; the cost is that of one. failed: why the run stopped early. states: those at the output
-    times, (time, member, field, *grid), until the run is scored; None for a run without any. scores: those of
-    `scores.score`; empty for a run without states.
+    so that one of them was run; the cost is that of one. failed: why the run stopped early. formula: those of its
+    closures that have one. states: those at the output times, (time, member, field, *grid), until the run is scored;
+    None for a run without any. scores: those of `scores.score`; empty for a run without states.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Run:
     declined: int = 0
     failed: str | None = None
     note: str | None = None
+    formula: str | None = None
     alike: bool = False
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +76,11 @@ def follow(
             collector.run(lambda n: bars(n, steps, run.name), STRIDE)
     except (BlowUp, PluginError) as error:
         run.failed = str(error)
+    try:
+        with plugin_errors():
+            run.formula = "; ".join(filter(None, (c.closure.formula() for c in simulation.closures))) or None
+    except PluginError as error:
+        run.failed = run.failed or str(error)
     run.states = np.stack(collector.states)
     span = max(simulation.time - case.time.start, simulation.step)
     run.seconds_per_time = sum(simulation.seconds.values()) / span

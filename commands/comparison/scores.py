@@ -202,6 +202,7 @@ def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared, judged: Judge
         steps_declined=run.declined,
         failed=run.failed,
         note=run.note,
+        formula=run.formula,
     )
 
 

@@ -3,7 +3,8 @@
 Candidates are all steppers that fit the equation, with steps that divide the output interval, and with steps by
 Courant number where the equation takes them. Each is run over a short window from the initial states of the case and
 compared with the reference. Of those whose error is within a tolerance of the least on this grid, the cheapest is
-chosen, for each of TOLERANCES.
+chosen, for each of TOLERANCES. A particle system has one grid: its ladder is of steps, methods of which none is both
+cheaper and better.
 
 The reference decides only which numerical parameters the rivals of a closure have: the search favours the rivals.
 """
@@ -27,8 +28,9 @@ from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Collector
 from subgrid.solver.time_stepping.schemes import STEPPERS, compatible_schemes, takes_courant_steps
 
-from . import metrics
+from . import ladder, metrics
 from .ladder import coarsened, refined, smooth
+from .speedup import frontier as not_beaten
 
 TOLERANCES = (1.05, 1.25)  # one method for each
 WINDOW_ERROR = 0.3  # the window ends where the error of the case's own grid exceeds it
@@ -86,6 +88,7 @@ def search(
     an accurate method that costs at most RIVAL_COST times the cheapest one. Both lists are empty if no method reaches
     the end of the window.
     """
+    one_grid = prepared.equation.kind == "particles"
     known: dict[Method, tuple[float, float]] = {}
 
     def tried(method: Method) -> float:
@@ -96,7 +99,8 @@ def search(
 
     for stepper in steppers or compatible_schemes(prepared.equation.kind, prepared.equation.split):
         per_step = _seconds_per_step(prepared, grid, stepper, members)
-        most = MOST_COST * min((cost for error, cost in known.values() if math.isfinite(error)), default=math.inf)
+        cheapest = min((cost for error, cost in known.values() if math.isfinite(error)), default=math.inf)
+        most = math.inf if one_grid else MOST_COST * cheapest
         span = (window - 1) * prepared.case.output.every
         methods = [m for m in _methods(prepared, grid, stepper) if m.cfl or per_step * span / m.step <= most]
         last = math.inf
@@ -113,12 +117,24 @@ def search(
     def by_cost(method: Method) -> float:
         return known[method][1]
 
+    if one_grid:
+        return [(method, _shorter(method, found)) for method in _ladder_of_steps(known, found)], []
     least = min(known[method][0] for method in found)
     accurate = [[m for m in found if known[m][0] <= tolerance * least] for tolerance in TOLERANCES]
     chosen = list(dict.fromkeys(min(methods, key=by_cost) for methods in accurate))
     most = RIVAL_COST * by_cost(chosen[0])
     good = dict.fromkeys([*(m.stepper for m in chosen), *(m.stepper for m in accurate[0] if by_cost(m) <= most)])
     return [(method, _shorter(method, found)) for method in chosen], list(good)
+
+
+def _ladder_of_steps(known: dict[Method, tuple[float, float]], found: list[Method]) -> list[Method]:
+    """Methods of which none is cheaper and better, by increasing cost, about evenly spaced in its logarithm."""
+    errors, costs = np.array([known[method] for method in found]).T
+    ends = not_beaten(costs, errors)
+    logarithms = np.log(costs[ends])
+    wanted = np.linspace(logarithms[0], logarithms[-1], ladder.RUNGS)
+    nearest = [int(np.argmin(abs(logarithms - cost))) for cost in wanted]
+    return [found[ends[i]] for i in dict.fromkeys(nearest)]
 
 
 def _first_stable(methods: list[Method], error: Callable[[Method], float]) -> int:
@@ -165,6 +181,8 @@ def _methods(prepared: Prepared, grid: Grid, stepper: str) -> Iterator[Method]:
         yield Method(stepper, case.step)  # increments of the noise are those of the case's steps
         return
     shortest = case.step / MOST_STEPS * prepared.grid.shape[-1] / grid.shape[-1]
+    if equation.kind == "particles" and case.reference is not None and case.reference.step is not None:
+        shortest = max(shortest, 2 * case.reference.step)  # the reference is no rival of a closure
     for count in range(1, math.floor(every / shortest + 1e-9) + 1):
         if smooth(count):
             yield Method(stepper, every / count)

@@ -185,6 +185,10 @@ class Closure(BaseModel, ABC):
         """
         return None
 
+    def formula(self) -> str | None:
+        """The term with its coefficients as text for reports, asked for after `start`; None for no formula."""
+        return None
+
     @abstractmethod
     def __call__(self, view: View, memory: Memory) -> tuple[Answer | None, Memory]:
         """The answer for the current state, and the new memory; called at accepted steps only."""

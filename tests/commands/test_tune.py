@@ -1,6 +1,7 @@
 """`subgrid tune` finds the best options by rollouts on validation trajectories, and never looks at the test ones."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from subgrid.commands import tune as tuning
 from subgrid.commands.cli import execute
 from subgrid.commands.tune import _search, tune
-from subgrid.solver.case.reading import read_case
+from subgrid.solver.case.reading import read, read_case
+from subgrid.solver.closure.discovery import CLOSURES
 
 CASE = {
     "title": "tiny",
@@ -103,6 +105,51 @@ def test_a_perturbation_is_tuned_by_the_crps_of_the_ensemble_that_it_makes():
     assert found.table == {"perturbation": 0.01, "closures": [{"name": "none"}]}
     errors = [error for _, error in sorted(found.tried, key=lambda entry: entry[0]["perturbation"])]
     assert len(errors) == 5 and errors == sorted(errors)
+
+
+def test_the_last_closure_of_a_row_is_tuned_beside_the_others(case, monkeypatch):
+    """du/dt = -(2 + weight) u, with a truth of weight 0.5."""
+    first = tuning.Rollouts.__init__
+    path = f"{case.folder}/damped.py:Damped"
+    tables = [{"path": path, "rate": 2.0}, {"path": path, "rate": 1.0, "every": 2}]
+
+    def damped_truth(self, *arguments):
+        first(self, *arguments)
+        states = []
+        monkeypatch.setattr(self, "_error", lambda u: states.append(u) or 0.0)
+        self(tuple(tuning.ClosureTable(**table) for table in (tables[0], tables[1] | {"weight": 0.5})), 0.0)
+        monkeypatch.undo()
+        self._truth = states[0]
+
+    monkeypatch.setattr(tuning.Rollouts, "__init__", damped_truth)
+    compare = {"closures": [{"label": "sum", "closures": tables}]}
+    found = tune(read_case(CASE | {"compare": compare}), "sum", ranges={"weight": (0.01, 10)}, progress=False)
+    kept, tuned = found.table["closures"]
+    assert kept == tables[0]
+    assert tuned.pop("weight") == pytest.approx(0.5, rel=0.02)
+    assert tuned == tables[1]
+
+
+def test_every_classical_row_of_the_shipped_cases_can_be_tuned():
+    """But dynamic-smagorinsky, which finds its coefficient itself: there are ranges for what is to be chosen."""
+    found = set()
+    for path in (Path(tuning.__file__).parents[1] / "cases").glob("*.toml"):
+        case = read(path)
+        if case.training is not None:
+            rows = [row for row in case.compare.closures if len(row.closures) == 1]
+            found |= {row.closures[0].name for row in rows if row.closures[0].find(case.folder).kind == "classical"}
+    without = {name for name in found if not CLOSURES.find(name, Path()).tunable}
+    assert without <= {"dynamic-smagorinsky"}
+    assert {"smagorinsky", "hyperviscosity", "spectral-viscosity", "biharmonic", "hyperdiffusion"} <= found
+
+
+def test_validation_trajectories_are_stirred_by_their_own_noise(case):
+    """On the grid of the reference, with its steps, the uncorrected model repeats them."""
+    noise = {"kind": "q-wiener", "amplitude": 0.5, "correlation": 0.1}
+    same = {"shape": [32], "step": 0.01, "initial": CASE["reference"]["initial"], "restrict": "subsample"}
+    stirred = read_case(CASE | {"equation": CASE["equation"] | {"noise": noise}, "reference": same})
+    found = tune(stirred, "hyperviscosity", evaluations=2, progress=False)
+    assert found.uncorrected < 1e-12 < found.score
 
 
 @pytest.mark.parametrize(

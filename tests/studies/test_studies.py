@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 STUDIES = Path(__file__).parents[2] / "studies"
-COMMANDS = ["latent_diffusion", "results", "rom", "rom_study", "tune"]
+COMMANDS = ["latent_diffusion", "results", "rom", "rom_study"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tomli_w
 
-from subgrid.closures.equation_discovery import EquationDiscovery, candidates
+from subgrid.closures.equation_discovery import EquationDiscovery
+from subgrid.closures.equation_discovery.candidates import CANDIDATES
 from subgrid.closures.equation_discovery.closure import formula
 from subgrid.closures.learning import weights_file
 from subgrid.commands.cli import DONE, MISTAKE, execute
 from subgrid.solver.backend import select
 from subgrid.solver.closure import ClosureError, Problem
-from subgrid.solver.equations import Burgers, Kolmogorov, ShallowWater
+from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.spectral import Operators, Transforms
@@ -108,10 +109,11 @@ def test_candidates_of_kolmogorov_flow_are_what_their_names_say():
         "lap div(|S| grad w)": laplacian(viscous),
         "d_i(d_k u_i d_k w)": model,
     }
-    assert list(expected) == candidates.names("kolmogorov")
+    known, equation = CANDIDATES["kolmogorov"], Kolmogorov(viscosity=0.1)
+    assert list(expected) == list(known.sides)
     torch = select("torch")
     for backend, operators in ((select("numpy"), Operators(SQUARE)), (torch, Operators(SQUARE, backend=torch))):
-        found = candidates.evaluate("kolmogorov", list(expected), operators, backend.asarray(w))
+        found = known.evaluate(equation, list(expected), operators, backend.asarray(w))
         for (name, value), here in zip(expected.items(), found, strict=True):
             kept = cut(value, SQUARE)
             np.testing.assert_allclose(backend.to_numpy(here), kept, atol=1e-10 * np.abs(kept).max(), err_msg=name)
@@ -125,8 +127,9 @@ def test_candidates_of_burgers_equation_are_what_their_names_say():
         even.append(derivative(derivative(even[-1], -1), -1))
     viscous = derivative(np.abs(slope) * slope, -1)
     expected = [*even, u * slope, viscous, derivative(derivative(viscous, -1), -1), derivative(slope**2, -1)]
-    found = candidates.evaluate("burgers", candidates.names("burgers"), Operators(LINE), u)
-    for name, here, value in zip(candidates.names("burgers"), found, expected, strict=True):
+    known = CANDIDATES["burgers"]
+    found = known.evaluate(Burgers(viscosity=0.1), list(known.sides), Operators(LINE), u)
+    for name, here, value in zip(known.sides, found, expected, strict=True):
         kept = cut(value, LINE)
         np.testing.assert_allclose(here, kept, atol=1e-10 * np.abs(kept).max(), err_msg=name)
 
@@ -236,11 +239,17 @@ def test_unsuitable_options_are_refused(place, arguments, message, capsys):
 
 
 def test_equations_without_candidates_are_refused_and_formulas_have_signs():
-    with pytest.raises(ClosureError, match=r"made for kolmogorov or burgers, not for shallow-water"):
-        EquationDiscovery().start(Problem(ShallowWater(), SQUARE, 0.1, 1, 0.0, (0,), 0))
+    with pytest.raises(ClosureError, match=r"made for kolmogorov, burgers, .* or vlasov-poisson, not for advection"):
+        EquationDiscovery().start(Problem(LinearAdvection(speed=1.0), LINE, 0.1, 1, 0.0, (0,), 0))
+    cells = Burgers(viscosity=0.1, discretisation="finite-volume")
+    with pytest.raises(ClosureError, match=r"made for Fourier grids, not for burgers on finite volumes"):
+        EquationDiscovery().start(Problem(cells, LINE, 0.1, 1, 0.0, (0,), 0))
     with pytest.raises(ClosureError, match=r"no shipped weights fit burgers.*subgrid train CASE"):
         EquationDiscovery().start(Problem(Burgers(viscosity=0.1), LINE, 0.1, 1, 0.0, (0,), 0))
-    assert formula("burgers", ["u_xx", "u u_x"], np.array([0.012346, -1.0])) == "du/dt += 0.01235 u_xx - 1 u u_x"
+    assert (
+        formula(CANDIDATES["burgers"], ["u_xx", "u u_x"], np.array([0.012346, -1.0]))
+        == "du/dt += 0.01235 u_xx - 1 u u_x"
+    )
 
 
 def test_weights_with_unknown_terms_are_named(tmp_path):

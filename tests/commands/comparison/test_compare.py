@@ -38,6 +38,7 @@ KEYS = {
     "steps_declined",
     "failed",
     "note",
+    "formula",
 }
 CLOSURES = '''
 import numpy as np
