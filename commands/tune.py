@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from subgrid.ingest.perturbation import perturbed
 from subgrid.ingest.prepare import with_step
@@ -18,7 +19,7 @@ from subgrid.ingest.requests import describe_initial, training_request
 from subgrid.ingest.trajectories import generate
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ClosureTable
-from subgrid.solver.closure import PluginError
+from subgrid.solver.closure import Closure, PluginError
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Collector
@@ -84,13 +85,15 @@ def tune(
             raise ValueError(f"--option {name}: closure {closure!r} has no such option")
         if not 0 < low < high < math.inf:
             raise ValueError(f"--option {name}={low:g}:{high:g}: expected two positive numbers, the smaller one first")
+    whole = {name for name, field in found.model_fields.items() if field.annotation is int}
+    _check_ends(found, table, searched, whole)
     with watching(progress) as bars:
         case = with_step(case)
         rollouts = Rollouts(case, score, bars)
         result = Tuning({}, math.inf, rollouts((), case.ensemble.perturbation))
 
         def evaluate(values: Mapping[str, float]) -> float:
-            options = {name: float(f"{value:.4g}") for name, value in values.items()}
+            options = {k: round(value) if k in whole else float(f"{value:.4g}") for k, value in values.items()}
             known = [error for other, error in result.tried if other == options]
             if known:
                 return known[0]
@@ -104,7 +107,10 @@ def tune(
         _search(searched, evaluate, evaluations)
     best, error = min(result.tried, key=lambda entry: entry[1])
     if not math.isfinite(error):
-        raise ValueError(f"closure {closure!r}: every run failed. Remedy: other ranges, or a smaller time.step")
+        raise ValueError(
+            f"closure {closure!r}: every run failed. Remedy: other ranges, or a smaller time.step. The last failure: "
+            f"{rollouts.failure}"
+        )
     result.score = 1 / error if score == "correlation_time" else error
     result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
     result.table = {**_plain(table), **best}
@@ -115,6 +121,22 @@ def tune(
         out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
     return result
+
+
+def _check_ends(
+    found: type[Closure], table: ClosureTable, searched: Mapping[str, tuple[float, float]], whole: set[str]
+) -> None:
+    """Refuse options that are not numbers, and ranges beyond the bounds of an option."""
+    for name, (low, high) in searched.items():
+        if name not in found.model_fields:
+            continue
+        if found.model_fields[name].annotation is bool:
+            raise ValueError(f"--option {name}: it is true or false, not a number. Remedy: set it in the case")
+        for end in (low, high):
+            try:
+                found(**{**table.options, name: round(end) if name in whole else end})
+            except ValidationError as error:
+                raise ValueError(f"--option {name}={low:g}:{high:g}: {error.errors()[0]['msg']}") from None
 
 
 def words(found: Tuning, score: Score) -> str:
@@ -169,6 +191,7 @@ class Rollouts:
         self._members = case.ensemble.members // case.reference.trajectories if score == "crps" else 1
         trajectories = generate(case, training_request(case), bars)
         self._case, self._score = case, score
+        self.failure = ""  # why the last run that failed did
         last = case.training.trajectories
         numbers = range(self._members * (last - case.training.validation), self._members * last)
         self._numbers = tuple(numbers)  # with one member each, those of the trajectories, whose noise stirs them
@@ -200,7 +223,8 @@ class Rollouts:
             run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
             with np.errstate(all="ignore"):
                 states = np.stack(run.run())
-        except (BlowUp, PluginError):
+        except (BlowUp, PluginError) as error:
+            self.failure = str(error)
             return math.inf
         return self._error(states)
 

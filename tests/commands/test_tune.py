@@ -158,11 +158,21 @@ def test_validation_trajectories_are_stirred_by_their_own_noise(case):
         ("oracle", (), "no options to tune"),
         ("damped.py:Damped", {"speed": (1.0, 2.0)}, "no such option"),
         ("damped.py:Damped", {"rate": (2.0, 1.0)}, "the smaller one first"),
+        ("hyperviscosity", {"order": (1, 40)}, "order=1:40: Input should be less than or equal to 16"),
+        ("hyperviscosity", {"linear": (0.5, 1)}, "linear: it is true or false"),
+        ("smagorinsky", {"weight": (1e5, 1e6)}, "every run failed.*The last failure: .*takes the state outside"),
+        ("leith", (), "every run failed.*The last failure: .*made for kolmogorov"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(case, closure, ranges, message):
     with pytest.raises(ValueError, match=message):
         tune(case, closure, ranges=ranges, progress=False)
+
+
+def test_whole_numbers_are_tuned_as_such(case):
+    found = tune(case, "hyperviscosity", ranges={"order": (1, 8), "rate": (0.1, 10)}, evaluations=8, progress=False)
+    orders = {options["order"] for options, _ in found.tried}
+    assert len(orders) > 1 and all(isinstance(order, int) for order in orders)
 
 
 def test_the_command_prints_the_table_of_the_closure(tmp_path, capsys):

@@ -171,6 +171,14 @@ def test_a_lake_at_rest_with_shores_stays_at_rest():
         np.testing.assert_allclose(value, 0, atol=1e-8, err_msg=name)
 
 
+def test_nothing_flows_into_dry_cells():
+    """Also where the water beside them moves."""
+    grid, *_, state = water(16)
+    state[..., 5:9, 6:11] = 0.0
+    for name, value in found_in(ShallowWater(), grid, state).items():
+        assert np.abs(value).max() > 0 == np.abs(value[..., 5:9, 6:11]).max(), name
+
+
 def made_of(equation: Equation, grid: Grid, states: np.ndarray, terms: dict[str, float]) -> np.ndarray:
     found = found_in(equation, grid, states)
     return sum(c * found[name] for name, c in terms.items()) + 0 * states
