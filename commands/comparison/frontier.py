@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.requests import cache, describe_equation, describe_initial, describe_stepper, reference_request
@@ -28,13 +29,15 @@ from subgrid.solver.simulation import BlowUp, Simulation
 from ..progress import StoppingBars
 from . import search as searching
 from .cost import Clocked
+from .judgement import RANKED, samples
 from .ladder import coarsened, ladder
 from .row_files import load_run, save_run
 from .rows import Run, follow
+from .samples import as_error
 from .scores import Truth, score
 from .search import Method, search
 
-FORMAT = 1
+FORMAT = 2
 UNCORRECTED = "none"
 
 
@@ -63,8 +66,8 @@ def frontier(
     """The scored runs of the frontier, from the cache or computed.
 
     members: one of each trajectory, or all of them if they differ. classical: closures, tuned on the case's grid, that
-    are also run on the ladder. A run that fails is repeated with the next shorter step; one that fails with every step
-    is left out.
+    are also run on the ladder, up to the grid where a cheaper run beats them in every score. A run that fails is
+    repeated with the next shorter step; one that fails with every step is left out.
     """
     folder = cache() / f"frontier-{_key(prepared, members, classical)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,19 +99,39 @@ class _Ladder:
             window = self._window(each)
         for i in range(done, len(grids)):
             grid = grids[i]
+            closures = self._unbeaten(found, grids[i - 1]) if i else self._classical
             methods, good = search(
                 self._prepared, grid, self._truth.states, each, window, steppers,
                 partial(self._seen, i, len(grids)),
             )  # fmt: skip
             steppers = good or steppers
             for j, (method, shorter) in enumerate(methods):
-                for closure in (None, *self._classical) if j == 0 else (None,):
+                for closure in (None, *closures) if j == 0 else (None,):
                     found += self._first_that_finishes(grid, (method, *shorter), closure)
             for n, kept in enumerate(found):
                 if not (self._folder / f"{n}.npz").is_file():
                     save_run(self._folder / f"{n}.npz", kept.run)
             self._keep(found, steppers, window, i + 1)
         return found
+
+    def _unbeaten(self, found: list[FrontierRun], grid: Grid) -> list[ClosureTable]:
+        """The closures that are run on finer grids: those that no cheaper run on this grid beats in every score."""
+        runs = [kept for kept in found if kept.grid.shape == grid.shape]
+        errors = [self._errors(kept.run) for kept in runs]
+
+        def beaten(i: int) -> bool:
+            cost = runs[i].run.seconds_per_time
+            cheaper = [j for j, kept in enumerate(runs) if j != i and kept.run.seconds_per_time < cost]
+            return any((errors[j] <= errors[i]).all() for j in cheaper)
+
+        return [table for i, kept in enumerate(runs) if (table := kept.closure) is not None and not beaten(i)]
+
+    def _errors(self, run: Run) -> NDArray[np.float64]:
+        """Every score that has a speed-up, as an error; 0 for one that does not exist."""
+        scored = samples(run, self._truth, min(self._prepared.grid.cuts) - 1)
+        assert scored is not None
+        means = scored.mean()
+        return np.nan_to_num([float(as_error(name, np.array(means[name]))) for name in RANKED])
 
     def _seen(self, done: int, total: int, text: str) -> None:
         self._bars(done, total, "frontier", text)
