@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,10 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
 
 def _with_more_terms(request: Request) -> Trajectories | None:
     """Finished trajectories that hold those requested and more missing terms, if there are any."""
-    for record in sorted(cache().glob("*/request.json")):
+    records: list[Path] = []
+    with suppress(OSError):  # a cache that cannot be read is refused where it is written
+        records = sorted(cache().glob("*/request.json"))
+    for record in records:
         with suppress(ValueError, OSError, KeyError, TypeError):
             held = read_json(record)["term_steps"]
             same = held is not None and replace(request, term_steps=tuple(held)).directory() == record.parent

@@ -154,8 +154,9 @@ def test_what_does_not_fit_is_refused(changes, named, tmp_path):
         started(check(case_of(), "case", tmp_path), tmp_path, **changes)
 
 
-def test_references_that_cannot_serve_are_refused(tmp_path):
+def test_references_that_cannot_serve_are_refused(tmp_path, monkeypatch):
     """None at all, an unfinished one, and one that was made without terms."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "without terms"))
     case = check(case_of() | {"closure": []}, "case", tmp_path)
     made = generate(case, reference_request(case))
     problem = Problem(case.build_equation(), case.grid.grid(), STEP, 1, 0.05, (0, 1, 2, 3), 3)

@@ -62,7 +62,6 @@ def test_labels_and_single_rows_are_left_as_they_are():
         ([{"name": "leith", "label": "none"}], "'none' is the name of another row"),
         ([{"name": "none", "label": "reference"}], "'reference' is the name of another row"),
         ([{"name": "leith", "label": "nearest training run"}], "is the name of another row"),
-        ([{"name": "leith", "label": "finer grid 32x32"}], "is the name of another row"),
         (["none", {"name": "none", "label": "bare"}], 'two rows have no closure but "none"'),
     ],
 )
