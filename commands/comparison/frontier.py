@@ -115,14 +115,18 @@ class _Ladder:
         return found
 
     def _unbeaten(self, found: list[FrontierRun], grid: Grid) -> list[ClosureTable]:
-        """The closures that are run on finer grids: those that no cheaper run on this grid beats in every score."""
+        """The closures that are run on finer grids: those that no cheaper run on this grid beats in every score.
+
+        One that costs MOST_COST times the cheapest run is left out too: a finer grid costs less.
+        """
         runs = [kept for kept in found if kept.grid.shape == grid.shape]
+        most = searching.MOST_COST * min((kept.run.seconds_per_time for kept in runs), default=0.0)
         errors = [self._errors(kept.run) for kept in runs]
 
         def beaten(i: int) -> bool:
             cost = runs[i].run.seconds_per_time
             cheaper = [j for j, kept in enumerate(runs) if j != i and kept.run.seconds_per_time < cost]
-            return any((errors[j] <= errors[i]).all() for j in cheaper)
+            return cost > most or any((errors[j] <= errors[i]).all() for j in cheaper)
 
         return [table for i, kept in enumerate(runs) if (table := kept.closure) is not None and not beaten(i)]
 

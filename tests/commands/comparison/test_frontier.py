@@ -15,13 +15,14 @@ RUNS = {  # name -> seconds, errors
     "none": (1.0, (0.5, 0.5)),
     "beaten": (3.0, (0.4, 0.4)),
     "cheap": (2.0, (0.4, 0.3)),
-    "good by one score": (4.0, (0.6, 0.2)),
-    "good and dear": (9.0, (0.1, 0.1)),
+    "good by one score": (3.8, (0.6, 0.2)),
+    "good and dear": (3.9, (0.1, 0.3)),
+    "dearer than a finer grid": (4.1, (0.1, 0.1)),
     "beaten by none": (1.5, (0.5, 0.6)),
 }
 
 
-def test_a_closure_goes_on_to_finer_grids_unless_a_cheaper_run_beats_it_in_every_score(monkeypatch):
+def test_a_closure_goes_on_to_finer_grids_unless_a_cheaper_run_beats_it_or_it_costs_more_than_they_do(monkeypatch):
     tables = {name: ClosureTable(name="hyperviscosity", label=name) for name in RUNS if name != "none"}
     found = []
     for name, (seconds, _) in RUNS.items():
