@@ -22,7 +22,7 @@ def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
     else:
         console = Console()
         with console.capture() as table:  # printed by rich itself, a closed pipe would end the program
-            console.print(terminal(comparison.metrics))
+            console.print(terminal(comparison.metrics, console.width))
         print(table.get(), end="")
         display(f"report: {page}")
     _warn(failed)

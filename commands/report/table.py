@@ -11,30 +11,46 @@ from .verdict import columns
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Group
     from rich.table import Table
 
+HEADING, CELL = 19, 10  # characters of the headings of the lines, and of the value of one run
 ORACLE = "An oracle is given the true term, so it is not ranked."
 
 
-def terminal(metrics: Metrics) -> Table:
-    """The table for a terminal, one column for each run: best values are bold, failed runs are red and marked."""
+def terminal(metrics: Metrics, width: int = 80) -> Group:
+    """The table for a terminal, one column for each run: best values are bold, failed runs are red and marked.
+
+    width: of the terminal, in characters. Runs that do not fit beside each other follow below.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    fit = max(1, (width - HEADING) // CELL)
+    parts = [_beside(metrics, start, start + fit) for start in range(0, len(metrics.rows), fit)]
+    parts[0].title = Text(printable(metrics.case))
+    if any(row.kind == "oracle" for row in metrics.rows):
+        parts[-1].caption = ORACLE
+    return Group(*parts)
+
+
+def _beside(metrics: Metrics, first: int, last: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title=Text(printable(metrics.case)), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    rows = metrics.rows[first:last]
+    result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     result.add_column(no_wrap=True, min_width=12)
-    for row in metrics.rows:
+    for row in rows:
         name = printable(row.name)
         heading = Text(f"{name}\nfailed" if row.failed else name)
         style = "red" if row.failed else ""
         result.add_column(heading, justify="right", overflow="fold", style=style, header_style=style)
     for column in columns(metrics):
         best = column.best(metrics.rows)
-        cells = [Text(column.text(r, missing="-"), style="bold green" if r.name in best else "") for r in metrics.rows]
+        cells = [Text(column.text(r, missing="-"), style="bold green" if r.name in best else "") for r in rows]
         result.add_row(Text(column.heading), *cells)
-    if any(row.kind == "oracle" for row in metrics.rows):
-        result.caption = ORACLE
     return result
 
 
