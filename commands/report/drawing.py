@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..comparison.results import Row
 
+MARKERS = "Dosv^P*"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C564B")
 DASHES = {"none": (0, (4, 1.5)), "oracle": (0, (1, 1))}
 STYLE: dict[Any, Any] = {
@@ -109,6 +110,7 @@ class Look:
     dash: Any = "solid"
     failed: bool = False
     width: float = 1.8
+    marker: str = "D"
 
     @property
     def label(self) -> str:
@@ -117,17 +119,16 @@ class Look:
 
 
 def looks(rows: list[Row]) -> list[Look]:
-    """The look of the reference, then that of each row in order."""
-    colours = iter(PALETTE * (1 + len(rows) // len(PALETTE)))
-    return [Look("reference", "black", width=3.0)] + [
-        Look(
-            row.name,
-            "#7a7a7a" if row.kind == "none" else next(colours),
-            DASHES.get(row.kind, "solid"),
-            row.failed is not None,
-        )
-        for row in rows
-    ]
+    """The look of the reference, then that of each row in order. Rows of the same colour differ in their markers."""
+    found, coloured = [Look("reference", "black", width=3.0)], 0
+    for row in rows:
+        color, marker = "#7a7a7a", MARKERS[0]
+        if row.kind != "none":
+            color, marker = PALETTE[coloured % len(PALETTE)], MARKERS[coloured // len(PALETTE) % len(MARKERS)]
+            coloured += 1
+        dash, failed = DASHES.get(row.kind, "solid"), row.failed is not None
+        found.append(Look(row.name, color, dash, failed, marker=marker))
+    return found
 
 
 def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:

@@ -99,4 +99,6 @@ def _point(axes: Axes, row: Row, look: Look, score: str) -> None:
     cost, value = place
     ends = row.intervals.get(score)
     spread = None if ends is None else [[max(0.0, value - ends[0])], [max(0.0, ends[1] - value)]]
-    axes.errorbar(cost, value, yerr=spread, fmt="D", color=look.color, markersize=7, capsize=3, label=look.label)
+    axes.errorbar(
+        cost, value, yerr=spread, fmt=look.marker, color=look.color, markersize=7, capsize=3, label=look.label
+    )
