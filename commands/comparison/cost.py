@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.schedule import Schedule, stops
@@ -76,7 +77,7 @@ class Clocked:
 
 def measure(runs: Sequence[Clocked], seen: Callable[[int, int], None] = lambda done, of: None) -> None:
     """Let the runs take TURNS turns, with one thread. seen(done, all) is called after each turn."""
-    with _one_torch_thread():
+    with one_thread():
         for n in range(TURNS):
             for i, run in enumerate(runs):
                 run.turn()
@@ -84,14 +85,15 @@ def measure(runs: Sequence[Clocked], seen: Callable[[int, int], None] = lambda d
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """One thread for torch, if a closure has loaded it: waiting threads would count as CPU time."""
+def one_thread() -> Iterator[None]:
+    """One thread for BLAS, and for torch if a closure has loaded it: waiting threads would count as CPU time."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 1
     try:
         if torch:
             torch.set_num_threads(1)
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         if torch:
             torch.set_num_threads(threads)

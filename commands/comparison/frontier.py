@@ -28,7 +28,7 @@ from subgrid.solver.simulation import BlowUp, Simulation
 
 from ..progress import StoppingBars
 from . import search as searching
-from .cost import Clocked
+from .cost import Clocked, one_thread
 from .judgement import RANKED, samples
 from .ladder import coarsened, ladder
 from .row_files import load_run, save_run
@@ -100,10 +100,9 @@ class _Ladder:
         for i in range(done, len(grids)):
             grid = grids[i]
             closures = self._unbeaten(found, grids[i - 1]) if i else self._classical
-            methods, good = search(
-                self._prepared, grid, self._truth.states, each, window, steppers,
-                partial(self._seen, i, len(grids)),
-            )  # fmt: skip
+            seen = partial(self._seen, i, len(grids))
+            with one_thread():
+                methods, good = search(self._prepared, grid, self._truth.states, each, window, steppers, seen)
             steppers = good or steppers
             for j, (method, shorter) in enumerate(methods):
                 for closure in (None, *closures) if j == 0 else (None,):

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from subgrid.commands.comparison import cost, search
 from subgrid.commands.comparison.compare import compare
@@ -111,3 +113,21 @@ def test_speed_ups_follow_from_the_costs_and_scores_in_the_file(found):
                 assert row["speedup"][score][0] is None
                 assert row["beyond"][score] == (end, pytest.approx(bound / own, rel=1e-9)), score
     assert inside >= 4
+
+
+def test_costs_are_measured_with_one_thread_of_blas_and_of_torch():
+    """Threads that wait would count as CPU time. Afterwards both have the threads that they had."""
+
+    def threads():
+        blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        return blas, torch.get_num_threads()
+
+    seen = []
+    torch.set_num_threads(2)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        cost.measure([SimpleNamespace(turn=lambda: seen.append(threads()))])
+        assert threads() == before
+    assert before[0] and set(before[0]) == {2}
+    assert len(seen) == cost.TURNS
+    assert all(set(blas) == {1} and found == 1 for blas, found in seen)
