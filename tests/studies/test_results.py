@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -321,7 +322,8 @@ def test_failed_and_refused_runs_are_marked(page_module):
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_hands_its_options_on():
     command = ["make", "-n", "results", "SHORT=1", "PLUGIN=my closures.py:X", "CASE=a b"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    shown = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=True, timeout=60).stdout
     last = " ".join(shown.replace("\\\n", " ").splitlines()[-1].split())
     assert last.endswith("studies/results.py --short --case 'a' --case 'b' --closure 'my closures.py:X'")
 
