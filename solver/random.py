@@ -69,7 +69,8 @@ def add_modes(out, index, conjugate, labels, amplitude, keys, step, factor):
     """out[b, index] += factor amplitude (n1 + i n2)/sqrt(2), the same numbers for a mode on every grid.
 
     out: (member, point) complex. index: flat position of each drawn mode; conjugate: flat position of its complex
-    conjugate, -1 if it is not stored, -2 for the real mean mode. labels: (mode, 2) integer wavenumbers.
+    conjugate, -1 if it is not stored, -2 for the real mean mode. labels: (mode, 2) integer wavenumbers. Numbers
+    are drawn in double precision and rounded to that of `out`.
     """
     low = np.uint64(0xFFFFFFFF)
     to_unit = 1.0 / 9007199254740992.0

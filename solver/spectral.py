@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import NUMPY, Backend, kernel
+from .backend import COMPLEX, NUMPY, Backend, kernel
 from .grid import Grid
 
 Array = Any
-BLOCK_POINTS = 16384  # complex values per block: a block and its rows fit into the second-level cache
+BLOCK_BYTES = 262144  # of a block: it and its rows fit into the second-level cache
 
 
 @functools.cache
@@ -77,10 +77,12 @@ class Transforms:
     another factor.
 
     FFTW plans are estimated, not timed, so that results are bitwise the same in every process.
+
+    dtype: "float64" or "float32", the type of real values here; `real` and `complex` are the types of both kinds.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
+    def __init__(self, grid: Grid, dtype: str = "float64") -> None:
+        self.grid, self.real, self.complex = grid, dtype, COMPLEX[dtype]
         self.scale = 1.0 / grid.points
         self._axes = tuple(range(-grid.dimensions, 0))
 
@@ -165,16 +167,16 @@ class Transforms:
         Rows are processed in blocks that fit into the second-level cache. They are padded, because columns at a
         distance of a power of two would evict each other from the cache.
         """
-        height, width = self.grid.shape
-        padded = empty((batch, height, width + 1), "complex128")
+        (height, width), dtype = self.grid.shape, np.dtype(self.complex)
+        padded = empty((batch, height, width + 16 // dtype.itemsize), self.complex)
         spectrum = padded[..., :width]
         cut = self.grid.cuts[-1]
         kept = [k for k in (spectrum[..., : cut + 1], spectrum[..., width - cut :]) if k.size]
         to_columns = [_line(k, k, -2, forward=False) for k in kept]
         from_columns = [_line(k, k, -2, forward=True) for k in kept]
-        rows = padded.reshape(-1, width + 1)[:, :width]
-        size = max(1, BLOCK_POINTS // width)
-        values = empty((min(size, len(rows)), width), "complex128")
+        rows = padded.reshape(-1, padded.shape[-1])[:, :width]
+        size = max(1, BLOCK_BYTES // (width * dtype.itemsize))
+        values = empty((min(size, len(rows)), width), self.complex)
         blocks = []
         for block in (rows[a : a + size] for a in range(0, len(rows), size)):
             v = values[: len(block)]
@@ -194,8 +196,8 @@ class Transforms:
 
     def to_physical(self, spectrum: NDArray) -> NDArray:
         """u(x) = sum_k u_hat_k exp(i k x); new array (*batch, *grid)."""
-        work = empty(spectrum.shape, "complex128")
-        out = empty((*spectrum.shape[: -self.grid.dimensions], *self.grid.shape))
+        work = empty(spectrum.shape, self.complex)
+        out = empty((*spectrum.shape[: -self.grid.dimensions], *self.grid.shape), self.real)
         run = self.inverse(work, out)
         work[...] = spectrum
         run()
@@ -203,8 +205,8 @@ class Transforms:
 
     def to_spectrum(self, physical: NDArray) -> NDArray:
         """u_hat_k = (1/N) sum_x u(x) exp(-i k x); new array (*batch, *spectral_shape)."""
-        work = empty(physical.shape)
-        out = empty((*physical.shape[: -self.grid.dimensions], *self.grid.spectral_shape), "complex128")
+        work = empty(physical.shape, self.real)
+        out = empty((*physical.shape[: -self.grid.dimensions], *self.grid.spectral_shape), self.complex)
         run = self.forward(work, out)
         work[...] = physical
         run()

@@ -10,13 +10,15 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .precision import COMPLEX, KernelCompiler, Precision
 
 Array = Any
 NAMES = ("numpy", "cupy", "torch")
@@ -32,10 +34,13 @@ class Backend:
 
     "numpy" steps batches of members with Numba kernels; the others step all members at once with the array code of the
     equations. Arrays of other libraries are converted by DLPack, without a copy if they are on the same device.
+
+    precision: type of the real arrays of a run, "float64" or "float32"; times and steps are always in double precision.
     """
 
     name: str = "numpy"
     device: str = "cpu"
+    precision: Precision = "float64"
 
     @property
     def compiled(self) -> bool:
@@ -48,7 +53,7 @@ class Backend:
         return importlib.import_module(f"array_api_compat.{self.name}")
 
     def asarray(self, values: Any) -> Array:
-        """The values as an array of this backend, floats in double precision; memory is shared where possible."""
+        """The values as an array of this backend, floats in its precision; memory is shared where possible."""
         if self.name == "torch":
             import torch
 
@@ -58,14 +63,17 @@ class Backend:
                 tensor = torch.from_numpy(values)
             else:
                 tensor = torch.from_dlpack(values)
-            narrow = tensor.is_floating_point() or tensor.is_complex()
-            wide = (torch.complex128 if tensor.is_complex() else torch.float64) if narrow else tensor.dtype
-            return tensor.to(self.device, wide)
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                return tensor.to(self.device)
+            kind = COMPLEX[self.precision] if tensor.is_complex() else self.precision
+            return tensor.to(self.device, getattr(torch, kind))
         if self.name == "cupy":
             found = self.xp.asarray(values) if isinstance(values, np.ndarray) else self.xp.from_dlpack(values)
         else:
             found = values if isinstance(values, np.ndarray) else np.from_dlpack(values)
-        return found.astype({"c": "complex128", "f": "float64"}.get(found.dtype.kind, found.dtype), copy=False)
+        kinds: dict[str, Any] = {"c": COMPLEX[self.precision], "f": self.precision}
+        with np.errstate(over="ignore"):  # what is too large for single precision becomes infinite, and is reported
+            return found.astype(kinds.get(found.dtype.kind, found.dtype), copy=False)
 
     def to_numpy(self, array: Array) -> NDArray:
         """The array as a NumPy array; memory is shared if the array is in host memory."""
@@ -97,13 +105,13 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def select(text: str) -> Backend:
+def select(text: str, precision: Precision = "float64") -> Backend:
     """The backend named "numpy", "cupy" or "torch[:device]". Raises BackendError, with the remedy."""
     name, _, device = text.partition(":")
     if name not in NAMES or (device and name != "torch"):
         raise BackendError(f"backend {text!r} is not known; expected one of: numpy, cupy, torch, torch:DEVICE")
     if name == "numpy":
-        return NUMPY
+        return replace(NUMPY, precision=precision)
     if name == "cupy":
         try:
             cupy = importlib.import_module("cupy")
@@ -114,7 +122,7 @@ def select(text: str) -> Backend:
             raise BackendError(f"backend 'cupy' finds no CUDA device ({error}). Remedy: --backend numpy") from None
         if not devices:
             raise BackendError("backend 'cupy' finds no CUDA device. Remedy: --backend numpy")
-        return Backend("cupy", "cuda")
+        return Backend("cupy", "cuda", precision)
     import torch
 
     keep_freed_memory()
@@ -124,7 +132,7 @@ def select(text: str) -> Backend:
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise BackendError(f"backend {text!r} is not available here ({reason}). Remedy: --backend torch:cpu") from None
-    return Backend("torch", str(chosen))
+    return Backend("torch", str(chosen), precision)
 
 
 def available_threads() -> int:
@@ -139,8 +147,11 @@ def available_threads() -> int:
     return int(chosen)
 
 
-def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def kernel(double: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """numba.njit(cache=True, nogil=True, **options), with an on-disk cache that covers inlined functions.
+
+    For arrays in single precision the kernel is compiled in single precision, see precision.py; with `double` it
+    computes in double precision all the same.
 
     Numba stamps cached machine code with the hash of the file of the compiled function. Functions and constants that
     the file imports are part of the machine code too. The stamp is therefore extended by the hash of every source file
@@ -149,6 +160,9 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     A cache that cannot be read or written costs compilation and nothing else: one warning, which names the remedy.
     """
     import numba
+
+    if not double:
+        options["pipeline_class"] = KernelCompiler
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from numpy.typing import NDArray
 
+from ..backend import Precision
 from ..finite_volume import array_code as finite_volume
 from ..finite_volume import kernels as finite_volume_kernels
 from ..grid import Grid
@@ -66,7 +67,7 @@ class LinearAdvection(Equation):
             operators.xp,
         )
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         if self.discretisation == "fourier":
             return NoNonlinearTerm()
         speed = self.signal_velocity
@@ -76,6 +77,7 @@ class LinearAdvection(Equation):
             self.reconstruction,
             None,
             lambda cells, left, right, out: finite_volume_kernels.upwind(left, right, speed, out),
+            dtype,
         )
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:

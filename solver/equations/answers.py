@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from ..backend import real_type
 from ..grid import Grid
 from .plugin_errors import PluginError, from_plugin, place
 
@@ -108,8 +110,8 @@ def forcing_field(forcing: Forcing, grid: Grid) -> NDArray[np.float64]:
 
 
 def invariants(equation: Equation, state: NDArray, grid: Grid) -> dict[str, NDArray[np.float64]]:
-    """`Equation.invariants`: real numbers (member,) by name."""
-    found = equation.invariants(state, grid)
+    """`Equation.invariants` of a state, in double precision whatever its type: real numbers (member,) by name."""
+    found = equation.invariants(np.asarray(state, dtype=np.float64), grid)
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise wrong(equation, "invariants", found, "a dict from names to arrays (member,)")
     values = {name: real_array(value, (len(state),)) for name, value in found.items()}
@@ -149,9 +151,15 @@ def admissible(equation: Equation, state: Array) -> bool:
 
 
 def like(equation: Equation, method: str, found: Array, u: Array) -> Array:
-    """An answer of array code that must have the shape of u, and be real if u is."""
+    """An answer of array code that must have the shape of u, and be real if u is; rounded if u is in single precision."""
     if getattr(found, "shape", None) != u.shape or isinstance(found, np.ma.MaskedArray):
         raise wrong(equation, method, found, f"an array with the shape of u, {tuple(u.shape)}")
-    if found.dtype != u.dtype and "complex" in str(found.dtype) and "complex" not in str(u.dtype):
+    if found.dtype == u.dtype:
+        return found
+    complex_found = "complex" in str(found.dtype)
+    if complex_found and "complex" not in str(u.dtype):
         raise wrong(equation, method, found, f"real numbers, as u is of {u.dtype}")
+    if real_type(u.dtype) == "float32" and real_type(found.dtype) == "float64":
+        xp = array_namespace(found)
+        return xp.astype(found, xp.complex64 if complex_found else xp.float32)
     return found

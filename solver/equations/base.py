@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from ..backend import Precision
 from ..grid import Grid
 from ..random import QWiener, SpectralNoise
 from ..spectral import Operators
@@ -150,15 +152,33 @@ class Equation(BaseModel, ABC):
         """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0."""
         return True
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide | None:
-        """The right-hand side of a batch (member * field, row, column), with Numba and planned transforms, or None."""
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide | None:
+        """The right-hand side of a batch (member * field, row, column), with Numba and planned transforms, or None.
+
+        dtype: "float64" or "float32", the type of a real state; Fourier coefficients are "complex128" or "complex64". A
+        class whose method has no such argument has its compiled version in double precision only.
+        """
         return None
 
-    def right_hand_side(self, grid: Grid, members: int, compiled: bool = True) -> RightHandSide:
-        """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code."""
-        rhs = self.compiled(grid, members) if compiled else None
+    def right_hand_side(
+        self, grid: Grid, members: int, compiled: bool = True, dtype: Precision = "float64"
+    ) -> RightHandSide:
+        """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code.
+
+        L is in double precision in any case. Raises ValueError for a compiled version in double precision only.
+        """
+        rhs = None
+        if compiled and dtype == "float64":
+            rhs = self.compiled(grid, members)
+        elif compiled:
+            if "dtype" not in inspect.signature(self.compiled).parameters:
+                raise ValueError(
+                    f"precision: {type(self).__name__}.compiled is in double precision only. Remedy: give it the "
+                    'argument dtype, or set precision = "float64"'
+                )
+            rhs = self.compiled(grid, members, dtype)
         if rhs is None:
-            rhs = ArrayRightHandSide(self, grid)
+            rhs = ArrayRightHandSide(self, grid, dtype)
         elif not callable(rhs) or not (hasattr(rhs, "rows") and hasattr(rhs, "columns")):
             raise wrong(self, "compiled", rhs, "a callable with the attributes linear, rows and columns")
         if self.spectral:
@@ -167,7 +187,7 @@ class Equation(BaseModel, ABC):
             return rhs
         for name in ("rate", "admissible"):
             if not hasattr(rhs, name):
-                setattr(rhs, name, getattr(ArrayRightHandSide(self, grid), name))
+                setattr(rhs, name, getattr(ArrayRightHandSide(self, grid, dtype), name))
         return rhs
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import Backend, Precision
 from ..grid import Grid
 from ..spectral import Operators
 from .answers import admissible, like, wrong
@@ -64,9 +65,9 @@ def linear_operator(equation: Equation, grid: Grid) -> NDArray:
 class ArrayRightHandSide:
     """The equation's array code on NumPy batches (member * field, row, column), where no compiled version exists."""
 
-    def __init__(self, equation: Equation, grid: Grid) -> None:
+    def __init__(self, equation: Equation, grid: Grid, dtype: Precision = "float64") -> None:
         self.linear: NDArray | None = None
-        self._equation, self._operators = equation, Operators(grid)
+        self._equation, self._operators = equation, Operators(grid, backend=Backend(precision=dtype))
         self._shape = (len(equation.fields), *(grid.spectral_shape if equation.spectral else grid.shape))
         self.columns = self._shape[-1]
         self.rows = np.ones(grid.points // grid.shape[-1], dtype=bool)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..backend import real_type
+from .reconstruction import NEGLIGIBLE, SMALLEST
+
 Array = Any
 Ends = tuple[float, float] | None
 
@@ -54,6 +57,8 @@ def _weno5(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
 
     The compiled variants differ in their arithmetic: see reconstruction.weno5_value.
     """
+    if real_type(c.dtype) == "float32":
+        return _weno5_single(a, b, c, d, e, xp)
     smooth_0 = 13 / 12 * (a - 2 * b + c) ** 2 + 0.25 * (a - 4 * b + 3 * c) ** 2
     smooth_1 = 13 / 12 * (b - 2 * c + d) ** 2 + 0.25 * (b - d) ** 2
     smooth_2 = 13 / 12 * (c - 2 * d + e) ** 2 + 0.25 * (3 * c - 4 * d + e) ** 2
@@ -65,11 +70,30 @@ def _weno5(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
     return value / (6 * (weight_0 + weight_1 + weight_2))
 
 
+def weno5_weights(s0: Array, s1: Array, s2: Array) -> tuple[Array, Array, Array]:
+    """(1 + tau^2 / s_i^2) with the factors 1, 6 and 1, up to a common factor, for single precision."""
+    scale = 1 / (s0 + s1 + s2 + SMALLEST)
+    tau = ((s0 - s2) * scale) ** 2
+    q0, q1, q2 = ((s * scale + NEGLIGIBLE) ** 2 for s in (s0, s1, s2))
+    return (q0 + tau) * (q1 * q2), 6 * ((q1 + tau) * (q0 * q2)), (q2 + tau) * (q0 * q1)
+
+
+def _weno5_single(a: Array, b: Array, c: Array, d: Array, e: Array, xp: Any) -> Array:
+    """_weno5 in single precision, from differences, so that constants are reproduced exactly."""
+    d1, d2, d3, d4 = b - a, c - b, d - c, e - d
+    s0 = 13 / 12 * (d2 - d1) ** 2 + 0.25 * (3 * d2 - d1) ** 2
+    s1 = 13 / 12 * (d3 - d2) ** 2 + 0.25 * (d2 + d3) ** 2
+    s2 = 13 / 12 * (d4 - d3) ** 2 + 0.25 * (3 * d3 - d4) ** 2
+    w0, w1, w2 = weno5_weights(s0, s1, s2)
+    change = w0 * (5 * d2 - 2 * d1) + w1 * (d2 + 2 * d3) + 3 * w2 * (4 * d3 - d4)
+    return c + change / (6 * (w0 + w1 + 3 * w2))
+
+
 def weno5(cells: Array, xp: Any) -> tuple[Array, Array]:
     """Left and right states at the faces, of fifth order on smooth data: (..., n + 6) -> twice (..., n + 1).
 
     WENO-Z with p = 2, which keeps the order at critical points: Borges, Carmona, Costa and Don,
-    J. Comput. Phys. 227 (2008) 3191. Double precision only.
+    J. Comput. Phys. 227 (2008) 3191.
     """
     a, b, c, d, e, f = _faces(cells, 3)
     return _weno5(a, b, c, d, e, xp), _weno5(f, e, d, c, b, xp)

@@ -29,8 +29,8 @@ def extend(u, width, periodic, left, right, cells):
                     cells[b, r, c] = u[b, r, n - width + c]
                     cells[b, r, width + n + c] = u[b, r, c]
                 else:
-                    cells[b, r, width - 1 - c] = 2 * left - u[b, r, c]
-                    cells[b, r, width + n + c] = 2 * right - u[b, r, n - 1 - c]
+                    cells[b, r, width - 1 - c] = 2.0 * left - u[b, r, c]
+                    cells[b, r, width + n + c] = 2.0 * right - u[b, r, n - 1 - c]
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -86,7 +86,7 @@ def add_diffusive_flux(cells, width, viscosity, spacing, flux):
             for i in range(flux.shape[2]):
                 jump = v[i + width] - v[i + width - 1]
                 if width == 3:
-                    jump = (15 * jump - (v[i + 4] - v[i + 1])) / 12
+                    jump = (15.0 * jump - (v[i + 4] - v[i + 1])) / 12.0
                 flux[b, r, i] += factor * jump
 
 
@@ -112,6 +112,7 @@ class FluxBalance:
         reconstruction: str,
         ends: array_code.Ends,
         flux: Callable[[NDArray, NDArray, NDArray, NDArray], None],
+        dtype: str,
     ) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(1, dtype=bool), grid.shape[-1]
@@ -119,8 +120,8 @@ class FluxBalance:
         self._reconstruct = RECONSTRUCTIONS[reconstruction]
         self._periodic, self._ends = ends is None, ends or (0.0, 0.0)
         self._spacing, self._flux = grid.spacing[-1], flux
-        self._cells = np.zeros((batch, 1, self.columns + 2 * self._width))
-        self._left, self._right, self._faces = np.zeros((3, batch, 1, self.columns + 1))
+        self._cells = np.zeros((batch, 1, self.columns + 2 * self._width), dtype)
+        self._left, self._right, self._faces = np.zeros((3, batch, 1, self.columns + 1), dtype)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         extend(u, self._width, self._periodic, *self._ends, self._cells)

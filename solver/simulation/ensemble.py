@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import NUMPY, Backend, available_threads
+from ..backend import FLUSHED, Backend, available_threads, real_type
 from ..equations.answers import admissible
 from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
@@ -27,7 +27,7 @@ Array = Any
 LANE_POINTS = 65536  # points per lane: its work arrays stay in cache, and threads share no cache line
 # Damped modes decay into subnormal numbers, whose arithmetic is ten times slower. Counted in steps from step 0, so that
 # a restarted run is the same run.
-FLUSH_EVERY, FLUSH_BELOW = 64, 1e-280
+FLUSH_EVERY = 64
 
 
 class BlowUp(RuntimeError):
@@ -78,7 +78,7 @@ def ensemble(
     added: eigenvalues (1 or field, *spectral_shape) that join the linear operator of the equation.
     """
     if backend.compiled:
-        return CompiledEnsemble(equation, grid, scheme, step, state, cfl, threads, added)
+        return CompiledEnsemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
     return ArrayEnsemble(equation, grid, scheme, step, state, backend, cfl, added)
 
 
@@ -97,7 +97,8 @@ class Lane:
     ) -> None:
         shape = (state.shape[0] * state.shape[1], math.prod(state.shape[2:-1]), state.shape[-1])
         self.u = state.reshape(shape)
-        rhs = equation.right_hand_side(grid, state.shape[0])
+        self._real = real_type(state.dtype)
+        rhs = equation.right_hand_side(grid, state.shape[0], dtype=self._real)
         if added is not None:
             assert rhs.linear is not None
             rhs.linear = rhs.linear + added.reshape(len(added), *rhs.linear.shape[1:])
@@ -109,7 +110,7 @@ class Lane:
         h, tendency, changes = self._step, frozen.value, frozen.changes
         for n in range(first, first + count):
             if n % FLUSH_EVERY == 0:
-                kernels.flush(self.u.view(np.float64).reshape(-1), FLUSH_BELOW)
+                kernels.flush(self.u.view(self._real).reshape(-1), FLUSHED.of(self._real))
             if changes:
                 tendency = frozen.at(n, self._arithmetic)
             if self._cfl is None:
@@ -133,11 +134,13 @@ class CompiledEnsemble:
         scheme: Scheme,
         step: float,
         state: NDArray,
+        backend: Backend,
         cfl: float | None,
         threads: int | None,
         added: NDArray | None,
     ) -> None:
-        self._transforms = Transforms(grid) if equation.spectral else None
+        self._backend = backend
+        self._transforms = Transforms(grid, backend.precision) if equation.spectral else None
         self.internal = self.inward(state)
         count = state.shape[0]
         size = 1 if cfl else max(1, min(LANE_POINTS // grid.points, math.ceil(count / 2)))
@@ -147,9 +150,9 @@ class CompiledEnsemble:
         self._pool: ThreadPoolExecutor | None = None
 
     def inward(self, state: Any) -> NDArray:
-        values = NUMPY.asarray(state)
+        values = self._backend.asarray(state)
         if self._transforms is None:
-            return np.array(values, dtype=np.float64, order="C")
+            return np.array(values, dtype=self._backend.precision, order="C")
         return self._transforms.to_spectrum(values)
 
     def physical(self) -> NDArray:

@@ -115,9 +115,10 @@ class InPlace:
             source.add_to(total, n, self._step)
             return total
         if self._inverse is None:
-            self._draw = empty((len(total), *self._grid.spectral_shape), "complex128")
-            self._physical = empty((len(total), *self._grid.shape))
-            self._inverse = Transforms(self._grid).inverse(self._draw, self._physical)
+            transforms = Transforms(self._grid, str(total.dtype))
+            self._draw = empty((len(total), *self._grid.spectral_shape), transforms.complex)
+            self._physical = empty((len(total), *self._grid.shape), transforms.real)
+            self._inverse = transforms.inverse(self._draw, self._physical)
         self._draw[...] = 0.0
         source.add_to(self._draw, n, self._step)
         self._inverse()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import high_and_low
 from ..equations.answers import like, signal_speed
 from ..equations.base import Equation
 from ..equations.right_hand_side import linear_operator
@@ -18,6 +19,11 @@ from .schemes import Multistep, OneStep, Scheme, Split, longest
 
 Array = Any
 Memory = dict[str, Array]
+
+
+def _times(base: list[Any], u: Array) -> Array:
+    """base u, with a base of one or two parts."""
+    return base[0] * u if len(base) == 1 else base[0] * u + base[1] * u
 
 
 class ArrayStepper:
@@ -50,7 +56,7 @@ class ArrayStepper:
             self._stages = [
                 (
                     stage.time,
-                    self._coefficient(stage.base(z)),
+                    self._base(stage.base(z)),
                     [None if w is None else self._coefficient(step * w(z)) for w in stage.weights],
                     self._coefficient(step * sum((w(z) for w in stage.weights if w is not None), np.zeros_like(z))),
                 )
@@ -68,13 +74,20 @@ class ArrayStepper:
             return complex(first) if np.iscomplexobj(values) and first.imag else float(first.real)
         return self.operators.constant(f"coefficient {hash(values.tobytes())} {values.shape}", lambda: values)
 
+    def _base(self, values: Any) -> list[Any]:
+        """A coefficient of the state as a list, of which the second entry is what rounding took from the first."""
+        high, low = high_and_low(np.asarray(values), self.operators.backend.precision)
+        if low is None or not low.any():
+            return [self._coefficient(high)]
+        return [self._coefficient(high), self._coefficient(low)]
+
     def _multistep(self, scheme: Multistep, z: Any) -> Any:
         d = scheme.denominator(z)
         return (
-            self._coefficient(scheme.now(z) / d),
+            self._base(scheme.now(z) / d),
             [self._coefficient(self.h * q / d) for q in scheme.rates],
             self._coefficient(self.h / d),
-            self._coefficient(scheme.before / d) if scheme.before else None,
+            self._base(scheme.before / d) if scheme.before else None,
         )
 
     def courant_rate(self, state: NDArray) -> float:
@@ -102,7 +115,7 @@ class ArrayStepper:
         for time, base, weights, total in self._stages:
             rate = like(equation, "nonlinear", equation.nonlinear(operators, state, t + offset * h), state)
             rates.append(rate if self._linear is None else rate + self._linear * state)
-            state = u if isinstance(base, float) and base == 1.0 else base * u
+            state = u if isinstance(base[0], float) and base == [1.0] else _times(base, u)
             for weight, known in zip(weights, rates, strict=True):
                 if weight is not None:
                     state = state + (weight if stretch == 1.0 else stretch * weight) * known
@@ -126,11 +139,11 @@ class ArrayStepper:
     ) -> tuple[Array, Memory]:
         rate = like(self.equation, "nonlinear", self.equation.nonlinear(self.operators, u, t), u)
         now, rates, total, before = self._table if memory or not scheme.start else self._start
-        out = now * u + rates[0] * rate
+        out = _times(now, u) + rates[0] * rate
         if len(rates) > 1:
             out = out + rates[1] * memory["rate"]
         if before is not None:
-            out = out + before * memory["state"]
+            out = out + _times(before, memory["state"])
         if frozen is not None:
             out = out + total * frozen
         if not scheme.start:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import high_and_low
 from ..equations.right_hand_side import RightHandSide
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
@@ -32,19 +33,19 @@ class Stepper(Protocol):
 def bind(scheme: Scheme, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float) -> Stepper:
     """The stepper of a scheme for a batch (batch, row, column)."""
     if isinstance(scheme, Split):
-        return SplitStepper(scheme, rhs, shape, step)
+        return SplitStepper(scheme, rhs, shape, dtype, step)
     if isinstance(scheme, OneStep) and scheme.linear == "explicit" and rhs.linear is None:
-        return ExplicitStepper(scheme, rhs, shape, step)
+        return ExplicitStepper(scheme, rhs, shape, dtype, step)
     return DiagonalStepper(scheme, rhs, shape, dtype, step)
 
 
 class SplitStepper:
     """Composed flows of an equation's parts, with Strang-split stiff sources and frozen tendency."""
 
-    def __init__(self, scheme: Split, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
+    def __init__(self, scheme: Split, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
         self.memory: dict[str, NDArray] = {}
-        self.before = np.zeros(shape)
+        self.before = np.zeros(shape, dtype)
         self._relax = getattr(rhs, "relax", None)
 
     def restart(self) -> None:
@@ -71,7 +72,9 @@ class SplitStepper:
 class ExplicitStepper:
     """An explicit Runge-Kutta scheme for an equation without linear operator; h may change from step to step."""
 
-    def __init__(self, scheme: OneStep, rhs: RightHandSide, shape: tuple[int, int, int], step: float) -> None:
+    def __init__(
+        self, scheme: OneStep, rhs: RightHandSide, shape: tuple[int, int, int], dtype: str, step: float
+    ) -> None:
         self.scheme, self.rhs, self.h = scheme, rhs, step
         self.memory: dict[str, NDArray] = {}
         zero = np.zeros(1)
@@ -80,10 +83,11 @@ class ExplicitStepper:
             for stage in scheme.stages[1:]
         ]
         self._stage = getattr(rhs, "stage", None) if scheme.convex else None
-        self._rates = np.zeros((0 if self._stage else len(self._tables), *shape))
+        self._rates = np.zeros((0 if self._stage else len(self._tables), *shape), dtype)
         self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
-        self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape))
-        self.before = np.zeros(shape)
+        self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape), dtype)
+        self.before = np.zeros(shape, dtype)
+        self._no_frozen = np.zeros(1, dtype)
         self._relax = getattr(rhs, "relax", None)
 
     def restart(self) -> None:
@@ -99,7 +103,7 @@ class ExplicitStepper:
             self._relax(u, 0.5 * h)
         state, offset = u, 0.0
         last = len(self._tables) - 1
-        force = np.zeros(1) if frozen is None else frozen.reshape(-1)
+        force = self._no_frozen if frozen is None else frozen.reshape(-1)
         for i, (time, weights) in enumerate(self._tables):
             out = u if i == last else self._work[i if self._stage else 0]
             if self._stage:
@@ -108,8 +112,9 @@ class ExplicitStepper:
                 state, offset = out, time
                 continue
             self.rhs(state, t + offset * h, self._rates[i])
+            scaled = (h * weights).astype(u.dtype, copy=False)
             kernels.combine_stages(
-                out.reshape(-1), u.reshape(-1), self._flat, h * weights, h * weights.sum(), force, frozen is not None
+                out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
             )
             state, offset = out, time
         if self._relax:
@@ -136,14 +141,17 @@ def advance_adaptively(
 class _Table:
     """Coefficients of a stage: base and total (field, row, column), weights (stage, field, row, column).
 
-    The field axis has length 1 where all fields share the linear operator. before: broadcastable to the batch.
+    The field axis has length 1 where all fields share the linear operator. before: broadcastable to the batch. low and
+    before_low: what rounding took from base and before in single precision, see `high_and_low`.
     """
 
     time: float
     base: NDArray
+    low: NDArray | None
     weights: NDArray
     total: NDArray
     before: NDArray | None = None
+    before_low: NDArray | None = None
 
 
 class DiagonalStepper:
@@ -157,7 +165,7 @@ class DiagonalStepper:
         dtype: str,
         step: float,
     ) -> None:
-        self.scheme, self.rhs, self.h = scheme, rhs, step
+        self.scheme, self.rhs, self.h, self._dtype = scheme, rhs, step, dtype
         linear = np.zeros((1, *shape[1:])) if rhs.linear is None else rhs.linear
         z = np.ascontiguousarray(step * linear)
         self._rows, self._columns = rhs.rows, rhs.columns
@@ -168,7 +176,7 @@ class DiagonalStepper:
             count = len(self._tables)
             self._work = np.zeros(shape, dtype)
             if scheme.linear == "explicit" and rhs.linear is not None:
-                self._linear = np.ascontiguousarray(linear)
+                self._linear = np.ascontiguousarray(self._rounded(linear))
                 self._rows, self._columns = np.ones(shape[1], dtype=bool), shape[2]
         else:
             count = len(scheme.rates)
@@ -186,7 +194,8 @@ class DiagonalStepper:
     def _stage(self, stage: Stage, z: NDArray) -> _Table:
         zero = np.zeros_like(z)
         weights = np.stack([zero if w is None else self.h * w(z) for w in stage.weights])
-        return _Table(stage.time, np.ascontiguousarray(stage.base(z)), weights, weights.sum(axis=0))
+        base, low = high_and_low(np.ascontiguousarray(stage.base(z)), self._dtype)
+        return _Table(stage.time, base, low, self._rounded(weights), self._rounded(weights.sum(axis=0)))
 
     def _multistep(self, scheme: Multistep, z: NDArray, batch: int) -> _Table:
         d = scheme.denominator(z)
@@ -194,7 +203,12 @@ class DiagonalStepper:
         before = scheme.before / d if scheme.before else None
         if before is not None and len(z) > 1:
             before = np.tile(before, (batch // len(z), 1, 1))
-        return _Table(0.0, scheme.now(z) / d, weights, self.h / d, before)
+        older = (None, None) if before is None else high_and_low(before, self._dtype)
+        base, low = high_and_low(scheme.now(z) / d, self._dtype)
+        return _Table(0.0, base, low, self._rounded(weights), self._rounded(self.h / d), *older)
+
+    def _rounded(self, values: NDArray) -> NDArray:
+        return high_and_low(values, self._dtype)[0]
 
     def restart(self) -> None:
         """Discard the history after the state was replaced: the next step is the scheme's first."""
@@ -229,9 +243,13 @@ class DiagonalStepper:
         if "state" in self.memory:
             if table.before is not None:
                 u += table.before * self.memory["state"]
+            if table.before_low is not None:
+                u += table.before_low * self.memory["state"]
             self.memory["state"][...] = now
 
     def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
         use = frozen is not None
         force = self._no_frozen if frozen is None else frozen
-        kernels.combine(out, table.base, u, table.weights, rates, table.total, force, use, self._rows, self._columns)
+        kernels.combine(
+            out, table.base, table.low, u, table.weights, rates, table.total, force, use, self._rows, self._columns
+        )

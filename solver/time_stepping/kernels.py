@@ -6,10 +6,10 @@ from ..backend import kernel
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def combine(out, base, u, weights, rates, total, frozen, use_frozen, rows, columns):
-    """out = base u + sum_s weights_s rates_s + total frozen, mode by mode.
+def combine(out, base, low, u, weights, rates, total, frozen, use_frozen, rows, columns):
+    """out = (base + low) u + sum_s weights_s rates_s + total frozen, mode by mode; low: None in double precision.
 
-    u, out, frozen: (batch, row, column); rates: (stage, batch, row, column); base, total: (field, row, column);
+    u, out, frozen: (batch, row, column); rates: (stage, batch, row, column); base, low, total: (field, row, column);
     weights: (stage, field, row, column). Row b of the batch belongs to field b mod the number of fields, which is 1
     where all fields share the coefficients. Rates are read only where `rows` is set and column < `columns`: elsewhere
     they are zero by the 2/3 rule. `out` may be `u`.
@@ -18,7 +18,10 @@ def combine(out, base, u, weights, rates, total, frozen, use_frozen, rows, colum
         f = b % base.shape[0]
         for r in range(u.shape[1]):
             for c in range(u.shape[2]):
-                out[b, r, c] = base[f, r, c] * u[b, r, c]
+                if low is None:
+                    out[b, r, c] = base[f, r, c] * u[b, r, c]
+                else:
+                    out[b, r, c] = base[f, r, c] * u[b, r, c] + low[f, r, c] * u[b, r, c]
             if rows[r]:
                 for s in range(weights.shape[0]):
                     for c in range(columns):

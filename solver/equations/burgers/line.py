@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from ...backend import Precision
 from ...finite_volume import array_code as finite_volume
 from ...finite_volume import kernels as finite_volume_kernels
 from ...grid import Grid
@@ -103,9 +104,9 @@ class Burgers(Equation):
 
         return finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         if self.discretisation == "fourier":
-            return SpectralAdvection(grid, members) if self.has("advection") else NoNonlinearTerm()
+            return SpectralAdvection(grid, members, dtype) if self.has("advection") else NoNonlinearTerm()
         width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
         advects, viscosity, spacing = self.has("advection"), self.effective_viscosity, grid.spacing[-1]
 
@@ -117,7 +118,7 @@ class Burgers(Equation):
             if viscosity:
                 finite_volume_kernels.add_diffusive_flux(cells, width, viscosity, spacing, out)
 
-        return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux)
+        return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux, dtype)
 
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
         return (self.boundary == "periodic",)
@@ -134,13 +135,13 @@ class Burgers(Equation):
 class SpectralAdvection:
     """N = -(i k / 2) (u^2)^ of a batch (batch, 1, column) of Fourier coefficients, with two transforms."""
 
-    def __init__(self, grid: Grid, batch: int) -> None:
+    def __init__(self, grid: Grid, batch: int, dtype: str) -> None:
         self.linear: NDArray | None = None
-        transforms = Transforms(grid)
+        transforms = Transforms(grid, dtype)
         self.rows, self.columns = np.ones(1, dtype=bool), grid.cuts[0] + 1
-        self._factor = -0.5 * transforms.scale * grid.wavenumbers()[0][: self.columns]
-        self._spectral = empty((batch, 1, *grid.spectral_shape), "complex128")
-        physical = empty((batch, 1, *grid.shape))
+        self._factor = (-0.5 * transforms.scale * grid.wavenumbers()[0][: self.columns]).astype(dtype)
+        self._spectral = empty((batch, 1, *grid.spectral_shape), transforms.complex)
+        physical = empty((batch, 1, *grid.shape), dtype)
         self._flat = physical.reshape(-1)
         self._inverse = transforms.inverse(self._spectral, physical)
         self._forward = transforms.forward(physical, self._spectral)

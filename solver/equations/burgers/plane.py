@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
-from ...backend import kernel
+from ...backend import Precision, kernel
 from ...finite_volume import array_code as finite_volume
 from ...finite_volume.reconstruction import slope
 from ...grid import Grid
@@ -67,8 +67,8 @@ class Burgers2D(Equation):
         positive, negative = 0.5 * (speed + xp.abs(speed)), 0.5 * (speed - xp.abs(speed))
         return rate - (positive * left + negative * right) / spacing
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
-        return Compiled(grid, members, self.effective_viscosity, self.has("advection"))
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
+        return Compiled(grid, members, self.effective_viscosity, self.has("advection"), dtype)
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """momentum_x <u>, momentum_y <v> and energy <u^2 + v^2>/2 per unit area, (member,); none is conserved."""
@@ -86,12 +86,12 @@ class Burgers2D(Equation):
 class Compiled:
     """du/dt of a batch (member * field, y, x)."""
 
-    def __init__(self, grid: Grid, members: int, viscosity: float, advects: bool) -> None:
+    def __init__(self, grid: Grid, members: int, viscosity: float, advects: bool, dtype: str) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(grid.shape[0], dtype=bool), grid.shape[1]
         self._viscosity, self._advects, self._spacing = viscosity, advects, grid.spacing
         ny, nx = grid.shape
-        self._cells = np.zeros((2 * members, ny + 4, nx + 4))
+        self._cells = np.zeros((2 * members, ny + 4, nx + 4), dtype)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         cells = self._cells
@@ -109,7 +109,7 @@ def _along(a, b, c, d, e, speed, viscosity, spacing):
         difference = c - b + 0.5 * (slope(b, c, d) - slope(a, b, c))
     else:
         difference = d - c - 0.5 * (slope(c, d, e) - slope(b, c, d))
-    return (viscosity * (b - 2 * c + d) / spacing - speed * difference) / spacing
+    return (viscosity * (b - 2.0 * c + d) / spacing - speed * difference) / spacing
 
 
 @kernel(error_model="numpy", fastmath={"contract"})

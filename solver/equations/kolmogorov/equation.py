@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
+from ...backend import COMPLEX, Precision, real_type
 from ...grid import Grid
 from ...spectral import Operators, Transforms, square
 from ..answers import forcing_field
@@ -65,8 +66,8 @@ class Kolmogorov(Equation):
         rate[~grid.mask()] = 0.0
         return rate
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
-        rate = self._forcing(grid)
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
+        rate = self._forcing(grid).astype(COMPLEX[dtype])
         return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
     def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
@@ -110,7 +111,7 @@ def _factors(grid: Grid) -> NDArray[np.complex128]:
 class SteadyForcing:
     """N = f, for Kolmogorov flow with advection omitted."""
 
-    def __init__(self, grid: Grid, forcing: NDArray[np.complex128]) -> None:
+    def __init__(self, grid: Grid, forcing: NDArray) -> None:
         self.linear: NDArray | None = None
         self.rows = np.abs(forcing).max(axis=1) > 0
         present = np.flatnonzero(np.abs(forcing).max(axis=0))
@@ -128,15 +129,16 @@ class BasdevantAdvection:
     parts of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
     """
 
-    def __init__(self, grid: Grid, batch: int, forcing: NDArray[np.complex128]) -> None:
+    def __init__(self, grid: Grid, batch: int, forcing: NDArray) -> None:
         self.linear: NDArray | None = None
         ky, kx = grid.wavenumbers()
-        transforms = Transforms(grid)
+        transforms = Transforms(grid, real_type(forcing.dtype))
         self.columns = grid.cuts[1] + 1
         self.rows = np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
         kept = slice(0, self.columns)
-        self._velocity = np.ascontiguousarray(((kx + 1j * ky) * Operators(grid).inverse_k2)[:, kept])
-        self._curl = np.ascontiguousarray((-0.25j * transforms.scale * (kx - 1j * ky) ** 2)[:, kept])
+        velocity, curl = (kx + 1j * ky) * Operators(grid).inverse_k2, -0.25j * transforms.scale * (kx - 1j * ky) ** 2
+        self._velocity = np.ascontiguousarray(velocity[:, kept], dtype=forcing.dtype)
+        self._curl = np.ascontiguousarray(curl[:, kept], dtype=forcing.dtype)
         self._forcing = np.ascontiguousarray(forcing[:, kept])
         self._spectral, self._square = transforms.through(batch, square)
 

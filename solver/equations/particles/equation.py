@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
+from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
@@ -65,7 +66,7 @@ class ChargedParticles(Equation):
         kicked = u[:, 3:6, ...] + h * self._acceleration(operators, u)
         return operators.xp.concat([u[:, :3, ...], kicked, u[:, 6:, ...]], axis=1)
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         return kernels.Particles(
             grid.points,
             members,
@@ -74,6 +75,7 @@ class ChargedParticles(Equation):
             self.softening,
             self.rest_length,
             self.force_limit,
+            dtype,
         )
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:

@@ -11,6 +11,7 @@ from ...backend import kernel
 
 FIELDS = 7  # x, y, z, the velocity, the coupling
 COULOMB, GRAVITY, SPRINGS = range(3)
+INFINITE = math.inf
 FORCES = {"coulomb": COULOMB, "gravity": GRAVITY, "springs": SPRINGS}
 
 
@@ -67,7 +68,7 @@ def accelerate(u, force, strength, softening, rest_length, limit, known, acceler
             ax[i] += sx
             ay[i] += sy
             az[i] += sz
-        if limit < math.inf:
+        if limit < INFINITE:
             for k in range(3):
                 for i in range(n):
                     a = acceleration[b, k, i]
@@ -99,13 +100,14 @@ class Particles:
         softening: float,
         rest_length: float,
         limit: float | None,
+        dtype: str,
     ) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(1, dtype=bool), entities
         self._shape = (members, FIELDS, entities)
         self._law = (FORCES[force], strength, softening, rest_length, np.inf if limit is None else limit)
-        self._known = np.full((members, 4, entities), np.nan)
-        self._acceleration = np.zeros((members, 3, entities))
+        self._known = np.full((members, 4, entities), np.nan, dtype)
+        self._acceleration = np.zeros((members, 3, entities), dtype)
 
     def acceleration(self, u: NDArray) -> NDArray:
         """a (member, 3, entity), in an array that the next call may overwrite."""

@@ -20,12 +20,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ...finite_volume.array_code import monotonised
+from ...backend import real_type
+from ...finite_volume.array_code import monotonised, weno5_weights
+from .pointwise_kernels import FLOOR, NO_WATER, ROUGH, ROUND_OFF, SMALLEST
 
 Array = Any
-ROUGH = 0.25  # of a bottom, over the depth, as in pointwise_kernels
-NO_WATER = 1e-280  # depths up to it are zero, as in pointwise_kernels
-SMALLEST = 1e-300  # speeds below it are zero: their inverse would not be finite
 WIDTHS = {"muscl": 2, "weno5": 3}  # ghost cells
 
 
@@ -95,15 +94,20 @@ def _weno5_faces(a: Array, xp: Any) -> tuple[Array, Array]:
     d = a[..., 1:] - a[..., :-1]
     d1, d2, d3, d4 = d[..., :-3], d[..., 1:-2], d[..., 2:-1], d[..., 3:]
     middle = a[..., 2:-2]
-    smooth_0 = 13 / 12 * (d2 - d1) ** 2 + 0.25 * (3 * d2 - d1) ** 2 + 1e-40
-    smooth_1 = 13 / 12 * (d3 - d2) ** 2 + 0.25 * (d2 + d3) ** 2 + 1e-40
-    smooth_2 = 13 / 12 * (d4 - d3) ** 2 + 0.25 * (3 * d3 - d4) ** 2 + 1e-40
-    tau = xp.abs(smooth_0 - smooth_2)
-    weight_0, weight_1, weight_2 = (1 + (tau / s) ** 2 for s in (smooth_0, smooth_1, smooth_2))
-    high = weight_0 * (5 * d2 - 2 * d1) + 6 * weight_1 * (d2 + 2 * d3) + 3 * weight_2 * (4 * d3 - d4)
-    low = weight_2 * (5 * d3 - 2 * d4) + 6 * weight_1 * (d3 + 2 * d2) + 3 * weight_0 * (4 * d2 - d1)
-    weights_high = 6 * (weight_0 + 6 * weight_1 + 3 * weight_2)
-    weights_low = 6 * (weight_2 + 6 * weight_1 + 3 * weight_0)
+    floor = FLOOR.of(real_type(a.dtype))
+    smooth_0 = 13 / 12 * (d2 - d1) ** 2 + 0.25 * (3 * d2 - d1) ** 2 + floor
+    smooth_1 = 13 / 12 * (d3 - d2) ** 2 + 0.25 * (d2 + d3) ** 2 + floor
+    smooth_2 = 13 / 12 * (d4 - d3) ** 2 + 0.25 * (3 * d3 - d4) ** 2 + floor
+    if floor:
+        tau = xp.abs(smooth_0 - smooth_2)
+        weight_0, weight_1, weight_2 = (1 + (tau / s) ** 2 for s in (smooth_0, smooth_1, smooth_2))
+        weight_1 = 6 * weight_1
+    else:
+        weight_0, weight_1, weight_2 = weno5_weights(smooth_0, smooth_1, smooth_2)
+    high = weight_0 * (5 * d2 - 2 * d1) + weight_1 * (d2 + 2 * d3) + 3 * weight_2 * (4 * d3 - d4)
+    low = weight_2 * (5 * d3 - 2 * d4) + weight_1 * (d3 + 2 * d2) + 3 * weight_0 * (4 * d2 - d1)
+    weights_high = 6 * (weight_0 + weight_1 + 3 * weight_2)
+    weights_low = 6 * (weight_2 + weight_1 + 3 * weight_0)
     return middle - low / weights_low, middle + high / weights_high
 
 
@@ -157,16 +161,17 @@ def hllc(
     wet side; all formulas then give the exact speeds of a dry bed (ibid., section 6.2). In the star region the mass
     flux has the sign of the contact speed and transports v of its upwind side.
     """
-    none = 0 * h_left
+    none, precision = 0 * h_left, real_type(h_left.dtype)
+    dry = NO_WATER.of(precision)
     c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
     front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
-    u_left = xp.where(h_left > NO_WATER, u_left, front_left)
-    u_right = xp.where(h_right > NO_WATER, u_right, front_right)
+    u_left = xp.where(h_left > dry, u_left, front_left)
+    u_right = xp.where(h_right > dry, u_right, front_right)
     u_star = 0.5 * (u_left + u_right) + c_left - c_right
     c_star = 0.5 * (c_left + c_right) + 0.25 * (u_left - u_right)
     slow = xp.minimum(xp.minimum(u_left - c_left, u_star - c_star), none)
     fast = xp.maximum(xp.maximum(u_right + c_right, u_star + c_star), none)
-    moving = fast - slow > SMALLEST
+    moving = fast - slow > SMALLEST.of(precision)
     inverse = xp.where(moving, 1 / xp.where(moving, fast - slow, none + 1), none)
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * u_left, h_right * u_right
@@ -320,13 +325,14 @@ def relax(state: Array, friction: float, dry_depth: float, h: float, xp: Any) ->
     """
     depth, q, p = (state[:, k, ...] for k in range(3))
     none = 0 * depth
-    depth = xp.where((depth < 0) & (depth >= -1e-6 * dry_depth), none, depth)
+    depth = xp.where((depth < 0) & (depth >= -ROUND_OFF.of(real_type(depth.dtype)) * dry_depth), none, depth)
     thin = depth < dry_depth
     held = xp.where(thin, xp.maximum(depth, none), xp.ones_like(depth))
     factor = xp.where(thin, held * held / (dry_depth * dry_depth), xp.ones_like(depth))
     if friction:
         size = _root(q * q + p * p, xp) * factor
-        wet = depth > 0
-        water = xp.where(wet, depth, xp.ones_like(depth)) ** (7 / 3)
+        water = xp.where(depth > 0, depth, none) ** (7 / 3)
+        wet = water > 0  # it may underflow
+        water = xp.where(wet, water, xp.ones_like(depth))
         factor = xp.where(wet, factor * water / (water + friction * h * size), none)
     return xp.stack([depth, q * factor, p * factor], axis=1)

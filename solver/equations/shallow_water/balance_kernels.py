@@ -15,10 +15,11 @@ import math
 
 import numpy as np
 
-from ...backend import kernel
+from ...backend import in_single, kernel
 from .pointwise_kernels import (
     GHOSTS,
     OPTIONS,
+    ROUND_OFF,
     STRIDE,
     TILE,
     VECTOR,
@@ -32,6 +33,8 @@ from .pointwise_kernels import (
     weno5,
     whole,
 )
+
+INFINITE = math.inf
 
 # Lines. Five rows (j - 2 ... j + 2) of h, u, v, e, h u, h v; MUSCL keeps the middle three.
 H, U, V, E, Q, P = (k * STRIDE for k in range(6))
@@ -207,9 +210,12 @@ def _along(s, n, b, wide, gravity, dry_depth):
 
 
 @kernel(**OPTIONS)
-def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
-    """out = a base + c u + h (rates + frozen) in a row, weights = (a, c, h)."""
-    a, c, h = weights
+def _finish(s, u, out, a, c, h, base, frozen, use_frozen, m, r, start, n):
+    """out = a base + c u + h (rates + frozen) in a row.
+
+    In single precision (a + c) base + c (u - base) + ...: 1/3 + 2/3 = 1, but the sum of the products with two rounded
+    numbers would be wrong by the same relative error in every step.
+    """
     for k in range(3):
         rates = s[RATE + k * STRIDE + GHOSTS :]
         target, now = out[m + k, r, start : start + n], u[m + k, r, start : start + n]
@@ -219,7 +225,10 @@ def _finish(s, u, out, weights, base, frozen, use_frozen, m, r, start, n):
             for i in range(n):
                 rates[i] += more[i]
         for i in range(n):
-            target[i] = a * first[i] + c * now[i] + h * rates[i]
+            if in_single(rates[i]):
+                target[i] = (a + c) * first[i] + (c * (now[i] - first[i]) + h * rates[i])
+            else:
+                target[i] = a * first[i] + c * now[i] + h * rates[i]
 
 
 @kernel(**OPTIONS)
@@ -238,18 +247,20 @@ def balance(
     dry_depth,
     s,
     out,
-    weights,
+    a,
+    c,
+    h,
     base,
     frozen,
     use_frozen,
 ):
-    """out = a base + c u + h (N + frozen), N the rates of u and weights = (a, c, h); out may be base, and not u.
+    """out = a base + c u + h (N + frozen), N the rates of u; out may be base, and not u.
 
     rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
     """
     height, width = u.shape[1:]
     reach = 1 if wide is None else 2
-    same = np.ones(columns.shape[0])
+    same = np.ones(columns.shape[0], u.dtype)
     for m in range(0, u.shape[0], 3):
         for start in range(0, width, TILE):
             n = min(TILE, width - start)
@@ -259,9 +270,9 @@ def balance(
                 r = rows[j + reach + GHOSTS]
                 _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry_depth, s)
                 if j >= -1:
-                    _across(s, n, b, wide, 1 / spacing_y, 1 / spacing_x, gravity, coriolis, dry_depth)
+                    _across(s, n, b, wide, 1.0 / spacing_y, 1.0 / spacing_x, gravity, coriolis, dry_depth)
                 if j >= 1:
-                    _finish(s, u, out, weights, base, frozen, use_frozen, m, j - 1, start, n)
+                    _finish(s, u, out, a, c, h, base, frozen, use_frozen, m, j - 1, start, n)
                 if 0 <= j < height:
                     _along(s, n, b, wide, gravity, dry_depth)
 
@@ -303,7 +314,7 @@ def relax(u, friction, dry_depth, h):
     """In place: friction over a time h; see the array code."""
     for m in range(0, u.shape[0], 3):
         for r in range(u.shape[1]):
-            lowest = np.inf
+            lowest = INFINITE
             for c in range(u.shape[2]):
                 lowest = min(u[m, r, c], lowest)
             if lowest >= dry_depth and friction == 0.0:
@@ -313,12 +324,14 @@ def relax(u, friction, dry_depth, h):
                 factor = 1.0
                 if depth < dry_depth:
                     factor = square(max(depth, 0.0)) / (dry_depth * dry_depth)
-                    if depth >= -1e-6 * dry_depth:
+                    if depth >= -ROUND_OFF * dry_depth:
                         u[m, r, c] = max(depth, 0.0)
                 if friction > 0.0 and depth > 0.0:
                     size = math.sqrt(square(u[m + 1, r, c]) + square(u[m + 2, r, c])) * factor
                     water = depth ** (7 / 3)
-                    factor *= water / (water + friction * h * size)
+                    factor = (
+                        factor * (water / (water + friction * h * size)) if water > 0.0 else 0.0
+                    )  # it may underflow
                 if factor != 1.0:
                     u[m + 1, r, c] *= factor
                     u[m + 2, r, c] *= factor

@@ -11,11 +11,11 @@ from . import array_code, balance_kernels, sweep_kernels
 from .pointwise_kernels import GHOSTS, TILE
 
 
-def with_ghosts(n: int, low: str, high: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def with_ghosts(n: int, low: str, high: str, dtype: str) -> tuple[NDArray[np.int64], NDArray]:
     """Indices of the cells -GHOSTS ... n + GHOSTS, and -1 for those beyond a wall, else 1; as array_code.extend."""
     cells = array_code.extend(np.arange(n, dtype=np.float64), GHOSTS, low, high, 1.0, np)
     turned = array_code.extend(np.ones(n), GHOSTS, low, high, -1.0, np)
-    return cells.astype(np.int64), turned
+    return cells.astype(np.int64), turned.astype(dtype, copy=False)
 
 
 class ShallowWaterBalance:
@@ -31,14 +31,17 @@ class ShallowWaterBalance:
         friction: float,
         reconstruction: str,
         dry_depth: float,
+        dtype: str,
     ) -> None:
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(grid.shape[0], dtype=bool), grid.shape[1]
-        self._bottom, self._gravity, self._coriolis = bottom, gravity, coriolis
+        self._bottom = None if bottom is None else bottom.astype(dtype, copy=False)
+        self._gravity, self._coriolis = gravity, coriolis
         self._friction, self._dry_depth, self._spacing = friction, dry_depth, grid.spacing
         self._wide = None if reconstruction == "muscl" else True
-        self._x, self._y = with_ghosts(grid.shape[1], *sides[:2]), with_ghosts(grid.shape[0], *sides[2:])
-        self._lines, self._row = empty((balance_kernels.SIZE,)), empty((grid.shape[1],))
+        self._x = with_ghosts(grid.shape[1], *sides[:2], dtype)
+        self._y = with_ghosts(grid.shape[0], *sides[2:], dtype)
+        self._lines, self._row = empty((balance_kernels.SIZE,), dtype), empty((grid.shape[1],), dtype)
         self._sweeps: tuple[NDArray, ...] | None = None
         self._stage_1: NDArray | None = None
 
@@ -68,7 +71,7 @@ class ShallowWaterBalance:
             self._dry_depth,
             self._lines,
             out,
-            weights,
+            *weights,
             base,
             u if frozen is None else frozen,
             frozen is not None,
@@ -99,19 +102,18 @@ class ShallowWaterBalance:
             self._sweep(part, u, u, None, h)
         else:
             if self._stage_1 is None or self._stage_1.shape != u.shape:
-                self._stage_1 = empty(u.shape)
+                self._stage_1 = empty(u.shape, str(u.dtype))
             self._sweep(part, u, self._stage_1, None, h)
             self._sweep(part, self._stage_1, u, True, h)
         self._turn(u, 0.25 * self._coriolis * h)
 
     def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
         if self._sweeps is None:
-            edge = np.zeros((4, 3, TILE))
             self._sweeps = (
-                empty((sweep_kernels.SIZE,)),
-                edge,
-                np.zeros((3, u.shape[2])),
-                np.ones(u.shape[2] + 2 * GHOSTS),
+                empty((sweep_kernels.SIZE,), str(u.dtype)),
+                np.zeros((4, 3, TILE), u.dtype),
+                np.zeros((3, u.shape[2]), u.dtype),
+                np.ones(u.shape[2] + 2 * GHOSTS, u.dtype),
             )
         lines, edge, row, same = self._sweeps
         fields = u, out, average, self._bottom

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Option
 
+from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
@@ -147,7 +148,7 @@ class ShallowWater(Equation):
     def admissible(self, state: Array) -> bool:
         return bool((state[:, 0, ...] >= 0).all())
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         return compiled.ShallowWaterBalance(
             grid,
             self.bottom(grid),
@@ -157,6 +158,7 @@ class ShallowWater(Equation):
             self.friction,
             self.reconstruction,
             self.dry,
+            dtype,
         )
 
     def velocities(self, state: NDArray) -> tuple[NDArray, NDArray]:

@@ -7,11 +7,15 @@ from typing import Any
 
 import numba
 
-from ...backend import kernel
+from ...backend import FLUSHED, ByPrecision, in_single, kernel
+from ...finite_volume.reconstruction import weno5_weights
 
 GHOSTS, TILE, STRIDE, VECTOR = 3, 256, 272, 8
 ROUGH = 0.25  # of a bottom, over the depth; beyond it WENO values amplify perturbations of a lake at rest
-NO_WATER = 1e-280  # depths up to it are zero: the compiled steps set such values to zero from time to time
+NO_WATER = FLUSHED  # depths up to it are zero: the compiled steps set such values to zero from time to time
+ROUND_OFF = ByPrecision(1e-6, 1e-4)  # depths down to this times -dry are zero
+FLOOR = ByPrecision(1e-40, 0.0)  # of smoothness indicators; in single precision see weno5_weights
+SMALLEST = ByPrecision(1e-300, 1e-30)  # speeds below it are zero: their inverse would not be finite
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
 
@@ -47,16 +51,20 @@ def weno5(a, b, c, d, e):
     measured faster than two calls.
     """
     d1, d2, d3, d4 = b - a, c - b, d - c, e - d
-    smooth_0 = 13 / 12 * square(d2 - d1) + 0.25 * square(3 * d2 - d1) + 1e-40
-    smooth_1 = 13 / 12 * square(d3 - d2) + 0.25 * square(d2 + d3) + 1e-40
-    smooth_2 = 13 / 12 * square(d4 - d3) + 0.25 * square(3 * d3 - d4) + 1e-40
-    tau = abs(smooth_0 - smooth_2)
-    weight_0 = 1 + square(tau / smooth_0)
-    weight_1 = 6 * (1 + square(tau / smooth_1))
-    weight_2 = 1 + square(tau / smooth_2)
-    high = weight_0 * (5 * d2 - 2 * d1) + weight_1 * (d2 + 2 * d3) + 3 * weight_2 * (4 * d3 - d4)
-    low = weight_2 * (5 * d3 - 2 * d4) + weight_1 * (d3 + 2 * d2) + 3 * weight_0 * (4 * d2 - d1)
-    return c - low / (6 * (weight_2 + weight_1 + 3 * weight_0)), c + high / (6 * (weight_0 + weight_1 + 3 * weight_2))
+    smooth_0 = 13 / 12 * square(d2 - d1) + 0.25 * square(3.0 * d2 - d1) + FLOOR
+    smooth_1 = 13 / 12 * square(d3 - d2) + 0.25 * square(d2 + d3) + FLOOR
+    smooth_2 = 13 / 12 * square(d4 - d3) + 0.25 * square(3.0 * d3 - d4) + FLOOR
+    if in_single(c):
+        weight_0, weight_1, weight_2 = weno5_weights(smooth_0, smooth_1, smooth_2)
+    else:
+        tau = abs(smooth_0 - smooth_2)
+        weight_0 = 1.0 + square(tau / smooth_0)
+        weight_1 = 6.0 * (1.0 + square(tau / smooth_1))
+        weight_2 = 1.0 + square(tau / smooth_2)
+    high = weight_0 * (5.0 * d2 - 2.0 * d1) + weight_1 * (d2 + 2.0 * d3) + 3.0 * weight_2 * (4.0 * d3 - d4)
+    low = weight_2 * (5.0 * d3 - 2.0 * d4) + weight_1 * (d3 + 2.0 * d2) + 3.0 * weight_0 * (4.0 * d2 - d1)
+    below, above = 6.0 * (weight_2 + weight_1 + 3.0 * weight_0), 6.0 * (weight_0 + weight_1 + 3.0 * weight_2)
+    return c - low / below, c + high / above
 
 
 @numba.njit(inline="always")
@@ -76,14 +84,14 @@ def depths(h_left, e_left, h_right, e_right):
 @numba.njit(inline="always")
 def hllc(h_left, u_left, v_left, h_right, u_right, v_right, gravity):
     c_left, c_right = math.sqrt(gravity * h_left), math.sqrt(gravity * h_right)
-    front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
+    front_left, front_right = u_right - 2.0 * c_right, u_left + 2.0 * c_left
     w_left = u_left if h_left > NO_WATER else front_left
     w_right = u_right if h_right > NO_WATER else front_right
     u_star = 0.5 * (w_left + w_right) + c_left - c_right
     c_star = 0.5 * (c_left + c_right) + 0.25 * (w_left - w_right)
     slow = min(min(w_left - c_left, u_star - c_star), 0.0)
     fast = max(max(w_right + c_right, u_star + c_star), 0.0)
-    inverse = 1 / max(fast - slow, 1e-300)  # array_code.SMALLEST
+    inverse = 1.0 / max(fast - slow, SMALLEST)
     skew, spread = 0.5 * (fast + slow) * inverse, fast * slow * inverse
     q_left, q_right = h_left * w_left, h_right * w_right
     m_left, m_right = q_left * w_left, q_right * w_right

@@ -42,7 +42,7 @@ def _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half):
     h = half_slope(h_1 - h_0, h_2 - h_1)
     u = half_slope(u_1 - u_0, u_2 - u_1)
     v = half_slope(v_1 - v_0, v_2 - v_1)
-    return h, u, v, -2 * half * (u_1 * h + h_1 * u), -2 * half * u_1 * v
+    return h, u, v, -2.0 * half * (u_1 * h + h_1 * u), -2.0 * half * u_1 * v
 
 
 @kernel(**OPTIONS)
@@ -56,7 +56,7 @@ def _states(s, n, b, half, gravity, dry_depth):
         h, u, v, h_ahead, v_ahead = _faces(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, half)
         if b is None:
             e = h
-            u_ahead = -2 * half * (u_1 * u + gravity * e)
+            u_ahead = -2.0 * half * (u_1 * u + gravity * e)
             deep = h_1 - abs(h) + h_ahead >= 0.0
             h_1 += h_ahead if deep else 0.0
             u_1 += u_ahead if deep else 0.0
@@ -67,7 +67,7 @@ def _states(s, n, b, half, gravity, dry_depth):
             s[LEFT + E + k + 1], s[RIGHT + E + k] = e_1 + e, e_1 - e
         s[LEFT + H + k + 1], s[LEFT + U + k + 1], s[LEFT + V + k + 1] = h_1 + h, u_1 + u, v_1 + v
         s[RIGHT + H + k], s[RIGHT + U + k], s[RIGHT + V + k] = h_1 - h, u_1 - u, v_1 - v
-        s[INNER + k] = 2 * gravity * h_1 * e
+        s[INNER + k] = 2.0 * gravity * h_1 * e
 
 
 @kernel(**OPTIONS)
@@ -147,7 +147,7 @@ def _across(s, n, b, per, gravity, dry_depth):
         h, v, u, h_ahead, u_ahead = _faces(h_0, h_1, h_2, v_0, v_1, v_2, u_0, u_1, u_2, half)
         if b is None:
             e = h
-            v_ahead = -2 * half * (v_1 * v + gravity * e)
+            v_ahead = -2.0 * half * (v_1 * v + gravity * e)
             deep = h_1 - abs(h) + h_ahead >= 0.0
             h_1 += h_ahead if deep else 0.0
             u_1 += u_ahead if deep else 0.0
@@ -163,7 +163,7 @@ def _across(s, n, b, per, gravity, dry_depth):
         s[RIGHT + STRIDE + k] = per * (s[CARRY + 2 * STRIDE + k] - over)
         s[RIGHT + 2 * STRIDE + k] = per * (s[CARRY + STRIDE + k] - before - s[INNER + k])
         s[CARRY + k], s[CARRY + STRIDE + k], s[CARRY + 2 * STRIDE + k] = mass, after, over
-        s[INNER + k] = 2 * gravity * h_1 * e
+        s[INNER + k] = 2.0 * gravity * h_1 * e
         s[HIGH + H + k], s[HIGH + U + k], s[HIGH + V + k] = h_1 + h, u_1 + u, v_1 + v
         if b is not None:
             s[HIGH + E + k] = e_1 + e

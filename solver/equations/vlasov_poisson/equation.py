@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
@@ -80,7 +81,7 @@ class VlasovPoisson(Equation):
             return xp.matrix_transpose(array_code.shift(columns, distance, table, self.ends, self.positivity, xp))
         return u
 
-    def compiled(self, grid: Grid, members: int) -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         return kernels.Transport(
             grid,
             members,
@@ -89,6 +90,7 @@ class VlasovPoisson(Equation):
             self.ends == "closed",
             self.has("streaming"),
             self.has("field"),
+            dtype,
         )
 
     def electric_field(self, state: NDArray, grid: Grid) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backend import kernel
+from ...backend import in_single, kernel
+from ...finite_volume.reconstruction import weno5_single
 from ...grid import Grid
 from . import array_code
 
@@ -22,9 +23,12 @@ REACH = TAPS // 2
 BLOCK = 64  # columns shifted along v together, in packed storage: columns a power of two apart evict each other
 
 
-@kernel(error_model="numpy", fastmath={"contract"})
+@kernel(double=True, error_model="numpy", fastmath={"contract"})
 def electric_field(u, green, spacing, density, field):
-    """density = sum_v f dv; field_i = sum_j green[n + i - j] density_j, green of period n stored twice."""
+    """density = sum_v f dv; field_i = sum_j green[n + i - j] density_j, green of period n stored twice.
+
+    In double precision for any f: the field is what is left where the mean density has cancelled.
+    """
     n = u.shape[2]
     for b in range(u.shape[0]):
         for i in range(n):
@@ -54,16 +58,18 @@ def _weno5(a, b, c, d, e):
     Separate from finite_volume.reconstruction.weno5_value on purpose: it measured faster here. The weights are products
     of twelve values of f, and the smoothness indicators are at least 1e-40: nothing overflows for f below 1e23.
     """
-    s0 = 13 / 12 * _square(a - 2 * b + c) + 0.25 * _square(a - 4 * b + 3 * c)
-    s1 = 13 / 12 * _square(b - 2 * c + d) + 0.25 * _square(b - d) + 1e-40
-    s2 = 13 / 12 * _square(c - 2 * d + e) + 0.25 * _square(3 * c - 4 * d + e)
+    if in_single(c):
+        return weno5_single(a, b, c, d, e)
+    s0 = 13 / 12 * _square(a - 2.0 * b + c) + 0.25 * _square(a - 4.0 * b + 3.0 * c)
+    s1 = 13 / 12 * _square(b - 2.0 * c + d) + 0.25 * _square(b - d) + 1e-40
+    s2 = 13 / 12 * _square(c - 2.0 * d + e) + 0.25 * _square(3.0 * c - 4.0 * d + e)
     tau = _square(s0 - s2)
     s0, s1, s2 = _square(s0 + 1e-40), _square(s1), _square(s2 + 1e-40)
     w0 = (s0 + tau) * (s1 * s2)
-    w1 = 6 * (s1 + tau) * (s0 * s2)
-    w2 = 3 * (s2 + tau) * (s0 * s1)
-    value = w0 * (2 * a - 7 * b + 11 * c) + w1 * (5 * c - b + 2 * d) + w2 * (2 * c + 5 * d - e)
-    return value / (6 * (w0 + w1 + w2))
+    w1 = 6.0 * (s1 + tau) * (s0 * s2)
+    w2 = 3.0 * (s2 + tau) * (s0 * s1)
+    value = w0 * (2.0 * a - 7.0 * b + 11.0 * c) + w1 * (5.0 * c - b + 2.0 * d) + w2 * (2.0 * c + 5.0 * d - e)
+    return value / (6.0 * (w0 + w1 + w2))
 
 
 @kernel()
@@ -149,7 +155,7 @@ def taps(fraction, table, out):
 def drift(u, whole, coefficients, positivity, line, mass):
     """Each row of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
     n = u.shape[2]
-    c = np.empty(TAPS)
+    c = np.empty(TAPS, u.dtype)
     for b in range(u.shape[0]):
         for j in range(u.shape[1]):
             row = u[b, j]
@@ -185,7 +191,7 @@ def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
     of columns with the same shift after the other.
     """
     height, n = u.shape
-    c = np.empty((TAPS, BLOCK))
+    c = np.empty((TAPS, BLOCK), u.dtype)
     for first in range(0, n, BLOCK):
         width = min(BLOCK, n - first)
         for j in range(height):
@@ -247,32 +253,35 @@ class Transport:
         closed: bool,
         streams: bool,
         accelerates: bool,
+        dtype: str,
     ) -> None:
         height, n = grid.shape
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(height, dtype=bool), n
-        self._spacing, self._velocity = grid.spacing, grid.coordinates(centres=True)[0]
+        self._spacing, self._speed = grid.spacing, grid.coordinates(centres=True)[0]
+        self._velocity = self._speed.astype(dtype)
         self._green = np.tile(array_code.green(grid), 2)
         self._positivity, self._closed, self._streams, self._accelerates = positivity, closed, streams, accelerates
         narrow = array_code.fraction_table(order)
-        self._table = np.zeros((TAPS, TAPS + 1))
+        self._table = np.zeros((TAPS, TAPS + 1), dtype)
         spare = (TAPS - len(narrow)) // 2
         self._table[spare : TAPS - spare, : narrow.shape[1]] = narrow
         self._density, self._field = np.zeros((2, members, n))
-        self._cells, self._flux = np.zeros((height + 6, n + 6)), np.zeros(n + 1)
+        self._cells, self._flux = np.zeros((height + 6, n + 6), dtype), np.zeros(n + 1, dtype)
         self._distance, self._fraction = np.zeros((2, max(height, n)))
         self._whole = np.zeros(max(height, n), dtype=np.int64)
-        self._row_taps, self._column_taps = np.zeros((TAPS, height)), np.zeros((TAPS, n))
-        self._line, self._mass = np.zeros(n + TAPS), np.zeros(max(n + 1, BLOCK))
-        self._block, self._moved = np.zeros((height + 2 * TAPS, BLOCK)), np.zeros((height + TAPS + 1, BLOCK))
+        self._row_taps, self._column_taps = np.zeros((TAPS, height), dtype), np.zeros((TAPS, n), dtype)
+        self._line, self._mass = np.zeros(n + TAPS, dtype), np.zeros(max(n + 1, BLOCK), dtype)
+        self._block = np.zeros((height + 2 * TAPS, BLOCK), dtype)
+        self._moved = np.zeros((height + TAPS + 1, BLOCK), dtype)
 
     def field(self, u: NDArray) -> NDArray:
-        """E (member, x), in an array that the next call overwrites."""
+        """E (member, x) in double precision, in an array that the next call overwrites."""
         electric_field(u, self._green, self._spacing[0], self._density, self._field)
         return self._field
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        field = self.field(u) if self._accelerates else self._field
+        field = (self.field(u) if self._accelerates else self._field).astype(u.dtype, copy=False)
         for f, e, rate in zip(u, field, out, strict=True):
             extend(f, self._cells)
             if self._streams:
@@ -284,7 +293,7 @@ class Transport:
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
         if part == "drift" and self._streams:
-            whole = self._prepare(self._velocity, h / self._spacing[1], self._row_taps)
+            whole = self._prepare(self._speed, h / self._spacing[1], self._row_taps)
             drift(u, whole, self._row_taps, self._positivity, self._line, self._mass)
         if part == "kick" and self._accelerates:
             for f, e in zip(u, self.field(u), strict=True):
@@ -292,10 +301,13 @@ class Transport:
                 kick(f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass)
 
     def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
-        """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`."""
+        """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`.
+
+        speed is in double precision, so that the part of a cell is precise after any number of whole ones.
+        """
         n = len(speed)
         distance, fraction, whole = self._distance[:n], self._fraction[:n], self._whole[:n]
         np.multiply(speed, factor, out=distance)
         split_shift(distance, whole, fraction)
-        taps(fraction, self._table, coefficients)
+        taps(fraction.astype(coefficients.dtype, copy=False), self._table, coefficients)
         return whole
