@@ -222,7 +222,7 @@ class Rollouts:
             )
             run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
             with np.errstate(all="ignore"):
-                states = np.stack(run.run())
+                states = np.stack(run.run()).astype(np.float64, copy=False)
         except (BlowUp, PluginError) as error:
             self.failure = str(error)
             return math.inf

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.solver.case.precision import require_single
 from subgrid.solver.case.reading import CaseError
 from subgrid.solver.case.resolved_step import resolve_step
 from subgrid.solver.case.tables import Case
@@ -108,8 +109,8 @@ def with_step(case: Case) -> Case:
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
     """Make what the case starts from. The reference is run if the caller, the initial state or a closure needs it.
 
-    Raises CaseError if a closure of the case needs a reference on a grid and the case has none, PluginError if a
-    plug-in fails.
+    The reference is in double precision in any case. Raises CaseError if a closure of the case needs a reference on a
+    grid and the case has none, or if the case cannot run in its precision; PluginError if a plug-in fails.
     """
     case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()
@@ -130,4 +131,10 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
         members = tuple(range(case.ensemble.members))
         state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)
     prepared = Prepared(case, equation, grid, state, trajectories, folder, state)
-    return prepared.perturbed(case.ensemble.perturbation) if case.ensemble.perturbation else prepared
+    prepared = prepared.perturbed(case.ensemble.perturbation) if case.ensemble.perturbation else prepared
+    if case.precision == "float32":
+        try:
+            require_single(equation, grid, prepared.state, case.time)
+        except ValueError as error:
+            raise CaseError("case", [str(error)]) from None
+    return prepared

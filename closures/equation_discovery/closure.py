@@ -92,7 +92,7 @@ class EquationDiscovery(FittedTerm):
             self._formula = formula(known, list(terms), coefficients)
         self._joined = {name: c for name, c in terms.items() if self.linear and name in known.linear}
         self._called = {name: c for name, c in terms.items() if name not in self._joined}
-        self._operators = Operators(problem.grid, backend=Backend(problem.backend, problem.device))
+        self._operators = Operators(problem.grid, backend=Backend(problem.backend, problem.device, problem.precision))
         return {}
 
     def formula(self) -> str:

@@ -109,6 +109,7 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     the 10 % and 90 % quantiles of the errors of single members.
     """
     case, grid = prepared.case, prepared.grid
+    states = np.asarray(states, dtype=np.float64)
     count, trajectories = len(states), truth.states.shape[1]
     true = truth.states[:count]
     ensemble = states.reshape(count, trajectories, -1, *states.shape[2:])

@@ -71,9 +71,18 @@ class Backend:
             found = self.xp.asarray(values) if isinstance(values, np.ndarray) else self.xp.from_dlpack(values)
         else:
             found = values if isinstance(values, np.ndarray) else np.from_dlpack(values)
+        return self._rounded(found)
+
+    def _rounded(self, values: Array) -> Array:
+        """Floats in the precision of the backend; what is too large for it becomes infinite, and the guard says so."""
         kinds: dict[str, Any] = {"c": COMPLEX[self.precision], "f": self.precision}
-        with np.errstate(over="ignore"):  # what is too large for single precision becomes infinite, and is reported
-            return found.astype(kinds.get(found.dtype.kind, found.dtype), copy=False)
+        with np.errstate(over="ignore"):
+            return values.astype(kinds.get(values.dtype.kind, values.dtype), copy=False)
+
+    def on_host(self, values: NDArray) -> NDArray:
+        """Real NumPy numbers as floats of the precision of the backend."""
+        with np.errstate(over="ignore"):
+            return np.asarray(values).astype(self.precision, copy=False)
 
     def to_numpy(self, array: Array) -> NDArray:
         """The array as a NumPy array; memory is shared if the array is in host memory."""

@@ -9,7 +9,7 @@ float32. Nothing changes for arrays in double precision. Constants that are inte
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numba.core import ir, types
@@ -21,6 +21,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 Precision = Literal["float64", "float32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 COMPLEX: dict[str, str] = {"float64": "complex128", "float32": "complex64"}
 """By the type of a real array: that of its Fourier coefficients."""
 

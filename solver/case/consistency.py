@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from ..backend import Precision
 from ..equations.answers import admissible, exact_state
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
 from .intervals import output_mistakes, sweep_mistakes, whole
+from .precision import precision_mistakes
 from .starts import TRIED_POINTS, attempts
 from .sweep_design import SweepTable
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
@@ -38,6 +40,7 @@ class Parts:
     reference: ReferenceTable | None = None
     training: TrainingTable | None = None
     sweep: SweepTable | None = None
+    precision: Precision = "float64"
     given: frozenset[str] = frozenset()  # names of the tables in the file, valid or not
     fed_by_reference: tuple[tuple[str, ClosureTable], ...] = ()  # closures that need the reference, with their keys
     tables: tuple[ClosureTable, ...] = ()
@@ -61,7 +64,7 @@ def contradictions(parts: Parts) -> list[str]:
         initial_times,
     ):
         found += check(parts)
-    return found or list(plugin_faults(parts))
+    return found or list(precision_mistakes(parts)) or list(plugin_faults(parts))
 
 
 def _dimensions(p: Parts) -> Iterator[str]:

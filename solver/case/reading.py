@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ..backend import NAMES
+from ..backend import NAMES, PRECISIONS
 from ..closure.discovery import load, names
 from ..equations import EQUATIONS
 from ..equations.plugin_errors import describe_error, from_plugin
@@ -153,6 +153,11 @@ class _Checking:
         backend = data.get("backend", "numpy")
         if not isinstance(backend, str) or backend.partition(":")[0] not in NAMES:
             self.mistakes.append(f"backend: expected numpy, cupy or torch[:device], found {backend!r}")
+        precision = data.get("precision", "float64")
+        if precision not in PRECISIONS:
+            self.mistakes.append(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
+        else:
+            parts.precision = precision
         for name in ("time", "reference"):
             if name in data:
                 data[name] = self._stepper(data[name])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from ..backend import Precision
 from ..closure.contract import Closure, Coupled, Hold
 from ..closure.discovery import find, load
 from ..equations import EQUATIONS
@@ -246,6 +247,7 @@ class Case(Table):
 
     title: str
     backend: Annotated[str, Field(pattern=r"^(numpy|cupy|torch(:.+)?)$")] = "numpy"
+    precision: Precision = "float64"
     equation: dict[str, Any]
     grid: GridTable
     time: TimeTable

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from ..backend import NUMPY, Backend
+from ..backend import NUMPY, Backend, Precision
 from ..equations.base import Equation
 from ..equations.plugin_errors import PluginError
 from ..grid import Grid
@@ -105,8 +105,8 @@ class Problem:
 
     equation, grid: the coarse model. step: time step h. every: steps between calls. start: time of step 0. members:
     member numbers; together with `seed` they key the random streams. backend, device: where the state is stored.
-    folder: folder of the case file; relative paths in the closure's options start there. initial: the case's table
-    [initial] as plain data, empty for a run without a case. reference: folder of the reference's trajectories, or None;
+    precision: type of its real values. folder: folder of the case file; relative paths in the closure's options start
+    there. initial: the case's table [initial] as plain data, empty for a run without a case. reference: folder of the reference's trajectories, or None;
     `subgrid.ingest.trajectories.Trajectories` reads it.
     """
 
@@ -119,6 +119,7 @@ class Problem:
     seed: int
     backend: str = "numpy"
     device: str = "cpu"
+    precision: Precision = "float64"
     folder: Path = field(default_factory=Path)
     initial: dict[str, Any] = field(default_factory=dict)
     reference: Path | None = None

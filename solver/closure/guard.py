@@ -131,7 +131,7 @@ def _real(value: Any, backend: Backend) -> Any:
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "fiu":
             return None
-        value = np.asarray(value).astype(np.float64, copy=False)
+        value = backend.on_host(value)
         if backend.name != "numpy":  # torch has neither negative strides nor foreign byte orders
             value = np.ascontiguousarray(value)
     try:

@@ -33,6 +33,7 @@ class LinearAdvection(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "what is carried along"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "noise")
+    autonomous: ClassVar[bool] = True
 
     speed: float
     discretisation: Literal["fourier", "finite-volume"] = "fourier"

@@ -151,7 +151,7 @@ def admissible(equation: Equation, state: Array) -> bool:
 
 
 def like(equation: Equation, method: str, found: Array, u: Array) -> Array:
-    """An answer of array code that must have the shape of u, and be real if u is; rounded if u is in single precision."""
+    """An answer of array code that must have the shape of u, and be real if u is. Rounded to the precision of u."""
     if getattr(found, "shape", None) != u.shape or isinstance(found, np.ma.MaskedArray):
         raise wrong(equation, method, found, f"an array with the shape of u, {tuple(u.shape)}")
     if found.dtype == u.dtype:

@@ -46,6 +46,7 @@ class Equation(BaseModel, ABC):
     fields: ClassVar[tuple[Field, ...]]
     terms: ClassVar[tuple[str, ...]]
     split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` advances separately
+    autonomous: ClassVar[bool] = False  # whether N does not depend on t
     adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
     axis_names: ClassVar[tuple[str, ...]] = AXES
 
@@ -148,6 +149,9 @@ class Equation(BaseModel, ABC):
     def require_resolved(self, state: NDArray) -> None:
         """Raise ValueError, with key and remedy, if the equation's parameters do not fit the initial state."""
 
+    def require_single(self, state: NDArray, grid: Grid) -> None:
+        """Raise ValueError, with remedy, if a run from this state needs more than single precision."""
+
     def admissible(self, state: Array) -> bool:
         """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0."""
         return True
@@ -160,23 +164,25 @@ class Equation(BaseModel, ABC):
         """
         return None
 
+    def require_compiled(self, dtype: Precision) -> None:
+        """Raise ValueError, with remedy, if the compiled version is in double precision only and dtype is not."""
+        if dtype != "float64" and "dtype" not in inspect.signature(self.compiled).parameters:
+            raise ValueError(
+                f"precision: {type(self).__name__}.compiled is in double precision only. Remedy: give it the argument "
+                'dtype, or set precision = "float64"'
+            )
+
     def right_hand_side(
         self, grid: Grid, members: int, compiled: bool = True, dtype: Precision = "float64"
     ) -> RightHandSide:
         """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code.
 
-        L is in double precision in any case. Raises ValueError for a compiled version in double precision only.
+        L is in double precision in any case. Raises ValueError as `require_compiled`.
         """
         rhs = None
-        if compiled and dtype == "float64":
-            rhs = self.compiled(grid, members)
-        elif compiled:
-            if "dtype" not in inspect.signature(self.compiled).parameters:
-                raise ValueError(
-                    f"precision: {type(self).__name__}.compiled is in double precision only. Remedy: give it the "
-                    'argument dtype, or set precision = "float64"'
-                )
-            rhs = self.compiled(grid, members, dtype)
+        if compiled:
+            self.require_compiled(dtype)
+            rhs = self.compiled(grid, members) if dtype == "float64" else self.compiled(grid, members, dtype)
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid, dtype)
         elif not callable(rhs) or not (hasattr(rhs, "rows") and hasattr(rhs, "columns")):

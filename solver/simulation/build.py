@@ -59,5 +59,5 @@ def build_simulation(
         reference=reference,
         threads=threads,
         cfl=case.time.cfl if cfl is None else cfl,
-        backend=select(case.backend) if backend is None else backend,
+        backend=select(case.backend, case.precision) if backend is None else backend,
     )

@@ -127,6 +127,7 @@ class Simulation:
                 seed=seed,
                 backend=backend.name,
                 device=backend.device,
+                precision=backend.precision,
                 folder=folder or Path(),
                 initial=initial or {},
                 reference=reference,

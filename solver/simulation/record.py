@@ -222,7 +222,7 @@ class MemoryRecord:
         self._fields = recorded_fields(case)
         self._dims = frame_dimensions(case, grid)
         shape = tuple(self._dataset.sizes[d] for d in self._dims)
-        self._values = {field.name: np.full(shape, np.nan) for field in self._fields}
+        self._values = {field.name: np.full(shape, np.nan, case.precision) for field in self._fields}
 
     def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
         """Store the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
@@ -246,7 +246,7 @@ def _toml(tables: dict[str, Any]) -> bytes:
 
 
 def _store(case: Case, grid: Grid) -> dict[str, bytes]:
-    return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid))
+    return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid), case.precision)
 
 
 def recorded_fields(case: Case) -> tuple[Field, ...]:

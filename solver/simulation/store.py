@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 _PARTIAL = re.compile(r"^\w+\.[0-9a-f]{32}\.partial$")
 
 
-def empty_store(dataset: xr.Dataset, fields: Iterable[Field], dimensions: tuple[str, ...]) -> dict[str, bytes]:
+def empty_store(
+    dataset: xr.Dataset, fields: Iterable[Field], dimensions: tuple[str, ...], dtype: str
+) -> dict[str, bytes]:
     """The files of a store without frames, by their keys, such as "time/zarr.json".
 
-    dataset: the coordinates and attributes. dimensions: those of a field, of which the first is time.
+    dataset: the coordinates and attributes. dimensions: those of a field, of which the first is time. dtype: the type
+    of the fields.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -42,7 +45,7 @@ def empty_store(dataset: xr.Dataset, fields: Iterable[Field], dimensions: tuple[
             field.name,
             shape=shape,
             chunks=(1, *shape[1:]),
-            dtype="float64",
+            dtype=dtype,
             compressors=ZstdCodec(level=0, checksum=True),  # so that damage is noticed
             fill_value=float("nan"),
             dimension_names=dimensions,
@@ -82,7 +85,7 @@ def require_frames(folder: Path, files: dict[str, bytes], field: str, count: int
     buffer = default_buffer_prototype().buffer
     store: dict[str, Any] = {k: buffer.from_bytes(files[k]) for k in ("zarr.json", f"{field}/zarr.json")}
     array: Any = zarr.open_group(MemoryStore(store), mode="r")[field]
-    expected = 8 * math.prod(array.shape[1:])
+    expected = array.dtype.itemsize * math.prod(array.shape[1:])
     for index in range(count):
         key = chunk(field, index, array.ndim)
         path = folder / key

@@ -39,6 +39,7 @@ class Burgers(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "noise")
+    autonomous: ClassVar[bool] = True
 
     viscosity: float = Option(ge=0)
     discretisation: Literal["fourier", "finite-volume"] = "fourier"

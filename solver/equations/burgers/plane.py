@@ -38,6 +38,7 @@ class Burgers2D(Equation):
         Field("v", "length/time", "velocity along y"),
     )
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion")
+    autonomous: ClassVar[bool] = True
 
     noise: None = None  # type: ignore[assignment]
     viscosity: float = Option(ge=0)

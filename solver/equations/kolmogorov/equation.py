@@ -34,6 +34,7 @@ class Kolmogorov(Equation):
     dimensions: ClassVar[tuple[int, ...]] = (2,)
     fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "drag", "forcing", "noise")
+    autonomous: ClassVar[bool] = True
 
     viscosity: float = Option(ge=0)
     drag: float = Option(default=0.0, ge=0)

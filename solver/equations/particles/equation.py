@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
+from scipy.spatial import cKDTree
 
 from ...backend import Precision
 from ...grid import Grid
@@ -15,6 +17,7 @@ from ..base import Array, Equation, Field, Kind
 from ..right_hand_side import RightHandSide
 from . import kernels
 
+LEAST_DISTANCE = 1000  # of two entities, in spacings of numbers at their positions
 Force = Literal["coulomb", "gravity", "springs"]
 
 
@@ -43,6 +46,7 @@ class ChargedParticles(Equation):
     )
     terms: ClassVar[tuple[str, ...]] = ("interaction",)
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")
+    autonomous: ClassVar[bool] = True
     axis_names: ClassVar[tuple[str, ...]] = ("entity",)
 
     noise: None = None  # type: ignore[assignment]
@@ -77,6 +81,20 @@ class ChargedParticles(Equation):
             self.force_limit,
             dtype,
         )
+
+    def require_single(self, state: NDArray, grid: Grid) -> None:
+        """The distance of two entities must be resolved, where the force depends on its inverse."""
+        if not self.has("interaction") or (self.force == "springs" and not self.rest_length) or grid.points < 2:
+            return
+        for member, x in enumerate(state[:, :3]):
+            nearest = float(cKDTree(x.T).query(x.T, k=2)[0][:, 1].min())
+            least = LEAST_DISTANCE * float(np.finfo(np.float32).eps) * float(np.abs(x).max())
+            if math.hypot(nearest, self.softening) < least:
+                raise ValueError(
+                    f"precision: two entities of member {member} are {nearest:.2g} apart; single precision needs "
+                    f"{least:.2g} at their distance from the origin. Remedy: equation.softening >= {least:.2g}, "
+                    'or precision = "float64"'
+                )
 
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Energy, momentum and angular momentum about the origin, summed over all entities, each (member,)."""

@@ -71,6 +71,7 @@ class ShallowWater(Equation):
         Field("momentum_y", "length^2/time", "h v"),
     )
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis")
+    autonomous: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
 
@@ -143,6 +144,18 @@ class ShallowWater(Equation):
             raise ValueError(
                 f"equation.dry: {self.dry:g} is more than {LARGEST_DRY:g} of the deepest water, {deepest:.3g}: fronts "
                 f"over dry land would be too slow. Remedy: equation.dry = {fits:g}, or less"
+            )
+
+    def require_single(self, state: NDArray, grid: Grid) -> None:
+        """The dry depth must be at least the spacing of the surface's values where shores or dry land are possible."""
+        b = self.bottom(grid)
+        largest = max(float(state[:, 0].max()), 0.0 if b is None else float(np.abs(b).max()))
+        spacing = float(np.finfo(np.float32).eps) * largest
+        if self.dry < spacing and (b is not None or bool((state[:, 0] < spacing).any())):
+            raise ValueError(
+                f"equation.dry: {self.dry:g} is less than {spacing:.2g}, the spacing of numbers of single precision at "
+                f"{largest:.3g}, the largest depth or height of the bottom. Remedy: equation.dry = "
+                f'{float(f"{1.5 * spacing:.1g}"):g}, or precision = "float64"'
             )
 
     def admissible(self, state: Array) -> bool:

@@ -41,6 +41,7 @@ class VlasovPoisson(Equation):
     )
     terms: ClassVar[tuple[str, ...]] = ("streaming", "field")
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")
+    autonomous: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
     axis_names: ClassVar[tuple[str, ...]] = ("v", "x")
 
