@@ -7,6 +7,7 @@ normalisation). Coefficients do not depend on the grid, and mode 0 is the mean. 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from .backend import COMPLEX, NUMPY, Backend, kernel
 from .grid import Grid
 
 Array = Any
+DUCC_VALUES = 10000  # in columns, from which ducc0 is faster
 BLOCK_BYTES = 262144  # of a block: it and its rows fit into the second-level cache
 
 
@@ -51,13 +53,14 @@ def empty(shape: tuple[int, ...], dtype: str = "float64") -> NDArray:
 
 def _line(source: NDArray, target: NDArray, axis: int, forward: bool) -> Callable[[], Any]:
     """Plan an unnormalised complex transform along one axis. The contents of `source` are destroyed."""
-    if library() == "fftw":
+    chosen = "ducc" if axis == -2 and _columns_by_ducc(source) else library()
+    if chosen == "fftw":
         import pyfftw
 
         flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
         direction = "FFTW_FORWARD" if forward else "FFTW_BACKWARD"
         return pyfftw.FFTW(source, target, axes=(axis,), direction=direction, flags=flags, threads=1).execute
-    if library() == "ducc":
+    if chosen == "ducc":
         import ducc0
 
         return lambda: ducc0.fft.c2c(source, axes=(axis,), forward=forward, out=target, nthreads=1)
@@ -67,6 +70,15 @@ def _line(source: NDArray, target: NDArray, axis: int, forward: bool) -> Callabl
         target[...] = scipy.fft.fft(source, axis=axis) if forward else scipy.fft.ifft(source, axis=axis, norm="forward")
 
     return run
+
+
+def _columns_by_ducc(columns: NDArray) -> bool:
+    """Whether ducc0 transforms columns in the place of FFTW, whose estimated plans for them gain little from single
+    precision. Its calls take longer to start, and a library that was chosen is used for all transforms.
+    """
+    if columns.dtype != np.complex64 or columns.size < DUCC_VALUES or os.environ.get("SUBGRID_FFT"):
+        return False
+    return importlib.util.find_spec("ducc0") is not None
 
 
 class Transforms:

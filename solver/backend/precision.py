@@ -54,7 +54,7 @@ def _in_single(value):
 FLUSHED = ByPrecision(1e-280, 1e-30)  # the compiled steps set smaller values to zero from time to time
 
 
-def real_type(dtype: Any) -> str:
+def real_type(dtype: Any) -> Precision:
     """The type of the real and imaginary parts of an array: "float64" or "float32"."""
     return "float32" if str(dtype).rpartition(".")[2] in ("float32", "complex64") else "float64"
 

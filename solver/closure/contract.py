@@ -106,8 +106,8 @@ class Problem:
     equation, grid: the coarse model. step: time step h. every: steps between calls. start: time of step 0. members:
     member numbers; together with `seed` they key the random streams. backend, device: where the state is stored.
     precision: type of its real values. folder: folder of the case file; relative paths in the closure's options start
-    there. initial: the case's table [initial] as plain data, empty for a run without a case. reference: folder of the reference's trajectories, or None;
-    `subgrid.ingest.trajectories.Trajectories` reads it.
+    there. initial: the case's table [initial] as plain data, empty for a run without a case. reference: folder of the
+    reference's trajectories, or None; `subgrid.ingest.trajectories.Trajectories` reads it.
     """
 
     equation: Equation
