@@ -1,7 +1,7 @@
 """What the solver uses of the machine: array libraries and compiled kernels (arrays), and files (files)."""
 
 from .arrays import NAMES, NUMPY, Backend, BackendError, available_threads, keep_freed_memory, kernel, select
-from .precision import COMPLEX, FLUSHED, PRECISIONS, ByPrecision, Precision, high_and_low, in_single, real_type
+from .precision import COMPLEX, FLUSHED, PRECISIONS, ByPrecision, Precision, in_single, in_two_parts, real_type, rounded
 
 __all__ = [
     "COMPLEX",
@@ -14,10 +14,11 @@ __all__ = [
     "ByPrecision",
     "Precision",
     "available_threads",
-    "high_and_low",
     "in_single",
+    "in_two_parts",
     "keep_freed_memory",
     "kernel",
     "real_type",
+    "rounded",
     "select",
 ]

@@ -59,17 +59,24 @@ def real_type(dtype: Any) -> Precision:
     return "float32" if str(dtype).rpartition(".")[2] in ("float32", "complex64") else "float64"
 
 
-def high_and_low(values: NDArray, dtype: Any) -> tuple[NDArray, NDArray | None]:
-    """Coefficients in the precision of an array type, and what rounding took from them; None in double precision.
+def rounded(values: NDArray, dtype: Any) -> NDArray:
+    """Coefficients, real or complex, in the precision of an array type."""
+    if real_type(dtype) == "float64":
+        return values
+    return values.astype("complex64" if np.iscomplexobj(values) else "float32")
 
-    A coefficient by which a state is multiplied in every step needs both: the error of a rounded one is the same in
-    every step, so that errors add up instead of cancelling.
+
+def in_two_parts(values: NDArray, dtype: Any) -> tuple[NDArray, NDArray | None]:
+    """Coefficients by which a state is multiplied in every step: a whole number and the rest, in single precision.
+
+    Such a coefficient is 1 + z with a small z, and its rounding error is the same in every step: the errors of many
+    steps would add up instead of cancelling. With 1 and z the error is relative to the change of the state. In double
+    precision the coefficients as they are, and None.
     """
     if real_type(dtype) == "float64":
         return values, None
-    kind = "complex64" if np.iscomplexobj(values) else "float32"
-    high = values.astype(kind)
-    return high, (values - high).astype(kind)
+    whole = np.round(values)
+    return rounded(whole, dtype), rounded(values - whole, dtype)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

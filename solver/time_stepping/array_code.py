@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import high_and_low
+from ..backend import in_two_parts
 from ..equations.answers import like, signal_speed
 from ..equations.base import Equation
 from ..equations.right_hand_side import linear_operator
@@ -23,7 +23,9 @@ Memory = dict[str, Array]
 
 def _times(base: list[Any], u: Array) -> Array:
     """base u, with a base of one or two parts."""
-    return base[0] * u if len(base) == 1 else base[0] * u + base[1] * u
+    if len(base) == 1:
+        return base[0] * u
+    return (u if isinstance(base[0], float) and base[0] == 1.0 else base[0] * u) + base[1] * u
 
 
 class ArrayStepper:
@@ -44,6 +46,7 @@ class ArrayStepper:
     ) -> None:
         self.scheme, self.equation, self.operators, self.h = scheme, equation, operators, step
         self._linear: Array | None = None
+        self._single = operators.backend.precision == "float32"
         if isinstance(scheme, Split):
             return
         z = np.zeros(1)
@@ -75,19 +78,19 @@ class ArrayStepper:
         return self.operators.constant(f"coefficient {hash(values.tobytes())} {values.shape}", lambda: values)
 
     def _base(self, values: Any) -> list[Any]:
-        """A coefficient of the state as a list, of which the second entry is what rounding took from the first."""
-        high, low = high_and_low(np.asarray(values), self.operators.backend.precision)
-        if low is None or not low.any():
-            return [self._coefficient(high)]
-        return [self._coefficient(high), self._coefficient(low)]
+        """A coefficient of the state as the list of its parts: see `in_two_parts`."""
+        first, rest = in_two_parts(np.asarray(values), self.operators.backend.precision)
+        if rest is None or not rest.any():
+            return [self._coefficient(first)]
+        return [self._coefficient(first), self._coefficient(rest)]
 
     def _multistep(self, scheme: Multistep, z: Any) -> Any:
         d = scheme.denominator(z)
         return (
-            self._base(scheme.now(z) / d),
+            self._base((scheme.now(z) + (scheme.before if self._single else 0.0)) / d),
             [self._coefficient(self.h * q / d) for q in scheme.rates],
             self._coefficient(self.h / d),
-            self._base(scheme.before / d) if scheme.before else None,
+            self._coefficient(scheme.before / d) if scheme.before else None,
         )
 
     def courant_rate(self, state: NDArray) -> float:
@@ -143,7 +146,7 @@ class ArrayStepper:
         if len(rates) > 1:
             out = out + rates[1] * memory["rate"]
         if before is not None:
-            out = out + _times(before, memory["state"])
+            out = out + before * (memory["state"] - u if self._single else memory["state"])
         if frozen is not None:
             out = out + total * frozen
         if not scheme.start:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import high_and_low
+from ..backend import in_two_parts, real_type, rounded
 from ..equations.right_hand_side import RightHandSide
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
@@ -141,8 +141,9 @@ def advance_adaptively(
 class _Table:
     """Coefficients of a stage: base and total (field, row, column), weights (stage, field, row, column).
 
-    The field axis has length 1 where all fields share the linear operator. before: broadcastable to the batch. low and
-    before_low: what rounding took from base and before in single precision, see `high_and_low`.
+    The field axis has length 1 where all fields share the linear operator. before: broadcastable to the batch. In
+    single precision low is a part of the base, see `in_two_parts`, and before multiplies u_{n-1} - u_n instead of
+    u_{n-1}, so that the base is 1 + z here too.
     """
 
     time: float
@@ -151,7 +152,6 @@ class _Table:
     weights: NDArray
     total: NDArray
     before: NDArray | None = None
-    before_low: NDArray | None = None
 
 
 class DiagonalStepper:
@@ -166,6 +166,7 @@ class DiagonalStepper:
         step: float,
     ) -> None:
         self.scheme, self.rhs, self.h, self._dtype = scheme, rhs, step, dtype
+        self._single = real_type(dtype) == "float32"
         linear = np.zeros((1, *shape[1:])) if rhs.linear is None else rhs.linear
         z = np.ascontiguousarray(step * linear)
         self._rows, self._columns = rhs.rows, rhs.columns
@@ -176,7 +177,7 @@ class DiagonalStepper:
             count = len(self._tables)
             self._work = np.zeros(shape, dtype)
             if scheme.linear == "explicit" and rhs.linear is not None:
-                self._linear = np.ascontiguousarray(self._rounded(linear))
+                self._linear = np.ascontiguousarray(rounded(linear, dtype))
                 self._rows, self._columns = np.ones(shape[1], dtype=bool), shape[2]
         else:
             count = len(scheme.rates)
@@ -194,8 +195,8 @@ class DiagonalStepper:
     def _stage(self, stage: Stage, z: NDArray) -> _Table:
         zero = np.zeros_like(z)
         weights = np.stack([zero if w is None else self.h * w(z) for w in stage.weights])
-        base, low = high_and_low(np.ascontiguousarray(stage.base(z)), self._dtype)
-        return _Table(stage.time, base, low, self._rounded(weights), self._rounded(weights.sum(axis=0)))
+        base, low = in_two_parts(np.ascontiguousarray(stage.base(z)), self._dtype)
+        return _Table(stage.time, base, low, rounded(weights, self._dtype), rounded(weights.sum(axis=0), self._dtype))
 
     def _multistep(self, scheme: Multistep, z: NDArray, batch: int) -> _Table:
         d = scheme.denominator(z)
@@ -203,12 +204,12 @@ class DiagonalStepper:
         before = scheme.before / d if scheme.before else None
         if before is not None and len(z) > 1:
             before = np.tile(before, (batch // len(z), 1, 1))
-        older = (None, None) if before is None else high_and_low(before, self._dtype)
-        base, low = high_and_low(scheme.now(z) / d, self._dtype)
-        return _Table(0.0, base, low, self._rounded(weights), self._rounded(self.h / d), *older)
-
-    def _rounded(self, values: NDArray) -> NDArray:
-        return high_and_low(values, self._dtype)[0]
+        now = scheme.now(z) / d
+        if before is not None:
+            before = rounded(before, self._dtype)
+            now = now + scheme.before / d if self._single else now
+        base, low = in_two_parts(now, self._dtype)
+        return _Table(0.0, base, low, rounded(weights, self._dtype), rounded(self.h / d, self._dtype), before)
 
     def restart(self) -> None:
         """Discard the history after the state was replaced: the next step is the scheme's first."""
@@ -242,9 +243,7 @@ class DiagonalStepper:
             self.memory["age"][0] = 1
         if "state" in self.memory:
             if table.before is not None:
-                u += table.before * self.memory["state"]
-            if table.before_low is not None:
-                u += table.before_low * self.memory["state"]
+                u += table.before * (self.memory["state"] - now if self._single else self.memory["state"])
             self.memory["state"][...] = now
 
     def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
