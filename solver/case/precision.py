@@ -80,7 +80,7 @@ def _require_resolved(equation: Equation, state: NDArray) -> None:
 def largest_change(equation: Equation, grid: Grid, state: NDArray) -> float:
     """Largest rate, in 1/time: of signals across a cell, and of the linear operator.
 
-    Where both are zero, and for particles, the largest of max|N| / max|u| over the fields.
+    Where both are zero, and for particles, the largest of max|N| / max|u|, each over the fields of one unit.
     """
     rate = 0.0
     if equation.kind != "particles":
@@ -94,7 +94,9 @@ def largest_change(equation: Equation, grid: Grid, state: NDArray) -> float:
     found = np.abs(np.asarray(equation.nonlinear(operators, u, 0.0)))
     axes = (0, *range(2, state.ndim))
     sizes, changes = np.abs(u).max(axis=axes), found.max(axis=axes)
-    return float(max((c / s for c, s in zip(changes, sizes, strict=True) if s > 0), default=0.0))
+    units = np.array([field.unit for field in equation.fields])
+    pairs = [(changes[units == unit].max(), sizes[units == unit].max()) for unit in set(units)]
+    return max((float(change / size) for change, size in pairs if size > 0), default=0.0)
 
 
 def precision_mistakes(p: Parts) -> Iterator[str]:

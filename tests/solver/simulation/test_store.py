@@ -17,7 +17,7 @@ from subgrid.solver.simulation.store import chunk, empty_store, require_frames, 
 @pytest.fixture
 def files() -> dict[str, bytes]:
     dataset = xr.Dataset(coords={"time": [0.0, 1.0], "member": [0], "x": np.arange(16.0)})
-    return empty_store(dataset, [Field("u", "1", "a field")], ("time", "member", "x"))
+    return empty_store(dataset, [Field("u", "1", "a field")], ("time", "member", "x"), "float64")
 
 
 @pytest.fixture
