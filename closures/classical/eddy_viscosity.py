@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
+from subgrid.solver.backend import Backend
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
@@ -36,8 +37,8 @@ class EddyViscosity(Closure):
         self.require_equation(problem, "kolmogorov", "burgers")
         self.require_fourier(problem)
         self._grid = problem.grid
-        self._operators = Operators(problem.grid)
-        self._transforms = Transforms(problem.grid)
+        self._operators = Operators(problem.grid, backend=Backend(precision=problem.precision))
+        self._transforms = Transforms(problem.grid, problem.precision)
         self._width = max(
             length / (2 * cut) for length, cut in zip(problem.grid.length, problem.grid.cuts, strict=True)
         )

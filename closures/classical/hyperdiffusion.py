@@ -36,7 +36,7 @@ class Hyperdiffusion(Closure):
         modes = np.cos(np.pi / n * (j + 0.5) * m)
         modes /= np.linalg.norm(modes, axis=0)
         decay = np.expm1(-self.rate * span * np.sin(0.5 * np.pi / n * m) ** (2 * self.order)) / span
-        self._factor = (modes * decay) @ modes.T
+        self._factor = ((modes * decay) @ modes.T).astype(problem.precision)
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:

@@ -41,8 +41,8 @@ class Hyperviscosity(Closure):
         cut = max(2 * np.pi * c / length for c, length in zip(grid.cuts, grid.length, strict=True))
         self._rate = self.rate * (Operators(grid).k2 / cut**2) ** self.order
         span = problem.every * problem.step
-        self._factor = np.expm1(-self._rate * span) / span
-        self._transforms = Transforms(grid)
+        self._factor = (np.expm1(-self._rate * span) / span).astype(problem.precision)
+        self._transforms = Transforms(grid, problem.precision)
         return {}
 
     def linear_part(self, problem: Problem) -> Linear | None:
