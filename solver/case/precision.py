@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..equations.base import Equation
-from ..equations.right_hand_side import linear_operator
+from ..equations.right_hand_side import linear_operator, require_compiled
 from ..grid import Grid
 from ..spectral import Operators, Transforms
 from .starts import TRIED_POINTS
@@ -35,7 +35,7 @@ def require_single(equation: Equation, grid: Grid, state: NDArray, time: TimeTab
     must be longer than the spacing of the times, if the equation depends on time, and change the state by more than the
     spacing of its values: step x rate >= 1.2e-5, with `largest_change` as the rate. Time itself is in double precision.
     """
-    equation.require_compiled("float32")
+    require_compiled(equation, "float32")
     _require_times(equation, time)
     _require_resolved(equation, state)
     equation.require_single(state, grid)
@@ -107,7 +107,7 @@ def precision_mistakes(p: Parts) -> Iterator[str]:
 
     def attempt() -> Any:
         if initial.kind == "reference" or math.prod(grid.shape) > TRIED_POINTS:
-            equation.require_compiled("float32")
+            require_compiled(equation, "float32")
             _require_times(equation, time)
         else:
             require_single(equation, grid, initial.trial(equation, grid, 0), time)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -16,7 +15,7 @@ from ..grid import Grid
 from ..random import QWiener, SpectralNoise
 from ..spectral import Operators
 from .answers import signal_speed, wrong
-from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator
+from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator, require_compiled
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
@@ -164,24 +163,16 @@ class Equation(BaseModel, ABC):
         """
         return None
 
-    def require_compiled(self, dtype: Precision) -> None:
-        """Raise ValueError, with remedy, if the compiled version is in double precision only and dtype is not."""
-        if dtype != "float64" and "dtype" not in inspect.signature(self.compiled).parameters:
-            raise ValueError(
-                f"precision: {type(self).__name__}.compiled is in double precision only. Remedy: give it the argument "
-                'dtype, or set precision = "float64"'
-            )
-
     def right_hand_side(
         self, grid: Grid, members: int, compiled: bool = True, dtype: Precision = "float64"
     ) -> RightHandSide:
         """N and L for a batch (member * field, row, column): the compiled version if there is one, else array code.
 
-        L is in double precision in any case. Raises ValueError as `require_compiled`.
+        L is in double precision in any case. Raises ValueError for a compiled version in double precision only.
         """
         rhs = None
         if compiled:
-            self.require_compiled(dtype)
+            require_compiled(self, dtype)
             rhs = self.compiled(grid, members) if dtype == "float64" else self.compiled(grid, members, dtype)
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid, dtype)

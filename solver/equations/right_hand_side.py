@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -38,6 +39,15 @@ class RightHandSide(Protocol):
     columns: int
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None: ...
+
+
+def require_compiled(equation: Equation, dtype: Precision) -> None:
+    """Raise ValueError, with remedy, if the compiled version is in double precision only and dtype is not."""
+    if dtype != "float64" and "dtype" not in inspect.signature(equation.compiled).parameters:
+        raise ValueError(
+            f"precision: {type(equation).__name__}.compiled is in double precision only. Remedy: give it the argument "
+            'dtype, or set precision = "float64"'
+        )
 
 
 def linear_operator(equation: Equation, grid: Grid) -> NDArray:
