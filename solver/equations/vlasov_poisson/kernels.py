@@ -114,11 +114,16 @@ def acceleration(cells, field, spacing, closed, flux, out):
         row = out[j - 1 if j else 0]
         for i in range(n):
             up = field[i] > 0
-            a = p0[i] if up else p5[i]
-            b = p1[i] if up else p4[i]
-            c = p2[i] if up else p3[i]
-            d = p3[i] if up else p2[i]
-            e = p4[i] if up else p1[i]
+            if in_single(field[i]):  # loading all values first takes half the time, and rounds differently
+                v0, v1, v2, v3, v4, v5 = p0[i], p1[i], p2[i], p3[i], p4[i], p5[i]
+                a, b, c = v0 if up else v5, v1 if up else v4, v2 if up else v3
+                d, e = v3 if up else v2, v4 if up else v1
+            else:
+                a = p0[i] if up else p5[i]
+                b = p1[i] if up else p4[i]
+                c = p2[i] if up else p3[i]
+                d = p3[i] if up else p2[i]
+                e = p4[i] if up else p1[i]
             value = field[i] / spacing * _weno5(a, b, c, d, e)
             if j > 0:
                 row[i] += flux[i] - value
