@@ -1,6 +1,6 @@
 """Speed, as ratios of times taken side by side: python tests/benchmarks/bench.py [--only GROUP...] [--json FILE]
 
-On Linux, in double precision; the groups are the modules beside this one.
+On Linux, in double precision unless stated; the groups are the modules beside this one.
 
 fourier        Kolmogorov flow from a random field with step 0.256 / n, Burgers from a sine.
   step         exponax's ETDRK2 step of one member over ours: same parameters, forcing and kept modes, checked by
@@ -17,6 +17,7 @@ vlasov         the published two-stream case, one member, by the stepper alone.
 shallow_water  the radial dam break, against pyclaw's dimension-split classic solver.
   cells        cells stepped per second, by SSP-RK2 and by sweeps along the axes.
   time         seconds for a simulated time, by sweeps on a grid whose error is no larger than pyclaw's on its own.
+precision      a step in double precision over one in single precision, by the time of the processor.
 cores          two cores: exponax's ensemble of 32 over ours, and what two threads make of each equation's ensemble, as
                the time of one thread over twice that of two.
 
@@ -51,7 +52,7 @@ from timing import Disagreement, Missing, Row
 
 from subgrid.solver import spectral
 
-GROUPS = ("fourier", "vlasov", "shallow_water", "cores")
+GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "cores")
 
 
 def machine() -> list[str]:
