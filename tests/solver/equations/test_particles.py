@@ -296,13 +296,13 @@ def test_continued_equals_uninterrupted(stepper):
 
 
 def test_kept_forces_are_those_of_the_positions_and_charges_at_hand():
-    kernel = Particles(5, 2, "coulomb", 1.0, 0.2, 0.0, None)
+    kernel = Particles(5, 2, "coulomb", 1.0, 0.2, 0.0, None, "float64")
     u = start(CHARGES, 5, (0, 1))
     first = kernel.acceleration(u).copy()
     u[:, 3:6] += 1.0
     np.testing.assert_array_equal(kernel.acceleration(u), first)
     for field in (0, 1, 2, 6):
         u[1, field, 3] += 0.5
-        fresh = Particles(5, 2, "coulomb", 1.0, 0.2, 0.0, None).acceleration(u)
+        fresh = Particles(5, 2, "coulomb", 1.0, 0.2, 0.0, None, "float64").acceleration(u)
         np.testing.assert_array_equal(kernel.acceleration(u), fresh)
         assert (fresh[0] == first[0]).all() and (fresh[1] != first[1]).any()
