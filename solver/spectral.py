@@ -73,10 +73,10 @@ def _line(source: NDArray, target: NDArray, axis: int, forward: bool) -> Callabl
 
 
 def _columns_by_ducc(columns: NDArray) -> bool:
-    """Whether ducc0 transforms columns in the place of FFTW, whose estimated plans for them gain little from single
-    precision. Its calls take longer to start, and a library that was chosen is used for all transforms.
+    """Whether ducc0 transforms columns in the place of FFTW: the estimated plans of FFTW for columns take 1.2 to 3 times
+    as long from 256 x 256 points. Calls of ducc0 take longer to start, and a library that was chosen is used for all.
     """
-    if columns.dtype != np.complex64 or columns.size < DUCC_VALUES or os.environ.get("SUBGRID_FFT"):
+    if columns.size < DUCC_VALUES or os.environ.get("SUBGRID_FFT"):
         return False
     return importlib.util.find_spec("ducc0") is not None
 
