@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from .terminal import printable
 __all__ = ["Bars", "Interrupted", "StoppingBars", "console", "interruptible", "watching"]
 
 console = Console(stderr=True)
+COMPILING = "compiling, once per installation"
 
 
 class Bars:
@@ -37,13 +38,39 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
+        self._until = ExitStack()
 
     def __enter__(self) -> Bars:
         self._progress.start()
+        if not self._progress.disable:
+            self._until.enter_context(self._compilation())
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._until.close()
         self._progress.stop()
+
+    @contextmanager
+    def _compilation(self) -> Iterator[None]:
+        """A line while Numba compiles kernels, with the name of the kernel; in a second start it has nothing to do."""
+        from numba.core import event
+
+        task = self._progress.add_task(COMPILING, total=None, visible=False, note="")
+        progress, lock, open_ = self._progress, threading.Lock(), [0]
+
+        class Line(event.Listener):  # type: ignore[misc]
+            def on_start(self, event: Any) -> None:
+                with lock:
+                    open_[0] += 1
+                    progress.update(task, visible=True, note=event.data["dispatcher"].py_func.__name__, refresh=True)
+
+            def on_end(self, event: Any) -> None:
+                with lock:
+                    open_[0] -= 1
+                    progress.update(task, advance=1, visible=open_[0] > 0)
+
+        with event.install_listener("numba:compile", Line()):
+            yield
 
     def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
         """Draw the bar of the task `what`, at most ten times a second."""
