@@ -13,6 +13,7 @@ from PIL import Image
 
 from subgrid.commands.comparison.comparison import Comparison
 from subgrid.commands.comparison.results import Row
+from subgrid.commands.comparison.samples import as_error
 from subgrid.commands.report import markdown
 from subgrid.commands.report.drawing import Plot, style
 from subgrid.commands.report.page import plots
@@ -39,8 +40,9 @@ MARKS = (
 RULE = (
     "A closure is worth using for a score if all of the interval of its speed-up is above 1, and not if all of it is "
     "below; otherwise it is a tie. Where several are worth using for a score, the one with the highest lower end is "
-    "named. Failed runs, the uncorrected run and the oracle are left out. A case of one trajectory has no interval; "
-    "the number itself decides."
+    "named. Where no classical run of the ladder is as accurate, the most accurate closure is named with the bound. "
+    "Failed runs, the uncorrected run and the oracle are left out. A case of one trajectory has no interval; the "
+    "number itself decides."
 )
 
 
@@ -164,10 +166,13 @@ def recommendation(r: Result) -> str:
     scores = list(dict.fromkeys(name for _, name, _ in found))
     for outcome, words in (
         ("beats", "worth using: "),
+        ("beyond", "more accurate than every classical run of the ladder: "),
         ("ties", "a tie, not shown to be worth using: "),
         ("loses", "no closure is worth using; the speed-ups nearest to 1 are those of "),
     ):
         reached = [entry for entry in found if entry[2].outcome == outcome]
+        if outcome == "beyond":
+            reached = [(row, name, cell) for row, name, cell in reached if most_accurate(row, name, closures)]
         best = [
             max(entries, key=lambda entry: (entry[2].lowest, entry[2].highest))
             for score in scores
@@ -177,6 +182,14 @@ def recommendation(r: Result) -> str:
             named = (f"**{r.label(row)}** for {name} ({shown(cell)})" for row, name, cell in best)
             return f"{start}{words}{', '.join(named)}."
     raise AssertionError
+
+
+def most_accurate(row: Row, name: str, closures: list[Row]) -> bool:
+    """Whether no closure has a better mean of the score of this name; those without a speed-up count as well."""
+    score = next(score for score, (_, full) in SPEEDUPS.items() if full == name)
+    errors = [as_error(score, value) for other in closures if (value := other.means.get(score)) is not None]
+    value = row.means.get(score)
+    return value is not None and bool(as_error(score, value) <= min(errors))
 
 
 def shown(cell: Cell) -> str:

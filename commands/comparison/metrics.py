@@ -87,7 +87,8 @@ def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
     if members < 2:
         return np.full(len(ensemble), np.nan)
     axes = tuple(range(1, truth.ndim))
-    variance = ensemble.var(axis=2, ddof=1).mean(axis=axes) * (members + 1) / members
+    deviations = ensemble - ensemble[:, :, :1]  # of equal members exactly zero
+    variance = deviations.var(axis=2, ddof=1).mean(axis=axes) * (members + 1) / members
     error = ((ensemble.mean(axis=2) - truth) ** 2).mean(axis=axes)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(error > 0, np.sqrt(variance / error), np.nan)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..comparison.results import Metrics, Row
 
-Outcome = Literal["beats", "ties", "loses"]
+Outcome = Literal["beats", "beyond", "ties", "loses"]
 SPEEDUPS = {  # score -> its name in a narrow table, and in full
     "relative_l2": ("L2", "relative L2 error"),
     "correlation_time": ("corr. time", "correlation time"),
@@ -22,17 +22,23 @@ class Cell:
     """A speed-up, or its bound; its interval, if there is one; and whether it is above 1, below, or neither.
 
     lowest, highest: the ends of the interval, 0 and infinity beyond the frontier; without an interval those that the
-    number alone allows.
+    number alone allows. sign: "<" or ">" of a bound, else "".
     """
 
     text: str
     interval: str
     lowest: float
     highest: float
+    sign: str
 
     @property
     def outcome(self) -> Outcome:
-        return "beats" if self.lowest > 1 else "loses" if self.highest < 1 else "ties"
+        """ "beyond": no classical run of the ladder is as accurate, and the dearest one costs less."""
+        if self.lowest > 1:
+            return "beats"
+        if self.sign == ">":
+            return "beyond"
+        return "loses" if self.highest < 1 else "ties"
 
 
 def cells(row: Row) -> dict[str, Cell]:
@@ -57,7 +63,7 @@ def _cell(
     else:
         lowest, highest = (0.0 if low is None else low), (math.inf if high is None else high)
         interval = f"[{'–' if low is None else f'{low:.2g}'}, {'–' if high is None else f'{high:.2g}'}]"
-    return Cell(f"{sign} {known:.2g}".strip(), interval, lowest, highest)
+    return Cell(f"{sign} {known:.2g}".strip(), interval, lowest, highest, sign)
 
 
 def worth(row: Row) -> list[str]:
@@ -67,13 +73,16 @@ def worth(row: Row) -> list[str]:
         return []
     parts = [f"{cell.text}{f' {cell.interval}' if cell.interval else ''} by {name}" for name, cell in found.items()]
     first = f"The speed-up at equal error, over the frontier of classical runs, is {', '.join(parts)}."
-    above = [name for name, cell in found.items() if cell.outcome == "beats"]
-    open_ = [name for name, cell in found.items() if cell.outcome == "ties"]
+    above, beyond, open_ = (
+        [name for name, cell in found.items() if cell.outcome == outcome] for outcome in ("beats", "beyond", "ties")
+    )
+    if beyond:
+        first += f" No classical run of the ladder is as accurate by {' and '.join(beyond)}."
     if above:
         return [first, f"It is worth its cost by {' and '.join(above)}."]
     if open_:
         return [first, f"Whether it is worth its cost by {' and '.join(open_)} the intervals leave open."]
-    return [first, "It is not worth its cost by any of these."]
+    return [first] if beyond else [first, "It is not worth its cost by any of these."]
 
 
 @dataclass(frozen=True)

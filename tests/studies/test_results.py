@@ -253,6 +253,7 @@ def test_a_folder_that_holds_no_comparison_is_not_replaced(root, results, capsys
 
 ROW = {"times": [0.0, 1.0], "relative_l2": [0.0, 0.1]}
 ENDS = {"intervals": {"relative_l2": [0.1, 0.2]}}
+BOUND = {"speedup": {"crps": [None, None, None]}, "beyond": {"crps": [">", 0.2]}}
 
 
 def judged(*rows: dict) -> Metrics:
@@ -291,6 +292,13 @@ def judged(*rows: dict) -> Metrics:
         (
             [{"name": "a", "kind": "learned", "speedup": {"crps": [None, 2, None]}, "beyond": {"crps": [">", 2.5]}}],
             "worth using: **a** for CRPS (&gt; 2.5 [2, –]).",
+        ),
+        (
+            [
+                BOUND | {"name": "a", "kind": "classical", "means": {"crps": 0.8}},
+                BOUND | {"name": "b", "kind": "learned", "means": {"crps": 0.1}},
+            ],
+            "more accurate than every classical run of the ladder: **b** for CRPS (&gt; 0.2).",
         ),
         ([{"name": "a", "kind": "learned", "failed": "not finite"}], "every closure failed."),
     ],

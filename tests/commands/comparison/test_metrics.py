@@ -95,6 +95,11 @@ def test_the_rank_is_unknown_for_one_member_or_members_that_do_not_differ():
     assert np.isnan(metrics.rank_histogram(same + 1e-9 * draws(3, 2, 2, 1, 4), truth)).all()
 
 
+def test_equal_members_have_no_spread():
+    member = draws(3, 2, 1, 1, 4)
+    assert (metrics.spread_skill(np.repeat(member, 6, axis=2), member[:, :, 0] + 1.0) == 0).all()
+
+
 def test_spread_skill_is_unknown_for_one_member_or_no_error():
     assert np.isnan(metrics.spread_skill(draws(3, 2, 1, 1, 4), draws(3, 2, 1, 4))).all()
     truth = draws(3, 2, 1, 4)
