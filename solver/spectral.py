@@ -73,8 +73,8 @@ def _line(source: NDArray, target: NDArray, axis: int, forward: bool) -> Callabl
 
 
 def _columns_by_ducc(columns: NDArray) -> bool:
-    """Whether ducc0 transforms columns in the place of FFTW: the estimated plans of FFTW for columns take 1.2 to 3 times
-    as long from 256 x 256 points. Calls of ducc0 take longer to start, and a library that was chosen is used for all.
+    """Whether ducc0 transforms columns in the place of FFTW: with its estimated plans FFTW takes 1.2 to 3 times as long
+    from 256 x 256 points. Calls of ducc0 take longer to start, and a library that was chosen is used for all.
     """
     if columns.size < DUCC_VALUES or os.environ.get("SUBGRID_FFT"):
         return False
