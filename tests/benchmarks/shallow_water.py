@@ -27,7 +27,7 @@ from subgrid.solver.time_stepping.schemes import STEPPERS
 
 SIZES = (128, 256, 512)
 LENGTH, END = 5.0, 1.5
-COARSE, OURS, FINE = 128, 160, 640  # cells along an axis: pyclaw's, ours, and of what both are held against
+COARSE, OURS, FINE = 128, 128, 640  # cells along an axis: pyclaw's, ours, and of what both are held against
 EQUATION = ShallowWater(gravity=1.0, boundary="wall")
 DAM = RadialDamBreak(inside=2.0, outside=1.0, radius=0.5, centre=(LENGTH / 2, LENGTH / 2))
 
@@ -38,7 +38,7 @@ def state(n: int) -> NDArray:
 
 def ours(n: int, end: float) -> NDArray:
     grid = Grid((n, n), (LENGTH, LENGTH))
-    simulation = Simulation(EQUATION, grid, "dimension-split", end, state(n), cfl=0.7, threads=1)
+    simulation = Simulation(EQUATION, grid, "dimension-split", end, state(n), cfl=0.9, threads=1)
     simulation.advance(1)
     return simulation.state[0]
 

@@ -163,7 +163,7 @@ def hllc(
     """
     none, precision = 0 * h_left, real_type(h_left.dtype)
     dry = NO_WATER.of(precision)
-    c_left, c_right = (_root(gravity * h, xp) for h in (h_left, h_right))
+    c_left, c_right = (root(gravity * h, xp) for h in (h_left, h_right))
     front_left, front_right = u_right - 2 * c_right, u_left + 2 * c_left
     u_left = xp.where(h_left > dry, u_left, front_left)
     u_right = xp.where(h_right > dry, u_right, front_right)
@@ -182,64 +182,10 @@ def hllc(
     return mass, middle + 0.5 * jump, middle - 0.5 * jump, mass * xp.where(mass > 0, v_left, v_right)
 
 
-def _root(a: Array, xp: Any) -> Array:
+def root(a: Array, xp: Any) -> Array:
     """sqrt(a) with derivative 0 at a = 0, where automatic differentiation of sqrt would give infinity."""
     positive = a > 0
     return xp.where(positive, xp.sqrt(xp.where(positive, a, xp.ones_like(a))), xp.zeros_like(a))
-
-
-def ahead(low: Faces, high: Faces, half: float, gravity: float, xp: Any) -> tuple[Faces, Faces]:
-    """The states at both faces of every cell after half a step along one axis on a flat bottom; half = h / (2 dx).
-
-    Cells whose depth would become negative keep their states.
-    """
-    h, u = 0.5 * (low.h + high.h), 0.5 * (low.u + high.u)
-    step = Faces(*(b - a for a, b in zip(low, high, strict=True)))
-    more = -half * (u * step.h + h * step.u)
-    none = xp.zeros_like(h)
-    deep = xp.minimum(low.h, high.h) + more >= 0
-    deeper, faster, turned = (
-        xp.where(deep, a, none) for a in (more, -half * (u * step.u + gravity * step.e), -half * u * step.v)
-    )
-    low, high = (Faces(s.h + deeper, s.e + deeper, s.u + faster, s.v + turned) for s in (low, high))
-    return low, high
-
-
-def shift(
-    state: Array,
-    part: str,
-    bottom: Array | None,
-    sides: tuple[str, str, str, str],
-    spacing: tuple[float, float],
-    gravity: float,
-    dry_depth: float,
-    h: float,
-    xp: Any,
-) -> Array:
-    """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y".
-
-    On a flat bottom by MUSCL-Hancock, with one flux per face. Over a bottom by Heun's method, two stages of the
-    well-balanced rates: MUSCL-Hancock steps along x and y in turn amplify any perturbation of a lake at rest, because
-    their half step in a cell does not take into account that steps of the bottom hold back the water at its faces.
-    """
-
-    def changes(state: Array, span: float) -> Array:
-        depth, q, p = (state[:, k, ...] for k in range(3))
-        wet = xp.maximum(depth, 0 * depth)
-        ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
-        if part == "x":
-            return xp.stack(
-                sweep(wet, q, p, ground, sides[:2], spacing[1], gravity, "muscl", dry_depth, xp, span), axis=1
-            )
-        wet, p, q = (xp.matrix_transpose(a) for a in (wet, p, q))
-        across = None if ground is None else xp.matrix_transpose(ground)
-        found = sweep(wet, p, q, across, sides[2:], spacing[0], gravity, "muscl", dry_depth, xp, span)
-        return xp.stack([xp.matrix_transpose(found[k]) for k in (0, 2, 1)], axis=1)
-
-    if bottom is None:
-        return state + h * changes(state, h)
-    first = state + h * changes(state, 0.0)
-    return 0.5 * (state + (first + h * changes(first, 0.0)))
 
 
 def sweep(
@@ -253,12 +199,8 @@ def sweep(
     reconstruction: str,
     dry_depth: float,
     xp: Any,
-    span: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Rates of change of depth and momenta by the fluxes and the bottom along the last axis.
-
-    span > 0, on a flat bottom: second-order means of the rates over that time by MUSCL-Hancock, see sweep_kernels.
-    """
+    """Rates of change of depth and momenta by the fluxes and the bottom along the last axis."""
     width = WIDTHS[reconstruction]
     depth = extend(h, width, *sides, 1.0, xp)
     along, across = extend(q, width, *sides, -1.0, xp), extend(p, width, *sides, 1.0, xp)
@@ -267,8 +209,6 @@ def sweep(
     low, high = _RECONSTRUCTIONS[reconstruction](Cells(depth, surface, u, v, along, across), dry_depth, xp)
     if bottom is None:
         low, high = low._replace(e=low.h), high._replace(e=high.h)
-    if span:
-        low, high = ahead(low, high, 0.5 * span / spacing, gravity, xp)
     left, right = Faces(*(a[..., :-1] for a in high)), Faces(*(a[..., 1:] for a in low))
     h_left, h_right = (left.h, right.h) if bottom is None else hydrostatic(left, right, xp)
     mass, before, after, across = hllc(h_left, left.u, left.v, h_right, right.u, right.v, gravity, xp)
@@ -330,7 +270,7 @@ def relax(state: Array, friction: float, dry_depth: float, h: float, xp: Any) ->
     held = xp.where(thin, xp.maximum(depth, none), xp.ones_like(depth))
     factor = xp.where(thin, held * held / (dry_depth * dry_depth), xp.ones_like(depth))
     if friction:
-        size = _root(q * q + p * p, xp) * factor
+        size = root(q * q + p * p, xp) * factor
         water = xp.where(depth > 0, depth, none) ** (7 / 3)
         wet = water > 0  # it may underflow
         water = xp.where(wet, water, xp.ones_like(depth))

@@ -96,7 +96,7 @@ class ShallowWaterBalance:
         return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
-        """In place: the equations along one axis for a time h; see `array_code.shift`."""
+        """In place: the equations along one axis for a time h; see `sweep_array_code.shift`."""
         self._turn(u, 0.25 * self._coriolis * h)
         if self._bottom is None:
             self._sweep(part, u, u, None, h)

@@ -14,7 +14,7 @@ from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
 from ..right_hand_side import RightHandSide
-from . import array_code, compiled
+from . import array_code, compiled, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
 
 LARGEST_DRY = 1e-5  # of the deepest water: ten times as much slows a front over dry land by 5 %
@@ -129,7 +129,7 @@ class ShallowWater(Equation):
         ground = None if b is None else operators.constant("bottom", lambda: b)
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
         u = array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
-        u = array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
+        u = sweep_array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
         return array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:

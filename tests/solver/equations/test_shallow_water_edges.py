@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from subgrid.solver.backend import select
 from subgrid.solver.case.reading import CaseError, read_case
 from subgrid.solver.equations import ShallowWater
-from subgrid.solver.equations.shallow_water import array_code, pointwise_kernels
+from subgrid.solver.equations.shallow_water import array_code, pointwise_kernels, sweep_array_code, sweep_kernels
 from subgrid.solver.equations.shallow_water.initial import DamBreak, RadialDamBreak
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
@@ -39,6 +39,27 @@ def test_fluxes_of_kernel_and_array_code_agree_at_the_edges(h_left, u_left, v_le
     np.testing.assert_allclose(other, expected, rtol=0, atol=1e-11 * size)
     if h_left == h_right == 0:
         assert not expected.any() and not found.any() and not other.any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(DEPTHS, SPEEDS, SPEEDS, DEPTHS, SPEEDS, SPEEDS)
+@example(0.0, 1e-310, 0.0, 0.0, 0.0, 0.0)
+@example(1.0, 10.0, 0.0, 1.0, -10.0, 0.0)
+def test_fluxes_of_sweeps_agree_at_the_edges(c_left, u_left, v_left, c_right, u_right, v_right):
+    """Kernel and array code; reflected states give reflected fluxes, and two dry sides none."""
+    values = (c_left, u_left, v_left, c_right, u_right, v_right)
+    expected = np.array(sweep_kernels.roe_hllc(*values, 9.81))
+    with np.errstate(all="ignore"):
+        found = np.array(sweep_array_code.roe_hllc(*(np.float64(v) for v in values), 9.81, np))
+        mirrored = sweep_kernels.roe_hllc(c_right, -u_right, v_right, c_left, -u_left, v_left, 9.81)
+    speed = max(abs(u_left), abs(u_right), c_left, c_right)
+    size = max(c_left, c_right) ** 2 * speed * max(speed, abs(v_left), abs(v_right), 1.0)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * size)
+    if expected[0]:  # without it v of either side is upwind
+        np.testing.assert_allclose(np.array(mirrored) * (-1, 1, -1), expected, rtol=0, atol=1e-11 * size)
+    if c_left == c_right == 0:
+        assert not expected.any() and not found.any()
 
 
 @pytest.mark.parametrize("reconstruction", ["muscl", "weno5"])
