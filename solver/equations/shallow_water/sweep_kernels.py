@@ -244,21 +244,19 @@ def along_y(u, out, average, b, rows, turn, per, gravity, dry_depth, edge, s):
             for j in range(-3, height + 1):
                 r = rows[j + 1 + GHOSTS]
                 inside = 0 <= j + 1 < height
-                place = r if r < 2 else r - height + 4
-                for c in range(n):
-                    h = u[m, r, start + c] if inside else edge[place, 0, c]
-                    s[NEXT + H + c] = max(h, 0.0)
-                for c in range(n):
-                    s[NEXT + U + c] = u[m + 1, r, start + c] if inside else edge[place, 1, c]
-                for c in range(n):
-                    s[NEXT + V + c] = u[m + 2, r, start + c] if inside else edge[place, 2, c]
+                place = 0 if inside else r if r < 2 else r - height + 4
+                for f in range(3):
+                    line, source = s[NEXT + f * STRIDE :], edge[place, f, :n]
+                    if inside:
+                        source = u[m + f, r, start : start + n]
+                    for c in range(n):
+                        line[c] = source[c]
                 sign = turn[j + 1 + GHOSTS]
                 for k in range(whole(n)):
-                    h = s[NEXT + H + k]
+                    h = max(s[NEXT + H + k], 0.0)
                     inverse = h / max(h * h, dry_depth * dry_depth)
                     s[NEXT + U + k], s[NEXT + V + k] = s[NEXT + U + k] * inverse, sign * s[NEXT + V + k] * inverse
-                    if b is None:
-                        s[NEXT + H + k] = 2.0 * math.sqrt(gravity * h)
+                    s[NEXT + H + k] = 2.0 * math.sqrt(gravity * h) if b is None else h
                 if b is not None:
                     ground = b[r, start : start + n]
                     for c in range(n):

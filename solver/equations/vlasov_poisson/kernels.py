@@ -114,16 +114,9 @@ def acceleration(cells, field, spacing, closed, flux, out):
         row = out[j - 1 if j else 0]
         for i in range(n):
             up = field[i] > 0
-            if in_single(field[i]):  # loading all values first takes half the time, and rounds differently
-                v0, v1, v2, v3, v4, v5 = p0[i], p1[i], p2[i], p3[i], p4[i], p5[i]
-                a, b, c = v0 if up else v5, v1 if up else v4, v2 if up else v3
-                d, e = v3 if up else v2, v4 if up else v1
-            else:
-                a = p0[i] if up else p5[i]
-                b = p1[i] if up else p4[i]
-                c = p2[i] if up else p3[i]
-                d = p3[i] if up else p2[i]
-                e = p4[i] if up else p1[i]
+            v0, v1, v2, v3, v4, v5 = p0[i], p1[i], p2[i], p3[i], p4[i], p5[i]  # loads before selections: half the time
+            a, b, c = v0 if up else v5, v1 if up else v4, v2 if up else v3
+            d, e = v3 if up else v2, v4 if up else v1
             value = field[i] / spacing * _weno5(a, b, c, d, e)
             if j > 0:
                 row[i] += flux[i] - value
@@ -170,8 +163,9 @@ def drift(u, whole, coefficients, positivity, line, mass):
             done = 0
             while done < n + TAPS:
                 part = min(n - start, n + TAPS - done)
+                source, target = row[start : start + part], line[done : done + part]
                 for i in range(part):
-                    line[done + i] = row[start + i]
+                    target[i] = source[i]
                 done += part
                 start = 0
             for i in range(n + 1):
@@ -200,8 +194,9 @@ def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
     for first in range(0, n, BLOCK):
         width = min(BLOCK, n - first)
         for j in range(height):
+            source, target = u[j, first : first + width], block[TAPS + j]
             for i in range(width):
-                block[TAPS + j, i] = u[j, first + i]
+                target[i] = source[i]
         for m in range(TAPS):
             for i in range(width):
                 c[m, i] = coefficients[m, first + i]
@@ -225,13 +220,14 @@ def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
             while right < width and whole[first + right] == cells:
                 right += 1
             for j in range(height):
-                source = j - cells + TAPS - REACH
-                if 0 <= source < moved.shape[0]:
-                    for i in range(left, right):
-                        u[j, first + i] = moved[source, i]
+                place, target = j - cells + TAPS - REACH, u[j, first + left : first + right]
+                if 0 <= place < moved.shape[0]:
+                    source = moved[place, left:right]
+                    for i in range(right - left):
+                        target[i] = source[i]
                 else:
-                    for i in range(left, right):
-                        u[j, first + i] = 0.0
+                    for i in range(right - left):
+                        target[i] = 0.0
             if closed:
                 bottom = TAPS - REACH - cells  # row of what was moved into the lowest cell
                 for j in range(min(bottom, moved.shape[0])):
