@@ -18,6 +18,7 @@ shallow_water  the radial dam break, against pyclaw's dimension-split classic so
   cells        cells stepped per second, by SSP-RK2 and by sweeps along the axes.
   time         seconds for a simulated time, by sweeps on a grid whose error is no larger than pyclaw's on its own.
 precision      a step in double precision over one in single precision, by the time of the processor.
+roofline       the shortest time that traffic, operations and divisions allow on this core, over that of each kernel.
 cores          two cores: exponax's ensemble of 32 over ours, and what two threads make of each equation's ensemble, as
                the time of one thread over twice that of two.
 
@@ -52,7 +53,7 @@ from timing import Disagreement, Missing, Row
 
 from subgrid.solver import spectral
 
-GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "cores")
+GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "roofline", "cores")
 
 
 def machine() -> list[str]:

@@ -1,11 +1,11 @@
 """Rows for shallow water, against pyclaw's dimension-split classic solver: the radial dam break between walls.
 
 cells  cells that ours steps per second over those that pyclaw steps, on a flat bottom: SSP-RK2 with MUSCL, and sweeps
-       along the axes ("dimension-split", of which a step holds two along either axis); the search for the largest speed
-       counts as ours.
-time   seconds that pyclaw takes on 128 x 128 cells to t = 1.5 over those that ours takes on 160 x 160 by sweeps, where
-       its error is no larger: L1 of the depth against the mean of both codes' solutions on 640 x 640, whose
-       distance is printed too. Courant numbers of a sweep: pyclaw's 0.9, ours 0.7.
+       along the axes ("dimension-split"); the search for the largest speed counts as ours. A step of sweeps holds two
+       along either axis, one of pyclaw one; both advance by the Courant number of a sweep. It counts as two steps.
+time   seconds that pyclaw takes to t = 1.5 over those that ours takes by sweeps, both on 128 x 128 cells with Courant
+       number 0.9, if our error is no larger: L1 of the depth against the mean of both codes' solutions on 640 x 640,
+       whose distance is printed too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from subgrid.solver.time_stepping.schemes import STEPPERS
 
 SIZES = (128, 256, 512)
 LENGTH, END = 5.0, 1.5
-COARSE, OURS, FINE = 128, 128, 640  # cells along an axis: pyclaw's, ours, and of what both are held against
+COARSE, FINE = 128, 640  # cells along an axis: of both codes, and of what they are held against
 EQUATION = ShallowWater(gravity=1.0, boundary="wall")
 DAM = RadialDamBreak(inside=2.0, outside=1.0, radius=0.5, centre=(LENGTH / 2, LENGTH / 2))
 
@@ -74,9 +74,9 @@ def cells(n: int) -> Iterator[Row]:
     contestants = {"ssp-rk2": own("ssp-rk2", 0.15), "dimension-split": own("dimension-split", 0.6)}
     times = take_turns(count, turns=7, peer=peer_steps, **contestants)
     each = times["peer"] * count / np.diff(taken)[1:]
-    for name, required in (("ssp-rk2", 5.0), ("dimension-split", 4.0)):
-        detail = f"{n**2 / times[name].min():9.1f} million cells/s, pyclaw {n**2 / each.min():.1f}"
-        yield ratio(f"cells {n}, {name}", each, times[name], required, True, detail)
+    for name, steps in (("ssp-rk2", 1), ("dimension-split", 2)):
+        detail = f"{steps * n**2 / times[name].min():9.1f} million cells/s, pyclaw {n**2 / each.min():.1f}"
+        yield ratio(f"cells {n}, {name}", each, times[name] / steps, 8.0, True, detail)
 
 
 def simulated_time() -> Row:
@@ -86,16 +86,20 @@ def simulated_time() -> Row:
         n = len(found)
         return float(np.abs(average_cells(0.5 * (depth[0] + depth[1])[None], (n, n))[0] - found).mean())
 
-    own, peer, apart = error(ours(OURS, END)[0]), error(theirs(COARSE, END)), float(np.abs(depth[0] - depth[1]).mean())
+    own, peer, apart = (
+        error(ours(COARSE, END)[0]),
+        error(theirs(COARSE, END)),
+        float(np.abs(depth[0] - depth[1]).mean()),
+    )
     print(f"shallow water: L1 errors {own:.2e}, pyclaw {peer:.2e}; fine {apart:.1e} apart", file=sys.stderr)
     if apart > 0.5 * min(own, peer):
         raise Disagreement("subgrid's and pyclaw's fine solutions differ by as much as the errors that are compared")
     if own > peer:
         raise Disagreement("subgrid's error is larger than pyclaw's")
-    times = take_turns(1, turns=7, ours=lambda: ours(OURS, END), peer=lambda: theirs(COARSE, END))
+    times = take_turns(1, turns=7, ours=lambda: ours(COARSE, END), peer=lambda: theirs(COARSE, END))
     detail = f"{1e-3 * times['ours'].min():9.1f} ms, pyclaw {1e-3 * times['peer'].min():.1f}; "
     detail += f"L1 {own:.2e}, pyclaw {peer:.2e}"
-    return ratio("time to t = 1.5", times["peer"], times["ours"], 3.0, True, detail)
+    return ratio("time to t = 1.5", times["peer"], times["ours"], 5.0, True, detail)
 
 
 def rows() -> Iterator[Row]:
