@@ -111,7 +111,9 @@ def flat(
         for momentum, sign in ((q, -1.0), (p, 1.0))
     )
     low, high = faces(root(gravity * depth, xp), u, v, per, xp)
-    fluxes = roe_hllc(*(a[..., :-1] for a in high), *(a[..., 1:] for a in low), gravity, xp)
+    c_left, u_left, v_left = (a[..., :-1] for a in high)
+    c_right, u_right, v_right = (a[..., 1:] for a in low)
+    fluxes = roe_hllc(c_left, u_left, v_left, c_right, u_right, v_right, gravity, xp)
     mass, along, across = (per * (flux[..., :-1] - flux[..., 1:]) for flux in fluxes)
     return mass, along, across
 
