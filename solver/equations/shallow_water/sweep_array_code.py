@@ -44,6 +44,7 @@ def faces(c: Array, u: Array, v: Array, per: float, xp: Any) -> tuple[tuple[Arra
     """c, u, v at the lower and upper faces of the cells after half a step, (..., n + 4) -> (..., n + 2).
 
     c = sqrt(g h). per: step / spacing. u + 2 c and u - 2 c move with u + c and u - c, and v with u.
+    Where c would change by more than half of it, as at shores, the values are those of the cell.
     """
 
     def differences(a: Array) -> tuple[Array, Array]:
@@ -55,9 +56,13 @@ def faces(c: Array, u: Array, v: Array, per: float, xp: Any) -> tuple[tuple[Arra
     c, u, v = (a[..., 1:-1] for a in (c, u, v))
     p_low, p_high = changes(u_below + w_below, u_above + w_above, (c + u) * per, xp)
     m_high, m_low = changes(u_above - w_above, u_below - w_below, (c - u) * per, xp)
-    none, moved = xp.zeros_like(c), u * per
-    low = xp.maximum(c - 0.25 * (p_low - m_low), none), u - 0.5 * (p_low + m_low), v - slope * (1 + moved)
-    high = xp.maximum(c + 0.25 * (p_high - m_high), none), u + 0.5 * (p_high + m_high), v + slope * (1 - moved)
+    moved = u * per
+    c_low, c_high = 0.25 * (p_low - m_low), 0.25 * (p_high - m_high)
+    shallow = xp.maximum(xp.abs(c_low), xp.abs(c_high)) > 0.5 * c
+    gains = (c_low, 0.5 * (p_low + m_low), slope * (1 + moved)), (c_high, 0.5 * (p_high + m_high), slope * (1 - moved))
+    kept = [[xp.where(shallow, xp.zeros_like(c), gain) for gain in side] for side in gains]
+    low = tuple(a - gain for a, gain in zip((c, u, v), kept[0], strict=True))
+    high = tuple(a + gain for a, gain in zip((c, u, v), kept[1], strict=True))
     return low, high
 
 

@@ -61,7 +61,10 @@ def _flat(w_0, w_1, w_2, u_0, u_1, u_2, v_0, v_1, v_2, per):
     p_low, p_high = changes(u_below + w_below, u_above + w_above, (c + u_1) * per)
     m_high, m_low = changes(u_above - w_above, u_below - w_below, (c - u_1) * per)
     v, shift = half_slope(v_1 - v_0, v_2 - v_1), u_1 * per
-    c_low, c_high = max(c - 0.25 * (p_low - m_low), 0.0), max(c + 0.25 * (p_high - m_high), 0.0)
+    below, above = 0.25 * (p_low - m_low), 0.25 * (p_high - m_high)
+    if max(abs(below), abs(above)) > 0.5 * c:
+        below = above = p_low = m_low = p_high = m_high = v = 0.0
+    c_low, c_high = c - below, c + above
     u_low, u_high = u_1 - 0.5 * (p_low + m_low), u_1 + 0.5 * (p_high + m_high)
     return c_low, u_low, v_1 - v * (1.0 + shift), c_high, u_high, v_1 + v * (1.0 - shift)
 
