@@ -1,6 +1,7 @@
-"""What the solver uses of the machine: array libraries and compiled kernels (arrays), and files (files)."""
+"""What the solver uses of the machine: array libraries and compiled kernels (arrays), threads (pool), and files (files)."""
 
 from .arrays import NAMES, NUMPY, Backend, BackendError, available_threads, keep_freed_memory, kernel, select
+from .pool import share, sharing
 from .precision import COMPLEX, FLUSHED, PRECISIONS, ByPrecision, Precision, in_single, in_two_parts, real_type, rounded
 
 __all__ = [
@@ -21,4 +22,6 @@ __all__ = [
     "real_type",
     "rounded",
     "select",
+    "share",
+    "sharing",
 ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import FLUSHED, Backend, available_threads, real_type
+from ..backend import FLUSHED, Backend, available_threads, real_type, share, sharing
 from ..equations.answers import admissible
 from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
@@ -25,6 +24,10 @@ from .held import Frozen, InPlace, OutOfPlace
 
 Array = Any
 LANE_POINTS = 65536  # points per lane: its work arrays stay in cache, and threads share no cache line
+DIVIDED_POINTS = (
+    65536  # of a member, from which two threads need little more than half the time, see docs/results/speed
+)
+LANE_COST = 1e9  # nanoseconds, larger than any threshold: a lane takes many steps
 # Damped modes decay into subnormal numbers, whose arithmetic is ten times slower. Counted in steps from step 0, so that
 # a restarted run is the same run.
 FLUSH_EVERY = 64
@@ -83,7 +86,7 @@ def ensemble(
 
 
 class Lane:
-    """Some members of the ensemble, stepped together by one thread in its own work arrays."""
+    """Some members of the ensemble, stepped together in their own work arrays, by one thread or by several."""
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class Lane:
         self.u = state.reshape(shape)
         self._real = real_type(state.dtype)
         rhs = equation.right_hand_side(grid, state.shape[0], dtype=self._real)
+        self.divided = getattr(rhs, "divided", False) and grid.points >= DIVIDED_POINTS
         if added is not None:
             assert rhs.linear is not None
             rhs.linear = rhs.linear + added.reshape(len(added), *rhs.linear.shape[1:])
@@ -110,7 +114,7 @@ class Lane:
         h, tendency, changes = self._step, frozen.value, frozen.changes
         for n in range(first, first + count):
             if n % FLUSH_EVERY == 0:
-                kernels.flush(self.u.view(self._real).reshape(-1), FLUSHED.of(self._real))
+                self._flush()
             if changes:
                 tendency = frozen.at(n, self._arithmetic)
             if self._cfl is None:
@@ -119,12 +123,22 @@ class Lane:
                 assert isinstance(self.stepper, (compiled.ExplicitStepper, compiled.SplitStepper))
                 compiled.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
 
+    def _flush(self) -> None:
+        values, smallest = self.u.view(self._real).reshape(-1), FLUSHED.of(self._real)
+
+        def work(first: int, last: int, place: int) -> None:
+            kernels.flush(values[first:last], smallest)
+
+        share(work, values.size, kernels.FLUSH)
+
 
 class CompiledEnsemble:
-    """Lanes of members, stepped by Numba kernels and planned transforms and distributed over threads.
+    """Lanes of members, stepped by Numba kernels and planned transforms.
 
-    A lane is stepped by one thread and shares no data with others, so that results do not depend on the number of
-    threads. With steps by CFL every member has its own lane and its own steps.
+    As many lanes as threads are stepped at a time, each by one thread. Lanes that remain are stepped one after the
+    other, each by all threads, if they are large; so is a single lane. The size of a lane does not depend on the number
+    of threads, and no kernel or transform has a result that depends on how it is divided: a run has the same bytes for
+    any number. With steps by CFL every member has its own lane and its own steps.
     """
 
     def __init__(
@@ -146,8 +160,7 @@ class CompiledEnsemble:
         size = 1 if cfl else max(1, min(LANE_POINTS // grid.points, math.ceil(count / 2)))
         self._slices = [slice(a, min(a + size, count)) for a in range(0, count, size)]
         self._lanes = [Lane(equation, grid, scheme, step, self.internal[s], cfl, added) for s in self._slices]
-        self._threads = min(threads or available_threads(), len(self._lanes))
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = threads or available_threads()
 
     def inward(self, state: Any) -> NDArray:
         values = self._backend.asarray(state)
@@ -177,21 +190,18 @@ class CompiledEnsemble:
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
         todo = list(zip(self._lanes, self._slices, strict=True))
+        together = len(todo)
+        if all(lane.divided for lane in self._lanes):
+            together -= together % self._threads
 
-        def work(thread: int) -> None:
-            for lane, members in todo[thread :: self._threads]:
+        def work(first_lane: int, last_lane: int, place: int) -> None:
+            for lane, members in todo[first_lane:last_lane]:
                 lane.advance(start, first, count, frozen.of(members, lane.u.shape))
 
-        with _reporting_blow_up():
-            if self._threads == 1:
-                work(0)
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads - 1)
-            futures = [self._pool.submit(work, i) for i in range(1, self._threads)]
-            work(0)
-            for f in futures:
-                f.result()
+        with _reporting_blow_up(), sharing(self._threads):
+            share(work, together, LANE_COST)
+            for i in range(together, len(todo)):
+                work(i, i + 1, 0)
 
 
 class ArrayEnsemble:

@@ -7,13 +7,15 @@ multistep schemes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import in_two_parts, real_type, rounded
+from ..backend import in_two_parts, real_type, rounded, share
 from ..equations.right_hand_side import RightHandSide
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
@@ -66,7 +68,12 @@ class SplitStepper:
         if self._relax:
             self._relax(u, h)
         if frozen is not None:
-            kernels.add(u.reshape(-1), h, frozen.reshape(-1))
+            flat, force = u.reshape(-1), frozen.reshape(-1)
+
+            def work(first: int, last: int, place: int) -> None:
+                kernels.add(flat[first:last], h, force[first:last])
+
+            share(work, flat.size, kernels.COPY)
 
 
 class ExplicitStepper:
@@ -113,12 +120,29 @@ class ExplicitStepper:
                 continue
             self.rhs(state, t + offset * h, self._rates[i])
             scaled = (h * weights).astype(u.dtype, copy=False)
-            kernels.combine_stages(
-                out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
-            )
+            arguments = out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
+            _share(kernels.combine_stages, arguments, u.size, kernels.COMBINE_STAGES * (2 + np.count_nonzero(weights)))
             state, offset = out, time
         if self._relax:
             self._relax(u, 0.5 * h)
+
+
+def _share(kernel: Callable[..., None], arguments: tuple, count: int, cost: float) -> None:
+    """kernel(*arguments, first, last), divided over threads."""
+
+    def work(first: int, last: int, place: int) -> None:
+        kernel(*arguments, first, last)
+
+    share(work, count, cost)
+
+
+def _copy(source: NDArray, target: NDArray) -> None:
+    """target = source, both (batch, row, column), divided over threads by rows."""
+
+    def work(first: int, last: int, place: int) -> None:
+        target[:, first:last] = source[:, first:last]
+
+    share(work, source.shape[1], kernels.COPY * source.size / source.shape[1])
 
 
 def advance_adaptively(
@@ -127,11 +151,11 @@ def advance_adaptively(
     """Advance u in place from time t over `span`, in steps of Courant number at most `cfl`: see `adaptive.cover`."""
 
     def attempt(time: float, h: float) -> bool:
-        stepper.before[...] = u
+        _copy(u, stepper.before)
         stepper.advance(u, time, frozen, h)
         if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
             return True
-        u[...] = stepper.before
+        _copy(stepper.before, u)
         return False
 
     adaptive.cover(t, span, cfl, lambda: stepper.courant_rate(u), attempt)
@@ -191,6 +215,7 @@ class DiagonalStepper:
         if "age" in self.memory:
             self.memory["rate"] = self._rates[1]
         self._no_frozen = np.zeros((1, 1, 1), dtype)
+        self._cost = kernels.COMBINE * (1 + count) * math.prod(shape) / shape[1]
 
     def _stage(self, stage: Stage, z: NDArray) -> _Table:
         zero = np.zeros_like(z)
@@ -226,29 +251,37 @@ class DiagonalStepper:
                     self._rates[i] = 0.0  # N does not write everywhere; clear L u of the last step
                 self.rhs(state, t + offset * self.h, self._rates[i])
                 if self._linear is not None:
-                    kernels.add_linear(self._rates[i], self._linear, state)
+                    arguments = self._rates[i], self._linear, state
+                    _share(kernels.add_linear, arguments, u.shape[1], kernels.COMBINE * u.size / u.shape[1])
                 out = u if i == last else self._work
-                self._combine(out, table, u, self._rates, frozen)
+                arguments = self._combination(out, table, u, self._rates, frozen)
+                _share(kernels.combine, arguments, u.shape[1], self._cost)
                 state, offset = out, table.time
             return
         table, rates = self._tables[0], self._rates
         self.rhs(u, t, rates[0])
         if "age" in self.memory and self.memory["age"][0] == 0:
             table = self._start
-        if "state" in self.memory:
-            now = u.copy()
-        self._combine(u, table, u, rates[: len(table.weights)], frozen)
-        if "age" in self.memory:
-            rates[1] = rates[0]
-            self.memory["age"][0] = 1
-        if "state" in self.memory:
-            if table.before is not None:
-                u += table.before * (self.memory["state"] - now if self._single else self.memory["state"])
-            self.memory["state"][...] = now
+        arguments = self._combination(u, table, u, rates[: len(table.weights)], frozen)
 
-    def _combine(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> None:
+        def work(first: int, last: int, place: int) -> None:
+            here = slice(None), slice(first, last)
+            now = u[here].copy() if "state" in self.memory else None
+            kernels.combine(*arguments, first, last)
+            if "age" in self.memory:
+                rates[1][here] = rates[0][here]
+            if now is not None:
+                before = self.memory["state"][here]
+                if table.before is not None:
+                    u[here] += table.before[here] * (before - now if self._single else before)
+                before[...] = now
+
+        share(work, u.shape[1], self._cost)
+        if "age" in self.memory:
+            self.memory["age"][0] = 1
+
+    def _combination(self, out: NDArray, table: _Table, u: NDArray, rates: NDArray, frozen: NDArray | None) -> tuple:
+        """The arguments of `combine` but for the rows."""
         use = frozen is not None
         force = self._no_frozen if frozen is None else frozen
-        kernels.combine(
-            out, table.base, table.low, u, table.weights, rates, table.total, force, use, self._rows, self._columns
-        )
+        return out, table.base, table.low, u, table.weights, rates, table.total, force, use, self._rows, self._columns

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from ..backend import kernel
 
+# Nanoseconds per value on one thread, which decide how many threads a call is divided over: of one rate in a stage of
+# complex coefficients, of one array that a stage of real values reads, of a copy or a sum, and of `flush`.
+COMBINE, COMBINE_STAGES, COPY, FLUSH = 1.0, 0.4, 0.5, 0.3
+
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def combine(out, base, low, u, weights, rates, total, frozen, use_frozen, rows, columns):
+def combine(out, base, low, u, weights, rates, total, frozen, use_frozen, rows, columns, first, last):
     """out = (base + low) u + sum_s weights_s rates_s + total frozen, mode by mode; low: None in double precision.
 
     u, out, frozen: (batch, row, column); rates: (stage, batch, row, column); base, low, total: (field, row, column);
     weights: (stage, field, row, column). Row b of the batch belongs to field b mod the number of fields, which is 1
     where all fields share the coefficients. Rates are read only where `rows` is set and column < `columns`: elsewhere
-    they are zero by the 2/3 rule. `out` may be `u`.
+    they are zero by the 2/3 rule. `out` may be `u`. Of the rows first ... last - 1.
     """
     for b in range(u.shape[0]):
         f = b % base.shape[0]
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             for c in range(u.shape[2]):
                 if low is None:
                     out[b, r, c] = base[f, r, c] * u[b, r, c]
@@ -32,14 +36,14 @@ def combine(out, base, low, u, weights, rates, total, frozen, use_frozen, rows, 
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def combine_stages(out, u, rates, weights, total, frozen, use_frozen):
+def combine_stages(out, u, rates, weights, total, frozen, use_frozen, first, last):
     """out = u + sum_s weights_s rates_s + total frozen; (points,), rates (stage, points). `out` may be `u`.
 
-    Blocks stay in the first-level cache, so each array passes through memory once.
+    Of the points first ... last - 1. Blocks stay in the first-level cache, so each array passes through memory once.
     """
     block = 1024
-    for start in range(0, u.shape[0], block):
-        stop = min(start + block, u.shape[0])
+    for start in range(first, last, block):
+        stop = min(start + block, last)
         for i in range(start, stop):
             out[i] = u[i]
         for s in range(weights.shape[0]):
@@ -62,11 +66,14 @@ def add(u, factor, frozen):
 # Numba compiles the product of complex numbers once in a process, with the options of the first kernel that has one.
 # Such kernels share their options; otherwise the bits of a run depend on the order of compilation.
 @kernel(error_model="numpy", fastmath={"contract"})
-def add_linear(out, linear, u):
-    """out += L u, mode by mode; out, u: (batch, row, column); linear: (field, row, column), as in `combine`."""
+def add_linear(out, linear, u, first, last):
+    """out += L u, mode by mode; out, u: (batch, row, column); linear: (field, row, column), as in `combine`.
+
+    Of the rows first ... last - 1.
+    """
     for b in range(u.shape[0]):
         f = b % linear.shape[0]
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             for c in range(u.shape[2]):
                 out[b, r, c] += linear[f, r, c] * u[b, r, c]
 

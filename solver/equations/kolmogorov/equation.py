@@ -130,6 +130,8 @@ class BasdevantAdvection:
     parts of q^2 are u^2 - v^2 and 2 u v, so that -u . grad w = -Im (d_x - i d_y)^2 q^2 / 2.
     """
 
+    divided = True
+
     def __init__(self, grid: Grid, batch: int, forcing: NDArray) -> None:
         self.linear: NDArray | None = None
         ky, kx = grid.wavenumbers()
@@ -144,6 +146,10 @@ class BasdevantAdvection:
         self._spectral, self._square = transforms.through(batch, square)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        kernels.velocity(u, self._velocity, self.rows, self._spectral)
-        self._square()
-        kernels.curl(self._spectral, self._curl, self._forcing, self.rows, out)
+        def before(first: int, last: int) -> None:
+            kernels.velocity(u, self._velocity, self.rows, first, last, self._spectral)
+
+        def after(first: int, last: int) -> None:
+            kernels.curl(self._spectral, self._curl, self._forcing, self.rows, first, last, out)
+
+        self._square(before, after)
