@@ -16,17 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import COMPLEX, NUMPY, Backend, kernel, share
+from .backend import COMPLEX, NUMPY, Backend, kernel, pays, share
 from .grid import Grid
 
 Array = Any
 DUCC_VALUES = 10000  # in columns, from which ducc0 is faster
 BLOCK_BYTES = 262144  # of a block: it and its rows fit into the second-level cache
-PIECE_BYTES = 1024  # of a row of a piece of columns; half as many take 3 % longer
-WHOLE = 64  # columns below which they are one piece
+PIECE_BYTES = 1024  # of a row in a piece of columns; with half as many the transforms take 3 % longer
 ROW_COST, COLUMN_COST = 4.5, 2.5  # nanoseconds per value of both passes over rows, and of one over columns, 256^2
-
-Columns = Callable[[int, int], Any]
 
 
 @functools.cache
@@ -87,8 +84,8 @@ def _columns_by_ducc(columns: NDArray) -> bool:
 
 
 def _pieces(columns: int, width: int) -> list[tuple[int, int]]:
-    """Ranges of about `width` columns, an even number of them, so that two threads have equal work."""
-    count = 1 if columns < WHOLE else 2 * math.ceil(columns / (2 * width))
+    """Ranges of at most `width` columns."""
+    count = math.ceil(columns / width)
     return [(i * columns // count, (i + 1) * columns // count) for i in range(count)]
 
 
@@ -179,18 +176,17 @@ class Transforms:
 
         return run
 
-    def through(self, batch: int, pointwise: Callable[[NDArray], Any]) -> tuple[NDArray, Callable[..., None]]:
+    def through(self, batch: int, pointwise: Callable[[NDArray], Any]) -> tuple[NDArray, Callable[[], None]]:
         """Plan spectrum -> physical, `pointwise`, physical -> spectrum for complex fields u + i v on two axes.
 
         Returns the spectrum (batch, *grid), with columns in the order 0, 1, ..., -2, -1, and the function that
-        transforms it in place, `run(before, after)`. `pointwise` changes a flat array of values in place. A complex
+        transforms it in place. `pointwise` changes a flat array of values in place. A complex
         field represents two real ones at little more than the cost of one. Modes above the 2/3 cut of the last axis
-        count as zero before and are undefined afterwards, which saves a sixth of the work.
+        must be zero before and are undefined afterwards, which saves a sixth of the work.
 
-        Rows are processed in blocks that fit into the second-level cache, columns in pieces of those with |k_x| from
-        `first` to `last` - 1. They are padded, because columns at a distance of a power of two would evict each other
-        from the cache. Blocks and pieces are distributed over threads; their number depends on the grid alone.
-        before(first, last) fills a piece before its transform, and after(first, last) reads it after the last one.
+        Rows are processed in blocks that fit into the second-level cache. They are padded, because columns at a
+        distance of a power of two would evict each other from the cache. Blocks of rows and pieces of the columns are
+        distributed over threads; how many there are depends on the grid alone.
         """
         (height, width), dtype = self.grid.shape, np.dtype(self.complex)
         padded = empty((batch, height, width + 16 // dtype.itemsize), self.complex)
@@ -198,11 +194,10 @@ class Transforms:
         cut = self.grid.cuts[-1]
         by_ducc = _columns_by_ducc(spectrum[..., : cut + 1])
         pieces = []
-        for first, last in _pieces(cut + 1, PIECE_BYTES // dtype.itemsize):
-            negative = slice(width - last + 1, width - max(first, 1) + 1)
-            kept = [k for k in (spectrum[..., first:last], spectrum[..., negative]) if k.size]
-            inverse, forward = ([_line(k, k, -2, way, by_ducc) for k in kept] for way in (False, True))
-            pieces.append((first, last, inverse, forward))
+        for kept in (spectrum[..., : cut + 1], spectrum[..., width - cut :]):
+            for first, last in _pieces(kept.shape[-1], PIECE_BYTES // dtype.itemsize):
+                piece = kept[..., first:last]
+                pieces.append([_line(piece, piece, -2, forward, by_ducc) for forward in (False, True)])
         rows = padded.reshape(-1, padded.shape[-1])[:, :width]
         size = max(1, BLOCK_BYTES // (width * dtype.itemsize))
         starts = range(0, len(rows), size)
@@ -215,38 +210,46 @@ class Transforms:
                 values[place] = empty((min(size, len(rows)), width), self.complex)
             row = rows[starts[block] : starts[block] + size]
             v = values[place][: len(row)]
-            above = row[:, cut + 1 : width - cut]
-            plans[block, place] = (above, _line(row, v, -1, False), v.reshape(-1), _line(v, row, -1, True))
+            plans[block, place] = _line(row, v, -1, False), v.reshape(-1), _line(v, row, -1, True)
             return plans[block, place]
+
+        def to_rows(first: int, last: int, place: int) -> None:
+            for inverse, _ in pieces[first:last]:
+                inverse()
 
         def through_rows(first: int, last: int, place: int) -> None:
             for block in range(first, last):
-                above, inverse, v, forward = plans.get((block, place)) or plan(block, place)
-                above.fill(0.0)
+                inverse, v, forward = plans.get((block, place)) or plan(block, place)
                 inverse()
                 pointwise(v)
                 forward()
 
-        def run(before: Columns | None = None, after: Columns | None = None) -> None:
-            def to_rows(first: int, last: int, place: int) -> None:
-                for start, stop, inverse, _ in pieces[first:last]:
-                    if before:
-                        before(start, stop)
-                    for transform in inverse:
-                        transform()
+        def from_rows(first: int, last: int, place: int) -> None:
+            for _, forward in pieces[first:last]:
+                forward()
 
-            def from_rows(first: int, last: int, place: int) -> None:
-                for start, stop, _, forward in pieces[first:last]:
-                    for transform in forward:
-                        transform()
-                    if after:
-                        after(start, stop)
+        column_cost = scale * COLUMN_COST * batch * height * 2 * (cut + 1) / len(pieces)
+        row_cost = scale * ROW_COST * size * width
 
-            cost = scale * COLUMN_COST * batch * height * 2 * (cut + 1) / len(pieces)
-            share(to_rows, len(pieces), cost)
-            share(through_rows, len(starts), scale * ROW_COST * size * width)
-            share(from_rows, len(pieces), cost)
+        def run() -> None:
+            share(to_rows, len(pieces), column_cost)
+            share(through_rows, len(starts), row_cost)
+            share(from_rows, len(pieces), column_cost)
 
+        def run_undivided() -> None:
+            for inverse, _ in pieces:
+                inverse()
+            for inverse, v, forward in plans.values():
+                inverse()
+                pointwise(v)
+                forward()
+            for _, forward in pieces:
+                forward()
+
+        if not pays(len(pieces), column_cost) and not pays(len(starts), row_cost):
+            for block in range(len(starts)):
+                plan(block, 0)
+            return spectrum, run_undivided
         return spectrum, run
 
     def to_physical(self, spectrum: NDArray) -> NDArray:

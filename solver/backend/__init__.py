@@ -1,7 +1,7 @@
-"""What the solver uses of the machine: array libraries and compiled kernels (arrays), threads (pool), and files (files)."""
+"""What the solver uses of the machine: array libraries and kernels (arrays), threads (pool), and files (files)."""
 
 from .arrays import NAMES, NUMPY, Backend, BackendError, available_threads, keep_freed_memory, kernel, select
-from .pool import share, sharing
+from .pool import divided, pays, share, sharing
 from .precision import COMPLEX, FLUSHED, PRECISIONS, ByPrecision, Precision, in_single, in_two_parts, real_type, rounded
 
 __all__ = [
@@ -15,10 +15,12 @@ __all__ = [
     "ByPrecision",
     "Precision",
     "available_threads",
+    "divided",
     "in_single",
     "in_two_parts",
     "keep_freed_memory",
     "kernel",
+    "pays",
     "real_type",
     "rounded",
     "select",

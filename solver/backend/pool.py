@@ -4,8 +4,8 @@ The units 0 ... count - 1 are cut into contiguous ranges, one per thread. `work`
 functions that release the interpreter's lock: compiled kernels and transforms. It must give the same numbers for every
 cut; what depends on the cut, as a sum does, is cut into units by the caller, for any number of threads alike.
 
-A hand-over costs as much as some thousand cells. Threads wait for it in compiled code: first they poll, for about
-SPINS pauses of the processor, then they block. They are started at the first use, and stopped before a fork and at exit.
+A hand-over costs as much as some thousand cells. Threads wait for it in compiled code: first they poll, for SPINS
+pauses of the processor, then they block. They start at the first use, and stop before a fork and at exit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numba
 import numpy as np
@@ -26,14 +27,10 @@ from .arrays import kernel
 
 Work = Callable[[int, int, int], None]
 
-PORTION = (
-    25e3  # nanoseconds of work for which a thread is called: a hand-over there and back takes 10 to 20 microseconds
-)
+PORTION = 25e3  # nanoseconds of work for which a thread is called: a hand-over and the return take 10 to 20 thousand
 SPINS = 6000  # pauses, of 15 to 45 nanoseconds, before a thread blocks
 HEADWAY = 150  # pauses by which a thread follows the one before it, as both need the interpreter's lock for a moment
-PATIENCE = (
-    1.0  # seconds after which a blocked thread looks again, in case an interrupt stopped the thread that wakes it
-)
+PATIENCE = 1.0  # seconds after which a blocked thread looks again, in case an interrupt stopped the one that wakes it
 MOST = 62  # threads besides the caller's
 
 # Words, in cache lines of their own: threads at work, whether the caller is blocked; of each thread the number of jobs
@@ -291,6 +288,18 @@ def share(work: Work, count: int, cost: float) -> None:
         _pool.run(work, count, threads)
     else:
         work(0, count, 0)
+
+
+def pays(count: int, cost: float) -> bool:
+    """Whether `share` divides so many units of this cost among two threads."""
+    return count > 1 and count * cost >= 2 * PORTION
+
+
+def divided(kernel: Callable[..., Any], count: int, cost: float) -> Callable[..., None]:
+    """A function of the arguments of a kernel but for its last two, `first` and `last`: see `share`."""
+    if not pays(count, cost):
+        return lambda *arguments: kernel(*arguments, 0, count)
+    return lambda *arguments: share(lambda first, last, place: kernel(*arguments, first, last), count, cost)
 
 
 def _start_anew() -> None:

@@ -8,14 +8,13 @@ multistep schemes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import in_two_parts, real_type, rounded, share
+from ..backend import divided, in_two_parts, real_type, rounded, share
 from ..equations.right_hand_side import RightHandSide
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
@@ -94,6 +93,8 @@ class ExplicitStepper:
         self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
         self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape), dtype)
         self.before = np.zeros(shape, dtype)
+        cost = kernels.COMBINE_STAGES * (2 + len(self._rates))
+        self._combine = divided(kernels.combine_stages, math.prod(shape), cost)
         self._no_frozen = np.zeros(1, dtype)
         self._relax = getattr(rhs, "relax", None)
 
@@ -120,20 +121,12 @@ class ExplicitStepper:
                 continue
             self.rhs(state, t + offset * h, self._rates[i])
             scaled = (h * weights).astype(u.dtype, copy=False)
-            arguments = out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
-            _share(kernels.combine_stages, arguments, u.size, kernels.COMBINE_STAGES * (2 + np.count_nonzero(weights)))
+            self._combine(
+                out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
+            )
             state, offset = out, time
         if self._relax:
             self._relax(u, 0.5 * h)
-
-
-def _share(kernel: Callable[..., None], arguments: tuple, count: int, cost: float) -> None:
-    """kernel(*arguments, first, last), divided over threads."""
-
-    def work(first: int, last: int, place: int) -> None:
-        kernel(*arguments, first, last)
-
-    share(work, count, cost)
 
 
 def _copy(source: NDArray, target: NDArray) -> None:
@@ -215,7 +208,10 @@ class DiagonalStepper:
         if "age" in self.memory:
             self.memory["rate"] = self._rates[1]
         self._no_frozen = np.zeros((1, 1, 1), dtype)
-        self._cost = kernels.COMBINE * (1 + count) * math.prod(shape) / shape[1]
+        cost = kernels.COMBINE * math.prod(shape) / shape[1]
+        self._cost = (1 + count) * cost
+        self._combine = divided(kernels.combine, shape[1], self._cost)
+        self._add_linear = divided(kernels.add_linear, shape[1], cost)
 
     def _stage(self, stage: Stage, z: NDArray) -> _Table:
         zero = np.zeros_like(z)
@@ -251,11 +247,9 @@ class DiagonalStepper:
                     self._rates[i] = 0.0  # N does not write everywhere; clear L u of the last step
                 self.rhs(state, t + offset * self.h, self._rates[i])
                 if self._linear is not None:
-                    arguments = self._rates[i], self._linear, state
-                    _share(kernels.add_linear, arguments, u.shape[1], kernels.COMBINE * u.size / u.shape[1])
+                    self._add_linear(self._rates[i], self._linear, state)
                 out = u if i == last else self._work
-                arguments = self._combination(out, table, u, self._rates, frozen)
-                _share(kernels.combine, arguments, u.shape[1], self._cost)
+                self._combine(*self._combination(out, table, u, self._rates, frozen))
                 state, offset = out, table.time
             return
         table, rates = self._tables[0], self._rates

@@ -44,16 +44,19 @@ def combine_stages(out, u, rates, weights, total, frozen, use_frozen, first, las
     block = 1024
     for start in range(first, last, block):
         stop = min(start + block, last)
-        for i in range(start, stop):
-            out[i] = u[i]
+        target, now = out[start:stop], u[start:stop]
+        for i in range(stop - start):
+            target[i] = now[i]
         for s in range(weights.shape[0]):
             w = weights[s]
             if w != 0.0:
-                for i in range(start, stop):
-                    out[i] += w * rates[s, i]
+                rate = rates[s, start:stop]
+                for i in range(stop - start):
+                    target[i] += w * rate[i]
         if use_frozen:
-            for i in range(start, stop):
-                out[i] += total * frozen[i]
+            force = frozen[start:stop]
+            for i in range(stop - start):
+                target[i] += total * force[i]
 
 
 @kernel(error_model="numpy", fastmath={"contract"})

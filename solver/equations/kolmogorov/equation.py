@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
-from ...backend import COMPLEX, Precision, real_type
+from ...backend import COMPLEX, Precision, divided, real_type
 from ...grid import Grid
 from ...spectral import Operators, Transforms, square
 from ..answers import forcing_field
@@ -144,12 +144,11 @@ class BasdevantAdvection:
         self._curl = np.ascontiguousarray(curl[:, kept], dtype=forcing.dtype)
         self._forcing = np.ascontiguousarray(forcing[:, kept])
         self._spectral, self._square = transforms.through(batch, square)
+        height, cost = grid.shape[0], self._spectral.nbytes / 16 / grid.shape[0]
+        self._to_velocity = divided(kernels.velocity, height, kernels.VELOCITY * cost)
+        self._to_curl = divided(kernels.curl, height, kernels.CURL * cost)
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        def before(first: int, last: int) -> None:
-            kernels.velocity(u, self._velocity, self.rows, first, last, self._spectral)
-
-        def after(first: int, last: int) -> None:
-            kernels.curl(self._spectral, self._curl, self._forcing, self.rows, first, last, out)
-
-        self._square(before, after)
+        self._to_velocity(u, self._velocity, self.rows, self._spectral)
+        self._square()
+        self._to_curl(self._spectral, self._curl, self._forcing, self.rows, out)
