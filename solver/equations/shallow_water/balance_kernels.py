@@ -253,36 +253,38 @@ def balance(
     base,
     frozen,
     use_frozen,
+    first,
+    last,
 ):
     """out = a base + c u + h (N + frozen), N the rates of u; out may be base, and not u.
 
-    rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
+    Of the rows first ... last - 1. rows, columns: numbers of the cells with ghosts; turns: -1 beyond walls, else 1.
     """
-    height, width = u.shape[1:]
+    width = u.shape[2]
     reach = 1 if wide is None else 2
     same = np.ones(columns.shape[0], u.dtype)
     for m in range(0, u.shape[0], 3):
         for start in range(0, width, TILE):
             n = min(TILE, width - start)
-            for j in range(-1 - 2 * reach, height + 1):
-                if j > -1 - 2 * reach:
+            for j in range(first - 1 - 2 * reach, last + 1):
+                if j > first - 1 - 2 * reach:
                     _move_down(b, wide, s)
                 r = rows[j + reach + GHOSTS]
                 _load(u, b, m, r, start, n, columns, same, turns_x, turns_y[j + reach + GHOSTS], wide, dry_depth, s)
-                if j >= -1:
+                if j >= first - 1:
                     _across(s, n, b, wide, 1.0 / spacing_y, 1.0 / spacing_x, gravity, coriolis, dry_depth)
-                if j >= 1:
+                if j >= first + 1:
                     _finish(s, u, out, a, c, h, base, frozen, use_frozen, m, j - 1, start, n)
-                if 0 <= j < height:
+                if first <= j < last:
                     _along(s, n, b, wide, gravity, dry_depth)
 
 
 @kernel(**OPTIONS)
-def rate(u, per_y, per_x, gravity, dry_depth, line):
-    """Largest sum over the axes of (speed + sqrt(g h)) / spacing; line: work of one row."""
+def rate(u, per_y, per_x, gravity, dry_depth, line, first, last):
+    """Largest sum over the axes of (speed + sqrt(g h)) / spacing in the rows first ... last - 1; line: work array."""
     line[:] = 0.0
     for m in range(0, u.shape[0], 3):
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             for c in range(u.shape[2]):
                 h = max(u[m, r, c], 0.0)
                 inverse = h / max(h * h, dry_depth * dry_depth)
@@ -297,10 +299,10 @@ def rate(u, per_y, per_x, gravity, dry_depth, line):
 
 
 @kernel(**OPTIONS)
-def admissible(u):
-    """No depth below zero."""
+def admissible(u, first, last):
+    """No depth below zero in the rows first ... last - 1."""
     for m in range(0, u.shape[0], 3):
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             lowest = 0.0
             for c in range(u.shape[2]):
                 lowest = min(u[m, r, c], lowest)
@@ -310,10 +312,10 @@ def admissible(u):
 
 
 @kernel(**OPTIONS)
-def relax(u, friction, dry_depth, h):
-    """In place: friction over a time h; see the array code."""
+def relax(u, friction, dry_depth, h, first, last):
+    """In place: friction over a time h in the rows first ... last - 1; see the array code."""
     for m in range(0, u.shape[0], 3):
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             lowest = INFINITE
             for c in range(u.shape[2]):
                 lowest = min(u[m, r, c], lowest)

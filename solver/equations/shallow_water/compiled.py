@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ...backend import pays, share
 from ...grid import Grid
 from ...spectral import empty
 from . import array_code, balance_kernels, sweep_kernels
-from .pointwise_kernels import GHOSTS, TILE
+from .pointwise_kernels import GHOSTS, TILE, VECTOR
+
+# Nanoseconds per cell on one thread, at 256 x 256.
+MUSCL, WENO5, SWEEP = 14.0, 50.0, 9.0
+RATE, ADMISSIBLE, RELAX, FRICTION, TURN = 1.5, 0.3, 0.3, 30.0, 8.0
+BLOCK = 16  # rows whose largest speed is found together
+
+Work = Callable[[int, int, int], None]
 
 
 def with_ghosts(n: int, low: str, high: str, dtype: str) -> tuple[NDArray[np.int64], NDArray]:
@@ -20,6 +31,8 @@ def with_ghosts(n: int, low: str, high: str, dtype: str) -> tuple[NDArray[np.int
 
 class ShallowWaterBalance:
     """du/dt of shallow water, for batches (member * 3, row, column); sides are left, right, bottom, top."""
+
+    divided = True
 
     def __init__(
         self,
@@ -41,8 +54,13 @@ class ShallowWaterBalance:
         self._wide = None if reconstruction == "muscl" else True
         self._x = with_ghosts(grid.shape[1], *sides[:2], dtype)
         self._y = with_ghosts(grid.shape[0], *sides[2:], dtype)
-        self._lines, self._row = empty((balance_kernels.SIZE,), dtype), empty((grid.shape[1],), dtype)
-        self._sweeps: tuple[NDArray, ...] | None = None
+        # Work arrays, by place of a thread.
+        self._lines = defaultdict(lambda: empty((balance_kernels.SIZE,), dtype))
+        self._row = defaultdict(lambda: empty((grid.shape[1],), dtype))
+        self._sweep_lines = defaultdict(lambda: empty((sweep_kernels.SIZE,), dtype))
+        self._edge = defaultdict(lambda: np.zeros((4, 3, TILE), dtype))
+        self._sweep_row = defaultdict(lambda: np.zeros((3, grid.shape[1]), dtype))
+        self._same = np.ones(grid.shape[1] + 2 * GHOSTS, dtype)
         self._stage_1: NDArray | None = None
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
@@ -57,43 +75,76 @@ class ShallowWaterBalance:
     def _balance(
         self, u: NDArray, out: NDArray, weights: tuple[float, float, float], base: NDArray, frozen: NDArray | None
     ) -> None:
-        balance_kernels.balance(
-            u,
-            self._bottom,
-            self._y[0],
-            self._x[0],
-            self._y[1],
-            self._x[1],
-            *self._spacing,
-            self._gravity,
-            self._coriolis,
-            self._wide,
-            self._dry_depth,
-            self._lines,
-            out,
-            *weights,
-            base,
-            u if frozen is None else frozen,
-            frozen is not None,
-        )
+        force = u if frozen is None else frozen
+
+        def work(first: int, last: int, place: int) -> None:
+            balance_kernels.balance(
+                u,
+                self._bottom,
+                self._y[0],
+                self._x[0],
+                self._y[1],
+                self._x[1],
+                *self._spacing,
+                self._gravity,
+                self._coriolis,
+                self._wide,
+                self._dry_depth,
+                self._lines[place],
+                out,
+                *weights,
+                base,
+                force,
+                frozen is not None,
+                first,
+                last,
+            )
+
+        self._share(work, u, MUSCL if self._wide is None else WENO5)
+
+    def _share(self, work: Work, u: NDArray, cost: float) -> None:
+        """Divide by rows; cost: nanoseconds per cell."""
+        share(work, u.shape[1], cost * len(u) / 3 * u.shape[2])
 
     def rate(self, u: NDArray) -> float:
-        per_y, per_x = (1 / h for h in self._spacing)
-        return float(balance_kernels.rate(u, per_y, per_x, self._gravity, self._dry_depth, self._row))
+        return self._largest(u, 1 / self._spacing[0], 1 / self._spacing[1])
+
+    def _largest(self, u: NDArray, per_y: float, per_x: float) -> float:
+        """The largest sum of speed times per_y and per_x, by blocks of rows that do not depend on the threads."""
+        height = u.shape[1]
+        count = -(-height // BLOCK) if pays(height, RATE * u.size / 3 / height) else 1
+        rows = -(-height // count)
+        found = np.zeros(count, u.dtype)
+
+        def work(first: int, last: int, place: int) -> None:
+            for i in range(first, last):
+                limits = i * rows, min((i + 1) * rows, height)
+                found[i] = balance_kernels.rate(
+                    u, per_y, per_x, self._gravity, self._dry_depth, self._row[place], *limits
+                )
+
+        share(work, count, RATE * u.size / 3 / count)
+        return float(found.max())
 
     def admissible(self, u: NDArray) -> bool:
-        return bool(balance_kernels.admissible(u))
+        found = []
+
+        def work(first: int, last: int, place: int) -> None:
+            found.append(balance_kernels.admissible(u, first, last))
+
+        self._share(work, u, ADMISSIBLE)
+        return all(found)
 
     def relax(self, u: NDArray, h: float) -> None:
-        balance_kernels.relax(u, self._friction, self._dry_depth, h)
+        def work(first: int, last: int, place: int) -> None:
+            balance_kernels.relax(u, self._friction, self._dry_depth, h, first, last)
+
+        self._share(work, u, FRICTION if self._friction else RELAX)
 
     def sweep_rate(self, u: NDArray) -> float:
         """The largest speed / spacing along one axis."""
-        speeds = (
-            balance_kernels.rate(u, *pair, self._gravity, self._dry_depth, self._row)
-            for pair in ((1.0, 0.0), (0.0, 1.0))
-        )
-        return float(max(speed / h for speed, h in zip(speeds, self._spacing, strict=True)))
+        speeds = self._largest(u, 1.0, 0.0), self._largest(u, 0.0, 1.0)
+        return max(speed / h for speed, h in zip(speeds, self._spacing, strict=True))
 
     def flow(self, part: str, u: NDArray, h: float) -> None:
         """In place: the equations along one axis for a time h; see `sweep_array_code.shift`."""
@@ -108,22 +159,31 @@ class ShallowWaterBalance:
         self._turn(u, 0.25 * self._coriolis * h)
 
     def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
-        if self._sweeps is None:
-            self._sweeps = (
-                empty((sweep_kernels.SIZE,), str(u.dtype)),
-                np.zeros((4, 3, TILE), u.dtype),
-                np.zeros((3, u.shape[2]), u.dtype),
-                np.ones(u.shape[2] + 2 * GHOSTS, u.dtype),
-            )
-        lines, edge, row, same = self._sweeps
         fields = u, out, average, self._bottom
         physics = self._gravity, self._dry_depth
         if part == "x":
-            sweep_kernels.along_x(*fields, *self._x, same, h / self._spacing[1], *physics, row, lines)
-        else:
-            sweep_kernels.along_y(*fields, *self._y, h / self._spacing[0], *physics, edge, lines)
+            per = h / self._spacing[1]
+
+            def along_x(first: int, last: int, place: int) -> None:
+                own = self._sweep_row[place], self._sweep_lines[place]
+                sweep_kernels.along_x(*fields, *self._x, self._same, per, *physics, *own, first, last)
+
+            self._share(along_x, u, SWEEP)
+            return
+        per, width = h / self._spacing[0], u.shape[2]
+
+        def along_y(first: int, last: int, place: int) -> None:
+            own = self._edge[place], self._sweep_lines[place]
+            limits = first * VECTOR, min(last * VECTOR, width)
+            sweep_kernels.along_y(*fields, *self._y, per, *physics, *own, *limits)
+
+        count = -(-width // VECTOR)
+        share(along_y, count, SWEEP * u.size / 3 / count)
 
     def _turn(self, u: NDArray, angle: float) -> None:
-        if angle:
-            state = u.reshape(-1, 3, *u.shape[1:])
+        def work(first: int, last: int, place: int) -> None:
+            state = u.reshape(-1, 3, *u.shape[1:])[:, :, first:last]
             state[...] = array_code.apply_coriolis(state, angle, np)
+
+        if angle:
+            self._share(work, u, TURN)

@@ -167,11 +167,14 @@ def _add(u, factor, change, average, out):
 
 
 @kernel(**OPTIONS)
-def along_x(u, out, average, b, columns, turn, same, per, gravity, dry_depth, row, s):
-    """out = u advanced by the equations along x alone for a time h; per = h / dx; row: work array (3, column)."""
+def along_x(u, out, average, b, columns, turn, same, per, gravity, dry_depth, row, s, first, last):
+    """out = u advanced by the equations along x alone for a time h; per = h / dx; row: work array (3, column).
+
+    Of the rows first ... last - 1.
+    """
     width = u.shape[2]
     for m in range(0, u.shape[0], 3):
-        for r in range(u.shape[1]):
+        for r in range(first, last):
             for f in range(3):
                 source, target = u[m + f, r], row[f]
                 for c in range(width):
@@ -229,15 +232,16 @@ def _across(s, n, b, per, gravity, dry_depth):
 
 
 @kernel(**OPTIONS)
-def along_y(u, out, average, b, rows, turn, per, gravity, dry_depth, edge, s):
+def along_y(u, out, average, b, rows, turn, per, gravity, dry_depth, edge, s, first, last):
     """out = u advanced by the equations along y alone for a time h; per = h / dy.
 
-    edge: work array (4, 3, TILE), a copy of the rows that ghosts repeat: the first two and the last two.
+    edge: work array (4, 3, TILE), a copy of the rows that ghosts repeat: the first two and the last two. Of the columns
+    first ... last - 1.
     """
-    height, width = u.shape[1:]
+    height = u.shape[1]
     for m in range(0, u.shape[0], 3):
-        for start in range(0, width, TILE):
-            n = min(TILE, width - start)
+        for start in range(first, last, TILE):
+            n = min(TILE, last - start)
             for i in range(4):
                 r = i if i < 2 else height - 4 + i
                 for f in range(3):
