@@ -1,7 +1,7 @@
 """What the solver uses of the machine: array libraries and kernels (arrays), threads (pool), and files (files)."""
 
 from .arrays import NAMES, NUMPY, Backend, BackendError, available_threads, keep_freed_memory, kernel, select
-from .pool import divided, pays, share, sharing
+from .pool import allowed_threads, divided, pays, share, sharing
 from .precision import COMPLEX, FLUSHED, PRECISIONS, ByPrecision, Precision, in_single, in_two_parts, real_type, rounded
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "BackendError",
     "ByPrecision",
     "Precision",
+    "allowed_threads",
     "available_threads",
     "divided",
     "in_single",

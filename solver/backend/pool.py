@@ -290,6 +290,11 @@ def share(work: Work, count: int, cost: float) -> None:
         work(0, count, 0)
 
 
+def allowed_threads() -> int:
+    """The number of threads that `share` may use here."""
+    return _allowed.threads
+
+
 def pays(count: int, cost: float) -> bool:
     """Whether `share` divides so many units of this cost among two threads."""
     return count > 1 and count * cost >= 2 * PORTION

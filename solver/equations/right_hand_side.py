@@ -32,6 +32,9 @@ class RightHandSide(Protocol):
     - admissible(u): whether the state is physically valid, for steps by Courant number.
     - stage(u, t, out, base, a, c, h, frozen): out = a base + c (u + h (N + frozen)) in one pass over memory, for
       Runge-Kutta schemes in the form of Shu and Osher. `out` may be `base`.
+    - by_columns(u, t, rate, finish, out, known, more), or None: N of one member into `rate`, divided over threads by
+      columns, of which finish(first, last) then forms those of `out`. known: u is the `out` of the last call; more:
+      `out` is the u of the next one. Explicit steppers use it where several threads are allowed.
 
     Methods may divide their work over threads by `backend.share`; a class that does sets divided = True. The results
     must not depend on the number of threads.

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import divided, in_two_parts, real_type, rounded, share
+from ..backend import allowed_threads, divided, in_two_parts, real_type, rounded, share
 from ..equations.right_hand_side import RightHandSide
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
@@ -89,13 +89,14 @@ class ExplicitStepper:
             for stage in scheme.stages[1:]
         ]
         self._stage = getattr(rhs, "stage", None) if scheme.convex else None
+        self._by_columns = getattr(rhs, "by_columns", None)
         self._rates = np.zeros((0 if self._stage else len(self._tables), *shape), dtype)
         self._flat = self._rates.reshape(len(self._rates), -1) if len(self._rates) else self._rates
         self._work = np.zeros((len(self._tables) - 1 if self._stage else 1, *shape), dtype)
         self.before = np.zeros(shape, dtype)
         cost = kernels.COMBINE_STAGES * (2 + len(self._rates))
         self._combine = divided(kernels.combine_stages, math.prod(shape), cost)
-        self._no_frozen = np.zeros(1, dtype)
+        self._no_frozen = np.zeros((1, 1, 1), dtype)
         self._relax = getattr(rhs, "relax", None)
 
     def restart(self) -> None:
@@ -111,7 +112,7 @@ class ExplicitStepper:
             self._relax(u, 0.5 * h)
         state, offset = u, 0.0
         last = len(self._tables) - 1
-        force = self._no_frozen if frozen is None else frozen.reshape(-1)
+        by_columns = self._by_columns if self._by_columns and allowed_threads() > 1 else None
         for i, (time, weights) in enumerate(self._tables):
             out = u if i == last else self._work[i if self._stage else 0]
             if self._stage:
@@ -119,11 +120,27 @@ class ExplicitStepper:
                 self._stage(state, t + offset * h, out, u, a, 1 - a, h, frozen)
                 state, offset = out, time
                 continue
-            self.rhs(state, t + offset * h, self._rates[i])
-            scaled = (h * weights).astype(u.dtype, copy=False)
-            self._combine(
-                out.reshape(-1), u.reshape(-1), self._flat, scaled, h * weights.sum(), force, frozen is not None
-            )
+            scaled, total = (h * weights).astype(u.dtype, copy=False), h * weights.sum()
+            if by_columns:
+                force = self._no_frozen if frozen is None else frozen
+                arguments = out, u, self._rates, scaled, total, force, frozen is not None
+
+                def finish(first: int, last: int, arguments: tuple = arguments) -> None:
+                    kernels.combine_columns(*arguments, first, last)
+
+                by_columns(state, t + offset * h, self._rates[i], finish, out, i > 0, i < last)
+            else:
+                self.rhs(state, t + offset * h, self._rates[i])
+                force = self._no_frozen if frozen is None else frozen
+                self._combine(
+                    out.reshape(-1),
+                    u.reshape(-1),
+                    self._flat,
+                    scaled,
+                    total,
+                    force.reshape(-1),
+                    frozen is not None,
+                )
             state, offset = out, time
         if self._relax:
             self._relax(u, 0.5 * h)

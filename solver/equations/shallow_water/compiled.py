@@ -15,9 +15,9 @@ from . import array_code, balance_kernels, sweep_kernels
 from .pointwise_kernels import GHOSTS, TILE, VECTOR
 
 # Nanoseconds per cell on one thread, at 256 x 256.
-MUSCL, WENO5, SWEEP = 14.0, 50.0, 9.0
-RATE, ADMISSIBLE, RELAX, FRICTION, TURN = 1.5, 0.3, 0.3, 30.0, 8.0
-BLOCK = 16  # rows whose largest speed is found together
+MUSCL, WENO5, SWEEP = 5.4, 18.0, 4.5
+RATE, ADMISSIBLE, RELAX, FRICTION, TURN = 0.4, 0.35, 0.35, 9.0, 1.9
+BLOCK = 32  # rows whose largest speed is found together
 
 Work = Callable[[int, int, int], None]
 

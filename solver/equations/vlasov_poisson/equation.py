@@ -13,7 +13,7 @@ from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
 from ..right_hand_side import RightHandSide
-from . import array_code, kernels
+from . import array_code, transport
 
 
 class VlasovPoisson(Equation):
@@ -83,7 +83,7 @@ class VlasovPoisson(Equation):
         return u
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
-        return kernels.Transport(
+        return transport.Transport(
             grid,
             members,
             self.interpolation,

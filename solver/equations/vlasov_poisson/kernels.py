@@ -10,11 +10,9 @@ import math
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from ...backend import in_single, kernel
 from ...finite_volume.reconstruction import weno5_single
-from ...grid import Grid
 from . import array_code
 
 TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones are padded with zeros
@@ -24,26 +22,36 @@ BLOCK = 64  # columns shifted along v together, in packed storage: columns a pow
 
 
 @kernel(double=True, error_model="numpy", fastmath={"contract"})
-def electric_field(u, green, spacing, density, field):
-    """density = sum_v f dv; field_i = sum_j green[n + i - j] density_j, green of period n stored twice.
+def sum_over_v(u, spacing, density, first, last):
+    """density (member, x) = sum_v f dv, in double precision for any f, of the columns first ... last - 1."""
+    for b in range(u.shape[0]):
+        total = density[b, first:last]
+        for i in range(total.shape[0]):
+            total[i] = 0.0
+        for j in range(u.shape[1]):
+            row = u[b, j, first:last]
+            for i in range(total.shape[0]):
+                total[i] += row[i]
+        for i in range(total.shape[0]):
+            total[i] *= spacing
+
+
+@kernel(double=True, error_model="numpy", fastmath={"contract"})
+def electric_field(density, green, field, first, last):
+    """field_i = sum_j green[n + i - j] density_j (member, x), green of period n stored twice; first <= i < last.
 
     In double precision for any f: the field is what is left where the mean density has cancelled.
     """
-    n = u.shape[2]
-    for b in range(u.shape[0]):
-        for i in range(n):
-            density[b, i] = 0.0
-            field[b, i] = 0.0
-        for j in range(u.shape[1]):
-            for i in range(n):
-                density[b, i] += u[b, j, i]
-        for i in range(n):
-            density[b, i] *= spacing
+    n = density.shape[1]
+    for b in range(density.shape[0]):
+        values = field[b, first:last]
+        for i in range(values.shape[0]):
+            values[i] = 0.0
         for j in range(n):
-            shifted = green[n - j : 2 * n - j]
+            shifted = green[n - j + first : n - j + last]
             value = density[b, j]
-            for i in range(n):
-                field[b, i] += shifted[i] * value
+            for i in range(values.shape[0]):
+                values[i] += shifted[i] * value
 
 
 @numba.njit(inline="always")
@@ -73,24 +81,31 @@ def _weno5(a, b, c, d, e):
 
 
 @kernel()
-def extend(u, cells):
-    """cells (v + 6, x + 6) = u (v, x) with three ghosts at every side: periodic in x; those in v stay zero."""
+def extend(u, cells, first, last):
+    """cells (v + 6, x + 6) = u (v, x) with three ghosts at every side: periodic in x; those in v stay zero.
+
+    Of the columns first ... last - 1 of u.
+    """
     height, n = u.shape
+    inside = last - first
     for j in range(height):
-        row = cells[j + 3]
-        for i in range(n):
-            row[i + 3] = u[j, i]
+        row, source = cells[j + 3, first + 3 : last + 3], u[j, first:last]
+        for i in range(inside):
+            row[i] = source[i]
         for i in range(3):
-            row[2 - i] = row[n + 2 - i % n]
-            row[n + 3 + i] = row[3 + i % n]
+            left, right = n - 1 - i % n, i % n
+            if first <= left < last:
+                cells[j + 3, 2 - i] = u[j, left]
+            if first <= right < last:
+                cells[j + 3, n + 3 + i] = u[j, right]
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def streaming(cells, velocity, spacing, flux, out):
-    """out = -v f_x; cells (v + 6, x + 6) with three ghosts at every side."""
-    n = out.shape[1]
+def streaming(cells, velocity, spacing, flux, out, first, last):
+    """out = -v f_x; cells (v + 6, x + 6) with three ghosts at every side. Of the columns first ... last - 1."""
+    n = last - first
     for j in range(out.shape[0]):
-        p, row = cells[j + 3], out[j]
+        p, row = cells[j + 3, first : last + 6], out[j, first:last]
         factor = velocity[j] / spacing
         if factor > 0:
             for i in range(n + 1):
@@ -103,15 +118,16 @@ def streaming(cells, velocity, spacing, flux, out):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def acceleration(cells, field, spacing, closed, flux, out):
-    """out += -E f_v; cells as for streaming; closed: no flux through the ends."""
-    height, n = out.shape
+def acceleration(cells, field, spacing, closed, flux, out, first, last):
+    """out += -E f_v; cells and columns as for streaming, field (column,); closed: no flux through the ends."""
+    height, n = out.shape[0], last - first
     for i in range(n):
         flux[i] = 0.0
     for j in range(closed, height + 1 - closed):
-        p0, p1, p2 = cells[j, 3 : n + 3], cells[j + 1, 3 : n + 3], cells[j + 2, 3 : n + 3]
-        p3, p4, p5 = cells[j + 3, 3 : n + 3], cells[j + 4, 3 : n + 3], cells[j + 5, 3 : n + 3]
-        row = out[j - 1 if j else 0]
+        start, stop = first + 3, last + 3
+        p0, p1, p2 = cells[j, start:stop], cells[j + 1, start:stop], cells[j + 2, start:stop]
+        p3, p4, p5 = cells[j + 3, start:stop], cells[j + 4, start:stop], cells[j + 5, start:stop]
+        row = out[j - 1 if j else 0, first:last]
         for i in range(n):
             up = field[i] > 0
             v0, v1, v2, v3, v4, v5 = p0[i], p1[i], p2[i], p3[i], p4[i], p5[i]  # loads before selections: half the time
@@ -122,7 +138,7 @@ def acceleration(cells, field, spacing, closed, flux, out):
                 row[i] += flux[i] - value
             flux[i] = value
     if closed:
-        row = out[height - 1]
+        row = out[height - 1, first:last]
         for i in range(n):
             row[i] += flux[i]
 
@@ -137,10 +153,10 @@ def split_shift(distance, whole, fraction):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def taps(fraction, table, out):
-    """out[m, i] = sum_d table[m, d] fraction_i^d by Horner's rule; table (tap, power)."""
+def taps(fraction, table, out, first, last):
+    """out[m, first + i] = sum_d table[m, d] fraction_i^d by Horner's rule, first + i < last; table (tap, power)."""
     for m in range(out.shape[0]):
-        row = out[m]
+        row = out[m, first:last]
         for i in range(row.shape[0]):
             row[i] = table[m, table.shape[1] - 1]
         for d in range(table.shape[1] - 2, -1, -1):
@@ -150,12 +166,12 @@ def taps(fraction, table, out):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def drift(u, whole, coefficients, positivity, line, mass):
-    """Each row of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
+def drift(u, whole, coefficients, positivity, line, mass, first, last):
+    """The rows first ... last - 1 of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
     n = u.shape[2]
     c = np.empty(TAPS, u.dtype)
     for b in range(u.shape[0]):
-        for j in range(u.shape[1]):
+        for j in range(first, last):
             row = u[b, j]
             for m in range(TAPS):
                 c[m] = coefficients[m, j]
@@ -182,17 +198,17 @@ def drift(u, whole, coefficients, positivity, line, mass):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
+def kick(u, whole, coefficients, positivity, closed, block, moved, mass, start, stop):
     """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
 
     Mass that leaves at the ends is lost, or stays in the end cells if they are closed. Columns are shifted by their
     fractions in blocks, padded with zeros above and below. The result is stored shifted by whole cells, for one group
-    of columns with the same shift after the other.
+    of columns with the same shift after the other. Of the columns start ... stop - 1.
     """
-    height, n = u.shape
+    height = u.shape[0]
     c = np.empty((TAPS, BLOCK), u.dtype)
-    for first in range(0, n, BLOCK):
-        width = min(BLOCK, n - first)
+    for first in range(start, stop, BLOCK):
+        width = min(BLOCK, stop - first)
         for j in range(height):
             source, target = u[j, first : first + width], block[TAPS + j]
             for i in range(width):
@@ -237,78 +253,3 @@ def kick(u, whole, coefficients, positivity, closed, block, moved, mass):
                     for i in range(left, right):
                         u[height - 1, first + i] += moved[j, i]
             left = right
-
-
-class Transport:
-    """The right-hand side and the split flows of Vlasov-Poisson for a batch (member, v, x).
-
-    streams, accelerates: whether the terms v f_x and E f_v are in the model.
-    """
-
-    def __init__(
-        self,
-        grid: Grid,
-        members: int,
-        order: array_code.Order,
-        positivity: bool,
-        closed: bool,
-        streams: bool,
-        accelerates: bool,
-        dtype: str,
-    ) -> None:
-        height, n = grid.shape
-        self.linear: NDArray | None = None
-        self.rows, self.columns = np.ones(height, dtype=bool), n
-        self._spacing, self._speed = grid.spacing, grid.coordinates(centres=True)[0]
-        self._velocity = self._speed.astype(dtype)
-        self._green = np.tile(array_code.green(grid), 2)
-        self._positivity, self._closed, self._streams, self._accelerates = positivity, closed, streams, accelerates
-        narrow = array_code.fraction_table(order)
-        self._table = np.zeros((TAPS, TAPS + 1), dtype)
-        spare = (TAPS - len(narrow)) // 2
-        self._table[spare : TAPS - spare, : narrow.shape[1]] = narrow
-        self._density, self._field = np.zeros((2, members, n))
-        self._cells, self._flux = np.zeros((height + 6, n + 6), dtype), np.zeros(n + 1, dtype)
-        self._distance, self._fraction = np.zeros((2, max(height, n)))
-        self._whole = np.zeros(max(height, n), dtype=np.int64)
-        self._row_taps, self._column_taps = np.zeros((TAPS, height), dtype), np.zeros((TAPS, n), dtype)
-        self._line, self._mass = np.zeros(n + TAPS, dtype), np.zeros(max(n + 1, BLOCK), dtype)
-        self._block = np.zeros((height + 2 * TAPS, BLOCK), dtype)
-        self._moved = np.zeros((height + TAPS + 1, BLOCK), dtype)
-
-    def field(self, u: NDArray) -> NDArray:
-        """E (member, x) in double precision, in an array that the next call overwrites."""
-        electric_field(u, self._green, self._spacing[0], self._density, self._field)
-        return self._field
-
-    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
-        field = (self.field(u) if self._accelerates else self._field).astype(u.dtype, copy=False)
-        for f, e, rate in zip(u, field, out, strict=True):
-            extend(f, self._cells)
-            if self._streams:
-                streaming(self._cells, self._velocity, self._spacing[1], self._flux, rate)
-            else:
-                rate[...] = 0.0
-            if self._accelerates:
-                acceleration(self._cells, e, self._spacing[0], self._closed, self._flux, rate)
-
-    def flow(self, part: str, u: NDArray, h: float) -> None:
-        if part == "drift" and self._streams:
-            whole = self._prepare(self._speed, h / self._spacing[1], self._row_taps)
-            drift(u, whole, self._row_taps, self._positivity, self._line, self._mass)
-        if part == "kick" and self._accelerates:
-            for f, e in zip(u, self.field(u), strict=True):
-                whole = self._prepare(e, h / self._spacing[0], self._column_taps)
-                kick(f, whole, self._column_taps, self._positivity, self._closed, self._block, self._moved, self._mass)
-
-    def _prepare(self, speed: NDArray, factor: float, coefficients: NDArray) -> NDArray:
-        """Whole cells that lines of these speeds move by; the taps of the rest go into `coefficients`.
-
-        speed is in double precision, so that the part of a cell is precise after any number of whole ones.
-        """
-        n = len(speed)
-        distance, fraction, whole = self._distance[:n], self._fraction[:n], self._whole[:n]
-        np.multiply(speed, factor, out=distance)
-        split_shift(distance, whole, fraction)
-        taps(fraction.astype(coefficients.dtype, copy=False), self._table, coefficients)
-        return whole
