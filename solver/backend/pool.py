@@ -27,7 +27,7 @@ from .arrays import kernel
 
 Work = Callable[[int, int, int], None]
 
-PORTION = 25e3  # nanoseconds of work for which a thread is called: a hand-over and the return take 10 to 20 thousand
+PORTION = 15e3  # nanoseconds of work for which a thread is called; benchmarks/cores.py measures a hand-over
 SPINS = 6000  # pauses, of 15 to 45 nanoseconds, before a thread blocks
 HEADWAY = 150  # pauses by which a thread follows the one before it, as both need the interpreter's lock for a moment
 PATIENCE = 1.0  # seconds after which a blocked thread looks again, in case an interrupt stopped the one that wakes it
@@ -36,7 +36,8 @@ MOST = 62  # threads besides the caller's
 # Words, in cache lines of their own: threads at work, whether the caller is blocked; of each thread the number of jobs
 # that it was given, and next to it whether it is blocked.
 PENDING, WAITING, GIVEN, LINE = 0, 8, 16, 8
-PAUSES = {"x86_64": ("llvm.x86.sse2.pause",), "aarch64": ("llvm.aarch64.hint", 1), "arm64": ("llvm.aarch64.hint", 1)}
+HINT = ("llvm.aarch64.hint", 1)
+PAUSES: dict[str, tuple[Any, ...]] = {"x86_64": ("llvm.x86.sse2.pause",), "aarch64": HINT, "arm64": HINT}
 IDLE, CALLED, LAST = range(3)  # what `_next` returns: nothing to do yet, a job, the caller is blocked and must be woken
 
 

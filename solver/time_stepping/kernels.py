@@ -6,7 +6,7 @@ from ..backend import kernel
 
 # Nanoseconds per value on one thread, which decide how many threads a call is divided over: of one rate in a stage of
 # complex coefficients, of one array that a stage of real values reads, of a copy or a sum, and of `flush`.
-COMBINE, COMBINE_STAGES, COPY, FLUSH = 1.0, 0.4, 0.5, 0.3
+COMBINE, COMBINE_STAGES, COPY, FLUSH = 0.25, 0.15, 0.15, 0.15
 
 
 @kernel(error_model="numpy", fastmath={"contract"})

@@ -19,8 +19,11 @@ shallow_water  the radial dam break, against pyclaw's dimension-split classic so
   time         seconds for a simulated time, by sweeps on a grid whose error is no larger than pyclaw's on its own.
 precision      a step in double precision over one in single precision, by the time of the processor.
 roofline       the shortest time that traffic, operations and divisions allow on this core, over that of each kernel.
-cores          two cores: exponax's ensemble of 32 over ours, and what two threads make of each equation's ensemble, as
-               the time of one thread over twice that of two.
+cores          two cores.
+  hand-over    microseconds until two threads of the pool have begun and ended a job without work.
+  step         exponax's step of one member over ours.
+  one member   the time of one thread over that of two, for each equation; both end with the same bytes.
+  ensemble     exponax's ensemble of 32 over ours; of each equation's, the time of one thread over twice that of two.
 
 All on one core, but for the last: two, in a process of its own, as XLA counts cores when it starts. Contestants
 take turns. `median` is that of the ratios turn by turn, and decides; `best`, the ratio of their shortest times, stands

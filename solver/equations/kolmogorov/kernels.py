@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...backend import kernel
 
-VELOCITY, CURL = 0.9, 1.1  # nanoseconds on one thread per value of the plane that is transformed, 256 x 256
+VELOCITY, CURL = 0.4, 0.3  # nanoseconds on one thread per value of the plane that is transformed, 256 x 256
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
