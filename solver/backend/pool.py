@@ -20,12 +20,14 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from .arrays import kernel
 
 Work = Callable[[int, int, int], None]
+intrinsic: Any = extending.intrinsic
+config: Any = numba.config
 
 PORTION = 15e3  # nanoseconds of work for which a thread is called; benchmarks/cores.py measures a hand-over
 SPINS = 6000  # pauses, of 15 to 45 nanoseconds, before a thread blocks
@@ -268,7 +270,7 @@ _pool = Pool()
 def sharing(threads: int) -> Iterator[None]:
     """Let `share` use so many threads, this one included, where this thread calls it."""
     before = _allowed.threads
-    _allowed.threads = 1 if numba.config.DISABLE_JIT else min(threads, MOST + 1)
+    _allowed.threads = 1 if config.DISABLE_JIT else min(threads, MOST + 1)
     try:
         yield
     finally:

@@ -55,11 +55,11 @@ class ShallowWaterBalance:
         self._x = with_ghosts(grid.shape[1], *sides[:2], dtype)
         self._y = with_ghosts(grid.shape[0], *sides[2:], dtype)
         # Work arrays, by place of a thread.
-        self._lines = defaultdict(lambda: empty((balance_kernels.SIZE,), dtype))
-        self._row = defaultdict(lambda: empty((grid.shape[1],), dtype))
-        self._sweep_lines = defaultdict(lambda: empty((sweep_kernels.SIZE,), dtype))
-        self._edge = defaultdict(lambda: np.zeros((4, 3, TILE), dtype))
-        self._sweep_row = defaultdict(lambda: np.zeros((3, grid.shape[1]), dtype))
+        self._lines: defaultdict[int, NDArray] = defaultdict(lambda: empty((balance_kernels.SIZE,), dtype))
+        self._row: defaultdict[int, NDArray] = defaultdict(lambda: empty((grid.shape[1],), dtype))
+        self._sweep_lines: defaultdict[int, NDArray] = defaultdict(lambda: empty((sweep_kernels.SIZE,), dtype))
+        self._edge: defaultdict[int, NDArray] = defaultdict(lambda: np.zeros((4, 3, TILE), dtype))
+        self._sweep_row: defaultdict[int, NDArray] = defaultdict(lambda: np.zeros((3, grid.shape[1]), dtype))
         self._same = np.ones(grid.shape[1] + 2 * GHOSTS, dtype)
         self._stage_1: NDArray | None = None
 

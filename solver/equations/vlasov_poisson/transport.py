@@ -70,9 +70,11 @@ class Transport:
         self._whole = np.zeros(max(height, n), dtype=np.int64)
         self._row_taps, self._column_taps = np.zeros((TAPS, height), dtype), np.zeros((TAPS, n), dtype)
         # Work arrays, by place of a thread.
-        self._flux = defaultdict(lambda: np.zeros(n + 1, dtype))
-        self._line = defaultdict(lambda: (np.zeros(n + TAPS, dtype), np.zeros(n + 1, dtype)))
-        self._block = defaultdict(
+        self._flux: defaultdict[int, NDArray] = defaultdict(lambda: np.zeros(n + 1, dtype))
+        self._line: defaultdict[int, tuple[NDArray, ...]] = defaultdict(
+            lambda: (np.zeros(n + TAPS, dtype), np.zeros(n + 1, dtype))
+        )
+        self._block: defaultdict[int, tuple[NDArray, ...]] = defaultdict(
             lambda: (
                 np.zeros((height + 2 * TAPS, BLOCK), dtype),
                 np.zeros((height + TAPS + 1, BLOCK), dtype),
