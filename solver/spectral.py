@@ -85,7 +85,7 @@ def _columns_by_ducc(columns: NDArray) -> bool:
 
 
 def _pieces(columns: int, width: int) -> list[tuple[int, int]]:
-    """Ranges of at most `width` columns, in multiples of VECTOR: ducc0 rounds columns left over by vectors differently."""
+    """Ranges of at most `width` columns, in multiples of VECTOR: ducc0 rounds those left over differently."""
     count = math.ceil(columns / width)
     each = -(-columns // (count * VECTOR)) * VECTOR
     return [(start, min(start + each, columns)) for start in range(0, columns, each)]
