@@ -1,3 +1,0 @@
-import common
-
-B = common.A
