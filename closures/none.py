@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
+from array_api_compat import array_namespace
 
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 
@@ -18,4 +18,4 @@ class NoClosure(Closure):
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        return Tendency(np.zeros_like(view.state)), memory
+        return Tendency(array_namespace(view.array).zeros_like(view.array)), memory

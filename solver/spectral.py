@@ -320,6 +320,18 @@ class Operators:
     def inverse(self, spectrum: Array) -> Array:
         return self.xp.fft.irfftn(spectrum, s=self.grid.shape, axes=self._axes, norm="forward")
 
+    @functools.cached_property
+    def _planned(self) -> Transforms | None:
+        return Transforms(self.grid, self.backend.precision) if self.xp is NUMPY.xp else None
+
+    def to_spectrum(self, physical: Array) -> Array:
+        """`forward` by the fastest transforms: planned ones in NumPy; not differentiable."""
+        return self.forward(physical) if self._planned is None else self._planned.to_spectrum(physical)
+
+    def to_physical(self, spectrum: Array) -> Array:
+        """`inverse` by the fastest transforms: planned ones in NumPy; not differentiable."""
+        return self.inverse(spectrum) if self._planned is None else self._planned.to_physical(spectrum)
+
 
 def resample(spectrum: NDArray, source: Grid, target: Grid, dealias: bool = False) -> NDArray:
     """Truncate or zero-pad Fourier coefficients from one grid to another of the same length; shared modes are exact.

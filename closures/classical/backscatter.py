@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from subgrid.solver.closure import Memory, Problem, Tendency, View
 
-from .eddy_viscosity import EddyViscosity
+from .eddy_viscosity import Array, EddyViscosity
 
 
 class Backscatter(EddyViscosity):
@@ -32,20 +30,21 @@ class Backscatter(EddyViscosity):
         return super().start(problem)
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        to_physical, to_spectrum = self._transforms.to_physical, self._transforms.to_spectrum
+        to_physical, to_spectrum = self._operators.to_physical, self._operators.to_spectrum
+        xp = self._operators.xp
         ky, kx = self._operators.k
         k2 = self._operators.k2
-        w = to_spectrum(view.state[:, 0]) * self._operators.mask
+        w = to_spectrum(view.array[:, 0, ...]) * self._operators.mask
         psi = w * self._operators.inverse_k2
-        strain = np.hypot(to_physical(-2 * kx * ky * psi), to_physical((kx**2 - ky**2) * psi))
+        strain = xp.hypot(to_physical(-2 * kx * ky * psi), to_physical((kx**2 - ky**2) * psi))
         viscosity = self.viscosity(w, strain)
         w_x, w_y = to_physical(1j * kx * w), to_physical(1j * ky * w)
         rate = k2 * (1j * kx * to_spectrum(viscosity * w_x) + 1j * ky * to_spectrum(viscosity * w_y))
-        taken = (viscosity * (w_x**2 + w_y**2)).mean(axis=(1, 2))
-        enstrophy = (to_physical(w) ** 2).mean(axis=(1, 2))
-        negative = self.returned * taken / np.where(enstrophy > 0, enstrophy, 1.0)
-        rate += negative[:, None, None] * k2 * w
-        return Tendency(to_physical(rate * self._operators.mask)[:, None]), memory
+        taken = xp.mean(viscosity * (w_x**2 + w_y**2), axis=(1, 2))
+        enstrophy = xp.mean(to_physical(w) ** 2, axis=(1, 2))
+        negative = self.returned * taken / xp.where(enstrophy > 0, enstrophy, xp.ones_like(enstrophy))
+        rate = rate + negative[:, None, None] * k2 * w
+        return Tendency(to_physical(rate * self._operators.mask)[:, None, ...]), memory
 
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         return self.coefficient**2 * self._width**4 * strain

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.equations import ShallowWater
 
-from .shallow_water_stress import ViscousFluxes
+from .shallow_water_stress import Array, ViscousFluxes, reciprocal
 
 
 class Biharmonic(Closure):
@@ -39,18 +38,17 @@ class Biharmonic(Closure):
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        u, v = self._equation.velocities(view.state)
-        once, root = self._fluxes.divergence(view.state, u, v)
-        h = view.state[:, 0]
-        wet = h >= self._equation.dry
-        inverse = np.divide(1.0, h, out=np.zeros_like(h), where=wet)
-        twice, _ = self._fluxes.divergence(view.state, inverse * once[:, 1], inverse * once[:, 2], root)
+        state = view.array
+        u, v = self._equation.velocities(state)
+        once, root = self._fluxes.divergence(state, u, v)
+        inverse = reciprocal(state[:, 0, ...], self._equation.dry, 0.0)
+        twice, _ = self._fluxes.divergence(state, inverse * once[:, 1, ...], inverse * once[:, 2, ...], root)
         return Tendency(-twice), memory
 
 
 class RootFluxes(ViscousFluxes):
     """The fluxes of A: with m = coefficient Delta^2 sqrt|S| in place of nu_e."""
 
-    def viscosity(self, square: NDArray) -> NDArray:
+    def viscosity(self, square: Array) -> Array:
         dy, dx = self._spacing
-        return np.sqrt(self._factor * dx * dy) * square**0.25
+        return math.sqrt(self._factor * dx * dy) * square**0.25

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from subgrid.solver.closure import Memory, Problem
 
-from .eddy_viscosity import EddyViscosity
+from .eddy_viscosity import Array, EddyViscosity
 
 
 class DynamicSmagorinsky(EddyViscosity):
@@ -31,7 +30,7 @@ class DynamicSmagorinsky(EddyViscosity):
 
     flux: Literal["vorticity", "momentum"] = "vorticity"
     ratio: Annotated[float, Field(gt=1, le=8)] = 2.0
-    _kept: NDArray = PrivateAttr()
+    _kept: Array = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "kolmogorov")
@@ -41,24 +40,25 @@ class DynamicSmagorinsky(EddyViscosity):
         kept = np.ones(grid.spectral_shape, dtype=bool)
         for m, cut in numbers:
             kept &= self.ratio * np.abs(m) <= cut
-        self._kept = kept
+        self._kept = problem.arrays.asarray(kept)
         return memory
 
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         return self.coefficient(spectrum)[:, None, None] * self._width**2 * strain
 
-    def coefficient(self, spectrum: NDArray) -> NDArray[np.float64]:
+    def coefficient(self, spectrum: Array) -> Array:
         """C (member,) of vorticity coefficients (member, *spectral_shape)."""
         pairs = self._vorticity_pairs(spectrum) if self.flux == "vorticity" else self._momentum_pairs(spectrum)
-        work = sum((found * model).mean(axis=(1, 2)) for found, model in pairs)
-        square = np.asarray(sum((model * model).mean(axis=(1, 2)) for _, model in pairs))
-        return np.maximum(work, 0.0) / np.where(square > 0, square, 1.0)
+        xp = self._operators.xp
+        work = sum(xp.mean(found * model, axis=(1, 2)) for found, model in pairs)
+        square = sum(xp.mean(model * model, axis=(1, 2)) for _, model in pairs)
+        return xp.maximum(work, xp.zeros_like(work)) / xp.where(square > 0, square, xp.ones_like(square))
 
-    def _vorticity_pairs(self, w: NDArray) -> list[tuple[NDArray, NDArray]]:
+    def _vorticity_pairs(self, w: Array) -> list[tuple[Array, Array]]:
         """(L_x, M_x) and (L_y, M_y)."""
         ky, kx = self._operators.k
-        psi, to_physical = w * self._operators.inverse_k2, self._transforms.to_physical
-        size, size_ = (2 * np.hypot(*self._strain(p)) for p in (psi, psi * self._kept))
+        psi, to_physical = w * self._operators.inverse_k2, self._operators.to_physical
+        size, size_ = (2 * self._operators.xp.hypot(*self._strain(p)) for p in (psi, psi * self._kept))
         value, value_ = to_physical(w), to_physical(w * self._kept)
         pairs = []
         for velocity, gradient in ((1j * ky * psi, 1j * kx * w), (-1j * kx * psi, 1j * ky * w)):
@@ -68,13 +68,13 @@ class DynamicSmagorinsky(EddyViscosity):
             pairs.append((self._filtered(u * value) - u_ * value_, model))
         return pairs
 
-    def _momentum_pairs(self, w: NDArray) -> list[tuple[NDArray, NDArray]]:
+    def _momentum_pairs(self, w: Array) -> list[tuple[Array, Array]]:
         """(L_xx, M_xx) and (L_xy, M_xy); the other components are equal or opposite."""
         ky, kx = self._operators.k
-        psi, to_physical = w * self._operators.inverse_k2, self._transforms.to_physical
+        psi, to_physical = w * self._operators.inverse_k2, self._operators.to_physical
         u, v, u_, v_ = (to_physical(f * p) for p in (psi, psi * self._kept) for f in (1j * ky, -1j * kx))
         strain, strain_ = self._strain(psi), self._strain(psi * self._kept)
-        size, size_ = 2 * np.hypot(*strain), 2 * np.hypot(*strain_)
+        size, size_ = (2 * self._operators.xp.hypot(*s) for s in (strain, strain_))
         stress = (
             0.5 * (self._filtered(u * u - v * v) - (u_ * u_ - v_ * v_)),
             self._filtered(u * v) - u_ * v_,
@@ -85,10 +85,10 @@ class DynamicSmagorinsky(EddyViscosity):
         )
         return list(zip(stress, model, strict=True))
 
-    def _strain(self, psi: NDArray) -> tuple[NDArray, NDArray]:
+    def _strain(self, psi: Array) -> tuple[Array, Array]:
         """S_xx and S_xy of a stream function."""
         ky, kx = self._operators.k
-        return self._transforms.to_physical(-kx * ky * psi), self._transforms.to_physical(0.5 * (kx**2 - ky**2) * psi)
+        return self._operators.to_physical(-kx * ky * psi), self._operators.to_physical(0.5 * (kx**2 - ky**2) * psi)
 
-    def _filtered(self, product: NDArray) -> NDArray:
-        return self._transforms.to_physical(self._transforms.to_spectrum(product) * self._kept)
+    def _filtered(self, product: Array) -> Array:
+        return self._operators.to_physical(self._operators.to_spectrum(product) * self._kept)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
-from subgrid.solver.backend import Backend
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
-from subgrid.solver.spectral import Operators, Transforms
+from subgrid.solver.spectral import Operators
 
 from .shallow_water_stress import ViscousFluxes
+
+Array = Any
 
 
 class EddyViscosity(Closure):
@@ -30,43 +29,41 @@ class EddyViscosity(Closure):
     kind: ClassVar[Kind] = "classical"
     _grid: Grid = PrivateAttr()
     _operators: Operators = PrivateAttr()
-    _transforms: Transforms = PrivateAttr()
     _width: float = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "kolmogorov", "burgers")
         self.require_fourier(problem)
         self._grid = problem.grid
-        self._operators = Operators(problem.grid, backend=Backend(precision=problem.precision))
-        self._transforms = Transforms(problem.grid, problem.precision)
+        self._operators = Operators(problem.grid, backend=problem.arrays)
         self._width = max(
             length / (2 * cut) for length, cut in zip(problem.grid.length, problem.grid.cuts, strict=True)
         )
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        spectrum = self._transforms.to_spectrum(view.state[:, 0]) * self._operators.mask
+        spectrum = self._operators.to_spectrum(view.array[:, 0, ...]) * self._operators.mask
         rate = self._vorticity(spectrum) if self._grid.dimensions == 2 else self._velocity(spectrum)
-        return Tendency(self._transforms.to_physical(rate * self._operators.mask)[:, None]), memory
+        return Tendency(self._operators.to_physical(rate * self._operators.mask)[:, None, ...]), memory
 
-    def _vorticity(self, w: NDArray) -> NDArray:
+    def _vorticity(self, w: Array) -> Array:
         ky, kx = self._operators.k
         psi = w * self._operators.inverse_k2
-        strain_xx = self._transforms.to_physical(-kx * ky * psi)  # u_x = psi_xy = -v_y
-        strain_xy = self._transforms.to_physical(0.5 * (kx**2 - ky**2) * psi)  # (psi_yy - psi_xx) / 2
-        twice = 2 * self.viscosity(w, np.sqrt(4 * (strain_xx**2 + strain_xy**2)))
-        stress_xx = self._transforms.to_spectrum(twice * strain_xx)
-        stress_xy = self._transforms.to_spectrum(twice * strain_xy)
+        strain_xx = self._operators.to_physical(-kx * ky * psi)  # u_x = psi_xy = -v_y
+        strain_xy = self._operators.to_physical(0.5 * (kx**2 - ky**2) * psi)  # (psi_yy - psi_xx) / 2
+        twice = 2 * self.viscosity(w, self._operators.xp.sqrt(4 * (strain_xx**2 + strain_xy**2)))
+        stress_xx = self._operators.to_spectrum(twice * strain_xx)
+        stress_xy = self._operators.to_spectrum(twice * strain_xy)
         return (ky**2 - kx**2) * stress_xy + 2 * kx * ky * stress_xx
 
-    def _velocity(self, u: NDArray) -> NDArray:
+    def _velocity(self, u: Array) -> Array:
         (k,) = self._operators.k
-        slope = self._transforms.to_physical(1j * k * u)
-        stress = self.viscosity(u, np.abs(slope)) * slope
-        return 1j * k * self._transforms.to_spectrum(stress)
+        slope = self._operators.to_physical(1j * k * u)
+        stress = self.viscosity(u, self._operators.xp.abs(slope)) * slope
+        return 1j * k * self._operators.to_spectrum(stress)
 
     @abstractmethod
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         """nu_e (member, *grid) from the state's spectrum (member, *spectral_shape) and |S| (member, *grid)."""
 
 
@@ -93,9 +90,9 @@ class Smagorinsky(EddyViscosity):
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
         if self._fluxes is None:
             return super().__call__(view, memory)
-        return Tendency(self._fluxes(view.state)), memory
+        return Tendency(self._fluxes(view.array)), memory
 
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         return (self.coefficient * self._width) ** 2 * strain
 
 
@@ -112,8 +109,8 @@ class Leith(EddyViscosity):
         self.require_equation(problem, "kolmogorov")
         return super().start(problem)
 
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         ky, kx = self._operators.k
-        gradient_x = self._transforms.to_physical(1j * kx * spectrum)
-        gradient_y = self._transforms.to_physical(1j * ky * spectrum)
-        return (self.coefficient * self._width) ** 3 * np.hypot(gradient_x, gradient_y)
+        gradient_x = self._operators.to_physical(1j * kx * spectrum)
+        gradient_y = self._operators.to_physical(1j * ky * spectrum)
+        return (self.coefficient * self._width) ** 3 * self._operators.xp.hypot(gradient_x, gradient_y)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from subgrid.solver.closure import Memory, Problem, Tendency, View
 
-from .eddy_viscosity import EddyViscosity
+from .eddy_viscosity import Array, EddyViscosity
 
 
 class Gradient(EddyViscosity):
@@ -36,13 +34,13 @@ class Gradient(EddyViscosity):
         return super().start(problem)
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        to_physical, to_spectrum = self._transforms.to_physical, self._transforms.to_spectrum
+        to_physical, to_spectrum = self._operators.to_physical, self._operators.to_spectrum
         ky, kx = self._operators.k
-        w = to_spectrum(view.state[:, 0]) * self._operators.mask
+        w = to_spectrum(view.array[:, 0, ...]) * self._operators.mask
         psi = w * self._operators.inverse_k2
         xx, xy = to_physical(-kx * ky * psi), to_physical(0.5 * (kx**2 - ky**2) * psi)
         half = 0.5 * to_physical(w)  # u_y = S_xy - w/2, v_x = S_xy + w/2
-        loss = self.viscosity(w, 2 * np.hypot(xx, xy))
+        loss = self.viscosity(w, 2 * self._operators.xp.hypot(xx, xy))
         if self.stabilised:
             xx, xy = 0.5 * xx, 0.5 * xy
         w_x, w_y = to_physical(1j * kx * w), to_physical(1j * ky * w)
@@ -50,8 +48,8 @@ class Gradient(EddyViscosity):
         s_x = factor * (xx * w_x + (xy - half) * w_y) - loss * w_x
         s_y = factor * ((xy + half) * w_x - xx * w_y) - loss * w_y
         rate = -1j * kx * to_spectrum(s_x) - 1j * ky * to_spectrum(s_y)
-        return Tendency(to_physical(rate * self._operators.mask)[:, None]), memory
+        return Tendency(to_physical(rate * self._operators.mask)[:, None, ...]), memory
 
-    def viscosity(self, spectrum: NDArray, strain: NDArray) -> NDArray:
+    def viscosity(self, spectrum: Array, strain: Array) -> Array:
         """The isotropic part of the stabilised model: coefficient Delta^2 / 12 times |S| / 4."""
         return self.coefficient * self._width**2 / 12 * 0.25 * strain * self.stabilised

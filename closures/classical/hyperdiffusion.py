@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
@@ -27,7 +26,7 @@ class Hyperdiffusion(Closure):
     tunable: ClassVar = {"rate": (1e-3, 1e2)}
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0
-    _factor: NDArray = PrivateAttr()
+    _factor: Any = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "vlasov-poisson")
@@ -36,8 +35,8 @@ class Hyperdiffusion(Closure):
         modes = np.cos(np.pi / n * (j + 0.5) * m)
         modes /= np.linalg.norm(modes, axis=0)
         decay = np.expm1(-self.rate * span * np.sin(0.5 * np.pi / n * m) ** (2 * self.order)) / span
-        self._factor = ((modes * decay) @ modes.T).astype(problem.precision)
+        self._factor = problem.arrays.asarray((modes * decay) @ modes.T)
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        return Tendency(self._factor @ view.state), memory
+        return Tendency(self._factor @ view.array), memory

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from subgrid.solver.closure import Closure, Kind, Linear, Memory, Problem, Tendency, View
-from subgrid.solver.spectral import Operators, Transforms
+from subgrid.solver.spectral import Operators
 
 
 class Hyperviscosity(Closure):
@@ -32,8 +32,8 @@ class Hyperviscosity(Closure):
     rate: Annotated[float, Field(ge=0)] = 1.0
     linear: bool = False
     _rate: NDArray = PrivateAttr()
-    _factor: NDArray = PrivateAttr()
-    _transforms: Transforms = PrivateAttr()
+    _factor: Any = PrivateAttr()
+    _operators: Operators = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_fourier(problem)
@@ -41,13 +41,13 @@ class Hyperviscosity(Closure):
         cut = max(2 * np.pi * c / length for c, length in zip(grid.cuts, grid.length, strict=True))
         self._rate = self.rate * (Operators(grid).k2 / cut**2) ** self.order
         span = problem.every * problem.step
-        self._factor = (np.expm1(-self._rate * span) / span).astype(problem.precision)
-        self._transforms = Transforms(grid, problem.precision)
+        self._factor = problem.arrays.asarray(np.expm1(-self._rate * span) / span)
+        self._operators = Operators(grid, backend=problem.arrays)
         return {}
 
     def linear_part(self, problem: Problem) -> Linear | None:
         return Linear(-self._rate) if self.linear else None
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        spectrum = self._transforms.to_spectrum(view.state)
-        return Tendency(self._transforms.to_physical(self._factor * spectrum)), memory
+        spectrum = self._operators.to_spectrum(view.array)
+        return Tendency(self._operators.to_physical(self._factor * spectrum)), memory

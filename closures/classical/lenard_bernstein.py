@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
+from subgrid.solver.backend import Backend
 from subgrid.solver.closure import Closure, Kind, Memory, Problem, Tendency, View
 
 
@@ -27,30 +27,34 @@ class LenardBernstein(Closure):
     kind: ClassVar[Kind] = "classical"
     tunable: ClassVar = {"rate": (1e-6, 1.0)}
     rate: Annotated[float, Field(ge=0)] = 1e-3
-    _faces: NDArray = PrivateAttr()
+    _faces: Any = PrivateAttr()
+    _xp: Any = PrivateAttr()
     _spacing: float = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "vlasov-poisson")
         grid = problem.grid
         self._spacing = grid.spacing[0]
-        self._faces = (grid.origin[0] + self._spacing * np.arange(1, grid.shape[0]))[:, None]
+        faces = (grid.origin[0] + self._spacing * np.arange(1, grid.shape[0]))[:, None]
+        self._xp = problem.arrays.xp
+        self._faces = Backend(problem.backend, problem.device).asarray(faces)  # moments are in double precision
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        f = view.state
+        f, xp = view.array, self._xp
         mean, slope = 0.5 * (f[..., 1:, :] + f[..., :-1, :]), (f[..., 1:, :] - f[..., :-1, :]) / self._spacing
         v = self._faces
         # F = v mean - U mean + T slope; U and T from sum F = sum v F = 0
-        m0, m1, m2 = (np.sum(v**n * mean, axis=-2) for n in range(3))
-        s0, s1 = (np.sum(v**n * slope, axis=-2) for n in range(2))
+        m0, m1, m2 = (xp.sum(v**n * mean, axis=-2) for n in range(3))
+        s0, s1 = (xp.sum(v**n * slope, axis=-2) for n in range(2))
         determinant = m0 * s1 - m1 * s0
-        safe = np.where(determinant == 0, 1.0, determinant)
-        drift = np.where(determinant == 0, 0.0, (m1 * s1 - m2 * s0) / safe)
-        spread = np.where(determinant == 0, 0.0, (m1 * m1 - m0 * m2) / safe)
+        flat, none = determinant == 0, xp.zeros_like(determinant)
+        safe = xp.where(flat, none + 1.0, determinant)
+        drift = xp.where(flat, none, (m1 * s1 - m2 * s0) / safe)
+        spread = xp.where(flat, none, (m1 * m1 - m0 * m2) / safe)
         flux = (v - drift[..., None, :]) * mean + spread[..., None, :] * slope
-        flux = np.where(determinant[..., None, :] == 0, 0.0, flux)
-        rate = np.zeros_like(f)
+        flux = xp.where(flat[..., None, :], xp.zeros_like(flux), flux)
+        rate = xp.zeros_like(f)
         rate[..., :-1, :] += flux
         rate[..., 1:, :] -= flux
         return Tendency(self.rate / self._spacing * rate), memory

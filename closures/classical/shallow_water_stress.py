@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
+from typing import Any
+
+from array_api_compat import array_namespace
 
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.equations.shallow_water.array_code import extend
 from subgrid.solver.grid import Grid
+
+Array = Any
 
 
 class ViscousFluxes:
@@ -27,24 +31,22 @@ class ViscousFluxes:
         self._equation, self._spacing = equation, (dy, dx)
         self._factor = coefficient**2 * dx * dy
 
-    def __call__(self, state: NDArray) -> NDArray[np.float64]:
+    def __call__(self, state: Array) -> Array:
         """The tendency (member, 3, y, x) of a state (member, 3, y, x); that of the depth is 0."""
         u, v = self._equation.velocities(state)
         return self.divergence(state, u, v)[0]
 
-    def divergence(
-        self, state: NDArray, u: NDArray, v: NDArray, viscosity: NDArray | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def divergence(self, state: Array, u: Array, v: Array, viscosity: Array | None = None) -> tuple[Array, Array]:
         """div(nu h (grad u + grad u^T)) of velocities u, v (member, y, x), as (member, 3, y, x), and nu at the corners.
 
         viscosity: nu (member, y + 1, x + 1); by default that of the velocities.
         """
         dy, dx = self._spacing
         left, _, bottom, _ = self._equation.boundary.all
+        xp = array_namespace(state)
         u, v = self._extended(u, -1.0, 1.0), self._extended(v, 1.0, -1.0)
-        h = self._extended(state[:, 0], 1.0, 1.0)
-        inverse = np.full_like(h, np.inf)
-        np.divide(1.0, h, out=inverse, where=h >= self._equation.dry)
+        h = self._extended(state[:, 0, ...], 1.0, 1.0)
+        inverse = reciprocal(h, self._equation.dry, math.inf)
 
         h_x = 2 / (inverse[..., :-1] + inverse[..., 1:])  # on the faces between columns
         h_y = 2 / (inverse[:, :-1] + inverse[:, 1:])  # on the faces between rows
@@ -71,26 +73,34 @@ class ViscousFluxes:
             for flux in (y_normal, y_shear):
                 flux[:, 0] = flux[:, -1] = 0.0
 
-        rate = np.zeros_like(state)
+        rate = xp.zeros_like(state)
         for k, along_x, along_y in ((1, x_normal, y_shear), (2, x_shear, y_normal)):
             rate[:, k] = (along_x[..., 1:] - along_x[..., :-1]) / dx
             rate[:, k] += (along_y[:, 1:] - along_y[:, :-1]) / dy
         return rate, viscosity
 
-    def viscosity(self, square: NDArray) -> NDArray:
+    def viscosity(self, square: Array) -> Array:
         """nu at the corners from |S|^2 there."""
-        return self._factor * np.sqrt(square)
+        return self._factor * array_namespace(square).sqrt(square)
 
-    def _extended(self, a: NDArray, x_sign: float, y_sign: float) -> NDArray:
+    def _extended(self, a: Array, x_sign: float, y_sign: float) -> Array:
         """a (member, y, x) with one ghost cell on every side; x_sign, y_sign: factors beyond walls across x and y."""
         left, right, bottom, top = self._equation.boundary.all
-        wide = extend(a, 1, left, right, x_sign, np)
-        return extend(wide.swapaxes(1, 2), 1, bottom, top, y_sign, np).swapaxes(1, 2)
+        xp = array_namespace(a)
+        wide = xp.matrix_transpose(extend(a, 1, left, right, x_sign, xp))
+        return xp.matrix_transpose(extend(wide, 1, bottom, top, y_sign, xp))
 
 
-def _between_rows(a: NDArray) -> NDArray:
+def reciprocal(h: Array, dry: float, otherwise: float) -> Array:
+    """1 / h where h >= dry, and another value elsewhere."""
+    xp = array_namespace(h)
+    wet, one = h >= dry, xp.ones_like(h)
+    return xp.where(wet, one / xp.where(wet, h, one), otherwise * one)
+
+
+def _between_rows(a: Array) -> Array:
     return 0.5 * (a[:, :-1] + a[:, 1:])
 
 
-def _between_columns(a: NDArray) -> NDArray:
+def _between_columns(a: Array) -> Array:
     return 0.5 * (a[..., :-1] + a[..., 1:])

@@ -40,8 +40,8 @@ class SpectralViscosity(FittedTerm):
     scale: float = 1.0
     linear: bool = True
     _rate: NDArray = PrivateAttr()
-    _factor: NDArray = PrivateAttr()
-    _transforms: Transforms = PrivateAttr()
+    _factor: Any = PrivateAttr()
+    _operators: Operators = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_fourier(problem)
@@ -50,16 +50,16 @@ class SpectralViscosity(FittedTerm):
                 raise ValueError(f"rates of {rates.shape[0]} fields, expected {len(problem.equation.fields)}")
             self._rate = self.scale * by_shell(rates, problem.grid)
         span = problem.every * problem.step
-        self._factor = np.expm1(-self._rate * span) / span
-        self._transforms = Transforms(problem.grid)
+        self._factor = problem.arrays.asarray(np.expm1(-self._rate * span) / span)
+        self._operators = Operators(problem.grid, backend=problem.arrays)
         return {}
 
     def linear_part(self, problem: Problem) -> Linear | None:
         return Linear(-self._rate, self._noise) if self.linear else None
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        spectrum = self._transforms.to_spectrum(view.state)
-        return Tendency(self._transforms.to_physical(self._factor * spectrum), noise=self._noise), memory
+        spectrum = self._operators.to_spectrum(view.array)
+        return Tendency(self._operators.to_physical(self._factor * spectrum), noise=self._noise), memory
 
     @classmethod
     def fit(cls, dataset: Dataset, options: Any) -> Fit:

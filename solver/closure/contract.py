@@ -124,6 +124,11 @@ class Problem:
     initial: dict[str, Any] = field(default_factory=dict)
     reference: Path | None = None
 
+    @property
+    def arrays(self) -> Backend:
+        """The backend whose arrays a closure receives as `View.array`."""
+        return Backend(self.backend, self.device, self.precision)
+
 
 class View:
     """What a closure sees at an accepted step: state, time, step number and its own random stream."""

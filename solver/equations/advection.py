@@ -86,5 +86,8 @@ class LinearAdvection(Equation):
         u = state[:, 0]
         return {"mass": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 
+    def array_speed(self, operators: Operators, u: Array) -> tuple[float, ...]:
+        return (abs(self.signal_velocity),)
+
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         return (abs(self.signal_velocity),)

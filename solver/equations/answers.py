@@ -144,10 +144,15 @@ def bounds(equation: Equation) -> tuple[float, float]:
 
 def admissible(equation: Equation, state: Array) -> bool:
     """`Equation.admissible`: one truth value."""
+    return bool(admissibility(equation, state))
+
+
+def admissibility(equation: Equation, state: Array) -> Any:
+    """The same where it was computed: on a device an array without axes, which is not read."""
     found = equation.admissible(state)
     if math.prod(getattr(found, "shape", ())) != 1 or found is None or isinstance(found, str):
         raise wrong(equation, "admissible", found, "True or False")
-    return bool(found)
+    return found
 
 
 def like(equation: Equation, method: str, found: Array, u: Array) -> Array:

@@ -151,8 +151,11 @@ class Equation(BaseModel, ABC):
     def require_single(self, state: NDArray, grid: Grid) -> None:
         """Raise ValueError, with remedy, if a run from this state needs more than single precision."""
 
-    def admissible(self, state: Array) -> bool:
-        """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0."""
+    def admissible(self, state: Array) -> bool | Array:
+        """True if a finite state, an array of any namespace, is in the domain of the equation, e.g. depth >= 0.
+
+        Of an array one truth value without axes, which array code need not read from a device.
+        """
         return True
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide | None:
@@ -186,6 +189,18 @@ class Equation(BaseModel, ABC):
             if not hasattr(rhs, name):
                 setattr(rhs, name, getattr(ArrayRightHandSide(self, grid, dtype), name))
         return rhs
+
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...] | None:
+        """`signal_speed` as array code, of numbers or arrays without axes; None if the equation has none.
+
+        With it steps by Courant number do not wait for a device; without, the state is copied to the host before each.
+        """
+        return None
+
+    def array_rate(self, operators: Operators, u: Array) -> Array | float | None:
+        """`largest_rate` as array code, or None."""
+        speeds = self.array_speed(operators, u)
+        return None if speeds is None else sum(s / h for s, h in zip(speeds, operators.grid.spacing, strict=True))
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """Sum over the axes of signal speed / spacing, in 1/time; a Courant number cfl gives the step cfl / this."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import FLUSHED, Backend, available_threads, real_type, share, sharing
-from ..equations.answers import admissible
+from ..equations.answers import admissibility, admissible
 from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
 from ..grid import Grid
@@ -223,6 +223,7 @@ class ArrayEnsemble:
         self._stepper = ArrayStepper(scheme, equation, self._operators, step, added)
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
+        self._substeps = 1  # of the last step by Courant number
         self.internal = self.inward(state)
 
     def inward(self, state: Any) -> Array:
@@ -254,16 +255,36 @@ class ArrayEnsemble:
 
     def _advance_adaptively(self, t: float, tendency: Array | None, cfl: float) -> None:
         """One step, divided by Courant number; all members share the shortest."""
+        equation, stepper, xp = self._equation, self._stepper, self._operators.xp
+        if equation.autonomous and stepper.courant_rate(self.internal) is not None:
+
+            def masked(u: Array, time: Array, h: Array) -> tuple[Array, Array]:
+                found, _ = stepper.advance(u, time, tendency, {}, xp.astype(h, u.dtype))
+                return found, admissibility(equation, found)
+
+            with _reporting_blow_up():
+                self.internal, self._substeps = adaptive.cover_on_device(
+                    self.internal,
+                    t,
+                    self._step,
+                    cfl,
+                    self._substeps,
+                    lambda u: stepper.courant_rate(u),
+                    masked,
+                    self._backend.to_numpy,
+                    xp,
+                )
+            return
 
         def attempt(time: float, h: float) -> bool:
-            found, _ = self._stepper.advance(self.internal, time, tendency, {}, h)
-            if not admissible(self._equation, found):
+            found, _ = stepper.advance(self.internal, time, tendency, {}, h)
+            if not admissible(equation, found):
                 return False
             self.internal = found
             return True
 
         def courant_rate() -> float:
-            return self._stepper.courant_rate(self._backend.to_numpy(self.internal))
+            return stepper.host_courant_rate(self._backend.to_numpy(self.internal))
 
         with _reporting_blow_up():
             adaptive.cover(t, self._step, cfl, courant_rate, attempt)

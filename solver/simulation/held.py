@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..backend import Backend
 from ..equations.base import Equation
 from ..grid import Grid
+from ..noise_array_code import NoiseDraws
 from ..random import SpectralNoise
 from ..spectral import Operators, Transforms, empty
 from ..time_stepping import kernels
@@ -127,25 +128,29 @@ class InPlace:
 
 
 class OutOfPlace:
-    """F_n as a new array (member, field, *) of a backend.
-
-    Noise is drawn on the host, from the same streams as in `InPlace`, and copied to the device.
-    """
+    """F_n as a new array (member, field, *) of a backend, with the noise of `InPlace` drawn on its device."""
 
     def __init__(self, equation: Equation, operators: Operators, backend: Backend, step: float) -> None:
         self._equation, self._operators, self._backend, self._step = equation, operators, backend, step
+        self._draws: dict[bytes, tuple[SpectralNoise, NoiseDraws]] = {}
 
     def extrapolate(self, value: Array | None, slope: Array | None, steps: int) -> Array | None:
         return value if slope is None else value + steps * slope
 
     def add_noise(self, total: Array | None, source: NoiseSource, n: int) -> Array:
-        shape = (len(source.keys), len(self._equation.fields), *self._operators.grid.spectral_shape)
-        drawn = np.zeros(shape, dtype=np.complex128)
-        source.add_to(drawn, n, self._step)
-        increment = self._backend.asarray(drawn)
+        increment = self._draws_of(source).at(n + source.origin, source.factor / math.sqrt(self._step))
         if not self._equation.spectral:
             increment = self._operators.inverse(increment)
         return increment if total is None else total + increment
+
+    def _draws_of(self, source: NoiseSource) -> NoiseDraws:
+        """The draws of a source, made when its law is new."""
+        purpose = source.keys.tobytes()
+        law, draws = self._draws.get(purpose, (None, None))
+        if law is not source.law or draws is None:
+            draws = NoiseDraws(source.law, source.keys, len(self._equation.fields), self._backend)
+            self._draws[purpose] = (source.law, draws)
+        return draws
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ..closure.guard import (
     split_pair,
     validate_answer,
 )
-from ..equations.answers import admissible, invariants
+from ..equations.answers import admissibility, admissible, invariants
 from ..equations.base import Equation
 from ..equations.plugin_errors import plugin_errors
 from ..grid import Grid
@@ -240,15 +240,21 @@ class Simulation:
                 continue
             ahead = [self._next_call(n), events(n)]
             self.advance(min([steps - n, *(count for count in ahead if count)]))
-            internal, xp = self._ensemble.internal, self.backend.xp
-            fault = None if xp.isfinite(xp.sum(internal)) else "is not finite"
-            if fault is None and not admissible(self.equation, internal):
-                fault = "is out of its bounds"
-            if fault:
+            if fault := self._fault():
                 raise BlowUp(
                     f"the state {fault} at step {self.step_number}, t = {self.time:g}. Remedy: {self._remedy}, or "
                     "another closure"
                 )
+
+    def _fault(self) -> str | None:
+        """What is wrong with the state, or None."""
+        internal, xp = self._ensemble.internal, self.backend.xp
+        finite = xp.isfinite(xp.sum(internal))
+        if not self.backend.compiled and bool(finite & admissibility(self.equation, internal)):
+            return None  # by one number, because each that is read from a device waits for the device
+        if not finite:
+            return "is not finite"
+        return None if admissible(self.equation, internal) else "is out of its bounds"
 
     # -- closures ------------------------------------------------------------------------------------------
 

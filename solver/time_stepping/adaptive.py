@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = Any
+MOST_UNREAD = 64  # steps that are taken before the device is asked how far they came
 
 
 def cover(
@@ -37,3 +43,52 @@ def cover(
         if steps == 1:
             return
         rest -= h
+
+
+def cover_on_device(
+    u: Array,
+    start: float,
+    span: float,
+    cfl: float,
+    expected: int,
+    courant_rate: Callable[[Array], Array | float],
+    attempt: Callable[[Array, Array, Array], tuple[Array, Array]],
+    read: Callable[[Array], NDArray],
+    xp: Any,
+) -> tuple[Array, int]:
+    """`cover` of a state u on a device: the state after `span`, and the number of steps that it took.
+
+    Lengths of steps, and whether a step counts, are arrays without axes, so that the host does not wait for them. Steps
+    beyond the end leave the state as it is. The host reads how far the steps came after the `expected` number of them,
+    and then whenever as many as the speeds require have been taken.
+
+    attempt(u, t, h): the state after a step, and whether it is admissible. read: an array on the host.
+    Raises ArithmeticError as `cover` does.
+    """
+    smallest = span * 1e-9
+    rest = xp.full((), span, dtype=xp.float64, device=u.device)
+    parts, fault, taken = xp.ones_like(rest), xp.zeros_like(rest), xp.zeros_like(rest)
+    count = expected
+    while True:
+        for _ in range(max(1, min(count, MOST_UNREAD))):
+            needed = rest * courant_rate(u) / cfl
+            steps = xp.maximum(xp.ones_like(rest), xp.ceil(needed - 1e-9)) * parts
+            h, unfinished = rest / steps, rest > 0
+            fault = xp.where(unfinished & (h < smallest), xp.full_like(fault, 2.0), fault)
+            fault = xp.where(unfinished & ~xp.isfinite(needed), xp.ones_like(fault), fault)
+            found, good = attempt(u, start + span - rest, h)
+            tried = unfinished & (fault == 0)
+            accepted = tried & good
+            u = xp.where(accepted, found, u)
+            parts = xp.where(tried, xp.where(accepted, xp.ones_like(parts), 2 * parts), parts)
+            rest = xp.where(accepted, xp.where(steps == 1, xp.zeros_like(rest), rest - h), rest)
+            taken = taken + xp.astype(accepted, taken.dtype)
+        ahead = xp.ceil(rest * courant_rate(u) / cfl) * parts
+        left, wrong, done, more = read(xp.stack([rest, fault, taken, ahead])).tolist()
+        if wrong == 1:
+            raise ArithmeticError("the signal speeds are not finite")
+        if wrong == 2:
+            raise ArithmeticError(f"steps by CFL fell below {smallest:.1e}")
+        if left == 0:
+            return u, int(done)
+        count = int(more) if math.isfinite(more) else 1

@@ -93,8 +93,23 @@ class ArrayStepper:
             self._coefficient(scheme.before / d) if scheme.before else None,
         )
 
-    def courant_rate(self, state: NDArray) -> float:
-        """Courant number of a step, per unit of time; for split schemes that of the longest sweep."""
+    def courant_rate(self, u: Array) -> Array | float | None:
+        """Courant number of a step, per unit of time; for split schemes that of the longest sweep.
+
+        Array code, or None if the equation has none.
+        """
+        if not isinstance(self.scheme, Split):
+            return self.equation.array_rate(self.operators, u)
+        speeds, xp = self.equation.array_speed(self.operators, u), self.operators.xp
+        if speeds is None:
+            return None
+        first, *others = (s / h for s, h in zip(speeds, self.operators.grid.spacing, strict=True))
+        for rate in others:
+            first = xp.maximum(first, rate)
+        return longest(self.scheme) * first
+
+    def host_courant_rate(self, state: NDArray) -> float:
+        """The same from a state on the host, for every equation."""
         grid = self.operators.grid
         if not isinstance(self.scheme, Split):
             return self.equation.largest_rate(state, grid)
@@ -102,11 +117,15 @@ class ArrayStepper:
         return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
 
     def advance(
-        self, u: Array, t: float, frozen: Array | None, memory: Memory, h: float | None = None
+        self, u: Array, t: float, frozen: Array | None, memory: Memory, h: Array | float | None = None
     ) -> tuple[Array, Memory]:
-        """One step of u from time t with the frozen tendency (of u's shape) if there is one."""
+        """One step of u from time t with the frozen tendency (of u's shape) if there is one.
+
+        h: the length of the step where it is not `self.h`, a number or an array without axes in the precision of u;
+        then t may be an array without axes too.
+        """
+        stretch = None if h is None else h / self.h
         h = self.h if h is None else h
-        stretch = h / self.h
         if isinstance(self.scheme, Split):
             return self._split(self.scheme, u, frozen, h), memory
         if isinstance(self.scheme, Multistep):
@@ -121,13 +140,13 @@ class ArrayStepper:
             state = u if isinstance(base[0], float) and base == [1.0] else _times(base, u)
             for weight, known in zip(weights, rates, strict=True):
                 if weight is not None:
-                    state = state + (weight if stretch == 1.0 else stretch * weight) * known
+                    state = state + (weight if stretch is None else stretch * weight) * known
             if frozen is not None:
-                state = state + (total if stretch == 1.0 else stretch * total) * frozen
+                state = state + (total if stretch is None else stretch * total) * frozen
             offset = time
         return equation.relax(operators, state, 0.5 * h), memory
 
-    def _split(self, scheme: Split, u: Array, frozen: Array | None, h: float) -> Array:
+    def _split(self, scheme: Split, u: Array, frozen: Array | None, h: Array | float) -> Array:
         equation, operators = self.equation, self.operators
         u = equation.relax(operators, u, 0.5 * h)
         if frozen is not None:

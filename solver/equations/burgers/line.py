@@ -129,6 +129,9 @@ class Burgers(Equation):
         u = state[:, 0]
         return {"momentum": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...]:
+        return (operators.xp.max(operators.xp.abs(u)) if self.has("advection") else 0.0,)
+
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         return (float(np.abs(state).max()) if self.has("advection") else 0.0,)
 

@@ -79,11 +79,16 @@ class Burgers2D(Equation):
         energy = 0.5 * (state**2).sum(1).mean(axis=(-2, -1))
         return {"momentum_x": mean[:, 0], "momentum_y": mean[:, 1], "energy": energy}
 
-    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        """max|v| along y, max|u| along x."""
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...]:
         if not self.has("advection"):
             return (0.0, 0.0)
-        return float(np.abs(state[:, 1]).max()), float(np.abs(state[:, 0]).max())
+        xp = operators.xp
+        return xp.max(xp.abs(u[:, 1, ...])), xp.max(xp.abs(u[:, 0, ...]))
+
+    def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
+        """max|v| along y, max|u| along x."""
+        v, u = self.array_speed(Operators(grid), state)
+        return float(v), float(u)
 
 
 class Compiled:

@@ -129,7 +129,10 @@ class ChargedParticles(Equation):
         else:
             weight = -self.strength * pairs
         total = xp.sum(weight[:, None, ...] * apart, axis=-1)
-        return total if self.force_limit is None else xp.clip(total, -self.force_limit, self.force_limit)
+        if self.force_limit is None:
+            return total
+        limit = xp.full_like(total, self.force_limit)  # xp.clip would send its limits to a device
+        return xp.minimum(xp.maximum(total, -limit), limit)
 
     def _potential_energy(self, x: NDArray, c: NDArray) -> NDArray:
         """Potential energy, summed over pairs, (member,)."""

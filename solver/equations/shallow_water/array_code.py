@@ -248,11 +248,14 @@ def rate(
     return xp.stack([depth, along, over], axis=1)
 
 
-def apply_coriolis(state: Array, angle: float, xp: Any) -> Array:
+def apply_coriolis(state: Array, angle: Array | float, xp: Any) -> Array:
     """The state with its momenta rotated clockwise by `angle` = f t: the exact flow of the Coriolis force alone."""
-    if not angle:
-        return state
-    c, s = math.cos(angle), math.sin(angle)
+    if isinstance(angle, float):
+        if not angle:
+            return state
+        c, s = math.cos(angle), math.sin(angle)
+    else:
+        c, s = xp.cos(angle), xp.sin(angle)
     q, p = state[:, 1, ...], state[:, 2, ...]
     return xp.stack([state[:, 0, ...], c * q + s * p, c * p - s * q], axis=1)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Option
@@ -128,9 +129,10 @@ class ShallowWater(Equation):
         b = self.bottom(operators.grid)
         ground = None if b is None else operators.constant("bottom", lambda: b)
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
-        u = array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
+        angle = 0.25 * self.rotation * h if self.rotation else 0.0
+        u = array_code.apply_coriolis(u, angle, operators.xp)
         u = sweep_array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
-        return array_code.apply_coriolis(u, 0.25 * self.rotation * h, operators.xp)
+        return array_code.apply_coriolis(u, angle, operators.xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         return array_code.relax(u, self.friction, self.dry, h, operators.xp)
@@ -158,8 +160,8 @@ class ShallowWater(Equation):
                 f'{float(f"{1.5 * spacing:.1g}"):g}, or precision = "float64"'
             )
 
-    def admissible(self, state: Array) -> bool:
-        return bool((state[:, 0, ...] >= 0).all())
+    def admissible(self, state: Array) -> Array:
+        return (state[:, 0, ...] >= 0).all()
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         return compiled.ShallowWaterBalance(
@@ -174,10 +176,12 @@ class ShallowWater(Equation):
             dtype,
         )
 
-    def velocities(self, state: NDArray) -> tuple[NDArray, NDArray]:
+    def velocities(self, state: Array) -> tuple[Array, Array]:
         """u and v, each (member, y, x), in length/time; they vanish with the depth in nearly dry cells."""
-        h = np.maximum(state[:, 0], 0.0)
-        u, v = (array_code.velocity(h, state[:, k], self.dry, np) for k in (1, 2))
+        xp = array_namespace(state)
+        h = state[:, 0, ...]
+        h = xp.maximum(h, xp.zeros_like(h))
+        u, v = (array_code.velocity(h, state[:, k, ...], self.dry, xp) for k in (1, 2))
         return u, v
 
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
@@ -194,12 +198,24 @@ class ShallowWater(Equation):
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """max over the cells of (|u| + c) / dx + (|v| + c) / dy, in 1/time, c = sqrt(g h)."""
-        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
-        (u, v), (dy, dx) = self.velocities(state), grid.spacing
-        return float(((np.abs(u) + c) / dx + (np.abs(v) + c) / dy).max())
+        return float(self.array_rate(Operators(grid), state))
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """max(|v| + c) along y, max(|u| + c) along x, c = sqrt(g h)."""
-        c = np.sqrt(self.gravity * np.maximum(state[:, 0], 0.0))
+        across, along = self.array_speed(Operators(grid), state)
+        return float(across), float(along)
+
+    def array_rate(self, operators: Operators, u: Array) -> Array:
+        (across, along), (dy, dx) = self._speeds(operators.xp, u), operators.grid.spacing
+        return operators.xp.max(along / dx + across / dy)
+
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array, Array]:
+        across, along = self._speeds(operators.xp, u)
+        return operators.xp.max(across), operators.xp.max(along)
+
+    def _speeds(self, xp: Any, state: Array) -> tuple[Array, Array]:
+        """|v| + c and |u| + c, each (member, y, x)."""
+        h = state[:, 0, ...]
+        c = xp.sqrt(self.gravity * xp.maximum(h, xp.zeros_like(h)))
         u, v = self.velocities(state)
-        return float((np.abs(v) + c).max()), float((np.abs(u) + c).max())
+        return xp.abs(v) + c, xp.abs(u) + c

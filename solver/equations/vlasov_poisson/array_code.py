@@ -121,7 +121,11 @@ def shift(f: Array, distance: Array, table: Array, ends: Ends, positivity: bool,
     if ends == "periodic":
         source = source - n * xp.floor(source / n)
     else:  # the outermost shifted values are zero and represent all cells beyond
-        source = xp.clip(source - (first + 1), 0, moved.shape[-1] - 1)
+        source = source - (first + 1)
+        last = xp.full_like(source, moved.shape[-1] - 1)
+        source = xp.minimum(
+            xp.maximum(source, xp.zeros_like(source)), last
+        )  # xp.clip would send its limits to a device
     index = xp.broadcast_to(xp.astype(source, xp.int64), (*f.shape[:-1], n))
     result = xp.take_along_axis(moved, index, axis=-1)
     if ends != "closed":

@@ -124,9 +124,14 @@ class VlasovPoisson(Equation):
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """max|E| along v, max|v| along x."""
-        field = float(np.abs(self.electric_field(state, grid)).max()) if self.has("field") else 0.0
-        streaming = float(np.abs(grid.coordinates(centres=True)[0]).max()) if self.has("streaming") else 0.0
-        return (field, streaming)
+        field, streaming = self.array_speed(Operators(grid), state)
+        return float(field), streaming
+
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, float]:
+        xp = operators.xp
+        field = xp.max(xp.abs(self._field(operators, u))) if self.has("field") else 0.0
+        centres = operators.grid.coordinates(centres=True)[0]
+        return field, float(np.abs(centres).max()) if self.has("streaming") else 0.0
 
     def _velocity(self, operators: Operators) -> Array:
         """v as a column (v, 1)."""

@@ -1,0 +1,165 @@
+"""Every equation, stepper and closure on stand-ins for devices.
+
+The fake CuPy refuses to convert an array to NumPy's and counts transfers. Tensors on torch's "meta" device have a
+shape, a type and a device, and no values: a step on it neither mixes devices nor reads a value.
+"""
+
+from __future__ import annotations
+
+import fake_cupy
+import numpy as np
+import problems
+import pytest
+import torch
+
+from subgrid.solver.backend import NUMPY, Backend
+from subgrid.solver.grid import Grid
+from subgrid.solver.noise_array_code import NoiseDraws
+from subgrid.solver.random import SpectralNoise, keys
+from subgrid.solver.simulation.schedule import Schedule, stops
+
+TORCH = Backend("torch", "cpu")
+META = Backend("torch", "meta")
+
+
+def test_the_fake_cupy_refuses_implicit_conversion(cupy):
+    array = cupy.asarray(np.ones((2, 3)))
+    other, xp = np.ones(3), cupy.xp
+    refused = (
+        lambda: np.asarray(array),
+        lambda: np.sin(array),
+        lambda: np.sum(array),
+        lambda: np.where(array > 0, array, 0),
+        lambda: np.concatenate([array, array]),
+        lambda: other * array,
+        lambda: array + other,
+        lambda: xp.sum(other),
+        lambda: float(xp.sum(array)),
+        lambda: other[xp.sum(array)],
+    )
+    for use in refused:
+        with pytest.raises((TypeError, IndexError)):
+            use()
+    assert fake_cupy.counts == {"to_host": 0, "to_device": 1}
+    assert xp.__name__ == "array_api_compat.cupy"
+
+
+@pytest.mark.parametrize(("name", "stepper"), list(problems.runs()))
+def test_every_stepper_of_every_equation_on_a_fake_device(cupy, name, stepper):
+    """The runs of NumPy's kernels and of array code agree, and no step transfers anything."""
+    here, there = (problems.problem(name).simulation(stepper, backend) for backend in (NUMPY, cupy))
+    here.run(4)
+    there.run(2)
+    fake_cupy.counts.update(to_host=0, to_device=0)
+    there.advance(2)
+    assert fake_cupy.counts == {"to_host": 0, "to_device": 0}
+    assert problems.difference(here, there) < 1e-12
+    assert isinstance(there.internal, fake_cupy.ndarray)
+
+
+@pytest.mark.parametrize(("name", "stepper"), list(problems.adaptive_runs()))
+def test_steps_by_courant_number_on_a_fake_device(cupy, name, stepper):
+    """As many as in NumPy, and the host waits once for an interval, whatever the number of steps in it."""
+    here, there = (problems.problem(name, 1).simulation(stepper, backend, cfl=0.02) for backend in (NUMPY, cupy))
+    here.run(4)
+    there.run(2)
+    fake_cupy.counts.update(to_host=0, to_device=0)
+    there.advance(2)
+    if there.equation.autonomous:
+        assert fake_cupy.counts == {"to_host": 2, "to_device": 0}
+    assert problems.difference(here, there) < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["cupy", "torch"])
+@pytest.mark.parametrize("name", list(problems.CLOSURES))
+def test_every_closure_on_a_fake_device(cupy, name, backend):
+    """The state stays on the device: a call and its steps read two truth values, and send nothing."""
+    chosen = cupy if backend == "cupy" else TORCH
+    here, there = (problems.closure_run(name, b) for b in (NUMPY, chosen))
+    here.run(20)
+    leaps = problems.CLOSURES[name][1] == "lasdi"
+    there.run(0 if leaps else 10)
+    fake_cupy.counts.update(to_host=0, to_device=0)
+    there.run(20)
+    assert problems.difference(here, there) < 1e-12
+    if backend == "cupy" and not leaps:
+        calls = 1 + 10 // problems.CLOSURES[name][3]
+        assert fake_cupy.counts["to_host"] <= 2 * calls and fake_cupy.counts["to_device"] == 0
+
+
+@pytest.mark.parametrize("name", [n for n, (_, closure, _, _) in problems.CLOSURES.items() if closure != "none"])
+def test_the_closures_of_the_stand_ins_do_something(name):
+    """Else the two tests above would compare runs without closures."""
+    run = problems.closure_run(name, NUMPY)
+    free = run.checkpoint()["state"].copy()
+    run.run(20)
+    made = run.closures[0]
+    assert made.calls or made.closure.linear_part is not None
+    assert np.abs(run.checkpoint()["state"] - free).max() > 0
+
+
+@pytest.mark.parametrize("name", list(problems.TABLES))
+def test_steps_neither_mix_devices_nor_read_values(name):
+    """One stepper of each kind: they share their code."""
+    made = problems.problem(name)
+    for stepper in {"rk4", "sbdf2", "strang", "dimension-split"} & set(made.steppers()):
+        run = made.simulation(stepper, META)
+        run.advance(2 if stepper == "sbdf2" else 1)
+    assert run.internal.device.type == "meta"
+
+
+@pytest.mark.parametrize("stepper", ["ssp-rk2", "dimension-split"])
+def test_outputs_alone_copy_the_state_to_the_host(cupy, stepper):
+    """A whole run with outputs every 5 of 20 steps: five copies, and two truth values at each stop."""
+    run = problems.problem("shallow water").simulation(stepper, cupy)
+    kept = []
+    fake_cupy.counts.update(to_host=0, to_device=0)
+    run.run(20, stops(Schedule(0, 20, 5)), lambda n: kept.append(run.state))
+    assert len(kept) == 5 and fake_cupy.counts["to_host"] == 5 + 4
+
+
+@pytest.mark.parametrize("shape", [(16,), (15,), (12, 16), (9, 8), (8, 9)])
+def test_noise_on_the_device_is_that_of_the_host(cupy, shape):
+    """For many seeds, steps and members, one or several fields, and amplitudes with zeros."""
+    rng, grid = np.random.default_rng(0), Grid(shape, (6.0,) * len(shape))
+    holes = rng.random((2, *grid.spectral_shape)) * (rng.random((2, *grid.spectral_shape)) > 0.3)
+    worst = 0.0
+    for amplitude in (rng.random(grid.spectral_shape), holes, np.zeros(grid.spectral_shape)):
+        law = SpectralNoise(grid, amplitude)
+        for seed in range(8):
+            keyed = keys(seed, f"purpose {seed}", (0, 5, 7 + seed))
+            draws = [NoiseDraws(law, keyed, 2, backend) for backend in (cupy, TORCH)]
+            for step in (0, 1, 31, 32, 33, 2**31 + 5, 2**32 - 1, 2**32, 2**40 + 17, -3):
+                host = np.zeros((3, 2, *grid.spectral_shape), dtype=np.complex128)
+                law.add_to(host, keyed, step, 1.3)
+                for draw, backend in zip(draws, (cupy, TORCH), strict=True):
+                    found = backend.to_numpy(draw.at(step, 1.3))
+                    worst = max(worst, np.abs(found - host).max())
+    assert worst < 1e-14
+
+
+def test_noise_in_single_precision_is_the_rounded_noise():
+    grid = Grid((12, 16), (6.0, 6.0))
+    law, keyed = SpectralNoise(grid, np.ones(grid.spectral_shape)), keys(1, "x", (0, 1))
+    single, double = (
+        NoiseDraws(law, keyed, 1, Backend("torch", precision=p)).at(5, 1.0) for p in ("float32", "float64")
+    )
+    assert single.dtype == torch.complex64
+    assert torch.equal(single, double.to(torch.complex64))
+
+
+def test_noise_for_another_number_of_fields_is_refused():
+    grid = Grid((8,), (1.0,))
+    with pytest.raises(ValueError, match="noise for 2 fields cannot be added to 3 fields"):
+        NoiseDraws(SpectralNoise(grid, np.ones((2, 5))), keys(0, "x", (0,)), 3, TORCH)
+
+
+@pytest.mark.parametrize("name", ["kolmogorov", "burgers, weno5", "shallow water"])
+def test_a_run_on_a_fake_device_that_is_continued_is_the_run(cupy, name):
+    stepper = "sbdf2" if name == "kolmogorov" else "ssp-rk3"
+    whole, first, second = (problems.problem(name).simulation(stepper, cupy) for _ in range(3))
+    whole.run(45)
+    first.run(21)
+    second.restore({k: np.copy(v) for k, v in first.checkpoint().items()})
+    second.run(45)
+    assert whole.state.tobytes() == second.state.tobytes()
