@@ -236,6 +236,7 @@ def train(
     closure: str,
     objective: Literal["one-step", "rollout"] = "one-step",
     unroll: int | None = None,
+    device: str = "cpu",
     set_: Set = (),
     out: Out = None,
     backend: Backend = None,
@@ -245,7 +246,7 @@ def train(
 
     Run the command again to resume. Options come from the table [train.CLOSURE] of the case. The objective "rollout"
     continues the training through the solver, over windows of UNROLL calls of the closure. Weights go to
-    CASE-CLOSURE.safetensors, or to --out.
+    CASE-CLOSURE.safetensors, or to --out. DEVICE is one of torch: cpu, cuda, cuda:1, ...
     """
     from .train import short_name
     from .train import train as train_closure
@@ -254,9 +255,8 @@ def train(
     target = _file(out) or Path(f"{case.stem}-{short_name(closure)}.safetensors")
     file = case.name if case.is_file() else f"{case}.toml"
     origin = {"training_case": file, "training_command": _command()}
-    result = train_closure(
-        checked, closure, out=target, objective=objective, unroll=unroll, progress=not json_, origin=origin
-    )
+    how: dict[str, Any] = {"objective": objective, "unroll": unroll, "device": device}
+    result = train_closure(checked, closure, out=target, progress=not json_, origin=origin, **how)
     scores = result["scores"]
     _finish(
         result | {"weights": str(target)},

@@ -15,6 +15,7 @@ from subgrid.ingest.prepare import with_step
 from subgrid.ingest.requests import training_request
 from subgrid.ingest.sweep import Sweep, runs
 from subgrid.ingest.training_set import Dataset, dataset
+from subgrid.solver.backend import BackendError, select
 from subgrid.solver.backend.files import remove_temporary
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
@@ -31,6 +32,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     objective: Literal["one-step", "rollout"] = "one-step",
     unroll: int | None = None,
+    device: str = "cpu",
     progress: bool | Bars = True,
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -41,9 +43,9 @@ def train(
     closure: its name, or "file.py:Class" relative to the folder of the case. The training data is the training set of
     the case, or the runs of [sweep], as `learns_from` of the class says; it is computed unless it is in the cache.
     Options come from [train.CLOSURE]. objective "rollout" continues the training through the solver, over windows of
-    `unroll` calls of the closure. out: file for the weights, by default CASE-CLOSURE.safetensors in the working
-    directory, with the name of the case file, or "case". origin: training_case and training_command for the header of
-    the weights.
+    `unroll` calls of the closure. device: of torch, where networks are trained. out: file for the weights, by default
+    CASE-CLOSURE.safetensors in the working directory, with the name of the case file, or "case". origin: training_case
+    and training_command for the header of the weights.
 
     Called again after an interruption, it resumes. A process waits for another one with the same target, or the same
     folder of checkpoints in the cache, and the logger "subgrid" says so. Raises ValueError if the closure has no
@@ -56,6 +58,7 @@ def train(
     named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
     target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
+    _check_device(device)
     _check_tables(case, closure, found)
     _check_target(target)
     about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
@@ -71,7 +74,7 @@ def train(
             locked(work, say_waiting(f"a training in {work}")),
         ):
             remove_temporary(target.parent, of=target.name)
-            scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show))
+            scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show, device))
     return {"weights": target, "scores": scores} | _formula(target)
 
 
@@ -111,6 +114,15 @@ def _check_tables(case: Case, closure: str, found: type[LearnedClosure]) -> None
             raise ValueError(f"case: training {closure} needs the table [sweep]")
     elif case.training is None or case.reference is None:
         raise ValueError("case: training needs the tables [training] and [reference]")
+
+
+def _check_device(device: str) -> None:
+    """Raise ValueError, with remedy, for a device that torch does not have here."""
+    try:
+        select(f"torch:{device}")
+    except BackendError as error:
+        reason = str(error).partition("(")[2].rpartition(")")[0] or "unknown"
+        raise ValueError(f"--device {device}: not available here ({reason}). Remedy: --device cpu") from None
 
 
 def _check_target(target: Path) -> None:

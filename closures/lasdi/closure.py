@@ -72,7 +72,7 @@ class Lasdi(LearnedClosure):
     def start(self, problem: Problem) -> Memory:
         from .model import LatentModel
 
-        model = LatentModel.load(self.find_weights(problem))
+        model = LatentModel.load(self.find_weights(problem)).to(problem.device)
         for name in ("leap", "solve"):
             if (getattr(self, name) or 0) % problem.every:
                 raise ClosureError(
@@ -128,7 +128,7 @@ class Lasdi(LearnedClosure):
             count = min(count, self.leap // problem.every)
         target = view.step + problem.every * count
         memory = {"solver_until": np.array(target + (self.solve or 0))}
-        state = view.torch().cpu().reshape(len(problem.members), -1).float()
+        state = view.torch().reshape(len(problem.members), -1).float()
         parameters = np.repeat(self._parameters, len(state), 0)
         if self.trust != "none" and not error_indicators.distance(model, state, self.stages) <= self.distance:
             return Leap.none(shape, target - view.step), memory
@@ -146,7 +146,7 @@ class Lasdi(LearnedClosure):
         taken = count if self.trust == "none" else self._accepted(view.time, state, parameters, z)
         steps = view.step + problem.every * np.arange(1, taken + 1)
         found = states[:, 1 : taken + 1].transpose(0, 1).reshape(taken, *shape)
-        return Leap(found.numpy(), problem.start + problem.step * steps, problem.every * (count - taken)), memory
+        return Leap(found, problem.start + problem.step * steps, problem.every * (count - taken)), memory
 
     def _accepted(self, t: float, state: Tensor, parameters: NDArray, z: Tensor) -> int:
         """Number of states of a leap from time t that the error indicator accepts.
@@ -188,7 +188,7 @@ class Lasdi(LearnedClosure):
         from .training import fit
 
         options = read_options(cls.method, TrainingOptions, job.options)
-        model = fit(cast("Sweep", job.data), options, job.work, job.progress)
+        model = fit(cast("Sweep", job.data), options, job.work, job.progress, job.device)
         model.about |= job.origin
         model.save(job.target)
         return model.about["scores"]

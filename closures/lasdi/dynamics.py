@@ -35,7 +35,7 @@ def library(z: Tensor, kind: Library = "affine") -> Tensor:
     """[1, z] of latents (..., latent), or [1, z, z_i z_j with i <= j]; (..., entry)."""
     parts = [torch.ones_like(z[..., :1]), z]
     if kind == "quadratic":
-        i, j = torch.triu_indices(z.shape[-1], z.shape[-1])
+        i, j = torch.triu_indices(z.shape[-1], z.shape[-1], device=z.device)
         parts.append(z[..., i] * z[..., j])
     return torch.cat(parts, dim=-1)
 
@@ -63,7 +63,7 @@ def equation_sides(z: Tensor, rate: Tensor | None, step: float, kind: Library = 
     half = max(4, count // 16)
     if count < 2 * half + 1:
         raise ValueError(f"the weak form needs {2 * half + 1} times or more, not {count}. Remedy: a smaller stride")
-    s = torch.arange(-half, half + 1, dtype=torch.float64) / half
+    s = torch.arange(-half, half + 1, dtype=torch.float64, device=z.device) / half
     unit = 1 / half**0.5
     phi, slope = unit * (1 - s**2) ** 4, unit * -8 * s * (1 - s**2) ** 3 / (half * step)
     windows = range(0, count - 2 * half, max(1, half // 2))
@@ -211,7 +211,7 @@ class Spread:
             difference = (a[:, None] - b)[None] * inverse[:, None, None]
             return variance[:, None, None] * torch.exp(-0.5 * difference.square().sum(-1))
 
-        eye = torch.eye(len(self.scaled), dtype=torch.float64)
+        eye = torch.eye(len(self.scaled), dtype=torch.float64, device=self.scaled.device)
         known = covariance(self.scaled, self.scaled) + noise[:, None, None] * eye
         cross = covariance(scaled.double(), self.scaled)
         weights = torch.linalg.solve(known, cross.transpose(1, 2))

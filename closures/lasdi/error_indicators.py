@@ -32,7 +32,7 @@ def distance(model: LatentModel, states: Tensor, stages: int | None) -> float:
 
 def spread(model: LatentModel, states: Tensor, parameters: NDArray, step: float, count: int) -> NDArray[np.float64]:
     """The spread (time,) at times 0, step, ..., (count - 1) step after the states (member, point)."""
-    return model.relative_spread(states, parameters, step, count).amax(0).double().numpy()
+    return model.relative_spread(states, parameters, step, count).amax(0).double().cpu().numpy()
 
 
 class Residual:
@@ -55,7 +55,7 @@ class Residual:
     def __call__(self, model: LatentModel, z: Tensor, parameters: NDArray, t: float, stages: int | None) -> float:
         """The largest residual of the states decoded from latents (member, latent) at time t."""
         found, rate = model.with_rate(z, parameters, stages)
-        states, rates = (x.double().numpy().reshape(-1, *self.shape) for x in (found, rate))
+        states, rates = (x.double().cpu().numpy().reshape(-1, *self.shape) for x in (found, rate))
         full = self.rate(states, t)
         left, whole = ((x**2).reshape(len(x), -1).sum(1) for x in (rates - full, full))
         return float(np.sqrt(left / whole).max())

@@ -21,18 +21,18 @@ def latent_trajectories(
     Latents are normalised: over the training runs their mean is 0 and their standard deviation 1. The deviation is the
     standard deviation of samples of the latent dynamics, nan for a model without Gaussian processes.
     """
-    flat = torch.from_numpy(np.asarray(states, dtype=np.float32).reshape(len(states), -1))
+    flat = torch.from_numpy(np.asarray(states, dtype=np.float32).reshape(len(states), -1)).to(model.operator.device)
     start, known = model.encode(flat[:1]), model.coefficients(parameters)
     predicted = dynamics.trajectories(start, known, interval, len(flat))[0]
     deviation = torch.full_like(predicted, torch.nan)
     if model.spread is not None:
         mean, spread = model.spread.at(model.scaled(parameters))
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((DRAWS, mean.shape[1]), generator=generator, dtype=mean.dtype)
+        noise = torch.randn((DRAWS, mean.shape[1]), generator=generator, dtype=mean.dtype).to(mean.device)
         drawn = known + (mean + spread * noise).reshape(DRAWS, *known.shape[1:])
         deviation = dynamics.trajectories(start.expand(DRAWS, -1), drawn, interval, len(flat)).std(0)
     return {
-        "encoded": model.normalised(model.encode(flat)).numpy(),
-        "predicted": model.normalised(predicted).numpy(),
-        "deviation": (deviation / model.deviation).numpy(),
+        "encoded": model.normalised(model.encode(flat)).cpu().numpy(),
+        "predicted": model.normalised(predicted).cpu().numpy(),
+        "deviation": (deviation / model.deviation).cpu().numpy(),
     }

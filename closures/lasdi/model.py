@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,20 @@ class LatentModel:
     def scaled(self, parameters: NDArray) -> Tensor:
         """Parameters scaled to (-1, 1) over their training ranges."""
         low, high = self.ranges.T
-        return torch.from_numpy(2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1)
+        scaled = 2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1
+        return torch.from_numpy(scaled).to(self.operator.device)
+
+    def to(self, device: str | torch.device) -> LatentModel:
+        """The model with its tensors on a device; networks are moved in place."""
+        basis, spread = self.basis, self.spread
+        modes = None if basis.modes is None else basis.modes.to(device)
+        basis = Basis(basis.mean.to(device), modes, basis.scale)
+        if spread is not None:
+            spread = dynamics.Spread(*(x.to(device) for x in (spread.scaled, spread.residual, spread.kernel)))
+        tensors = {name: getattr(self, name).to(device) for name in ("operator", "low", "high", "centre", "deviation")}
+        stages = [Stage(stage.decoder.to(device), stage.scale) for stage in self.stages]
+        encoder, decoder = self.encoder.to(device), self.decoder.to(device)
+        return replace(self, basis=basis, encoder=encoder, decoder=decoder, stages=stages, spread=spread, **tensors)
 
     def coefficients(self, parameters: NDArray) -> Tensor:
         """Xi(mu), (run, entry, latent)."""
@@ -85,7 +98,7 @@ class LatentModel:
         `out` (snapshot, point) is a buffer for the result; it avoids the zeroing of new memory by the system.
         """
         flat = z.reshape(-1, z.shape[-1])
-        found = torch.empty(len(flat), len(self.basis.mean)) if out is None else out
+        found = torch.empty(len(flat), len(self.basis.mean), device=z.device) if out is None else out
         for part, states in zip(flat.split(BLOCK), found.split(BLOCK), strict=True):
             self.basis.fill(self.decoded(part, stages), states)
         return found.reshape(*z.shape[:-1], found.shape[1])
@@ -183,7 +196,7 @@ class LatentModel:
         start, known = self.encode(states), self.coefficients(parameters)
         width = self.high - self.low
         for _ in range(samples):
-            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
             drawn = known + (mean + deviation * noise).reshape(known.shape)
             z = dynamics.trajectories(start, drawn, step, count)
             yield torch.clamp(torch.nan_to_num(z), self.low - width, self.high + width)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ from .options import TrainingOptions
 from .reduced_snapshots import Snapshots
 
 
-def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress) -> LatentModel:
+def fit(
+    sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress, device: str = "cpu"
+) -> LatentModel:
     """The reduced-order model of finished runs.
 
     Batches are functions of the seed and the step, so a training that is interrupted resumes from `directory` and ends
@@ -35,7 +39,7 @@ def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progr
     FloatingPointError if the loss is no longer finite.
     """
     with torch_threads(options.threads):
-        return Training(sweep, options, directory, progress).run()
+        return Training(sweep, options, directory, progress, device).run()
 
 
 class Training:
@@ -47,9 +51,14 @@ class Training:
     """
 
     def __init__(
-        self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+        self,
+        sweep: Sweep,
+        options: TrainingOptions,
+        directory: Path,
+        progress: Progress = no_progress,
+        device: str = "cpu",
     ) -> None:
-        self.options, self.first_runs = options, len(sweep)
+        self.options, self.first_runs, self.device = options, len(sweep), device
         self.table = sweep.case.sweep
         self.greedy = self.table is not None and self.table.design == "greedy"
         if self.greedy and options.autoencoder != "pod-mlp":
@@ -122,6 +131,7 @@ class Training:
         low, high = sweep.ranges.T
         self.scaled = torch.from_numpy(2 * (sweep.parameters - low) / (high - low) - 1)
         self.terms = dynamics.monomials(self.scaled, self.degree)
+        self.placed = [x.to(self.device) for x in (self.data.c, self.data.rate, self.terms)]
 
     @property
     def rounds(self) -> int:
@@ -185,30 +195,43 @@ class Training:
         """The remaining steps of the first stage, or of the present round of it."""
         stage = f"1, round {self.rounds}" if self.rounds else "1"
         parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.training.run(stage, parameters, self.options.learning_rate, self.first_loss)
+        with self.on_device(self.encoder, self.decoder):
+            self.training.run(stage, parameters, self.options.learning_rate, self.first_loss)
+
+    @contextmanager
+    def on_device(self, *networks: nn.Module) -> Iterator[None]:
+        """Networks on the device while they are trained; fits in closed form are made on the host."""
+        for network in networks:
+            network.to(self.device)
+        yield
+        for network in networks:
+            network.cpu()
 
     def descend(self, stage: int, decoder: StageDecoder, inputs: Tensor, target: Tensor) -> None:
         """The remaining steps of a further stage: least squares of the normalised residual (snapshot, mode)."""
         options = self.options
+        inputs, target = inputs.to(self.device), target.to(self.device)
 
         def loss(step: int) -> Tensor:
             generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
             chosen = generator.choice(len(inputs), max(1, len(inputs) // options.stride), replace=False)
-            rows = torch.from_numpy(chosen)
+            rows = torch.from_numpy(chosen).to(self.device)
             return (decoder(inputs[rows]) - target[rows]).square().mean()
 
-        self.training.run(str(stage + 1), decoder.parameters(), options.stage_learning_rate, loss)
+        with self.on_device(decoder):
+            self.training.run(str(stage + 1), decoder.parameters(), options.stage_learning_rate, loss)
 
     def first_loss(self, step: int) -> Tensor:
         """The loss of `TrainingOptions` at a step of the first stage or of a round of it."""
         options, data = self.options, self.data
+        all_c, all_rates, terms = self.placed
         if self.rounds:
             step += options.steps + (self.rounds - 1) * options.round_steps
         generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
         chosen = slice(int(generator.integers(min(options.stride, data.c.shape[1]))), None, options.stride)
-        c, rate = data.c[:, chosen], data.rate[:, chosen]
+        c, rate = all_c[:, chosen], all_rates[:, chosen]
         z, library, z_rate = self.latents(c, rate, data.step * options.stride)
-        coefficients = dynamics.at(dynamics.fit(library, z_rate, self.terms), self.terms)
+        coefficients = dynamics.at(dynamics.fit(library, z_rate, terms), terms)
         fitted = library @ coefficients
         loss = (self.decoder(z) - c).square().sum(-1).mean()
         off = (z_rate - fitted).square().mean() / z_rate.square().mean()
@@ -216,7 +239,7 @@ class Training:
         if options.coefficient_weight:
             loss = loss + options.coefficient_weight * coefficients.square().sum((1, 2)).mean()
         if options.trajectory_weight:
-            start = self.encoder(data.c[:, 0])
+            start = self.encoder(all_c[:, 0])
             path = dynamics.trajectories(start, coefficients, data.step, data.c.shape[1])[:, chosen]
             with torch.no_grad():  # limits, beyond which unstable trajectories carry no gradient
                 low, high = z.amin((0, 1)), z.amax((0, 1))

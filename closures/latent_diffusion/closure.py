@@ -177,6 +177,8 @@ class LatentDiffusion(LearnedClosure):
         from .training import train
 
         options = read_options(cls.method, TrainingOptions, job.options)
-        model, header, spectrum = train(cast("Dataset", job.data), options, job.work, job.folder, job.progress)
+        model, header, spectrum = train(
+            cast("Dataset", job.data), options, job.work, job.folder, job.progress, job.device
+        )
         model.save(job.target, {**header, **job.origin}, spectrum)
         return header["scores"]

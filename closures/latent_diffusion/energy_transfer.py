@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from subgrid.solver.grid import Grid
+
+
+@lru_cache(maxsize=8)
+def _shells(grid: Grid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The shell (point,) and the weight (*spectral_shape) of every mode."""
+    with torch.inference_mode(False):
+        shell = torch.tensor(grid.shells().ravel(), device=device)
+        return shell, torch.tensor(grid.half_plane_weight(), dtype=dtype, device=device)
 
 
 def without_transfer(noise: Tensor, state: Tensor, span: float, grid: Grid) -> Tensor:
@@ -19,13 +29,15 @@ def without_transfer(noise: Tensor, state: Tensor, span: float, grid: Grid) -> T
     """
     axes = tuple(range(2, state.ndim))
     h, u = (torch.fft.rfftn(part, dim=axes) for part in (noise, state))
-    shell = torch.tensor(grid.shells().ravel(), device=state.device)
-    weight = torch.tensor(grid.half_plane_weight(), dtype=state.dtype, device=state.device)
+    shell, weight = _shells(grid, state.dtype, state.device)
+    count = int(grid.shells().max()) + 1
 
     def sums(product: Tensor) -> Tensor:
         flat = (weight * product).flatten(2)
-        found = flat.new_zeros(*flat.shape[:2], int(shell.max()) + 1)
-        return found.index_add_(2, shell, flat)
+        if flat.device.type == "cpu":
+            return flat.new_zeros(*flat.shape[:2], count).index_add_(2, shell, flat)
+        # index_add_ adds in any order on a device, so that a run would not be repeated bit for bit
+        return flat @ nn.functional.one_hot(shell, count).to(flat.dtype)
 
     power = sums(u.real.square() + u.imag.square())
     along = sums(h.real * u.real + h.imag * u.imag)

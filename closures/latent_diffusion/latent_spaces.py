@@ -66,6 +66,7 @@ class Fourier(nn.Module):
     kind: ClassVar[str] = "fourier"
     grid_independent: ClassVar[bool] = True
     amplitude: Tensor
+    ring: Tensor
 
     def __init__(self, dimensions: int, fields: int, conditions: int, points: int) -> None:
         super().__init__()
@@ -75,7 +76,8 @@ class Fourier(nn.Module):
         square = axis[: self.highest + 1] ** 2
         if dimensions == 2:
             square = axis[:, None] ** 2 + square
-        radii, self.ring = square.unique(return_inverse=True)  # modes of one |k|^2
+        radii, ring = square.unique(return_inverse=True)  # modes of one |k|^2
+        self.register_buffer("ring", ring, persistent=False)
         self.register_buffer("amplitude", torch.ones(fields, len(radii)))
 
     def fit(self, h: Tensor) -> None:

@@ -36,28 +36,39 @@ WHITE_DRAWS = 64  # where the solver draws the noise from its spectrum: the firs
 
 
 def train(
-    dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+    dataset: Dataset,
+    options: TrainingOptions,
+    directory: Path,
+    folder: Path,
+    progress: Progress,
+    device: str = "cpu",
 ) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
     """(model, header, noise spectrum) of a training set. Files named in the options are relative to `folder`.
 
-    Resumes from `directory`. Raises ValueError for options that do not fit together, or a directory that holds another
-    training.
+    Resumes from `directory`. device: of torch. Raises ValueError for options that do not fit together, or a directory
+    that holds another training.
     """
     with torch_threads(options.threads):
-        return Training(dataset, options, directory, folder, progress).run()
+        return Training(dataset, options, directory, folder, progress, device).run()
 
 
 class Training:
     """One training: its data as residuals of the conditional mean, its model and its losses."""
 
     def __init__(
-        self, dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+        self,
+        dataset: Dataset,
+        options: TrainingOptions,
+        directory: Path,
+        folder: Path,
+        progress: Progress,
+        device: str = "cpu",
     ) -> None:
-        self.dataset, self.options = dataset, options
+        self.dataset, self.options, self.device = dataset, options, device
         about = dataset.about
         self.dimensions = len(about["shape"])
         places = tuple(about["length"]), tuple(about["origin"])
-        mean, normalisation, weights = _mean(dataset, options, directory / "mean", folder, progress)
+        mean, normalisation, weights = _mean(dataset, options, directory / "mean", folder, progress, device)
         features = [
             part.numpy()
             for state in torch.from_numpy(dataset.train[0]).split(512)
@@ -78,6 +89,7 @@ class Training:
         if self.model.mean is not None:
             self.model.mean.load_state_dict(weights)
             self.model.mean.requires_grad_(False)
+        self.model.to(device)
         self.latent_shape = self.model.latent_shape(about["shape"])
         self.train, self.valid = (self._with_mean(*pairs) for pairs in (dataset.train, dataset.validation))
         if options.distil_steps and options.parametrisation != "data":
@@ -106,20 +118,24 @@ class Training:
         """States, and terms with their conditional means appended, (sample, 2 field, *grid)."""
         with torch.inference_mode():
             parts = torch.from_numpy(state).split(64)
-            mean = torch.cat([self.model.conditional_mean(part) for part in parts]).numpy()
+            mean = torch.cat([self.model.conditional_mean(part.to(self.device)).cpu() for part in parts]).numpy()
         return state, np.concatenate([term, mean], axis=1)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """State, conditional mean and normalised residual h of batch number `step`."""
-        state, both = draw_batch(*self.train, self.options, step)
+        state, both = (part.to(self.device) for part in draw_batch(*self.train, self.options, step))
         term, mean = both.chunk(2, dim=1)
         return state, mean, self.model.residual(term, mean)
 
     def draws(self, step: int, count: int) -> tuple[Tensor, Tensor]:
         """White noise in the latent space, and numbers uniform in (0, 1), as functions of the step."""
         generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**32 + step]))
-        white = torch.from_numpy(generator.standard_normal((count, *self.latent_shape), dtype=np.float32))
-        return self.model.latent.noise(white), torch.from_numpy(generator.random(count, dtype=np.float32))
+        white = self.placed(generator.standard_normal((count, *self.latent_shape), dtype=np.float32))
+        return self.model.latent.noise(white), self.placed(generator.random(count, dtype=np.float32))
+
+    def placed(self, array: np.ndarray) -> Tensor:
+        """The array on the device of the training."""
+        return torch.from_numpy(array).to(self.device)
 
     def run(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
         """Train all stages; see `train` for the result."""
@@ -143,7 +159,7 @@ class Training:
     def fit_latent(self) -> None:
         """Set the scales of the latent space from all residuals of the training set."""
         _, both = self.train
-        term, mean = (torch.from_numpy(part) for part in np.split(both, 2, axis=1))
+        term, mean = (self.placed(part) for part in np.split(both, 2, axis=1))
         with torch.no_grad():
             self.model.latent.fit(self.model.residual(term, mean))
 
@@ -196,14 +212,14 @@ class Training:
         with torch.no_grad():
             condition = self.model.latent.encode_condition(self.model.condition(state, mean))
             target = heun(teacher, xi, teacher.prepare(condition), TEACHER_EVALUATIONS)
-        angle = torch.full((len(xi),), teacher.first_angle)
+        angle = torch.full((len(xi),), teacher.first_angle, device=xi.device)
         return (xi - student.raw(xi, angle, student.prepare(condition)) - target).square().mean()
 
     @torch.inference_mode()
     def finished(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:
         """The model with its header and its noise spectrum, from samples for the validation states."""
         model, options = self.model.eval(), self.options
-        state, both = (torch.from_numpy(array) for array in self.valid)
+        state, both = (self.placed(array) for array in self.valid)
         chosen = np.unique(np.linspace(0, len(state) - 1, SCORED).round().astype(int))
         state, both = state[chosen], both[chosen]
         term, mean = both.chunk(2, dim=1)
@@ -215,16 +231,16 @@ class Training:
         true = term - found
         noise = draws - draws.mean(0)
         ratio = count / (count - 1)
-        spectrum = ratio * shell_spectrum(noise.flatten(0, 1).numpy())
-        left = shell_spectrum(true.numpy()) / (1 + 1 / count)
+        spectrum = ratio * shell_spectrum(noise.flatten(0, 1).cpu().numpy())
+        left = shell_spectrum(true.cpu().numpy()) / (1 + 1 / count)
         z = model.latent.encode(h)
         scores = {
-            "mean_error": relative_error(found.numpy(), term.numpy()),
-            "predictable_error": relative_error(mean.numpy(), term.numpy()),
+            "mean_error": relative_error(found.cpu().numpy(), term.cpu().numpy()),
+            "predictable_error": relative_error(mean.cpu().numpy(), term.cpu().numpy()),
             "variance_ratio": float(ratio * noise.square().mean() / (true.square().mean() / (1 + 1 / count))),
             "spectrum_error": _spectrum_error(spectrum, left),
             "latent_variance": float(z.var()),
-            "rebuilt": relative_error(model.latent.decode(z, state.shape[2:]).numpy(), h.numpy()),
+            "rebuilt": relative_error(model.latent.decode(z, state.shape[2:]).cpu().numpy(), h.cpu().numpy()),
         }
         header = {
             **self.dataset.about,
@@ -246,7 +262,7 @@ class Training:
             generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**33 + 2**16 * draw + i]))
 
             def draw_noise(g: np.random.Generator = generator, count: int = len(u)) -> Tensor:
-                return torch.from_numpy(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
+                return self.placed(g.standard_normal((count, *self.latent_shape), dtype=np.float32))
 
             found.append(self.model.sampled(u, m, draw_noise(), *sampler, draw_noise))
         return torch.cat(found)
@@ -257,7 +273,7 @@ class Training:
         0 for rho below 0.1.
         """
         trajectories, times = self.dataset.sequences[1].shape[:2]
-        state, both = (torch.from_numpy(array).split(64) for array in self.valid)
+        state, both = (self.placed(array).split(64) for array in self.valid)
         left = []
         for u, pair in zip(state, both, strict=True):
             term, mean = pair.chunk(2, dim=1)
@@ -269,7 +285,7 @@ class Training:
 
 
 def _mean(
-    dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress
+    dataset: Dataset, options: TrainingOptions, directory: Path, folder: Path, progress: Progress, device: str
 ) -> tuple[dict[str, Any] | None, dict[str, list[float]], dict[str, Tensor]]:
     """Structure, scales and weights of the conditional mean: trained here, or those of a trained regression."""
     if options.mean is None:
@@ -288,7 +304,9 @@ def _mean(
             return structure, dict(header["normalisation"]), {n: torch.from_numpy(v) for n, v in arrays.items()}
     about = dataset.about
     chosen = MeanOptions(**options.mean)
-    result = fit(*dataset.train, *dataset.validation, about["length"], chosen, directory, progress, about["origin"])
+    result = fit(
+        *dataset.train, *dataset.validation, about["length"], chosen, directory, progress, about["origin"], device
+    )
     structure = {"network": chosen.network, "options": chosen.network_options, "features": chosen.features}
     weights = {name: torch.from_numpy(value) for name, value in result.tensors.items()}
     return structure, dict(result.term.normalisation), weights

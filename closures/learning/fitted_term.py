@@ -161,10 +161,12 @@ def _through_solver(
     from .optimisation import torch_threads
     from .rollout_loss import refine
 
-    operators = Operators(dataset.model.grid, backend=Backend("torch", "cpu"))
+    operators = Operators(dataset.model.grid, backend=Backend("torch", job.device))
 
     def term(coefficients: Array, state: Array) -> Array:
         return fit.evaluate(coefficients, operators, state)
 
     with torch_threads(options.threads):
-        return refine(dataset, fit.coefficients, fit.unit, term, options.rollout, options.seed, job.work, job.progress)
+        return refine(
+            dataset, fit.coefficients, fit.unit, term, options.rollout, options.seed, job.work, job.progress, job.device
+        )

@@ -29,7 +29,8 @@ class TrainingJob:
     options: the table [train.NAME] as plain data. data: the training set, or the runs of [sweep], as the closure's
     `learns_from` says. target: the weights file to write. work: folder of checkpoints; a job with the same one resumes.
     folder: folder of the case file, against which paths in the options are resolved. origin: `training_case` and
-    `training_command` for the header. progress(done, total, metrics) is called after each step.
+    `training_command` for the header. device: of torch, on which networks are trained. progress(done, total, metrics)
+    is called after each step.
     """
 
     options: dict[str, Any]
@@ -39,6 +40,7 @@ class TrainingJob:
     folder: Path
     origin: dict[str, str]
     progress: Progress
+    device: str = "cpu"
 
 
 class NoOptions(BaseModel):

@@ -43,8 +43,14 @@ class RolloutLoss:
     """
 
     def __init__(
-        self, dataset: Dataset, chosen: RolloutWindows, seed: int, tendency: Callable[[Tensor], Tensor]
+        self,
+        dataset: Dataset,
+        chosen: RolloutWindows,
+        seed: int,
+        tendency: Callable[[Tensor], Tensor],
+        device: str = "cpu",
     ) -> None:
+        self.device = device
         self.dataset, self.chosen, self.seed, self.tendency = dataset, chosen, seed, tendency
         self.samples = samples = chosen.unroll * chosen.every // dataset.model.sampling
         trajectories, times = dataset.sequences[1].shape[:2]
@@ -58,7 +64,7 @@ class RolloutLoss:
         or 1 (validation)."""
         model, span = self.dataset.model, range(self.samples + 1)
         truth = np.stack([[self.dataset.sequences[part][i, n + k] for i, n in windows] for k in span])
-        states = torch.from_numpy(truth.astype(np.float64))
+        states = torch.from_numpy(truth.astype(np.float64)).to(self.device)
         found = rollout(
             model.equation,
             model.grid,
@@ -112,15 +118,17 @@ def refine(
     seed: int,
     directory: Path,
     progress: Progress = no_progress,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Coefficients c that minimise the loss of the model with term(c, state), from `fitted` on, and their scores.
 
-    scale: unit of each coefficient in the descent. Resumes from `directory` as `StagedTraining` does. The scores are
-    rollout_error, that of the validation windows, and best_step. Raises ValueError as `require_rollouts` does.
+    scale: unit of each coefficient in the descent. device: of torch. Resumes from `directory` as `StagedTraining` does.
+    The scores are rollout_error, that of the validation windows, and best_step. Raises ValueError as `require_rollouts`
+    does.
     """
     require_rollouts(dataset, chosen)
-    coefficients = Coefficients(fitted, scale)
-    loss = RolloutLoss(dataset, chosen, seed, lambda state: term(coefficients(), state))
+    coefficients = Coefficients(fitted, scale).to(device)
+    loss = RolloutLoss(dataset, chosen, seed, lambda state: term(coefficients(), state), device)
     identity = {
         "options": chosen.model_dump(mode="json") | {"seed": seed},
         "fitted": fitted.ravel().tolist(),
@@ -139,4 +147,4 @@ def refine(
     training.run("rollout", coefficients.parameters(), chosen.learning_rate, loss)
     coefficients.load_state_dict(training.best)
     best = min(training.log, key=lambda entry: entry["valid_error"])
-    return coefficients().detach().numpy(), {"rollout_error": best["valid_error"], "best_step": best["step"]}
+    return coefficients().detach().cpu().numpy(), {"rollout_error": best["valid_error"], "best_step": best["step"]}

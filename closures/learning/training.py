@@ -144,7 +144,7 @@ class StagedTraining:
         tensors |= {f"moments.{name}": value for name, value in self.moments.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         header = {"format": FORMAT, "identity": self.identity, "position": self.position, "log": self.log}
-        arrays = {name: value.detach().numpy() for name, value in tensors.items()}
+        arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
         # the log first: if the process is killed between the two, the log is written again with the next checkpoint
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in self.log)
         replace(self.directory / "training.jsonl", lines.encode())

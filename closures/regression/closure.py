@@ -128,7 +128,7 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
     about = dataset.about
     if not through_solver:
         length, origin = tuple(about["length"]), tuple(about["origin"])
-        return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin)
+        return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin, job.device)
     if options.rollout is None:
         raise ValueError("train.regression.rollout: missing; it names the initial weights as start")
     path = locate(options.rollout.start, job.folder)
@@ -140,4 +140,4 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
             f"train.regression.rollout.start: {options.rollout.start} is for another network or equation. "
             "Remedy: weights that were trained for this case with the same network options"
         )
-    return fit_through_solver(dataset, tensors, options, job.work, job.progress)
+    return fit_through_solver(dataset, tensors, options, job.work, job.progress, job.device)

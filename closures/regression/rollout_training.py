@@ -24,6 +24,7 @@ def fit_through_solver(
     options: TrainingOptions,
     directory: Path,
     progress: Progress = no_progress,
+    device: str = "cpu",
 ) -> FitResult:
     """Start from `weights` and minimise the loss of `RolloutOptions`; resumes as `fit` does.
 
@@ -38,23 +39,25 @@ def fit_through_solver(
     assert chosen is not None
     require_rollouts(dataset, chosen)
     with torch_threads(options.threads):
-        return RolloutTraining(dataset, weights, options).run(directory, progress)
+        return RolloutTraining(dataset, weights, options, device).run(directory, progress)
 
 
 class RolloutTraining(Training):
     """One training through the solver."""
 
-    def __init__(self, dataset: Dataset, weights: dict[str, np.ndarray], options: TrainingOptions) -> None:
+    def __init__(
+        self, dataset: Dataset, weights: dict[str, np.ndarray], options: TrainingOptions, device: str = "cpu"
+    ) -> None:
         chosen = options.rollout
         assert chosen is not None
         train = checked_pairs(*dataset.train, "training")
         valid = checked_pairs(*dataset.validation, "validation")
         shared = {k: getattr(chosen, k) for k in ("steps", "batch", "learning_rate", "validate_every")}
         grid = dataset.model.grid
-        super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin)
+        super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin, device)
         self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
-        self.rollouts = RolloutLoss(dataset, chosen, options.seed, self.tendency)
+        self.rollouts = RolloutLoss(dataset, chosen, options.seed, self.tendency, device)
 
     def tendency(self, state: torch.Tensor) -> torch.Tensor:
         """The term of the network, for a state in double precision."""

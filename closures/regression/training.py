@@ -40,7 +40,7 @@ class FitResult:
     @property
     def tensors(self) -> dict[str, np.ndarray]:
         """The weights by name, as `LearnedTerm.load_state_dict` takes them."""
-        return {name: value.numpy().copy(order="C") for name, value in self.term.state_dict().items()}
+        return {name: value.cpu().numpy().copy(order="C") for name, value in self.term.state_dict().items()}
 
 
 def fit(
@@ -53,13 +53,15 @@ def fit(
     directory: str | Path,
     progress: Progress = no_progress,
     origin: Lengths = 0.0,
+    device: str = "cpu",
 ) -> FitResult:
     """Minimise the loss of `TrainingOptions` over pairs of arrays (sample, field, *grid), in 1D or 2D.
 
     States and terms are divided by their root mean squares over the training pairs, one per field. Batch n is a
     function of (seed, n) alone, so a training that is interrupted resumes from `directory`, where it is saved at every
     validation, and ends with the same weights bit for bit on the same machine and number of threads.
-    progress(step, steps, metrics) is called after each step; metrics are loss and, once known, valid_error.
+    progress(step, steps, metrics) is called after each step; metrics are loss and, once known, valid_error. device: of
+    torch; the initial weights and the batches are the same on every device.
 
     Raises ValueError for arrays that do not fit together or are not finite, a field that is zero everywhere, options
     that the network rejects, or a `directory` that holds another training; FloatingPointError if the loss is no longer
@@ -70,16 +72,22 @@ def fit(
     if train[0].shape[1:] != valid[0].shape[1:]:
         raise ValueError(f"training pairs are {train[0].shape[1:]}, validation pairs {valid[0].shape[1:]}")
     with torch_threads(options.threads):
-        return Training(train, valid, length, options, origin).run(Path(directory), progress)
+        return Training(train, valid, length, options, origin, device).run(Path(directory), progress)
 
 
 class Training:
     """One training: its normalised pairs, its network, its loss and its validation error."""
 
     def __init__(
-        self, train: Pairs, valid: Pairs, length: Lengths, options: TrainingOptions, origin: Lengths = 0.0
+        self,
+        train: Pairs,
+        valid: Pairs,
+        length: Lengths,
+        options: TrainingOptions,
+        origin: Lengths = 0.0,
+        device: str = "cpu",
     ) -> None:
-        self.options = options
+        self.options, self.device = options, device
         dimensions = train[0].ndim - 2
         normalisation = {"state": _scales(train[0], "state"), "term": _scales(train[1], "term")}
         state_scale, term_scale = (
@@ -97,6 +105,7 @@ class Training:
             self.term = LearnedTerm(
                 options.network, options.network_options, options.features, dimensions, length, normalisation, origin
             )
+        self.term.to(device)
         self.identity = {
             "options": options.model_dump(mode="json", exclude={"threads"}),
             "length": np.broadcast_to(length, dimensions).tolist(),
@@ -125,7 +134,7 @@ class Training:
     def loss(self, step: int) -> torch.Tensor:
         """The loss on batch number `step`."""
         options = self.options
-        state, term = draw_batch(*self.train, options, step)
+        state, term = (part.to(self.device) for part in draw_batch(*self.train, options, step))
         prediction = self.term.normalised(state)
         loss = (prediction - term).square().mean()
         if options.transfer_weight:
@@ -141,7 +150,7 @@ class Training:
         """The normalised terms of the validation states."""
         with torch.inference_mode():
             parts = torch.from_numpy(self.valid[0]).split(self.options.batch)
-            return torch.cat([self.term.normalised(part) for part in parts]).numpy()
+            return torch.cat([self.term.normalised(part.to(self.device)).cpu() for part in parts]).numpy()
 
     def result(self, log: list[dict[str, Any]]) -> FitResult:
         """The result with the present weights, which are the best of the log."""

@@ -62,7 +62,7 @@ class Backend:
                     values = values.copy()
                 tensor = torch.from_numpy(values)
             else:
-                tensor = torch.from_dlpack(values)
+                tensor = values if isinstance(values, torch.Tensor) else torch.from_dlpack(values)
             if not (tensor.is_floating_point() or tensor.is_complex()):
                 return tensor.to(self.device)
             kind = COMPLEX[self.precision] if tensor.is_complex() else self.precision

@@ -16,7 +16,7 @@ from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
 from ..grid import Grid
 from ..spectral import Operators, Transforms
-from ..time_stepping import adaptive, compiled, kernels
+from ..time_stepping import adaptive, compiled, cuda_graph, kernels
 from ..time_stepping.array_code import ArrayStepper
 from ..time_stepping.array_code import Memory as ArrayMemory
 from ..time_stepping.schemes import Scheme
@@ -225,6 +225,7 @@ class ArrayEnsemble:
         self._memory: ArrayMemory = {}
         self._substeps = 1  # of the last step by Courant number
         self.internal = self.inward(state)
+        self._steps = cuda_graph.graphed(self._stepper, backend, self.internal, fixed=cfl is None)
 
     def inward(self, state: Any) -> Array:
         values = self._backend.asarray(state)
@@ -249,7 +250,7 @@ class ArrayEnsemble:
         for n in range(first, first + count):
             t, tendency = start + n * self._step, frozen.at(n, self._arithmetic)
             if self._cfl is None:
-                self.internal, self._memory = self._stepper.advance(self.internal, t, tendency, self._memory)
+                self.internal, self._memory = self._steps.advance(self.internal, t, tendency, self._memory)
             else:
                 self._advance_adaptively(t, tendency, self._cfl)
 

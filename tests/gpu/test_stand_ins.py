@@ -13,10 +13,13 @@ import pytest
 import torch
 
 from subgrid.solver.backend import NUMPY, Backend
+from subgrid.solver.closure import Coupled
+from subgrid.solver.closure.discovery import find
 from subgrid.solver.grid import Grid
 from subgrid.solver.noise_array_code import NoiseDraws
 from subgrid.solver.random import SpectralNoise, keys
 from subgrid.solver.simulation.schedule import Schedule, stops
+from subgrid.solver.time_stepping import cuda_graph
 
 TORCH = Backend("torch", "cpu")
 META = Backend("torch", "meta")
@@ -152,6 +155,41 @@ def test_noise_for_another_number_of_fields_is_refused():
     grid = Grid((8,), (1.0,))
     with pytest.raises(ValueError, match="noise for 2 fields cannot be added to 3 fields"):
         NoiseDraws(SpectralNoise(grid, np.ones((2, 5))), keys(0, "x", (0,)), 3, TORCH)
+
+
+GRAPHED = [(n, s) for n, s in problems.runs() if n in ("kolmogorov", "burgers, weno5", "shallow water", "gravity")]
+
+
+@pytest.mark.parametrize(("name", "stepper"), [*GRAPHED, ("oscillator", "rk4")])
+def test_steps_of_a_graph_are_the_steps(monkeypatch, name, stepper):
+    """A stand-in for a CUDA graph, which runs the recorded work when it is replayed: bit for bit, with closures, with
+    noise, and after the state was replaced. Without it the run is slower and nothing else."""
+    made, closures = problems.problem(name), []
+    if name == "kolmogorov":
+        closures = [Coupled("smagorinsky", find("smagorinsky")(), every=3)]
+    plain = made.simulation(stepper, TORCH, tuple(closures))
+    recorded = []
+
+    def record(work):
+        recorded.append(work)
+        return work
+
+    monkeypatch.setattr(cuda_graph, "recorder", lambda backend: record)
+    graph = made.simulation(stepper, TORCH, tuple(closures))
+    for run in (plain, graph):
+        run.run(7)
+        run.replace(run.state)
+        run.run(14)
+    assert torch.equal(plain.internal, graph.internal)
+    assert bool(recorded) == made.equation.autonomous
+
+
+def test_graphs_are_for_cuda_devices_alone(monkeypatch):
+    monkeypatch.delenv("SUBGRID_CUDA_GRAPHS", raising=False)
+    assert cuda_graph.recorder(TORCH) is None and cuda_graph.recorder(Backend("cupy", "cuda")) is None
+    assert cuda_graph.recorder(Backend("torch", "cuda:0")) is not None
+    monkeypatch.setenv("SUBGRID_CUDA_GRAPHS", "0")
+    assert cuda_graph.recorder(Backend("torch", "cuda:0")) is None
 
 
 @pytest.mark.parametrize("name", ["kolmogorov", "burgers, weno5", "shallow water"])

@@ -23,7 +23,7 @@ def test_the_coefficients_of_the_best_validation_are_returned_and_not_the_last(b
     class Loss:
         scale = torch.tensor(1.0)
 
-        def __init__(self, dataset: Any, chosen: Any, seed: int, tendency: Any) -> None:
+        def __init__(self, dataset: Any, chosen: Any, seed: int, tendency: Any, device: str) -> None:
             self.coefficient = lambda: tendency(torch.zeros(()))
 
         def __call__(self, step: int) -> torch.Tensor:

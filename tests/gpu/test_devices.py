@@ -1,0 +1,139 @@
+"""Networks on a device: torch's "meta" device, whose tensors have no values, refuses to mix with the host's."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import numpy as np
+import problems
+import pytest
+import torch
+
+from subgrid.closures.lasdi.model import LatentModel
+from subgrid.closures.lasdi.options import TrainingOptions as LasdiOptions
+from subgrid.closures.lasdi.training import Training as LasdiTraining
+from subgrid.closures.latent_diffusion.options import TrainingOptions as DiffusionOptions
+from subgrid.closures.latent_diffusion.training import Training as DiffusionTraining
+from subgrid.closures.regression.options import TrainingOptions
+from subgrid.closures.regression.rollout_training import RolloutTraining
+from subgrid.closures.regression.training import Training
+from subgrid.commands import cli
+from subgrid.ingest.sweep import runs
+from subgrid.solver.backend import Backend
+from subgrid.solver.case.reading import check
+from subgrid.solver.case.shipped import folder
+
+META = "meta"
+CALLED = [n for n, (_, closure, _, _) in problems.CLOSURES.items() if closure not in ("lasdi", "none")]
+
+
+@pytest.fixture
+def without_autocast(monkeypatch):
+    """The device has no bfloat16 to change to."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_call_of_a_closure_neither_mixes_devices_nor_reads_values(name, without_autocast):
+    run = problems.closure_run(name, Backend("torch", META))
+    run.guard = "off"  # the guard reads one truth value
+    run._call_closures(0, 20, lambda n: None, 0)
+    run.advance(1)
+    assert run.internal.device.type == META
+
+
+@pytest.mark.parametrize("case", ["burgers-1d", "burgers-2d", "oscillator", "two-stream"])
+def test_a_reduced_order_model_is_moved_with_all_its_tensors(case):
+    weights = folder().parent / "closures" / "weights" / f"rom-{case}-lasdi.safetensors"
+    model = LatentModel.load(weights).to(META)
+    points = len(model.basis.mean)
+    states, parameters = torch.zeros(2, points, device=META), np.tile(model.ranges.mean(1), (2, 1))
+    assert model.predict(states, parameters, 0.01, 5).device.type == META
+    if model.spread is not None:
+        assert model.predict_std(states, parameters, 0.01, 5, samples=2).device.type == META
+
+
+def losses(training, *stages):
+    """The gradients of a loss, computed on the device of the training."""
+    for loss, module in stages:
+        loss(3).backward()
+        assert all(p.grad.device.type == META for p in module.parameters() if p.grad is not None)
+        assert any(p.grad is not None for p in module.parameters())
+
+
+def test_regression_is_trained_on_the_device(lame_flow, without_autocast):
+    _, pairs = lame_flow(6)
+    options = TrainingOptions(network="cnn", network_options={"width": 4, "layers": 2}, steps=4, batch=3)
+    options = options.model_copy(update={"transfer_weight": 0.1, "features": "vorticity-velocity"})
+    training = Training(
+        *((s.astype(np.float32), t.astype(np.float32)) for s, t in (pairs.train, pairs.validation)),
+        tuple(pairs.about["length"]),
+        options,
+        0.0,
+        META,
+    )
+    losses(training, (training.loss, training.term))
+
+
+def test_training_through_the_solver_is_on_the_device(lame_flow, without_autocast):
+    _, pairs = lame_flow(6)
+    rollout = {"start": "none", "unroll": 2, "every": 5, "steps": 2, "batch": 2, "windows": 2}
+    network = {"width": 4, "layers": 2}
+    options = TrainingOptions(network="cnn", network_options=network, steps=4, batch=3, rollout=rollout)
+    weights = Training(
+        *((s.astype(np.float32), t.astype(np.float32)) for s, t in (pairs.train, pairs.validation)),
+        tuple(pairs.about["length"]),
+        options,
+    ).term.state_dict()
+    training = RolloutTraining(pairs, {k: v.numpy() for k, v in weights.items()}, options, META)
+    losses(training, (training.loss, training.term))
+
+
+@pytest.mark.parametrize("latent", [{"kind": "fourier", "points": 8}, {"kind": "physical"}, {"kind": "autoencoder"}])
+def test_latent_diffusion_is_trained_on_the_device(lame_flow, tmp_path, latent):
+    _, pairs = lame_flow(6)
+    options = DiffusionOptions(mean=None, latent=latent, score_steps=2, distil_steps=2, batch=3)
+    training = DiffusionTraining(pairs, options, tmp_path, tmp_path, lambda *a: None, "cpu")
+    training.device = META
+    model = training.model.to(META)
+    assert model.student is not None
+    losses(training, (training.score_loss, model.denoiser), (training.distil_loss, model.student))
+
+
+@pytest.mark.parametrize("form", ["strong", "weak"])
+def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, form):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path))
+    tables = {
+        "title": "pulse",
+        "equation": {"name": "burgers", "viscosity": 0.02, "discretisation": "finite-volume"},
+        "grid": {"shape": [32], "length": [1.0]},
+        "time": {"start": 0.25, "end": 0.45, "step": 0.005, "stepper": "ssp-rk2"},
+        "initial": {"kind": "gaussian", "centre": 0.4, "width": 0.11, "amplitude": 0.9},
+        "output": {"every": 0.005},
+        "sweep": {"parameters": {"initial.width": [0.1, 0.12]}, "counts": [3]},
+    }
+    case = check(tables, "pulse.toml", tmp_path)
+    assert case.sweep is not None
+    options = {
+        "modes": 6,
+        "latent": 3,
+        "widths": [8],
+        "degree": 1,
+        "steps": 4,
+        "form": form,
+        "stride": 1,
+        "trajectory_weight": 0.1,
+    }
+    data = runs(case, case.sweep.points(), lambda *a: None)
+    training = LasdiTraining(data, LasdiOptions(**options), tmp_path / "work", device="cpu")
+    training.device = META
+    training.use(data)
+    for network in (training.encoder, training.decoder):
+        network.to(META)
+    losses(training, (training.first_loss, training.decoder), (training.first_loss, training.encoder))
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(capsys):
+    assert cli.main(["train", "kolmogorov-demo", "--closure", "regression", "--device", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert "--device nowhere: not available here" in error and "Remedy: --device cpu" in error
