@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt $(shell find api solver closures ingest commands cases -name '*.py' -o -name 'py.typed' -o -name '*.j2' -o -name '*.txt' -o -name '*.toml' -o -name '*.safetensors' -o -name '*.npz')
 
-.PHONY: demo test fuzz bench results docs dist format clean
+.PHONY: demo test fuzz bench gpu results docs dist format clean
 
 demo: $(VENV)/.demo
 	rm -rf runs/demo
@@ -23,6 +23,11 @@ fuzz: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python tests/benchmarks/bench.py
+
+# With a CUDA device 15 minutes, else the stand-ins for one. PART="NAME ...": these parts; BACKEND=cupy: by CuPy. What is
+# installed already is used: the device machine needs torch with CUDA, and compares with the peers that it has.
+gpu: $(VENV)/.test
+	$(BIN)/python tests/gpu/run.py $(if $(PART),--part $(PART)) $(if $(BACKEND),--backend '$(BACKEND)')
 
 # Hours; SHORT=1: minutes; CASE="NAME ...": these cases; PLUGIN=FILE.py:CLASS: with a closure of yours. It can be
 # interrupted and goes on when it is run again. studies/results.py --help says more.

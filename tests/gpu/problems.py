@@ -201,7 +201,7 @@ CLOSURES: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "regression, burgers": ("burgers-forced", "regression", {}, 5),
     "latent-diffusion": ("kolmogorov-les", "latent-diffusion", {"transfer": "shells"}, 2),
     "latent-diffusion, heun": ("kolmogorov-les", "latent-diffusion", {"sampler": "heun", "evaluations": 3}, 2),
-    "latent-diffusion, split": ("kolmogorov-missing-advection", "latent-diffusion", {}, 2),
+    "latent-diffusion, split": ("kolmogorov-missing-advection", "latent-diffusion", {}, 5),
     "latent-diffusion, burgers": ("burgers-forced", "latent-diffusion", {}, 5),
     "lasdi, burgers": ("rom-burgers-1d", "lasdi", {}, 5),
     "lasdi, burgers-2d": ("rom-burgers-2d", "lasdi", {}, 1),

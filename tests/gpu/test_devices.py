@@ -134,6 +134,6 @@ def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, f
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(capsys):
-    assert cli.main(["train", "kolmogorov-demo", "--closure", "regression", "--device", "nowhere"]) == 2
+    assert cli.execute(["train", "kolmogorov-demo", "--closure", "regression", "--device", "nowhere"]) == 2
     error = capsys.readouterr().err
     assert "--device nowhere: not available here" in error and "Remedy: --device cpu" in error
