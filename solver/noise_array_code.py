@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import COMPLEX, Backend
-from .random import SpectralNoise
+from .random import SpectralNoise, drawn_modes
 
 Array = Any
 WORD = 0xFFFFFFFF
@@ -84,7 +84,7 @@ class _Gather:
     """The drawn modes of one field, and from which of them each mode of the grid takes its value."""
 
     def __init__(self, law: SpectralNoise, field: int, draws: NoiseDraws) -> None:
-        modes, points = law.modes[field], math.prod(law.grid.spectral_shape)
+        modes, points = drawn_modes(law, field), math.prod(law.grid.spectral_shape)
         source, real, imaginary = np.zeros(points, np.int64), np.zeros(points), np.zeros(points)
         number, mean = np.arange(modes.index.size), modes.conjugate == -2
         source[modes.index], real[modes.index] = number, np.where(mean, math.sqrt(2.0), 1.0)

@@ -124,7 +124,7 @@ class SpectralNoise:
         largest = finite.max(axis=axes, keepdims=True, initial=0.0)
         amplitude = np.where(np.abs(amplitude) <= negligible * largest, 0.0, amplitude)
         self.grid, self.amplitude = grid, amplitude
-        self.modes = [_Modes.of(grid, a) for a in amplitude.reshape(-1, *grid.spectral_shape)]
+        self._modes = [_Modes.of(grid, a) for a in amplitude.reshape(-1, *grid.spectral_shape)]
 
     @property
     def fields(self) -> int | None:
@@ -144,7 +144,7 @@ class SpectralNoise:
         if count != (self.fields or count):
             raise ValueError(f"noise for {self.fields} fields cannot be added to {count} fields")
         for field in range(count):
-            modes = self.modes[field if self.fields else 0]
+            modes = self._modes[field if self.fields else 0]
             index, conjugate = modes.index, modes.conjugate
             if field:
                 index = index + field * points
@@ -188,6 +188,11 @@ class _Modes:
             if b == 0:
                 conjugate[i] = -2 if a == 0 else (grid.shape[0] - a) * columns
         return cls(index, conjugate, labels, np.ascontiguousarray(amplitude[drawn]))
+
+
+def drawn_modes(law: SpectralNoise, field: int) -> _Modes:
+    """The modes of one field that a law draws."""
+    return law._modes[field]
 
 
 def keys(seed: int, purpose: str, members: tuple[int, ...]) -> NDArray[np.uint64]:
