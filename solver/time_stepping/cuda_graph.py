@@ -92,7 +92,7 @@ class _Recorded:
     def replayed(self, u: Array, frozen: Array | None, memory: Memory) -> tuple[Array, Memory]:
         if u is not self._u:
             self._u.copy_(u)
-        if frozen is not self._last:
+        if frozen is not self._last and self._frozen is not None:
             self._frozen.copy_(frozen)
             self._last = frozen
         for name, value in memory.items():

@@ -11,6 +11,7 @@ import numpy as np
 import page
 import pytest
 import run
+import wheels
 from frontier import speed_up
 from measuring import TINY, Place, Row
 
@@ -80,3 +81,11 @@ def test_a_speed_up_is_the_cost_of_the_ladder_at_the_same_error():
 def test_measuring_names_its_parts():
     found = subprocess.run([sys.executable, str(Path(run.__file__)), "--help"], capture_output=True, text=True)
     assert found.returncode == 0 and all(part in found.stdout for part in run.PARTS)
+
+
+def test_the_wheels_for_a_machine_without_an_index_are_what_it_lacks(tmp_path, capsys):
+    found = {line.partition("==")[0] for line in wheels.needed()}
+    assert {"array-api-compat", "pydantic", "pydantic-core", "zarr", "pytest", "exponax", "equinox"} <= found
+    assert not found & wheels.PRESENT
+    assert wheels.install(tmp_path) == 2
+    assert f"Remedy: python tests/gpu/wheels.py collect {tmp_path}" in capsys.readouterr().err

@@ -14,52 +14,46 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from importlib.metadata import requires, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 64 * 2**20
-# what torch, CuPy, Numba and JAX bring; not downloaded
-PRESENT = {"cupy-cuda13x", "jax", "numba", "numpy", "scipy", "torch"}
-# what the others need of those; the rest of a dependency is taken with its own dependencies
-TOO_LARGE = {"llvmlite", "triton", "nvidia"}
-TOOLS = ["setuptools>=77", "wheel", "pytest>=8.3", "array-api-strict>=2.2", "exponax>=0.2"]
-
-
-def name_of(requirement: str) -> str:
-    """The name in a requirement: "torch>=2.4" is for torch."""
-    return requirement.split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip().lower()
+# what the machine has; not downloaded
+PRESENT = {"cupy-cuda13x", "jax", "jaxlib", "llvmlite", "numba", "numpy", "scipy", "torch"}
+PRESENT |= {"jinja2", "markupsafe", "typing-extensions"}  # of torch
+TOOLS = ["setuptools", "pytest", "array-api-strict", "exponax"]
+PLATFORMS = [*(f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 26, 24, 17)), "manylinux2014_x86_64", "any"]
 
 
 def needed() -> list[str]:
-    """The dependencies of the project that the CUDA machine lacks."""
+    """What the project and its tests need and the CUDA machine lacks, in the versions of this environment."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [r for r in [*project["dependencies"], *TOOLS] if name_of(r) not in PRESENT]
-
-
-def constraints(folder: Path) -> Path:
-    """The versions that are tested, without those of what the machine has."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if line and not line.startswith("#") and name_of(line) not in PRESENT]
-    path = folder / "constraints.txt"
-    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    return path
+    waiting, found = [*project["dependencies"], *TOOLS], {}
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": "", "python_version": "3.12"})
+        if name in PRESENT or name in found or not wanted:
+            continue
+        found[name] = version(name)
+        waiting += requires(name) or []
+    return [f"{name}=={number}" for name, number in sorted(found.items())]
 
 
 def collect(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    limits = ["--only-binary=:all:", "--python-version", "3.12", "--platform", "manylinux_2_28_x86_64"]
-    limits += ["--platform", "manylinux2014_x86_64", "--platform", "any", "--implementation", "cp"]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "-c", str(constraints(folder))]
-    code = subprocess.run([*pip, *limits, *needed()]).returncode
-    if code:
+    limits = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
+    limits += [part for platform in PLATFORMS for part in ("--platform", platform)]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    if code := subprocess.run([*pip, *limits, *needed()]).returncode:
         return code
-    for wheel in folder.glob("*.whl"):
-        name = wheel.name.split("-")[0].replace("_", "-").lower()
-        if name in PRESENT or any(name.startswith(part) for part in TOO_LARGE):
-            wheel.unlink()
-    size = sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
-    print(f"{len(list(folder.glob('*.whl')))} wheels, {size / 2**20:.1f} MiB")
-    if size > LARGEST:
+    sizes = [wheel.stat().st_size for wheel in folder.glob("*.whl")]
+    print(f"{len(sizes)} wheels, {sum(sizes) / 2**20:.1f} MiB")
+    if sum(sizes) > LARGEST:
         print(f"more than {LARGEST / 2**20:.0f} MiB. Remedy: leave out what the machine has", file=sys.stderr)
         return 1
     return 0
