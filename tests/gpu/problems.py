@@ -184,7 +184,7 @@ CLOSURES: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "leith": ("kolmogorov", "leith", {}, 2),
     "hyperviscosity": ("kolmogorov", "hyperviscosity", {}, 2),
     "hyperviscosity, linear": ("kolmogorov", "hyperviscosity", {"linear": True}, 2),
-    "dynamic-smagorinsky": ("kolmogorov", "dynamic-smagorinsky", {}, 2),
+    "dynamic-smagorinsky": ("kolmogorov", "dynamic-smagorinsky", {"ratio": 1.5}, 2),
     "dynamic-smagorinsky, momentum": ("kolmogorov", "dynamic-smagorinsky", {"flux": "momentum"}, 2),
     "backscatter": ("kolmogorov", "backscatter", {}, 2),
     "gradient": ("kolmogorov", "gradient", {}, 2),
@@ -217,8 +217,8 @@ CLOSURES: dict[str, tuple[str, str, dict[str, Any], int]] = {
 LEARNED = ("regression", "latent-diffusion", "lasdi")
 
 
-def closure_run(name: str, backend: Backend, members: int = 2) -> Simulation:
-    """A simulation with a closure of CLOSURES, before its first step."""
+def closure_run(name: str, backend: Backend, members: int = 2, closed: bool = True) -> Simulation:
+    """A simulation with a closure of CLOSURES, or without it, before its first step."""
     of, closure, options, every = CLOSURES[name]
     if of in TABLES:
         made, stepper = problem(of, members), "rk4"
@@ -227,7 +227,7 @@ def closure_run(name: str, backend: Backend, members: int = 2) -> Simulation:
     else:
         made, stepper = of_case(of, members)
     coupled = Coupled(closure, find(closure)(**options), every=every)
-    return made.simulation(stepper, backend, (coupled,))
+    return made.simulation(stepper, backend, (coupled,) if closed else ())
 
 
 def difference(one: Simulation, other: Simulation) -> float:
