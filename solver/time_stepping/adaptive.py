@@ -81,7 +81,7 @@ def cover_on_device(
             accepted = tried & good
             u = xp.where(accepted, found, u)
             parts = xp.where(tried, xp.where(accepted, xp.ones_like(parts), 2 * parts), parts)
-            rest = xp.where(accepted, xp.where(steps == 1, xp.zeros_like(rest), rest - h), rest)
+            rest = xp.where(accepted, rest - h, rest)  # 0 after the last, whose h is the rest
             taken = taken + xp.astype(accepted, taken.dtype)
         ahead = xp.ceil(rest * courant_rate(u) / cfl) * parts
         left, wrong, done, more = read(xp.stack([rest, fault, taken, ahead])).tolist()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import array_api_compat.torch
 import pytest
 
+from subgrid.solver.time_stepping import adaptive
 from subgrid.solver.time_stepping.adaptive import cover
 
 
@@ -47,3 +49,50 @@ def test_speeds_that_are_not_finite_stop_the_run(rate):
 def test_a_state_that_no_step_keeps_admissible_stops_the_run():
     with pytest.raises(ArithmeticError, match=r"fell below 1.0e-09"):
         cover(0.0, 1.0, 0.5, lambda: 1.0, lambda t, h: False)
+
+
+def covered(rate, longest, expected=1):
+    """The lengths of the steps by `cover` and by `cover_on_device`, where steps longer than longest(t) are rejected."""
+    host: list[float] = []
+    reads = []
+
+    def attempt(t, h):
+        if h > longest(t):
+            return False
+        host.append(h)
+        return True
+
+    cover(1.0, 2.0, 0.4, lambda: rate(1.0 + sum(host)), attempt)
+    xp = array_api_compat.torch
+
+    def masked(u, t, h):
+        return xp.concat([u[:1] + h, u[1:] + 1]), h <= longest(t)
+
+    def read(values):
+        reads.append(values)
+        return values.numpy()
+
+    u, taken = adaptive.cover_on_device(
+        xp.zeros(2, dtype=xp.float64), 1.0, 2.0, 0.4, expected, lambda u: rate(1.0 + u[0]), masked, read, xp
+    )
+    return host, (float(u[0]), int(u[1]), taken), len(reads)
+
+
+@pytest.mark.parametrize("expected", [1, 7, 1000])
+def test_steps_on_a_device_are_those_of_the_host(expected):
+    """Their number and their sum, with speeds that grow, with and without steps that are rejected."""
+    for longest in (lambda t: 10.0, lambda t: 0.03 + 0.01 * t):
+        host, (span, count, taken), reads = covered(lambda t: 3.0 + t, longest, expected)
+        assert span == pytest.approx(2.0, rel=1e-14) and count == taken == len(host) and count > 20
+        assert reads <= 8
+
+
+def test_steps_on_a_device_fail_as_those_of_the_host():
+    with pytest.raises(ArithmeticError, match="the signal speeds are not finite"):
+        covered(lambda t: t * 0 + float("nan"), lambda t: 10.0)
+    xp, none = array_api_compat.torch, lambda u, t, h: (u, h < 0)
+    for rate, message in ((float("inf"), "not finite"), (1.0, "steps by CFL fell below 2.0e-09")):
+        with pytest.raises(ArithmeticError, match=message):
+            adaptive.cover_on_device(
+                xp.zeros(1), 0.0, 2.0, 0.4, 1, lambda u, r=rate: 0 * u[0] + r, none, lambda a: a.numpy(), xp
+            )
