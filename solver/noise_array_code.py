@@ -18,7 +18,7 @@ from .random import SpectralNoise, drawn_modes
 Array = Any
 WORD = 0xFFFFFFFF
 MULTIPLIERS, INCREMENTS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
-VALUES = 2**20  # of the numbers that are drawn at a time, for several steps where one step needs fewer
+VALUES = 2**20  # of the noise that is drawn at a time, for several steps where one step needs fewer
 MOST_STEPS = 32
 
 
@@ -47,8 +47,8 @@ class NoiseDraws:
         self._keys = [self._integers(w) for w in (words & np.uint64(WORD), words >> np.uint64(32))]
         laws = [_Gather(law, field if law.fields else 0, self) for field in range(fields if law.fields else 1)]
         self._fields = laws if law.fields else laws * fields
-        drawn = max(1, len(keys) * sum(f.count for f in self._fields))
-        self._steps = 1 << (max(1, min(MOST_STEPS, VALUES // drawn)).bit_length() - 1)
+        values = len(keys) * fields * math.prod(self._shape)
+        self._steps = 1 << (max(1, min(MOST_STEPS, VALUES // values)).bit_length() - 1)
         self._first: int | None = None
         self._block: Array = None
 
@@ -92,10 +92,11 @@ class _Gather:
         mirrored = modes.conjugate >= 0
         source[modes.conjugate[mirrored]] = number[mirrored]
         real[modes.conjugate[mirrored]], imaginary[modes.conjugate[mirrored]] = 1.0, -1.0
-        self.count = modes.index.size
         self._xp = draws._xp
         # without modes: one of amplitude 0, as a gather needs a source
-        labels, amplitude = (modes.labels, modes.amplitude) if self.count else (np.zeros((1, 2), np.int64), np.zeros(1))
+        labels, amplitude = (
+            (modes.labels, modes.amplitude) if modes.index.size else (np.zeros((1, 2), np.int64), np.zeros(1))
+        )
         self._labels = [draws._integers(labels[:, i] & WORD) for i in range(2)]
         self._source, self._amplitude = draws._integers(source), draws._doubles(amplitude)
         self._real, self._imaginary = draws._doubles(real), draws._doubles(imaginary)

@@ -190,17 +190,17 @@ class Equation(BaseModel, ABC):
                 setattr(rhs, name, getattr(ArrayRightHandSide(self, grid, dtype), name))
         return rhs
 
-    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...] | None:
-        """`signal_speed` as array code, of numbers or arrays without axes; None if the equation has none.
+    def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...]:
+        """`signal_speed` as array code, of numbers or arrays without axes.
 
-        With it steps by Courant number do not wait for a device; without, the state is copied to the host before each.
+        An equation that overrides it takes steps by Courant number without waiting for a device; else the state is
+        copied to the host before each.
         """
-        return None
+        return self.signal_speed(np.asarray(u), operators.grid)
 
-    def array_rate(self, operators: Operators, u: Array) -> Array | float | None:
-        """`largest_rate` as array code, or None."""
-        speeds = self.array_speed(operators, u)
-        return None if speeds is None else sum(s / h for s, h in zip(speeds, operators.grid.spacing, strict=True))
+    def array_rate(self, operators: Operators, u: Array) -> Array | float:
+        """`largest_rate` as array code, from `array_speed`."""
+        return sum(s / h for s, h in zip(self.array_speed(operators, u), operators.grid.spacing, strict=True))
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """Sum over the axes of signal speed / spacing, in 1/time; a Courant number cfl gives the step cfl / this."""

@@ -224,6 +224,8 @@ class ArrayEnsemble:
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
         self._substeps = 1  # of the last step by Courant number
+        # whether steps by Courant number need not be read from the device
+        self._unread = equation.autonomous and type(equation).array_speed is not Equation.array_speed
         self.internal = self.inward(state)
         self._steps = cuda_graph.graphed(self._stepper, backend, self.internal, fixed=cfl is None)
 
@@ -257,7 +259,7 @@ class ArrayEnsemble:
     def _advance_adaptively(self, t: float, tendency: Array | None, cfl: float) -> None:
         """One step, divided by Courant number; all members share the shortest."""
         equation, stepper, xp = self._equation, self._stepper, self._operators.xp
-        if equation.autonomous and stepper.courant_rate(self.internal) is not None:
+        if self._unread:
 
             def masked(u: Array, time: Array, h: Array) -> tuple[Array, Array]:
                 found, _ = stepper.advance(u, time, tendency, {}, xp.astype(h, u.dtype))
@@ -270,7 +272,7 @@ class ArrayEnsemble:
                     self._step,
                     cfl,
                     self._substeps,
-                    lambda u: stepper.courant_rate(u),
+                    stepper.courant_rate,
                     masked,
                     self._backend.to_numpy,
                     xp,

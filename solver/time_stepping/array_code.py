@@ -93,16 +93,14 @@ class ArrayStepper:
             self._coefficient(scheme.before / d) if scheme.before else None,
         )
 
-    def courant_rate(self, u: Array) -> Array | float | None:
+    def courant_rate(self, u: Array) -> Array | float:
         """Courant number of a step, per unit of time; for split schemes that of the longest sweep.
 
-        Array code, or None if the equation has none.
+        As array code, for an equation that has `array_speed`.
         """
         if not isinstance(self.scheme, Split):
             return self.equation.array_rate(self.operators, u)
         speeds, xp = self.equation.array_speed(self.operators, u), self.operators.xp
-        if speeds is None:
-            return None
         first, *others = (s / h for s, h in zip(speeds, self.operators.grid.spacing, strict=True))
         for rate in others:
             first = xp.maximum(first, rate)

@@ -49,7 +49,7 @@ class Sizes:
     batches: tuple[int, ...] = (16, 64, 256, 1000)
     evaluations: int = 10
     training_batches: tuple[int, ...] = (16, 256, 1024)
-    training_seconds: float = 15.0
+    training_seconds: float = 6.0
     width: int | None = None  # of the networks, by default the published one
     ladder: tuple[int, ...] = (64, 80, 96, 128, 160)
     reference: int = 320

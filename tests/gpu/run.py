@@ -25,7 +25,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 ROWS, PAGE = ROOT / "runs" / "gpu", ROOT / "docs" / "results" / "gpu.md"
 # seconds after which a part is stopped; what it measured until then is kept
-PARTS = {"parity": 150, "steps": 180, "bandwidth": 60, "calls": 100, "diffusion": 90, "training": 180, "frontier": 120}
+PARTS = {"parity": 200, "steps": 240, "bandwidth": 60, "calls": 90, "diffusion": 70, "training": 100, "frontier": 100}
 
 
 def rows_of(part: str) -> Callable[..., Iterator]:

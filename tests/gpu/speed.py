@@ -36,8 +36,9 @@ def square(n: int) -> Grid:
 def vorticity(n: int, members: int) -> np.ndarray:
     """Random vorticity on the modes that the 2/3 rule keeps, (member, 1, y, x)."""
     operators = Operators(square(n))
-    w = GaussianRandomField(exponent=2.5, tau=5.0).state(FLOW, square(n), tuple(range(members)), 0)
-    return operators.to_physical(operators.to_spectrum(w) * square(n).mask())
+    w = GaussianRandomField(exponent=2.5, tau=5.0).state(FLOW, square(n), (0,), 0)
+    one = operators.to_physical(operators.to_spectrum(w) * square(n).mask())[0]
+    return np.stack([np.roll(one, (7 * m, 3 * m), (-2, -1)) for m in range(members)])
 
 
 def vorticity_rows(place: Place, sizes: Sizes) -> Iterator[Row]:
