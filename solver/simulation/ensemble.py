@@ -37,6 +37,16 @@ class BlowUp(RuntimeError):
     """The state is not finite, or not admissible for the equation."""
 
 
+def fault_of_state(equation: Equation, internal: Array, backend: Backend) -> str | None:
+    """What is wrong with a state in the stepper's representation, or None."""
+    finite = backend.xp.isfinite(backend.xp.sum(internal))
+    if not backend.compiled and bool(finite & admissibility(equation, internal)):
+        return None  # by one number, because each that is read from a device waits for the device
+    if not finite:
+        return "is not finite"
+    return None if admissible(equation, internal) else "is out of its bounds"
+
+
 class Ensemble(Protocol):
     """All members of a run.
 

@@ -34,14 +34,14 @@ from ..closure.guard import (
     split_pair,
     validate_answer,
 )
-from ..equations.answers import admissibility, admissible, invariants
+from ..equations.answers import invariants
 from ..equations.base import Equation
 from ..equations.plugin_errors import plugin_errors
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
 from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
 from .checkpoint import require_checkpoint
-from .ensemble import BlowUp, ensemble
+from .ensemble import BlowUp, ensemble, fault_of_state
 from .held import Held, NoiseSource, total
 from .linear import checked_part, joined
 from .schedule import Schedule, stops
@@ -240,21 +240,11 @@ class Simulation:
                 continue
             ahead = [self._next_call(n), events(n)]
             self.advance(min([steps - n, *(count for count in ahead if count)]))
-            if fault := self._fault():
+            if fault := fault_of_state(self.equation, self._ensemble.internal, self.backend):
                 raise BlowUp(
                     f"the state {fault} at step {self.step_number}, t = {self.time:g}. Remedy: {self._remedy}, or "
                     "another closure"
                 )
-
-    def _fault(self) -> str | None:
-        """What is wrong with the state, or None."""
-        internal, xp = self._ensemble.internal, self.backend.xp
-        finite = xp.isfinite(xp.sum(internal))
-        if not self.backend.compiled and bool(finite & admissibility(self.equation, internal)):
-            return None  # by one number, because each that is read from a device waits for the device
-        if not finite:
-            return "is not finite"
-        return None if admissible(self.equation, internal) else "is out of its bounds"
 
     # -- closures ------------------------------------------------------------------------------------------
 
