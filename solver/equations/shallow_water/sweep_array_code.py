@@ -131,7 +131,7 @@ def shift(
     spacing: tuple[float, float],
     gravity: float,
     dry_depth: float,
-    h: float,
+    h: Array | float,
     xp: Any,
 ) -> Array:
     """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y".
