@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from subgrid.commands.comparison.compare import compare, resume_comparison
     from subgrid.commands.run import resume, run
     from subgrid.commands.train import train
+    from subgrid.ingest.external.open import open_data
+    from subgrid.ingest.external.recognise import Reader
     from subgrid.solver.case.reading import read_case
     from subgrid.solver.case.tables import Case
     from subgrid.solver.closure.contract import (
@@ -45,6 +47,8 @@ _HOMES = {
     "commands.comparison.compare": ("compare", "resume_comparison"),
     "commands.run": ("run", "resume"),
     "commands.train": ("train",),
+    "ingest.external.open": ("open_data",),
+    "ingest.external.recognise": ("Reader",),
     "solver.case.reading": ("read_case",),
     "solver.case.tables": ("Case",),
     "solver.closure.contract": (
@@ -83,12 +87,14 @@ __all__ = [
     "Linear",
     "PluginError",
     "Problem",
+    "Reader",
     "Simulation",
     "SpectralNoise",
     "Tendency",
     "View",
     "__version__",
     "compare",
+    "open_data",
     "read_case",
     "resume",
     "resume_comparison",

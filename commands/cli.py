@@ -191,42 +191,11 @@ def report(folder: Path, *, json_: Json = False) -> None:
     printed.path(Comparison.load(folder), folder, json_)
 
 
-@app.command
-def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Compute the training set, the reference and the sweep of a case, unless they are in the cache.
-
-    Run the command again to resume. --out: a text file for the directories.
-    """
-    from subgrid.ingest.prepare import with_step
-    from subgrid.ingest.requests import reference_request, training_request
-    from subgrid.ingest.sweep import runs
-    from subgrid.ingest.trajectories import generate, start
-
-    from .progress import Bars
-
-    out = None if out is None else out.absolute()
-    checked = _read(case, set_, backend)
-    out = _file(out)
-    gridded = checked.reference is not None and not checked.reference.exact
-    if not gridded and checked.sweep is None:
-        raise ValueError(
-            f"{case}: reference.shape: missing; without [sweep], data need a finer grid. Remedy: set reference.shape"
-        )
-    where: dict[str, str] = {}
-    with Bars(quiet=json_) as bars:
-        resolved = with_step(checked)
-        if gridded and resolved.training is not None:  # before the reference is computed
-            start(resolved, training_request(resolved))
-        if gridded:
-            where["reference"] = str(generate(resolved, reference_request(resolved), bars).directory)
-        if resolved.training is not None:
-            where["training"] = str(generate(resolved, training_request(resolved), bars).directory)
-        if resolved.sweep is not None:
-            where["sweep"] = str(runs(resolved, resolved.sweep.points(), bars).directory)
-    text = "\n".join(f"{name}: {path}" for name, path in where.items())
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
-    _finish(where, json_, lambda: display(text))
+for _name, _help in (  # imported when they are called
+    ("data", "Compute the training set, the reference and the sweep of a case; --format: export them."),
+    ("ingest", "Report what a file or folder of data holds. --out: copy it to a Zarr store in the schema."),
+):
+    app.command(f"subgrid.commands.data:{_name}", name=_name, help=_help)
 
 
 @app.command

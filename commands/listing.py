@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from subgrid.ingest.external.recognise import READERS
 from subgrid.solver.case.shipped import shipped_cases
 from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.equations import EQUATIONS
@@ -22,6 +23,7 @@ KINDS: dict[str, Registry[Any]] = {
     "forcings": FORCINGS,
     "steppers": STEPPERS,
     "closures": CLOSURES,
+    "readers": READERS,
 }
 
 

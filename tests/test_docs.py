@@ -67,6 +67,15 @@ def test_every_block_of_the_tutorial_runs(empty_folder):
         assert (empty_folder / made).stat().st_size > 1000, made
 
 
+def test_every_block_of_the_page_on_data_runs(empty_folder, capsys):
+    assert run_blocks(DOCS / "data.md") > 12
+    printed = capsys.readouterr().out
+    message = (empty_folder / "message.txt").read_text(encoding="utf-8").partition("\n")[2]
+    assert message in printed
+    for made in ("advection.png", "streaming.png"):
+        assert (empty_folder / made).stat().st_size > 1000, made
+
+
 def test_the_python_blocks_of_the_reference_of_plugins_run(empty_folder):
     """The compiled right-hand side and its test of parity, beside the files of the tutorial."""
     for text in (block[2] for block in BLOCK.finditer((DOCS / "tutorial.md").read_text(encoding="utf-8"))):
