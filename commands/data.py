@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from .cli import Backend, Json, Out, Set, _command, _file, _finish, _read
+from .cli import Backend, Json, Out, Set, _command, _file, _finish, _read, _target
 from .terminal import display
 
 group = Group("Keys of the data", help="As in Python, open_data(PATH, length={'x': 1.0}), and in tables of a case.")
@@ -67,10 +67,19 @@ def ingest(
     ingest_data(path, given, out, _file(picture), json_, _command())
 
 
-def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
+def data(
+    case: Path,
+    *,
+    format: Format | None = None,
+    set_: Set = (),
+    out: Out = None,
+    backend: Backend = None,
+    json_: Json = False,
+) -> None:
     """Compute the training set, the reference and the sweep of a case, unless they are in the cache.
 
-    Run the command again to resume. --out: a text file for the directories.
+    Run the command again to resume. --out: a text file for the directories. --format: write the sets train, valid and
+    test, split by trajectory, and the sweep, in this format to the new folder runs/CASE-FORMAT, or to --out.
     """
     from subgrid.ingest.prepare import with_step
     from subgrid.ingest.requests import reference_request, training_request
@@ -79,6 +88,9 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
 
     from .progress import Bars
 
+    if format is not None:
+        _export(format, _target(out, case, format), _read(case, set_, backend), json_)
+        return
     out = None if out is None else out.absolute()
     checked = _read(case, set_, backend)
     out = _file(out)
@@ -102,3 +114,15 @@ def data(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
     _finish(where, json_, lambda: display(text))
+
+
+def _export(form: Format, target: Path, checked: Any, json_: bool) -> None:
+    from subgrid.ingest.external.export import export, require_new
+
+    from .progress import Bars
+
+    require_new(target)
+    with Bars(quiet=json_) as bars:
+        about = export(checked, form, target, bars, _command())
+    sizes = ", ".join(f"{name} {count}" for name, count in about["sets"].items())
+    _finish(about | {"out": str(target)}, json_, lambda: display(f"{form}: {sizes} trajectories -> {target}"))

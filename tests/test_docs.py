@@ -68,7 +68,7 @@ def test_every_block_of_the_tutorial_runs(empty_folder):
 
 
 def test_every_block_of_the_page_on_data_runs(empty_folder, capsys):
-    assert run_blocks(DOCS / "data.md") > 12
+    assert run_blocks(DOCS / "data.md") > 15
     printed = capsys.readouterr().out
     message = (empty_folder / "message.txt").read_text(encoding="utf-8").partition("\n")[2]
     assert message in printed

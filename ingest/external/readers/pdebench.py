@@ -32,7 +32,7 @@ FLOW = {"density": "density", "pressure": "pressure", **{f"V{a}": f"velocity_{a}
 GROUP = re.compile(r"^\d{4,}$")
 CHANNELS = {(2, 1): ("depth",), (2, 2): ("activator", "inhibitor"), (1, 1): ("concentration",)}
 IN_NAME = re.compile(r"^([A-Za-z]+)([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)$")
-IN_CONFIG = re.compile(r"^\s+(\w+):\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$", re.MULTILINE)
+IN_CONFIG = re.compile(r"^\s+([\w.]+):\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$", re.MULTILINE)
 OF_GRID = {"xdim", "ydim", "n_time_steps", "T_end", "seed", "t", "tdim", "x_left", "x_right", "y_bottom", "y_top"}
 
 
@@ -58,6 +58,7 @@ class PDEBenchReader(Reader):
         else:
             found = self._samples(path, keys)
         found.files = [path]
+        _add_facts(found, path)
         for token in path.name.rpartition(".")[0].split("_"):
             if match := IN_NAME.match(token):
                 found.parameters.setdefault(match[1], float(match[2]))
@@ -68,7 +69,13 @@ class PDEBenchReader(Reader):
         return found
 
     def _tensors(self, path: Path, keys: set[str]) -> Contents:
-        names = {"tensor": "u"} if "tensor" in keys else {k: v for k, v in FLOW.items() if k in keys}
+        with hdf5.open_file(path) as file:
+            stated = hdf5.plain(file.attrs.get("channels", []))
+        names = (
+            {"tensor": stated[0] if len(stated) == 1 else "u"}
+            if "tensor" in keys
+            else {k: v for k, v in FLOW.items() if k in keys}
+        )
         arrays = {new: hdf5.lazy(path, old) for old, new in names.items()}
         ndim = next(iter(arrays.values())).ndim
         if not 3 <= ndim <= 5:
@@ -81,7 +88,6 @@ class PDEBenchReader(Reader):
                 raise DataError(f"{path}: {name} has {data.ndim} axes, the fields before it have {ndim}")
             found.fields[name] = Variable(dims, data)
         with hdf5.open_file(path) as file:
-            attrs = hdf5.attributes(file)
             for axis in space:
                 if (key := f"{axis}-coordinate") in file:
                     found.axes[axis] = Axis(file[key][()], kind="cells")
@@ -89,7 +95,6 @@ class PDEBenchReader(Reader):
                     found.axes[axis] = Axis(kind="cells")
             times = file["t-coordinate"][()] if "t-coordinate" in file else None
         found.axes[TIME] = Axis(_without_end(found, times, next(iter(arrays.values())).shape[1]))
-        found.parameters = dict(hdf5.numbers(attrs))
         return found
 
     def _samples(self, path: Path, keys: set[str]) -> Contents:
@@ -99,6 +104,7 @@ class PDEBenchReader(Reader):
             grid = {name: first["grid"][name][()] for name in first["grid"]}
             configs = [_config(file[name].attrs.get("config", "")) for name in groups]
             origin = hdf5.attributes(first)
+            stated = tuple(hdf5.plain(file.attrs.get("channels", [])))
             bare = [name for name in groups if "data" not in file[name]]
         if bare:
             raise DataError(f"{path}: the group {bare[0]} has no `data`. Remedy: a complete copy of the file")
@@ -113,7 +119,9 @@ class PDEBenchReader(Reader):
         space = AXES[: whole.ndim - 3]
         if not space:
             raise DataError(f"{path}: data have shape {whole.shape[1:]}, expected (time, x[, y], channel)")
-        names = CHANNELS.get((len(space), whole.shape[-1]), tuple(f"channel{i}" for i in range(whole.shape[-1])))
+        count = whole.shape[-1]
+        names = CHANNELS.get((len(space), count), tuple(f"channel{i}" for i in range(count)))
+        names = stated if len(stated) == count else names
         dims = (TRAJECTORY, TIME, *space)
         found = Contents(
             self.name,
@@ -122,7 +130,8 @@ class PDEBenchReader(Reader):
             origin=origin,
         )
         found.axes[TIME] = Axis(_without_end(found, grid.get("t"), whole.shape[1]))
-        found.note("names", f"channels of {path.name} have no names; they are called {', '.join(names)}")
+        if names != stated:
+            found.note("names", f"channels of {path.name} have no names; they are called {', '.join(names)}")
         for key in dict.fromkeys(k for c in configs for k in c):
             column = np.array([c.get(key, np.nan) for c in configs])
             found.parameters[key] = float(column[0]) if (column == column[0]).all() else column
@@ -156,6 +165,20 @@ class PDEBenchReader(Reader):
             times = file["t"][()]
         found.axes[TIME] = Axis(times)
         return found
+
+
+def _add_facts(found: Contents, path: Path) -> None:
+    """Numbers in the attributes of the file as parameters, and what exports of this package state beside them."""
+    with hdf5.open_file(path) as file:
+        attrs = hdf5.attributes(file)
+    found.parameters |= hdf5.numbers(attrs)
+    for axis in found.space:
+        known = found.axes[axis]
+        if attrs.get("grid") in ("points", "cells"):
+            known = replace(known, kind=attrs["grid"])
+        if "periodic" in attrs:
+            known = replace(known, periodic=axis in attrs["periodic"])
+        found.axes[axis] = known
 
 
 def _groups(path: Path, keys: set[str]) -> bool:

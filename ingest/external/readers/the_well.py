@@ -44,7 +44,7 @@ class WellReader(Reader):
                 (f"{group}/{name}", name, rank, hdf5.attributes(file[group][name]))
                 for rank, group in enumerate(RANKS)
                 if group in file
-                for name in file[group]
+                for name in _names(file[group])
             ]
             trajectories = int(attrs.get("n_trajectories", 1))
         if str(attrs.get("grid_type", "cartesian")) != "cartesian":
@@ -60,6 +60,12 @@ class WellReader(Reader):
         if not found.fields:
             raise DataError(f"{path} holds no field. Remedy: a complete copy of the file")
         return found
+
+
+def _names(group: Any) -> list[str]:
+    """The fields of a group in the order of its attribute, then those that the attribute leaves out."""
+    listed = [str(name) for name in hdf5.plain(group.attrs.get("field_names", []))]
+    return [name for name in listed if name in group] + [name for name in group if name not in listed]
 
 
 def _axes(file: Any, space: list[str], path: Path) -> tuple[dict[str, Axis], dict[str, int]]:
