@@ -76,7 +76,8 @@ def _axes(file: Any, space: list[str], path: Path) -> tuple[dict[str, Axis], dic
     periodic: dict[str, bool] = {}
     for boundary in file.get("boundary_conditions", {}).values():
         kind = str(hdf5.plain(boundary.attrs.get("bc_type", ""))).lower()
-        for axis in hdf5.plain(boundary.attrs.get("associated_dims", [])):
+        listed = hdf5.plain(boundary.attrs.get("associated_dims", []))
+        for axis in [listed] if isinstance(listed, str) else listed:
             periodic[axis] = periodic.get(axis, True) and kind == "periodic"
     axes = {TIME: Axis(dimensions["time"][()])}
     sizes = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
 
 from subgrid import open_data
+from subgrid.commands.cli import execute
 from subgrid.ingest.external.contents import DataError
 from subgrid.ingest.external.recognise import READERS
 
@@ -111,6 +113,75 @@ def test_the_well(formats, tmp_path):
     np.testing.assert_array_equal(data["wind"][:, :, 3], given["wind"])
     assert (facts(data, "x")[1], facts(data, "y")[1]) == ("yes", "no")
     assert float(data["viscosity"]) == 0.01 and data["height"].values.tolist() == [0, 1]
+
+
+def test_a_file_that_the_well_wrote(formats, tmp_path):
+    """The package's own generator of files in its format; its scalar that varies in time is not read, which is said."""
+    made = pytest.importorskip("the_well.utils.dummy_data")
+    made.write_dummy_data(str(tmp_path / "dummy.hdf5"))
+    data = open_data(tmp_path / "dummy.hdf5", accept="repeated-end-point")
+    with h5py.File(tmp_path / "dummy.hdf5") as file:
+        np.testing.assert_array_equal(data["field_y"], file["t1_fields/field"][..., 1].swapaxes(2, 3))
+        np.testing.assert_array_equal(data["constant_field"], file["t0_fields/constant_field"][:].swapaxes(1, 2))
+    assert (float(data["a"]), float(data["b"])) == (0.25, 0.75)
+    assert any("time_varying_scalar varies in time" in text for text in json.loads(data.attrs["findings"]))
+
+
+def test_trajectories_of_exponax(formats, tmp_path):
+    """Its own solver of advection with a velocity along x alone: the waves move along x of the schema."""
+    exponax = pytest.importorskip("exponax")
+    import jax
+
+    stepper = exponax.stepper.Advection(2, 2 * np.pi, 16, 0.1, velocity=np.array([1.0, 0.0]))
+    x, y = np.meshgrid(formats.points(16), formats.points(16), indexing="ij")
+    start = (np.sin(x) + 0.5 * np.cos(2 * y))[None]
+    states = exponax.rollout(stepper, 5, include_init=True)(jax.numpy.asarray(start))
+    np.save(tmp_path / "advection.npy", np.asarray(states)[None])  # (sample, time, channel, x, y)
+    data = open_data(tmp_path / "advection.npy", length={"x": 2 * np.pi, "y": 2 * np.pi}, times="0:0.1")
+    for t, state in zip(data["time"].values, data["u"][0].values, strict=True):
+        np.testing.assert_allclose(state, np.sin(x - t).T + 0.5 * np.cos(2 * y).T, atol=1e-5)
+    assert data["u"].dims[2:] == ("y", "x")
+
+
+def test_runs_of_this_package(formats, tmp_path, case_file):
+    """A run folder, its fields.zarr, and a folder of runs; members are trajectories."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for i, viscosity in enumerate((0.02, 0.05)):
+        changes = ["--set", f"equation.viscosity={viscosity}", "--set", f"ensemble.seed={i}"]
+        assert execute(["run", str(case_file), *changes, "--out", str(runs / f"run{i}")]) == 0
+    stored = xr.open_zarr(runs / "run0/fields.zarr", consolidated=False)
+    for path in (runs / "run0", runs / "run0/fields.zarr"):
+        data = open_data(path)
+        np.testing.assert_array_equal(data["velocity"], stored["velocity"].transpose("member", "time", "x"))
+        assert facts(data, "x") == ("points", "yes") and data["x"].attrs["length"] == pytest.approx(1)
+        assert float(data["viscosity"]) == 0.02
+    both = open_data(runs)
+    assert both["velocity"].shape == (4, 6, 32)
+    np.testing.assert_array_equal(both["viscosity"], [0.02, 0.02, 0.05, 0.05])
+
+
+def test_the_frames_of_a_comparison(formats, tmp_path, case_file):
+    short = ["--set", "reference.shape=[64]", "--set", "compare.frontier=false"]
+    assert execute(["compare", str(case_file), *short, "--out", str(tmp_path / "compared")]) == 0
+    stored = xr.open_zarr(tmp_path / "compared/comparison.zarr", consolidated=False)
+    for path in (tmp_path / "compared", tmp_path / "compared/comparison.zarr"):
+        data = open_data(path)
+        np.testing.assert_array_equal(data["velocity"], stored["frames"])
+        assert json.loads(data.attrs["provenance"])["origin"]["sources"][0] == "reference"
+
+
+@pytest.fixture
+def case_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "waves.toml"
+    file.write_text(
+        'title = "waves"\n[equation]\nname = "burgers"\nviscosity = 0.05\n[grid]\nshape = [32]\nlength = [1.0]\n'
+        '[time]\nend = 0.1\nstep = 0.002\nstepper = "rk4"\n'
+        '[initial]\nkind = "gaussian-random-field"\nexponent = 2.5\ntau = 7.0\n'
+        "[ensemble]\nmembers = 2\n[output]\nevery = 0.02\n[compare]\nclosures = []\n"
+    )
+    return file
 
 
 def test_apebench_array(formats, tmp_path):
