@@ -32,13 +32,13 @@ def ingest(path: Path, keys: dict[str, Any], out: Path | None, picture: Path | N
     if not json_:
         display(as_text(found))
     found.require_sound()
-    if picture is not None:
-        replace(picture, png(found))
     if out is not None:
         with Bars(quiet=json_) as bars:
             write(found, out, bars, f"`{command}`")
         if not json_:
             display(f"written: {out}")
+    if picture is not None:
+        replace(picture, png(found))
     if json_:
         print(json.dumps(as_json(found) | ({"out": str(out)} if out else {}), indent=1))
 

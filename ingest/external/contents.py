@@ -154,6 +154,8 @@ def combine(parts: Sequence[Contents], names: Sequence[str]) -> Contents:
         notes,
         [file for part in everything for file in part.files],
         first.origin | {"sources": list(names)},
+        accepted=first.accepted,
+        mapped=first.mapped,
     )
 
 

@@ -53,7 +53,7 @@ def inspect(path: Path, options: Options, values: int = SAMPLE) -> Inspection:
     if values and not any(f.fault and f.code in ("complex", "type", "empty") for f in contents.findings):
         try:
             found.scan, found.complete = scanned(contents, values)
-        except MemoryError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:  # HDF5, Zarr and every codec have errors of their own
             raise unreadable(contents, error) from None

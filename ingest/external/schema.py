@@ -130,7 +130,7 @@ def provenance(contents: Contents) -> dict[str, Any]:
     files = {}
     for file in contents.files[:1000]:
         found = file.stat()
-        files[str(file)] = {"bytes": found.st_size, "modified": found.st_mtime} if file.is_file() else {}
+        files[str(file)] = {"modified": found.st_mtime} | ({"bytes": found.st_size} if file.is_file() else {})
     return {
         "format": contents.format,
         "files": files,

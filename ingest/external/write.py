@@ -65,7 +65,7 @@ def write(
                     raise
                 except Exception as error:  # every library has errors of its own
                     _discard(out)
-                    raise unreadable(contents, error) from None
+                    raise error if isinstance(error, DataError) else unreadable(contents, error) from None
                 scan.add(name, *block, values)
                 group[name][block] = values
             if time.monotonic() - saved > SAVE_SECONDS:

@@ -76,8 +76,8 @@ class HyParReader(Reader):
             files = [p for p in files if p.suffix == chosen]
         rows = _rows(files, solver.get("op_overwrite", ["no"])[0] == "yes")
         model = solver.get("model", [""])[0]
-        frames = [[_frame(file) for _, file in row] for row in rows]
-        first = frames[0][0]
+        first = _frame(rows[0][0][1])
+        frames = [[_frame(file, first) for _, file in row] for row in rows]
         self._require_alike(rows, frames, solver, folder)
         count = first.values.shape[0]
         names = NAMES.get(model, ())
@@ -183,10 +183,24 @@ def _times(indices: list[int], solver: dict[str, list[str]]) -> NDArray[np.float
     return step * np.array([last if k < 0 else min(k * every, last) for k in indices], dtype=np.float64)
 
 
-def _frame(path: Path) -> Frame:
+def _frame(path: Path, like: Frame | None = None) -> Frame:
+    """An output. like: one of the same run; a text file is then read when its values are."""
     with path.open("rb") as file:
         header = _header(file.read(8 + 4 * MOST_DIMENSIONS))
-    return _text(path) if header is None else _binary(path, *header)
+    if header is not None:
+        return _binary(path, *header)
+    if like is None:
+        axes, values = _text(path)
+        like = Frame(axes, Lazy.of(values))
+    shape = like.values.shape
+
+    def read(key: Any) -> NDArray:
+        found = _text(path)[1]
+        if found.shape != shape:
+            raise DataError(f"{path} has shape {found.shape}, expected {shape}. Remedy: outputs of one run")
+        return found[key]
+
+    return Frame(like.axes, Lazy(shape, np.dtype(np.float64), read))
 
 
 def _binary(path: Path, nvars: int, sizes: tuple[int, ...], size: int) -> Frame:
@@ -209,7 +223,8 @@ def _binary(path: Path, nvars: int, sizes: tuple[int, ...], size: int) -> Frame:
     return Frame(tuple(np.split(coordinates, np.cumsum(sizes)[:-1])), data.transpose(order))
 
 
-def _text(path: Path) -> Frame:
+def _text(path: Path) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.float64]]:
+    """Coordinates by axis, and values (variable, *axes in reverse). Raises DataError."""
     with path.open("rb") as file:
         tokens = file.readline(4096).split()
     ndims = next((i for i, t in enumerate(tokens) if not t.isdigit()), 0)
@@ -234,7 +249,7 @@ def _text(path: Path) -> Frame:
         x = np.empty(n)
         x[index[:, i]] = table[:, ndims + i]
         axes.append(x)
-    return Frame(tuple(axes), Lazy.of(values.reshape(nvars, *reversed(sizes))))
+    return tuple(axes), values.reshape(nvars, *reversed(sizes))
 
 
 @lru_cache(maxsize=64)

@@ -92,7 +92,7 @@ def _version_5(path: Path) -> dict[str, Lazy]:
     try:
         listed = whosmat(path)
         size = sum(8 * math.prod(shape) for _, shape, _ in listed)
-        if size > 4 * LARGEST:
+        if size > LARGEST:
             raise DataError(f"{path} announces {size / 1e9:.3g} GB. Remedy: save it as version 7.3")
         kinds = ("double", "single", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
         names = [name for name, _, kind in listed if kind in kinds]

@@ -177,7 +177,7 @@ def npz(path: Path) -> xr.Dataset:
     """The dataset of an .npz file in the schema: `schema`, JSON with dimensions and attributes, and an array each."""
     import xarray as xr
 
-    arrays = read_arrays(path, largest=path.stat().st_size * 8)
+    arrays = read_arrays(path, largest=path.stat().st_size)
     try:
         about = json.loads(str(arrays.pop("schema")))
         variables = {k: xr.Variable(v["dims"], arrays[k], v["attrs"]) for k, v in about["variables"].items()}
