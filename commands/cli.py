@@ -103,16 +103,16 @@ def _target(out: Path | None, case: Path, what: str) -> Path:
     return (out if out is not None else Path("runs") / f"{case.stem}-{what}").absolute()
 
 
-def _file(out: Path | None) -> Path | None:
+def _file(out: Path | None, key: str = "--out") -> Path | None:
     """The file for a command's result, refused before the command runs unless it is or can be a file of its own."""
     if out is not None and out.is_dir():
-        raise ValueError(f"--out {out}: is a folder, expected a file. Remedy: name a file")
+        raise ValueError(f"{key} {out}: is a folder, expected a file. Remedy: name a file")
     if out is not None and out.is_symlink():
-        raise ValueError(f"--out {out}: is a symbolic link, which is not followed. Remedy: name the file itself")
+        raise ValueError(f"{key} {out}: is a symbolic link, which is not followed. Remedy: name the file itself")
     if out is not None and out.exists() and not out.is_file():
-        raise ValueError(f"--out {out}: is a device or a pipe, expected a file. Remedy: name a file")
+        raise ValueError(f"{key} {out}: is a device or a pipe, expected a file. Remedy: name a file")
     if out is not None and not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.parent}. Remedy: make it, or choose another file")
+        raise ValueError(f"{key} {out}: there is no folder {out.parent}. Remedy: make it, or choose another file")
     return out
 
 

@@ -54,7 +54,7 @@ def ingest(
     *,
     keys: Keys | None = None,
     out: Out = None,
-    picture: Annotated[Path | None, Parameter(help="File for a picture of the fields (.png).")] = None,
+    picture: Annotated[Path | None, Parameter(help="File for a picture; without --out by default NAME.png.")] = None,
     json_: Json = False,
 ) -> None:
     """Report what a file or folder of data holds, and what is missing or inconsistent. --out: copy it to a Zarr store.
@@ -64,7 +64,7 @@ def ingest(
     from .ingest import ingest as ingest_data
 
     given = {} if keys is None else {k: v for k, v in asdict(keys).items() if v not in (None, False)}
-    ingest_data(path, given, out, _file(picture), json_, _command())
+    ingest_data(path, given, out, _file(picture, "--picture"), json_, _command())
 
 
 def data(

@@ -26,7 +26,10 @@ MOST_FIELDS = 6
 
 
 def ingest(path: Path, keys: dict[str, Any], out: Path | None, picture: Path | None, json_: bool, command: str) -> None:
-    """Report on data; draw them; with `out`, write them in the schema. Raises DataError for a fault that remains."""
+    """Report on data; with `out`, write them in the schema; draw them, by default to NAME.png if there is no `out`.
+
+    Raises DataError for a fault that remains; nothing is written then.
+    """
     options = options_of(keys)
     found = inspect(path, options, values=0 if out is not None else SAMPLE)
     if not json_:
@@ -37,8 +40,12 @@ def ingest(path: Path, keys: dict[str, Any], out: Path | None, picture: Path | N
             write(found, out, bars, f"`{command}`")
         if not json_:
             display(f"written: {out}")
+    if picture is None and out is None and not json_ and moving(found.contents):
+        picture = Path(f"{path.resolve().stem or 'data'}.png")
     if picture is not None:
         replace(picture, png(found))
+        if not json_:
+            display(f"picture: {picture}")
     if json_:
         print(json.dumps(as_json(found) | ({"out": str(out)} if out else {}), indent=1))
 

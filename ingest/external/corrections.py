@@ -116,7 +116,9 @@ def _described(contents: Contents, options: Options) -> None:
     if options.periodic is not None:
         wrong = [name for name in options.periodic if name not in (*space, "none")]
         if wrong or ("none" in options.periodic and len(options.periodic) > 1):
-            raise DataError(f"periodic: expected axes of {', '.join(space)}, or none; found {options.periodic}")
+            raise DataError(
+                f"periodic: expected any of {', '.join(space)}, or none; found {', '.join(options.periodic)}"
+            )
     if options.pattern is not None:
         contents.parameters |= _from_name(contents, options.pattern)
     for name, value in options.parameters.items():

@@ -27,6 +27,7 @@ class Reader(ABC):
 
     name: ClassVar[str]
     order: ClassVar[int] = 50
+    unnamed: ClassVar[bool] = False  # whether the format does not name its axes, so that `read` uses options.axes
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
@@ -89,6 +90,8 @@ def _reader(path: Path, options: Options) -> Reader | None:
 
 
 def _read(reader: Reader, path: Path, options: Options) -> Contents:
+    if options.axes and not reader.unnamed:
+        raise DataError(f"axes: {reader.name} names the axes of {path}. Remedy: leave it out; map, or transpose")
     try:
         return replace(reader.read(path, options), path=path)
     except (DataError, KeyboardInterrupt, MemoryError, ModuleNotFoundError):

@@ -77,6 +77,7 @@ class ArrayReader(Reader):
 
     name = "apebench"
     order = 60
+    unnamed = True
 
     def recognises(self, path: Path) -> bool:
         return is_npy(path)

@@ -30,6 +30,7 @@ class MatlabReader(Reader):
 
     name = "matlab"
     order = 35
+    unnamed = True
 
     def recognises(self, path: Path) -> bool:
         try:

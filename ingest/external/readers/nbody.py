@@ -24,6 +24,7 @@ class BodyReader(Reader):
 
     name = "n-body"
     order = 45
+    unnamed = True
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():

@@ -233,6 +233,12 @@ def array_with_too_few_names(formats, folder):
     return folder / "data.npy"
 
 
+@case("axes: pdebench names the axes", "map, or transpose", given="--axes trajectory,time,y")
+def array_with_names_of_its_own(formats, folder):
+    formats.pdebench_tensor(folder / "data.hdf5")
+    return folder / "data.hdf5"
+
+
 @case("is complex", "real and imaginary parts")
 def complex_field(formats, folder):
     return tensor(formats, folder, lambda file: put(file, "tensor", file["tensor"][:].astype("c8")))

@@ -129,8 +129,11 @@ def test_a_folder_with_something_else_is_refused(formats, tmp_path, capsys):
     assert (tmp_path / "out/mine.txt").read_text() == "mine"
 
 
-def test_the_report_names_what_was_found_and_draws_it(formats, tmp_path, capsys):
+def test_the_report_names_what_was_found_and_draws_it(formats, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     formats.pdebench_groups(tmp_path / "rdb.h5")
+    assert execute(["ingest", "rdb.h5"]) == 0
+    assert Path("rdb.png").read_bytes()[:4] == b"\x89PNG" and "picture: rdb.png" in capsys.readouterr().out
     assert execute(["ingest", str(tmp_path / "rdb.h5"), "--picture", str(tmp_path / "a.png")]) == 0
     text = capsys.readouterr().out
     assert "field depth: trajectory 3 x time 5 x y 8 x x 12, float32" in text
