@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from .contents import Contents, DataError, combine
 from .options import Options
 
 MOST_SOURCES = 100_000
+ZIP = b"PK\x03\x04"
 
 
 class Reader(ABC):
@@ -109,6 +111,9 @@ def _read_all(path: Path, options: Options) -> Contents:
     """A folder whose entries are sources of one format, in the order of their names, as trajectories."""
     known = ", ".join(READERS)
     if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP and not zipfile.is_zipfile(path):
+                raise DataError(f"{path} is an .npz or zip file that is cut off. Remedy: a complete copy of the file")
         raise DataError(
             f"{path} is of no known format. Remedy: `reader` = one of {known}, or a reader of yours, file.py:Class"
         )

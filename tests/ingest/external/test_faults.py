@@ -244,6 +244,12 @@ def complex_field(formats, folder):
     return tensor(formats, folder, lambda file: put(file, "tensor", file["tensor"][:].astype("c8")))
 
 
+@case("is an .npz or zip file that is cut off", "complete copy")
+def molecule_cut(formats, folder):
+    np.savez(folder / "a.npz", R=np.ones((4, 3, 3)), z=np.array([1, 6, 8]))
+    return cut(folder / "a.npz")
+
+
 @case("objects, which are never loaded", "numbers alone")
 def molecule_of_objects(formats, folder):
     np.savez(folder / "a.npz", R=np.array([None, {}], dtype=object), z=np.array([1]))
