@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ SPINS = 6000  # pauses, of 15 to 45 nanoseconds, before a thread blocks
 HEADWAY = 150  # pauses by which a thread follows the one before it, as both need the interpreter's lock for a moment
 PATIENCE = 1.0  # seconds after which a blocked thread looks again, in case an interrupt stopped the one that wakes it
 MOST = 62  # threads besides the caller's
+LATE, SLACK = 3.0, 3e5  # a call is late if its caller waits for LATE times the work and SLACK nanoseconds
+MOST_ALONE = 4096  # calls on one thread after a late one
 
 # Words, in cache lines of their own: threads at work, whether the caller is blocked; of each thread the number of jobs
 # that it was given, and next to it whether it is blocked.
@@ -167,31 +170,56 @@ class Pool:
         self._done = _Gate()
         self._job: Callable[[int], None] | None = None
         self._errors: dict[int, BaseException] = {}
+        self._alone = 0  # calls that this thread is to do by itself
+        self._pause = 1  # such calls after the next late one
 
-    def run(self, work: Work, count: int, threads: int) -> None:
+    def run(self, work: Work, count: int, threads: int, cost: float) -> None:
         """work(first, last, place) for `threads` ranges, place = 0 ... threads - 1, the first on this thread.
 
-        Returns, or raises the error of the first range that failed, when all have ended. If the pool is in use, all of
-        the work is done by this thread.
+        Returns, or raises the error of the first range that failed, when all have ended. All of the work is done by
+        this thread if the pool is in use, and for some calls after one that was late: see `_judge`.
         """
         if not self._busy.acquire(blocking=False):
             work(0, count, 0)
             return
         try:
-            self._start(threads - 1)
-            self._errors = {}
-            self._job = lambda place: work(place * count // threads, (place + 1) * count // threads, place)
-            try:
-                self._call(threads - 1)
-                self._job(0)
-            finally:
-                self._wait()
-            errors = self._errors
+            divided = self._alone == 0
+            self._alone -= not divided
+            if divided:
+                self._divide(work, count, threads, cost)
         finally:
-            self._job = None
             self._busy.release()
-        if errors:
-            raise errors[min(errors)]
+        if not divided:
+            work(0, count, 0)
+
+    def _divide(self, work: Work, count: int, threads: int, cost: float) -> None:
+        self._start(threads - 1)
+        self._errors = {}
+        self._job = lambda place: work(place * count // threads, (place + 1) * count // threads, place)
+        began = own = time.perf_counter_ns()
+        try:
+            self._call(threads - 1)
+            self._job(0)
+            own = time.perf_counter_ns()
+        finally:
+            self._wait()
+            self._job = None
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        largest = -(-count // threads)
+        self._judge(time.perf_counter_ns() - own, max((own - began) * largest / (count // threads), cost * largest))
+
+    def _judge(self, waited: float, expected: float) -> None:
+        """After a call in which this thread waited for much longer than the work takes, do the next ones alone.
+
+        Other processes hold the cores then, and a hand-over takes as long as a time slice of theirs: a hundred times
+        the work. The number of such calls doubles with every late call, up to MOST_ALONE, and halves with others.
+        """
+        if waited > LATE * expected + SLACK:
+            self._alone = self._pause
+            self._pause = min(2 * self._pause, MOST_ALONE)
+        else:
+            self._pause = max(self._pause // 2, 1)
 
     def stop(self) -> None:
         """End the threads, unless they are at work. They start again when they are needed."""
@@ -288,7 +316,7 @@ def share(work: Work, count: int, cost: float) -> None:
     if threads > 1:
         threads = min(threads, count, int(count * cost / PORTION))
     if threads > 1:
-        _pool.run(work, count, threads)
+        _pool.run(work, count, threads, cost)
     else:
         work(0, count, 0)
 

@@ -40,6 +40,48 @@ def test_work_that_does_not_pay_and_work_without_permission_stay_on_one_thread()
     assert calls == [(0, 100, 0), (0, 1, 0), (0, 100, 0)]
 
 
+def test_after_calls_that_were_late_the_next_ones_stay_on_one_thread():
+    """As on a machine whose cores are busy: 1, 2, 4, ... calls after late ones in a row, and half as many after others."""
+    tried, places, done = pool.Pool(), [], np.zeros(10, dtype=int)
+
+    def work(first: int, last: int, place: int) -> None:
+        done[first:last] += 1
+        places.append(place)
+
+    def alone(waited: float) -> int:
+        """Calls on one thread after a call in which the caller waited for so long."""
+        tried._alone = 0
+        tried._judge(waited, 1e5)
+        count = tried._alone
+        for _ in range(count):
+            tried.run(work, len(done), 2, 1.0)
+        assert set(places) <= {0}
+        return count
+
+    assert [alone(1e9) for _ in range(5)] == [1, 2, 4, 8, 16]
+    assert (done == 31).all()
+    assert [alone(1e4), alone(1e4), alone(1e9)] == [0, 0, 8]
+    assert max(alone(1e9) for _ in range(20)) == pool.MOST_ALONE
+    tried.run(work, len(done), 2, 1e9)
+    assert 1 in places
+    tried.stop()
+
+
+def test_a_thread_that_comes_late_is_called_less(monkeypatch):
+    monkeypatch.setattr(pool, "_pool", pool.Pool())
+    places = []
+
+    def work(first: int, last: int, place: int) -> None:
+        places.append(place)
+        if place == 1:
+            time.sleep(2e-3)
+
+    with sharing(2):
+        for _ in range(1000):
+            share(work, 10, pool.PORTION)
+    assert 2 <= places.count(1) <= 12
+
+
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_an_error_of_one_thread_is_raised_when_all_have_ended_and_the_next_call_works(failing):
     ended = []
