@@ -62,13 +62,7 @@ class RunReader(Reader):
     def read(self, path: Path, options: Options) -> Contents:
         store = _store(path)
         data = open_named(store, raw=True)
-        case = store.parent / "case.toml"
-        tables: dict[str, Any] = {}
-        if case.is_file():
-            try:
-                tables = tomllib.loads(case.read_text(encoding="utf-8-sig"))
-            except ValueError as error:
-                raise DataError(f"{case} is not TOML ({error}). Remedy: restore it") from None
+        tables = _case(store)
         found = Contents(self.name, {}, {}, files=[store], origin={str(k): v for k, v in data.attrs.items()})
         dims = {"member": TRAJECTORY, "time": TIME}
         for key, v in data.data_vars.items():
@@ -87,10 +81,21 @@ def _store(path: Path) -> Path:
     return path / "fields.zarr" if (path / "fields.zarr").is_dir() and (path / "case.toml").is_file() else path
 
 
+def _case(store: Path) -> dict[str, Any]:
+    """The tables of the case beside a store; empty without one."""
+    case = store.parent / "case.toml"
+    if not case.is_file():
+        return {}
+    try:
+        return tomllib.loads(case.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataError(f"{case} is not TOML ({error}). Remedy: restore it") from None
+
+
 def _run_axes(data: xr.Dataset, tables: dict[str, Any]) -> dict[str, Axis]:
     """The axes of a run's grid: what its values belong to from the outputs, the domain from its case."""
     names = [str(d) for d in data.dims if str(d) not in ("time", "member")]
-    periodic = _periodic(names, tables)
+    about_case = _of_equation(names, tables)
     found: dict[str, Axis] = {}
     for i, name in enumerate(names):
         about = data[name].attrs
@@ -104,14 +109,17 @@ def _run_axes(data: xr.Dataset, tables: dict[str, Any]) -> dict[str, Axis]:
             data[name].values,
             str(about.get("units", "")),
             kind,
-            True if kind == "points" else periodic.get(name),
+            True if kind == "points" else about_case[name][1] if name in about_case else None,
             length,
         )
     return found
 
 
-def _periodic(names: list[str], tables: dict[str, Any]) -> dict[str, bool]:
-    """Which axes the equation of a case makes periodic; nothing for an equation that does not ship."""
+def _of_equation(names: list[str], tables: dict[str, Any]) -> dict[str, tuple[Kind, bool, float]]:
+    """Where the values of each axis are, whether it is periodic, and its length, by the equation of a case.
+
+    Nothing for an equation that does not ship, and for entities.
+    """
     table = dict(tables.get("equation", {}))
     name = table.pop("name", None)
     if name is None or not EQUATIONS.ships(name):
@@ -119,7 +127,11 @@ def _periodic(names: list[str], tables: dict[str, Any]) -> dict[str, bool]:
     try:
         equation: Any = EQUATIONS.find(name).model_validate(table)
         grid = Grid(tuple(tables["grid"]["shape"]), tuple(tables["grid"]["length"]))
-        return dict(zip(names, map(bool, equation.periodic_axes(grid)), strict=True))
+        if equation.kind == "particles":
+            return {}
+        kind: Kind = "points" if equation.spectral else "cells"
+        periodic = map(bool, equation.periodic_axes(grid))
+        return {n: (kind, p, length) for n, p, length in zip(names, periodic, grid.length, strict=True)}
     except (KeyError, TypeError, ValueError):
         return {}
 
@@ -152,10 +164,16 @@ class ComparisonReader(Reader):
         else:
             found.fields[str(data.attrs["field"])] = Variable(dims, values, units)
         found.axes = {TIME: Axis(data["frame_time"].values)}
-        for name in space:
-            if name != "coordinate":
-                kind: Kind = "entities" if name == ENTITY else "unknown"
-                found.axes[name] = Axis(None if kind == "entities" else data[name].values, kind=kind)
+        names = [name for name in space if name != "coordinate"]
+        known = _of_equation(names, _case(store))
+        for name in names:
+            if name == ENTITY:
+                found.axes[name] = Axis(None, kind="entities")
+            else:
+                kind, periodic, length = known.get(name, ("unknown", None, None))
+                found.axes[name] = Axis(
+                    data[name].values, str(data[name].attrs.get("units", "")), kind, periodic, length
+                )
         return found
 
 

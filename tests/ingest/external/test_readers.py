@@ -168,6 +168,7 @@ def test_the_frames_of_a_comparison(formats, tmp_path, case_file):
     for path in (tmp_path / "compared", tmp_path / "compared/comparison.zarr"):
         data = open_data(path)
         np.testing.assert_array_equal(data["velocity"], stored["frames"])
+        assert facts(data, "x") == ("points", "yes") and data["x"].attrs["length"] == pytest.approx(1)
         assert json.loads(data.attrs["provenance"])["origin"]["sources"][0] == "reference"
 
 

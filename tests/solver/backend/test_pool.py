@@ -41,7 +41,7 @@ def test_work_that_does_not_pay_and_work_without_permission_stay_on_one_thread()
 
 
 def test_after_calls_that_were_late_the_next_ones_stay_on_one_thread():
-    """As on a machine whose cores are busy: 1, 2, 4, ... calls after late ones in a row, and half as many after others."""
+    """As on a machine whose cores are busy: 1, 2, 4, ... calls after late ones in a row, half as many after others."""
     tried, places, done = pool.Pool(), [], np.zeros(10, dtype=int)
 
     def work(first: int, last: int, place: int) -> None:
