@@ -172,7 +172,7 @@ from subgrid.solver.simulation import Simulation
 from subgrid.solver.time_stepping.kernels import add_linear
 
 if "first" in sys.argv:
-    add_linear(np.ones((1, 4, 4), complex), np.ones((1, 4, 4)), np.ones((1, 4, 4), complex))
+    add_linear(np.ones((1, 4, 4), complex), np.ones((1, 4, 4)), np.ones((1, 4, 4), complex), 0, 4)
 state = np.random.default_rng(0).standard_normal((1, 1, 16, 16))
 run = Simulation(Kolmogorov(viscosity=0.01), Grid((16, 16), (6.0, 6.0)), "etdrk2", 1e-3, state)
 run.run(5)
