@@ -1,15 +1,25 @@
-"""What tests of several packages share."""
+"""What tests of several packages share.
+
+`make test` runs one process of pytest for each core, and each keeps to its core: threads of several processes on the
+same cores would wait for each other.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 import numpy as np
 import pytest
 
 POINTS = 24
+LONGEST = ("test_cases.py", "test_docs.py", "test_killed.py", "test_kills.py")  # files that start first
 WAVE: dict[str, Any] = {
     "title": "a wave that is carried along",
     "equation": {"name": "advection", "speed": 1.5},
@@ -37,6 +47,10 @@ OMITTED_TERMS: dict[str, Any] = {
         "restrict": "subsample",
     },
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
