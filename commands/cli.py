@@ -120,6 +120,16 @@ def _command() -> str:
     return shlex.join(["subgrid", *sys.argv[1:]])
 
 
+def _command_of_training() -> str:
+    """The command line without where its results go: the header of weights holds what made them and no path."""
+    kept, skip = [], False
+    for argument in sys.argv[1:]:
+        if not (skip or argument in ("--out", "--json") or argument.startswith("--out=")):
+            kept.append(argument)
+        skip = argument == "--out"
+    return shlex.join(["subgrid", *kept])
+
+
 def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> None:
     if as_json:
         print(json.dumps(result, indent=1))
@@ -223,7 +233,7 @@ def train(
     checked = _read(case, set_, backend)
     target = _file(out) or Path(f"{case.stem}-{short_name(closure)}.safetensors")
     file = case.name if case.is_file() else f"{case}.toml"
-    origin = {"training_case": file, "training_command": _command()}
+    origin = {"training_case": file, "training_command": _command_of_training()}
     how: dict[str, Any] = {"objective": objective, "unroll": unroll, "device": device}
     result = train_closure(checked, closure, out=target, progress=not json_, origin=origin, **how)
     scores = result["scores"]

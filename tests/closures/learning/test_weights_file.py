@@ -161,3 +161,23 @@ def test_a_file_larger_than_any_weights_is_refused_before_it_is_read(tmp_path):
         file.truncate(2**31 + 1)  # a sparse file
     with pytest.raises(ValueError, match=r"2\.15 GB, more than the 2.15 GB of the largest weights"):
         load_header(path)
+
+
+def test_headers_of_shipped_weights_hold_no_path_of_a_machine():
+    from importlib.resources import files
+
+    shipped = [f for f in files("subgrid.closures.weights").iterdir() if f.name.endswith(".safetensors")]
+    assert len(shipped) > 10
+    for file in shipped:
+        command = read_header(file)["training_command"]
+        assert command.startswith("subgrid train cases/") and " /" not in command, file.name
+
+
+def test_the_command_in_a_header_is_that_of_the_training_without_the_place_of_its_results(monkeypatch):
+    import sys
+
+    from subgrid.commands import cli
+
+    for place in (["--out", "/tmp/x.safetensors"], ["--out=/tmp/x.safetensors"]):
+        monkeypatch.setattr(sys, "argv", ["subgrid", "train", "a b.toml", *place, "--closure", "lasdi", "--json"])
+        assert cli._command_of_training() == "subgrid train 'a b.toml' --closure lasdi"
