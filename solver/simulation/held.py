@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ..backend import Backend
 from ..equations.base import Equation
 from ..grid import Grid
-from ..noise_array_code import NoiseDraws
 from ..random import SpectralNoise
 from ..spectral import Operators, Transforms, empty
 from ..time_stepping import kernels
+from .noise_array_code import NoiseDraws
 
 Array = Any
 

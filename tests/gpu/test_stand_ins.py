@@ -16,8 +16,8 @@ from subgrid.solver.backend import NUMPY, Backend
 from subgrid.solver.closure import Coupled
 from subgrid.solver.closure.discovery import find
 from subgrid.solver.grid import Grid
-from subgrid.solver.noise_array_code import NoiseDraws
 from subgrid.solver.random import SpectralNoise, keys
+from subgrid.solver.simulation.noise_array_code import NoiseDraws
 from subgrid.solver.simulation.schedule import Schedule, stops
 from subgrid.solver.time_stepping import cuda_graph
 

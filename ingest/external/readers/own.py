@@ -170,10 +170,8 @@ class ComparisonReader(Reader):
             if name == ENTITY:
                 found.axes[name] = Axis(None, kind="entities")
             else:
-                kind, periodic, length = known.get(name, ("unknown", None, None))
-                found.axes[name] = Axis(
-                    data[name].values, str(data[name].attrs.get("units", "")), kind, periodic, length
-                )
+                about: tuple[Kind, bool | None, float | None] = known.get(name, ("unknown", None, None))
+                found.axes[name] = Axis(data[name].values, str(data[name].attrs.get("units", "")), *about)
         return found
 
 

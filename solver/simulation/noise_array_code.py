@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import COMPLEX, Backend
-from .random import SpectralNoise, drawn_modes
+from ..backend import COMPLEX, Backend
+from ..random import SpectralNoise, drawn_modes
 
 Array = Any
 WORD = 0xFFFFFFFF
