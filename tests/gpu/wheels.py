@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,10 @@ PLATFORMS = [*(f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 26, 24, 17)),
 
 
 def needed() -> list[str]:
-    """What the project and its tests need and the CUDA machine lacks, in the versions of this environment."""
+    """What the project and its tests need and the CUDA machine lacks, in the versions of this environment.
+
+    Raises ValueError if one of them is not installed here.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -39,7 +42,10 @@ def needed() -> list[str]:
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": "", "python_version": "3.12"})
         if name in PRESENT or name in found or not wanted:
             continue
-        found[name] = version(name)
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            raise ValueError(f"{name} is not installed here. Remedy: make bench, or pip install '.[bench,test]'") from None
         waiting += requires(name) or []
     return [f"{name}=={number}" for name, number in sorted(found.items())]
 
@@ -49,7 +55,12 @@ def collect(folder: Path) -> int:
     limits = ["--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
     limits += [part for platform in PLATFORMS for part in ("--platform", platform)]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    if code := subprocess.run([*pip, *limits, *needed()]).returncode:
+    try:
+        wanted = needed()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if code := subprocess.run([*pip, *limits, *wanted]).returncode:
         return code
     sizes = [wheel.stat().st_size for wheel in folder.glob("*.whl")]
     print(f"{len(sizes)} wheels, {sum(sizes) / 2**20:.1f} MiB")
