@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .base import Equation
 
 
+Combination = tuple[NDArray, NDArray, NDArray, NDArray, float, NDArray, bool]
+
+
 class RightHandSide(Protocol):
     """du/dt = L u + N(u, t) for one batch (member * field, row, column).
 
@@ -32,9 +35,10 @@ class RightHandSide(Protocol):
     - admissible(u): whether the state is physically valid, for steps by Courant number.
     - stage(u, t, out, base, a, c, h, frozen): out = a base + c (u + h (N + frozen)) in one pass over memory, for
       Runge-Kutta schemes in the form of Shu and Osher. `out` may be `base`.
-    - by_columns(u, t, rate, finish, out, known, more), or None: N of one member into `rate`, divided over threads by
-      columns, of which finish(first, last) then forms those of `out`. known: u is the `out` of the last call; more:
-      `out` is the u of the next one. Explicit steppers use it where several threads are allowed.
+    - by_columns(state, index, combination, known, more), or None: N(state) of one member into rates[index], and
+      combination, (out, u, rates, weights, total, frozen, use_frozen): out = u + sum_s weights_s rates_s
+      + total frozen. known: `state` is the `out` of the last call; more: `out` is the state of the next one. Explicit
+      steppers use it where several threads are allowed, for it is divided over them by columns.
 
     Methods may divide their work over threads by `backend.share`; a class that does sets divided = True. The results
     must not depend on the number of threads.

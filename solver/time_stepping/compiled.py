@@ -121,26 +121,14 @@ class ExplicitStepper:
                 state, offset = out, time
                 continue
             scaled, total = (h * weights).astype(u.dtype, copy=False), h * weights.sum()
+            force = self._no_frozen if frozen is None else frozen
             if by_columns:
-                force = self._no_frozen if frozen is None else frozen
-                arguments = out, u, self._rates, scaled, total, force, frozen is not None
-
-                def finish(first: int, last: int, arguments: tuple = arguments) -> None:
-                    kernels.combine_columns(*arguments, first, last)
-
-                by_columns(state, t + offset * h, self._rates[i], finish, out, i > 0, i < last)
+                combination = out, u, self._rates, scaled, total, force, frozen is not None
+                by_columns(state, i, combination, i > 0, i < last)
             else:
                 self.rhs(state, t + offset * h, self._rates[i])
-                force = self._no_frozen if frozen is None else frozen
-                self._combine(
-                    out.reshape(-1),
-                    u.reshape(-1),
-                    self._flat,
-                    scaled,
-                    total,
-                    force.reshape(-1),
-                    frozen is not None,
-                )
+                arguments = out.reshape(-1), u.reshape(-1), self._flat, scaled, total, force.reshape(-1)
+                self._combine(*arguments, frozen is not None)
             state, offset = out, time
         if self._relax:
             self._relax(u, 0.5 * h)

@@ -60,27 +60,6 @@ def combine_stages(out, u, rates, weights, total, frozen, use_frozen, first, las
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def combine_columns(out, u, rates, weights, total, frozen, use_frozen, first, last):
-    """`combine_stages` of the columns first ... last - 1; (batch, row, column), rates (stage, batch, row, column)."""
-    n = last - first
-    for b in range(u.shape[0]):
-        for r in range(u.shape[1]):
-            target, now = out[b, r, first:last], u[b, r, first:last]
-            for i in range(n):
-                target[i] = now[i]
-            for s in range(weights.shape[0]):
-                w = weights[s]
-                if w != 0.0:
-                    rate = rates[s, b, r, first:last]
-                    for i in range(n):
-                        target[i] += w * rate[i]
-            if use_frozen:
-                force = frozen[b, r, first:last]
-                for i in range(n):
-                    target[i] += total * force[i]
-
-
-@kernel(error_model="numpy", fastmath={"contract"})
 def add(u, factor, frozen):
     """u += factor frozen; (points,)."""
     for i in range(u.shape[0]):

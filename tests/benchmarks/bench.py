@@ -114,7 +114,7 @@ def main() -> int:
     missed = [row.what for row in rows if not row.met] + [f"all of {group}" for group in unmeasured]
     print(f"{len(rows) - len(missed)} of {len(rows)} targets met{'; missed: ' if missed else ''}{', '.join(missed)}")
     if options.json:
-        table = [row._asdict() | {"met": row.met} for row in rows]
+        table = [row._asdict() | {"met": bool(row.met)} for row in rows]
         options.json.write_text(json.dumps({"machine": about, "rows": table}, indent=2) + "\n")
     return 0
 

@@ -45,7 +45,8 @@ def needed() -> list[str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            raise ValueError(f"{name} is not installed here. Remedy: make bench, or pip install '.[bench,test]'") from None
+            remedy = "make bench, or pip install '.[bench,test]'"
+            raise ValueError(f"{name} is not installed here. Remedy: {remedy}") from None
         waiting += requires(name) or []
     return [f"{name}=={number}" for name, number in sorted(found.items())]
 

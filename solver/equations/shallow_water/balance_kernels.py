@@ -280,7 +280,15 @@ def balance(
 
 
 @kernel(**OPTIONS)
-def rate(u, per_y, per_x, gravity, dry_depth, line, first, last):
+def rates(u, per_y, per_x, gravity, dry_depth, line, found, rows, first, last):
+    """found[i]: `_rate` of the rows i rows ... (i + 1) rows - 1, first <= i < last; line: work array."""
+    for i in range(first, last):
+        stop = min((i + 1) * rows, u.shape[1])
+        found[i] = _rate(u, per_y, per_x, gravity, dry_depth, line, i * rows, stop)
+
+
+@kernel(**OPTIONS)
+def _rate(u, per_y, per_x, gravity, dry_depth, line, first, last):
     """Largest sum over the axes of (speed + sqrt(g h)) / spacing in the rows first ... last - 1; line: work array."""
     line[:] = 0.0
     for m in range(0, u.shape[0], 3):

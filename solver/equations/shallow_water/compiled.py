@@ -117,11 +117,8 @@ class ShallowWaterBalance:
         found = np.zeros(count, u.dtype)
 
         def work(first: int, last: int, place: int) -> None:
-            for i in range(first, last):
-                limits = i * rows, min((i + 1) * rows, height)
-                found[i] = balance_kernels.rate(
-                    u, per_y, per_x, self._gravity, self._dry_depth, self._row[place], *limits
-                )
+            arguments = self._gravity, self._dry_depth, self._row[place], found, rows
+            balance_kernels.rates(u, per_y, per_x, *arguments, first, last)
 
         share(work, count, RATE * u.size / 3 / count)
         return float(found.max())

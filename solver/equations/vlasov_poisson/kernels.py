@@ -6,19 +6,10 @@ The order of sums over v and over cells does not depend on the number of members
 
 from __future__ import annotations
 
-import math
-
 import numba
-import numpy as np
 
 from ...backend import in_single, kernel
 from ...finite_volume.reconstruction import weno5_single
-from . import array_code
-
-TAPS = 13  # of the widest reconstruction, of degree 12; narrower ones are padded with zeros
-FARTHEST = array_code.FARTHEST
-REACH = TAPS // 2
-BLOCK = 64  # columns shifted along v together, in packed storage: columns a power of two apart evict each other
 
 
 @kernel(double=True, error_model="numpy", fastmath={"contract"})
@@ -100,156 +91,106 @@ def extend(u, cells, first, last):
                 cells[j + 3, n + 3 + i] = u[j, right]
 
 
-@kernel(error_model="numpy", fastmath={"contract"})
-def streaming(cells, velocity, spacing, flux, out, first, last):
-    """out = -v f_x; cells (v + 6, x + 6) with three ghosts at every side. Of the columns first ... last - 1."""
-    n = last - first
-    for j in range(out.shape[0]):
-        p, row = cells[j + 3, first : last + 6], out[j, first:last]
-        factor = velocity[j] / spacing
-        if factor > 0:
-            for i in range(n + 1):
-                flux[i] = _weno5(p[i], p[i + 1], p[i + 2], p[i + 3], p[i + 4])
-        else:
-            for i in range(n + 1):
-                flux[i] = _weno5(p[i + 5], p[i + 4], p[i + 3], p[i + 2], p[i + 1])
-        for i in range(n):
-            row[i] = factor * (flux[i] - flux[i + 1])
-
-
-@kernel(error_model="numpy", fastmath={"contract"})
-def acceleration(cells, field, spacing, closed, flux, out, first, last):
-    """out += -E f_v; cells and columns as for streaming, field (column,); closed: no flux through the ends."""
-    height, n = out.shape[0], last - first
+@numba.njit(inline="always")
+def _stream(p, factor, flux, row):
+    """row = -v f_x of one row of cells, with three ghosts at both ends."""
+    n = len(row)
+    if factor > 0:
+        for i in range(n + 1):
+            flux[i] = _weno5(p[i], p[i + 1], p[i + 2], p[i + 3], p[i + 4])
+    else:
+        for i in range(n + 1):
+            flux[i] = _weno5(p[i + 5], p[i + 4], p[i + 3], p[i + 2], p[i + 1])
     for i in range(n):
-        flux[i] = 0.0
-    for j in range(closed, height + 1 - closed):
-        start, stop = first + 3, last + 3
+        row[i] = factor * (flux[i] - flux[i + 1])
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
+def rates(cells, velocity, field, dv, dx, streams, accelerates, closed, fluxes, out, first, last):
+    """out = -v f_x - E f_v, of the columns first ... last - 1; both terms in one pass, while a row is in the cache.
+
+    cells (v + 6, x + 6), with three ghosts at every side; field (column,); streams, accelerates: whether the terms
+    are in the model; closed: no flux through the ends of v; fluxes (2, at least column + 1): work.
+    """
+    height, n = out.shape[0], last - first
+    along, across = fluxes[0], fluxes[1]
+    start, stop = first + 3, last + 3
+    for i in range(n):
+        across[i] = 0.0
+    for j in range(height + 1):
+        if j < height:
+            row = out[j, first:last]
+            if streams:
+                _stream(cells[j + 3, first : last + 6], velocity[j] / dx, along, row)
+            else:
+                for i in range(n):
+                    row[i] = 0.0
+        if not accelerates or (closed and (j == 0 or j == height)):
+            continue
         p0, p1, p2 = cells[j, start:stop], cells[j + 1, start:stop], cells[j + 2, start:stop]
         p3, p4, p5 = cells[j + 3, start:stop], cells[j + 4, start:stop], cells[j + 5, start:stop]
-        row = out[j - 1 if j else 0, first:last]
+        below = out[j - 1 if j else 0, first:last]
         for i in range(n):
             up = field[i] > 0
             v0, v1, v2, v3, v4, v5 = p0[i], p1[i], p2[i], p3[i], p4[i], p5[i]  # loads before selections: half the time
             a, b, c = v0 if up else v5, v1 if up else v4, v2 if up else v3
             d, e = v3 if up else v2, v4 if up else v1
-            value = field[i] / spacing * _weno5(a, b, c, d, e)
+            value = field[i] / dv * _weno5(a, b, c, d, e)
             if j > 0:
-                row[i] += flux[i] - value
-            flux[i] = value
-    if closed:
+                below[i] += across[i] - value
+            across[i] = value
+    if accelerates and closed:
         row = out[height - 1, first:last]
         for i in range(n):
-            row[i] += flux[i]
+            row[i] += across[i]
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def split_shift(distance, whole, fraction):
-    """distance = whole + fraction in cells, 0 <= fraction < 1; values that are not finite stay in the fraction."""
-    for i in range(distance.shape[0]):
-        below = math.floor(distance[i]) if abs(distance[i]) < FARTHEST else 0.0
-        whole[i] = int(below)
-        fraction[i] = distance[i] - below
-
-
-@kernel(error_model="numpy", fastmath={"contract"})
-def taps(fraction, table, out, first, last):
-    """out[m, first + i] = sum_d table[m, d] fraction_i^d by Horner's rule, first + i < last; table (tap, power)."""
-    for m in range(out.shape[0]):
-        row = out[m, first:last]
-        for i in range(row.shape[0]):
-            row[i] = table[m, table.shape[1] - 1]
-        for d in range(table.shape[1] - 2, -1, -1):
-            value = table[m, d]
-            for i in range(row.shape[0]):
-                row[i] = row[i] * fraction[i] + value
-
-
-@kernel(error_model="numpy", fastmath={"contract"})
-def drift(u, whole, coefficients, positivity, line, mass, first, last):
-    """The rows first ... last - 1 of u moved by whole + fraction cells, in place, periodic; coefficients (tap, row)."""
-    n = u.shape[2]
-    c = np.empty(TAPS, u.dtype)
+def combine_columns(out, u, rates, weights, total, frozen, use_frozen, first, last):
+    """out = u + sum_s weights_s rates_s + total frozen, (batch, row, column), of the columns first ... last - 1."""
+    n = last - first
     for b in range(u.shape[0]):
-        for j in range(first, last):
-            row = u[b, j]
-            for m in range(TAPS):
-                c[m] = coefficients[m, j]
-            start = (-whole[j] - 1 - REACH) % n
-            done = 0
-            while done < n + TAPS:
-                part = min(n - start, n + TAPS - done)
-                source, target = row[start : start + part], line[done : done + part]
-                for i in range(part):
-                    target[i] = source[i]
-                done += part
-                start = 0
-            for i in range(n + 1):
-                total = 0.0
-                for m in range(TAPS):
-                    total += c[m] * line[i + m]
-                mass[i] = total
-            if positivity:
-                for i in range(n + 1):
-                    cell = line[i + REACH]
-                    mass[i] = min(max(mass[i], min(cell, 0.0)), max(cell, 0.0))
+        for r in range(u.shape[1]):
+            target, now = out[b, r, first:last], u[b, r, first:last]
             for i in range(n):
-                row[i] = line[i + 1 + REACH] + mass[i] - mass[i + 1]
+                target[i] = now[i]
+            for s in range(weights.shape[0]):
+                w = weights[s]
+                if w != 0.0:
+                    rate = rates[s, b, r, first:last]
+                    for i in range(n):
+                        target[i] += w * rate[i]
+            if use_frozen:
+                force = frozen[b, r, first:last]
+                for i in range(n):
+                    target[i] += total * force[i]
 
 
-@kernel(error_model="numpy", fastmath={"contract"})
-def kick(u, whole, coefficients, positivity, closed, block, moved, mass, start, stop):
-    """Each column of u (v, x) moved by whole + fraction cells along v, in place; coefficients (tap, column).
+@kernel(double=True, error_model="numpy", fastmath={"contract"})
+def prepare(u, dv, accelerates, density, cells, first, last):
+    """The density and the cells of one member u (1, v, x), of the columns first ... last - 1."""
+    if accelerates:
+        sum_over_v(u, dv, density, first, last)
+    extend(u[0], cells, first, last)
 
-    Mass that leaves at the ends is lost, or stays in the end cells if they are closed. Columns are shifted by their
-    fractions in blocks, padded with zeros above and below. The result is stored shifted by whole cells, for one group
-    of columns with the same shift after the other. Of the columns start ... stop - 1.
+
+@kernel(double=True, error_model="numpy", fastmath={"contract"})
+def stage(known, following, green, model, flux, index, more, combination, first, last):
+    """The rate of one member and out = u + sum_s weights_s rates_s, of the columns first ... last - 1, in one call.
+
+    A thread that returns from compiled code waits for the interpreter's lock, so that it should return once.
+
+    known: density, field and cells of the state; following: density and cells of `out`, made here if there are `more`
+    stages; model: velocity, dv, dx and the flags of `rates`; index: of the rate; combination: see `combine_columns`.
     """
-    height = u.shape[0]
-    c = np.empty((TAPS, BLOCK), u.dtype)
-    for first in range(start, stop, BLOCK):
-        width = min(BLOCK, stop - first)
-        for j in range(height):
-            source, target = u[j, first : first + width], block[TAPS + j]
-            for i in range(width):
-                target[i] = source[i]
-        for m in range(TAPS):
-            for i in range(width):
-                c[m, i] = coefficients[m, first + i]
-        for i in range(BLOCK):
-            mass[i] = 0.0
-        for j in range(moved.shape[0]):
-            row = moved[j]
-            for i in range(BLOCK):
-                total = 0.0
-                for m in range(TAPS):
-                    total += c[m, i] * block[j + m, i]
-                cell = block[j + REACH, i]
-                if positivity:
-                    total = min(max(total, min(cell, 0.0)), max(cell, 0.0))
-                row[i] = cell + mass[i] - total
-                mass[i] = total
-        left = 0
-        while left < width:
-            cells = whole[first + left]
-            right = left + 1
-            while right < width and whole[first + right] == cells:
-                right += 1
-            for j in range(height):
-                place, target = j - cells + TAPS - REACH, u[j, first + left : first + right]
-                if 0 <= place < moved.shape[0]:
-                    source = moved[place, left:right]
-                    for i in range(right - left):
-                        target[i] = source[i]
-                else:
-                    for i in range(right - left):
-                        target[i] = 0.0
-            if closed:
-                bottom = TAPS - REACH - cells  # row of what was moved into the lowest cell
-                for j in range(min(bottom, moved.shape[0])):
-                    for i in range(left, right):
-                        u[0, first + i] += moved[j, i]
-                for j in range(max(bottom + height, 0), moved.shape[0]):
-                    for i in range(left, right):
-                        u[height - 1, first + i] += moved[j, i]
-            left = right
+    density, field, cells = known
+    velocity, dv, dx, streams, accelerates, closed = model
+    out, u, all_rates, weights, total, frozen, use_frozen = combination
+    if accelerates:
+        electric_field(density, green, field, first, last)
+    own = field[0, first:last].astype(out.dtype)
+    rates(cells, velocity, own, dv, dx, streams, accelerates, closed, flux, all_rates[index, 0], first, last)
+    combine_columns(out, u, all_rates, weights, total, frozen, use_frozen, first, last)
+    if more:
+        next_density, next_cells = following
+        prepare(out, dv, accelerates, next_density, next_cells, first, last)
