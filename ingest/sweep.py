@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from subgrid.solver.backend import NUMPY, available_threads
 from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_temporary, write_arrays
 from subgrid.solver.case.base import multiple
+from subgrid.solver.case.sweep_design import with_entries
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.plugin_errors import plugin_errors
@@ -40,7 +41,8 @@ FORMAT = 1
 
 def request(case: Case) -> dict[str, Any]:
     """Everything that the run of a case depends on. Only the first member is run."""
-    return {
+    closed_form = {"exact": True} if case.sweep and case.sweep.exact else {}
+    return closed_form | {
         "format": FORMAT,
         "equation": describe_equation(case.build_equation()),
         "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
@@ -121,7 +123,9 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
     files = tuple(_file(request(v)) for v in varied)
     for v, file in zip(varied, files, strict=True):
         if not file.is_file():
-            _start(v)  # before anything is written
+            equation, grid, _ = _start(v)  # before anything is written
+            if case.sweep.exact:
+                _closed_form(v, equation, grid, case.time.end - case.time.start)
     wait = say_waiting(f"runs of this sweep in {cache() / 'sweep'}")
     with ThreadPoolExecutor(available_threads()) as pool:
         missing = pool.map(lambda file: not _finished(file, LOG.debug), files)
@@ -139,7 +143,10 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
     about = request(case) | {"fields": [f.name for f in case.build_equation().fields]}
     for name in case.sweep.parameters:
         table, _, key = name.partition(".")
-        about[table] = {k: v for k, v in about[table].items() if k != key}
+        if "." in key:
+            about[table] = with_entries(about[table], {key: None})
+        else:
+            about[table] = {k: v for k, v in about[table].items() if k != key}
     first = _read(files[0])["time"] if files else np.empty(0)
     ranges = np.array(list(case.sweep.parameters.values()))
     return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
@@ -152,6 +159,17 @@ def _start(case: Case) -> tuple[Equation, Grid, NDArray[np.float64]]:
         return equation, grid, checked_state(case.initial, equation, grid, (0,), case.ensemble.seed)
     except ValueError as error:
         raise ValueError(f"{error} (the run with {describe_initial(case.initial)}, {case.equation})") from error
+
+
+def _closed_form(case: Case, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
+    """The exact solution (1, field, *grid) a time t after the start. Raises ValueError if no closed form is known."""
+    found = case.initial.exact(equation, grid, t, (0,), case.ensemble.seed)
+    if found is None:
+        raise ValueError(
+            f"sweep.exact: no closed form is known a time of {t:g} after the start for {equation.name} and "
+            f"initial.kind = {case.initial.kind!r}. Remedy: sweep.exact = false"
+        )
+    return found
 
 
 def _finished(file: Path, say: Callable[[str], None]) -> bool:
@@ -198,7 +216,6 @@ def _provide(case: Case, file: Path, wait: Callable[[], None]) -> None:
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states. Raises BlowUp, with the parameters."""
     equation, grid, state = _start(case)
-    simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
     every, steps = interval(case), case.steps()
 
     def single(state: NDArray) -> NDArray[np.float32]:
@@ -209,7 +226,12 @@ def _make(case: Case, file: Path) -> None:
         return kept
 
     try:
-        kept = Collector(simulation, steps, every, single).run()
+        if case.sweep and case.sweep.exact:
+            spans = case.step * np.arange(0, steps + 1, every, dtype=np.float64)
+            kept = [single(_closed_form(case, equation, grid, t)) for t in spans]
+        else:
+            simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
+            kept = Collector(simulation, steps, every, single).run()
     except BlowUp as error:
         raise BlowUp(f"the run with {describe_initial(case.initial)}, {case.equation}: {error}") from None
     times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)

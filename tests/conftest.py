@@ -83,11 +83,11 @@ def carried_wave() -> Callable[..., dict[str, Any]]:
     def write(path: Path, wrong: float = 0.0, noise: float = 1e-9) -> dict[str, Any]:
         import torch
 
-        from subgrid.closures.lasdi.basis import Basis
         from subgrid.closures.lasdi.dynamics import Spread
         from subgrid.closures.lasdi.model import LatentModel
-        from subgrid.closures.lasdi.networks import Perceptron
         from subgrid.closures.lasdi.options import TrainingOptions
+        from subgrid.closures.learning.basis import Basis
+        from subgrid.closures.learning.perceptrons import Perceptron
         from subgrid.ingest.sweep import request
         from subgrid.solver.case.reading import check
 
@@ -112,6 +112,51 @@ def carried_wave() -> Callable[..., dict[str, Any]]:
         xi = torch.stack([(1.5 - wrong) * turn, 0.5 * turn, wrong * turn])
         spread = Spread(torch.tensor([[-1.0], [1.0]]).double(), torch.zeros(2, 6).double(), kernel)
         LatentModel(basis, *networks, [], xi, -one, one, 0 * one, one, spread, about).save(path)
+        return WAVE
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def turning_wave() -> Callable[..., dict[str, Any]]:
+    """Writes weights of `mi2a`, set down and not trained, for the case that it returns: a wave under linear advection.
+
+    u = a (z_1 cos x + z_2 sin x) at speed 1.5, amplitude a in [0.5, 2]; z(n+1) = z(n) + R [z(n) - z(n-1)], R the
+    rotation of `every` steps: exact, from windows of `window` states.
+    """
+
+    def write(path: Path, every: int = 3, window: int = 4, growth: float = 1.0) -> dict[str, Any]:
+        import torch
+
+        from subgrid.closures.learning.basis import Basis
+        from subgrid.closures.mi2a.compression import untrained
+        from subgrid.closures.mi2a.model import WaveModel
+        from subgrid.closures.mi2a.multistep import Multistep
+        from subgrid.closures.mi2a.options import TrainingOptions
+        from subgrid.ingest.sweep import request
+        from subgrid.solver.case.reading import check
+
+        x = torch.arange(POINTS, dtype=torch.float64) * (2 * np.pi / POINTS)
+        size = (POINTS / 2) ** 0.5
+        basis = Basis(torch.zeros(POINTS), (torch.stack([x.cos(), x.sin()], 1) / size).float(), size)
+        options = TrainingOptions(latent=2, widths=(), frequencies=1, window=window, features=0, random_features=0)
+        about = request(check(WAVE, "wave.toml", Path()))
+        about["initial"] = {k: v for k, v in about["initial"].items() if k != "amplitude"}
+        about |= {"version": "0", "fields": ["u"], "shape": [POINTS], "length": WAVE["grid"]["length"], "span": 4.8}
+        about |= {"interval": 0.1 * every, "parameters": [["initial.amplitude", [0.5, 2.0]]], "periodic": [True]}
+        about |= {"seeds": {}, "scores": {}, "points": [[0.5], [2.0]], "training_case": "", "training_command": ""}
+        about["options"] = options.model_dump(mode="json", exclude={"threads"})
+        compression = untrained(about["options"], basis, about, 0)
+        compression.encoder.linear[0].weight.data = torch.eye(2)
+        compression.decoder.network.linear[0].weight.data = torch.eye(2, 4)
+        angle = 1.5 * 0.1 * every
+        rotation = growth * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = torch.zeros((2 * (window - 1) + 1, 2), dtype=torch.float64)
+        matrix[2 * (window - 2) : 2 * (window - 1)] = rotation.T
+        none = torch.zeros((4, 0), dtype=torch.float64)
+        one = torch.ones(2, dtype=torch.float64)
+        evolution = Multistep(matrix, none, none[0], one, window, 0)
+        WaveModel(compression, evolution, -2 * one.float(), 2 * one.float(), about).save(path)
         return WAVE
 
     return write

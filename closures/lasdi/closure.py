@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from subgrid.solver.closure import ClosureError, Leap, Memory, Problem, View
 
-from ..learning.learned_closure import LearnedClosure, TrainingJob
+from ..learning.learned_closure import TrainingJob
 from ..learning.options import read_options
+from ..learning.reduced_order import ReducedOrderModel
 from . import error_indicators
 from .options import METHOD, TrainingOptions
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .model import LatentModel
 
 
-class Lasdi(LearnedClosure):
+class Lasdi(ReducedOrderModel):
     """dz/dt = [1, z] Xi(mu), u = D(z): latent space dynamics that replaces steps of the solver.
 
     At the first step it encodes the state, integrates the latents to the end of the time span of the training runs, and
@@ -45,13 +46,8 @@ class Lasdi(LearnedClosure):
     """
 
     method: ClassVar[str] = METHOD
-    learns_from: ClassVar[Literal["training", "sweep"]] = "sweep"
     stages: int | None = Field(None, ge=1)
-    extrapolate: bool = False
     reach: float = Field(3.0, gt=0)
-    mode: Literal["alone", "alternating"] = "alone"
-    leap: int | None = Field(None, ge=1)
-    solve: int | None = Field(None, ge=1)
     trust: Literal["none", "spread", "residual"] = "none"
     tolerance: float | None = Field(None, gt=0)
     distance: float = Field(0.005, gt=0)
@@ -63,8 +59,6 @@ class Lasdi(LearnedClosure):
 
     @model_validator(mode="after")
     def _consistent(self) -> Lasdi:
-        if {self.leap is None, self.solve is None} != {self.mode == "alone"}:
-            raise ValueError('mode "alternating" needs leap and solve, in steps; mode "alone" has neither')
         if (self.trust == "none") != (self.tolerance is None):
             raise ValueError('trust "spread" and "residual" need a tolerance; trust "none" has none')
         return self
@@ -73,12 +67,7 @@ class Lasdi(LearnedClosure):
         from .model import LatentModel
 
         model = LatentModel.load(self.find_weights(problem)).to(problem.device)
-        for name in ("leap", "solve"):
-            if (getattr(self, name) or 0) % problem.every:
-                raise ClosureError(
-                    f"lasdi: {name} = {getattr(self, name)} is not a multiple of every = {problem.every}. "
-                    "Remedy: a multiple of every"
-                )
+        self.require_turns(problem)
         if self.trust == "spread" and model.spread is None:
             raise ClosureError(
                 "lasdi: the weights have no Gaussian processes. "
@@ -88,16 +77,9 @@ class Lasdi(LearnedClosure):
             raise ClosureError(
                 f"lasdi: the weights have {1 + len(model.stages)} stages, not {self.stages}. Remedy: fewer stages"
             )
-        found = parameters_of(problem)
-        parameters = np.array([found[name] for name in model.names])
-        for name, value, (low, high) in zip(model.names, parameters, model.ranges, strict=True):
-            slack = 1e-9 * (high - low)
-            if not self._extrapolates and not low - slack <= value <= high + slack:
-                raise ClosureError(
-                    f"lasdi: {name} = {value:g} lies outside the training range [{low:g}, {high:g}]. "
-                    'Remedy: train over a wider sweep, trust = "residual", or extrapolate = true'
-                )
-        self._model, self._parameters, self._problem = model, parameters[None], problem
+        remedy = 'Remedy: train over a wider sweep, trust = "residual", or extrapolate = true'
+        parameters = self.require_parameters(problem, model.names, model.ranges, self._extrapolates, remedy)
+        self._model, self._parameters, self._problem = model, parameters, problem
         if self.trust == "residual":
             self._residual = error_indicators.Residual(problem)
         return {"solver_until": np.array(0)}
@@ -192,33 +174,3 @@ class Lasdi(LearnedClosure):
         model.about |= job.origin
         model.save(job.target)
         return model.about["scores"]
-
-    @classmethod
-    def mismatch(cls, header: dict[str, Any], problem: Problem, strict: bool) -> str | None:
-        if header["equation"]["name"] != problem.equation.name:
-            return f"is for the equation {header['equation']['name']}, the case has {problem.equation.name}"
-        if list(problem.grid.shape) != header["shape"]:
-            return f"is for the shape {header['shape']}, the case has {list(problem.grid.shape)}"
-        length, origin = header["grid"]["length"], header["grid"].get("origin", [0.0] * len(problem.grid.shape))
-        if not problem.grid.has("length", length):
-            return f"is for the length {length}, the case has {list(problem.grid.length)}"
-        if not problem.grid.has("origin", origin):
-            return f"is for the origin {origin}, the case has {list(problem.grid.origin)}"
-        if not problem.initial:
-            return "depends on the initial state, which is known only in a run of a case"
-        found = parameters_of(problem)
-        fixed = {f"initial.{k}": v for k, v in header["initial"].items()}
-        fixed |= {f"equation.{k}": v for k, v in header["equation"].items() if k != "name"}
-        swept = {name for name, _ in header["parameters"]}
-        if missing := swept - set(found):
-            return f"varies {', '.join(sorted(missing))}, which the case does not have"
-        for name in sorted(fixed.keys() | (found.keys() - swept)):
-            if name not in swept and fixed.get(name) != found.get(name):
-                return f"is for {name} = {fixed.get(name)!r}, the case has {found.get(name)!r}"
-        return None
-
-
-def parameters_of(problem: Problem) -> dict[str, Any]:
-    """All entries of [initial] and [equation], by the names that [sweep] uses."""
-    equation = problem.equation.model_dump(mode="json")
-    return {f"initial.{k}": v for k, v in problem.initial.items()} | {f"equation.{k}": v for k, v in equation.items()}

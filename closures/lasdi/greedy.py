@@ -9,9 +9,9 @@ from torch import nn
 
 from subgrid.ingest.sweep import Sweep
 
-from .basis import Basis
+from ..learning.basis import Basis
+from ..learning.perceptrons import Perceptron
 from .model import LatentModel
-from .networks import Perceptron
 
 BATCH = 8  # candidates evaluated at a time
 TIMES = 26  # of a run at which the spread is evaluated, evenly spaced

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..learning import weights_file
+from ..learning.autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
+from ..learning.basis import Basis
+from ..learning.perceptrons import Perceptron, StageDecoder, stage_decoders
 from . import dynamics
-from .autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
-from .basis import Basis
-from .networks import Perceptron, StageDecoder, stage_decoders
 from .options import METHOD
 
 BLOCK = 512  # snapshots decoded at a time

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..learning.options import Activation
+
 METHOD = "lasdi"  # in headers of weights
 Library = Literal["affine", "quadratic"]  # see dynamics
 Form = Literal["strong", "weak"]  # see dynamics
-Activation = Literal["sine", "tanh", "relu"]  # see networks
 
 
 class TrainingOptions(BaseModel):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from subgrid.ingest.sweep import Sweep
 
+from ..learning.basis import Basis
 from . import dynamics
-from .basis import Basis
 from .options import TrainingOptions
 
 

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from subgrid.ingest.sweep import Sweep
 
+from ..learning import ridge
+from ..learning.autoencoder import autoencoder
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
+from ..learning.perceptrons import StageDecoder, stage_decoders
 from ..learning.training import StagedTraining, checkpoint_header, no_progress
-from . import dynamics, greedy, ridge
-from .autoencoder import autoencoder
+from . import dynamics, greedy
 from .model import LatentModel, Stage
-from .networks import StageDecoder, stage_decoders
 from .options import TrainingOptions
 from .reduced_snapshots import Snapshots
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Features = Literal["state", "anomaly", "vorticity-velocity", "phase-space"]  # see learned_term
 Shift = Literal["all", "x", "none"]  # axes along which batches are shifted, see batches
+Activation = Literal["sine", "tanh", "relu"]  # see perceptrons
 
 Options = TypeVar("Options", bound=BaseModel)
 

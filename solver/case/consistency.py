@@ -20,7 +20,7 @@ from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, t
 from .intervals import output_mistakes, sweep_mistakes, whole
 from .precision import precision_mistakes
 from .starts import TRIED_POINTS, attempts
-from .sweep_design import SweepTable
+from .sweep_design import SweepTable, numbers_of, with_entries
 from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
 from .trials import fault_of_trial, initial_times, plugin_faults
 
@@ -288,7 +288,7 @@ def _sweep(p: Parts) -> Iterator[str]:
             faults = True
             yield f"sweep.parameters.{name}: expected initial.KEY or equation.KEY"
         elif (model := tables[where]) is not None:
-            numbers = [k for k, v in model if isinstance(v, (int, float)) and not isinstance(v, bool)]
+            numbers = list(numbers_of(model))
             if key not in numbers:
                 faults = True
                 yield f"sweep.parameters.{name}: {unknown(key, numbers) if numbers else 'there is no number to vary'}"
@@ -300,8 +300,9 @@ def _sweep(p: Parts) -> Iterator[str]:
         try:
             made = [
                 type(model).model_validate(
-                    {k: getattr(model, k) for k in type(model).model_fields}
-                    | {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{where}.")}
+                    with_entries(
+                        model, {k.partition(".")[2]: v for k, v in values.items() if k.startswith(f"{where}.")}
+                    )
                 )
                 for where, model in (("initial", p.initial), ("equation", p.equation))
             ]

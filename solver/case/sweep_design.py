@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from .base import Positive, Table
 
@@ -27,7 +28,9 @@ class SweepTable(Table):
     corners, to which training adds the point of the grid `candidate_counts` (by default test_counts) where the relative
     predictive standard deviation is largest, until there are `runs` points or it is nowhere above `tolerance`.
     test_counts: the grid of parameters on which a trained model is tested. every: time between the stored states of a
-    run, output.every by default; a case can thus have fewer outputs than its training data.
+    run, output.every by default; a case can thus have fewer outputs than its training data. reciprocal: parameters
+    whose reciprocals the designs space evenly, as the viscosity where the Reynolds number is meant. exact: take the
+    states from the closed form of the initial state in place of runs of the solver.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
@@ -39,6 +42,8 @@ class SweepTable(Table):
     candidate_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     tolerance: Annotated[float, Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    reciprocal: tuple[str, ...] = ()
+    exact: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepTable:
@@ -52,6 +57,11 @@ class SweepTable(Table):
             for name, (low, high) in self.parameters.items()
             if low < high and not math.isfinite(high - low)
         ]
+        for name in self.reciprocal:
+            if name not in self.parameters:
+                mistakes.append(f"sweep.reciprocal: {name!r} is not among sweep.parameters")
+            elif self.parameters[name][0] <= 0:
+                mistakes.append(f"sweep.reciprocal: {name} needs a range of positive numbers")
         if (self.design == "grid") != bool(self.counts):
             wrong = "missing; design grid needs it" if not self.counts else f"design {self.design} does not use it"
             mistakes.append(f"sweep.counts: {wrong}")
@@ -94,7 +104,10 @@ class SweepTable(Table):
         slices = np.stack([generator.permutation(self.runs) for _ in self.parameters], axis=1)
         unit = (slices + generator.random(slices.shape)) / self.runs
         low, high = np.array(list(self.parameters.values())).T
-        return low + unit * (high - low)
+        inverse = np.array([name in self.reciprocal for name in self.parameters])
+        points = low + unit * (high - low)
+        points[:, inverse] = 1 / (1 / high + unit * (1 / low - 1 / high))[:, inverse] if inverse.any() else 0
+        return points
 
     def candidates(self) -> NDArray[np.float64]:
         """Parameters from which a greedy design chooses, (point, parameter)."""
@@ -114,15 +127,19 @@ class SweepTable(Table):
         return dict(zip(self.parameters, map(float, point), strict=True))
 
     def _grid(self, counts: tuple[int, ...]) -> NDArray[np.float64]:
-        ranges = zip(self.parameters.values(), counts, strict=True)
-        return np.array(list(itertools.product(*(evenly_spaced(low, high, n) for (low, high), n in ranges))))
+        axes = [self._axis(name, n) for name, n in zip(self.parameters, counts, strict=True)]
+        return np.array(list(itertools.product(*axes)))
+
+    def _axis(self, name: str, count: int) -> list[float]:
+        """`count` values of a parameter, in increasing order."""
+        return evenly_spaced(*self.parameters[name], count, name in self.reciprocal)
 
     def _repeated(self) -> list[str]:
         """Mistakes for ranges that contain fewer floating-point numbers than their counts ask for."""
         found = []
         for key in ("counts", "test_counts", "candidate_counts"):
             for (name, (low, high)), n in zip(self.parameters.items(), getattr(self, key), strict=False):
-                if len(set(evenly_spaced(low, high, n))) < n:
+                if len(set(self._axis(name, n))) < n:
                     found.append(
                         f"sweep.{key}: [{low!r}, {high!r}] contains no {n} different values of {name}. "
                         "Remedy: a smaller count"
@@ -130,14 +147,55 @@ class SweepTable(Table):
         return found
 
 
-def evenly_spaced(low: float, high: float, count: int) -> list[float]:
+def evenly_spaced(low: float, high: float, count: int, reciprocal: bool = False) -> list[float]:
     """low + k (high - low) / (count - 1), k = 0..count-1, each rounded once, so that the ends are exact.
 
     The bounds are taken as the decimal numbers that a case file states, and the values are computed in rational
     arithmetic: 2e-13 lies on the grid of [1e-13, 4e-13], and a value that two grids share is bitwise equal in both.
+    reciprocal: space 1 / value evenly.
     """
     first, last = Fraction(repr(float(low))), Fraction(repr(float(high)))
-    return [float(first + k * (last - first) / (count - 1)) for k in range(count)]
+    if reciprocal:
+        first, last = 1 / first, 1 / last
+    values = [first + k * (last - first) / (count - 1) for k in range(count)]
+    return [float(1 / value if reciprocal else value) for value in values]
+
+
+def entry(table: Any, key: str) -> Any:
+    """The entry "key", "list.0" or "list.0.key" of a table of plain data or a model. Raises LookupError."""
+    for name in key.split("."):
+        try:
+            table = table[int(name)] if isinstance(table, (list, tuple)) else _items(table)[name]
+        except (ValueError, TypeError) as error:
+            raise LookupError(key) from error
+    return table
+
+
+def numbers_of(table: Any, prefix: str = "") -> Iterator[str]:
+    """The names of all numbers of a table, of its lists and of the tables in them, as for `entry`."""
+    items = enumerate(table) if isinstance(table, (list, tuple)) else _items(table).items()
+    for name, value in items:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{prefix}{name}"
+        else:
+            yield from numbers_of(value, f"{prefix}{name}.")
+
+
+def with_entries(table: Any, values: Mapping[str, Any]) -> Any:
+    """The table as plain data with other values of the entries named as for `entry`. Raises LookupError."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        first, _, rest = key.partition(".")
+        grouped.setdefault(first, {})[rest] = value
+    if "" in values:
+        return values[""]
+    if isinstance(table, (list, tuple)):
+        return [with_entries(v, grouped[str(i)]) if str(i) in grouped else v for i, v in enumerate(table)]
+    return dict(_items(table)) | {k: with_entries(_items(table).get(k), v) for k, v in grouped.items()}
+
+
+def _items(table: Any) -> dict[str, Any]:
+    return dict(table) if isinstance(table, (dict, BaseModel)) else {}
 
 
 def among(points: NDArray, others: NDArray) -> NDArray[np.bool_]:

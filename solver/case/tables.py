@@ -19,9 +19,10 @@ from ..equations import EQUATIONS
 from ..equations.base import Equation
 from ..initial.registry import Initial, with_options
 from ..time_stepping.schemes import STEPPERS, known_stepper
+from . import sweep_design
 from .base import Count, Positive, Table, multiple
 from .grid_table import GridTable
-from .sweep_design import SweepTable
+from .sweep_design import SweepTable, with_entries
 
 
 def _stepper_schema(schema: dict[str, Any]) -> None:
@@ -284,7 +285,7 @@ class Case(Table):
         assert self.sweep
         tables: dict[str, Any] = {"initial": self.initial, "equation": self.build_equation()}
         names = (name.partition(".") for name in self.sweep.parameters)
-        return np.array([getattr(tables[table], key) for table, _, key in names], dtype=np.float64)
+        return np.array([sweep_design.entry(tables[table], key) for table, _, key in names], dtype=np.float64)
 
     def varied(self, values: dict[str, float]) -> Case:
         """The case with other values in [initial] and [equation], named as in [sweep]. Raises ValidationError."""
@@ -294,8 +295,8 @@ class Case(Table):
         }
         varied = self.model_copy(
             update={
-                "initial": with_options(self.initial, changes["initial"]),
-                "equation": self.equation | changes["equation"],
+                "initial": with_options(self.initial, with_entries(self.initial, changes["initial"])),
+                "equation": with_entries(self.equation, changes["equation"]),
             }
         )
         varied.build_equation()

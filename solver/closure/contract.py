@@ -107,7 +107,8 @@ class Problem:
     member numbers; together with `seed` they key the random streams. backend, device: where the state is stored.
     precision: type of its real values. folder: folder of the case file; relative paths in the closure's options start
     there. initial: the case's table [initial] as plain data, empty for a run without a case. reference: folder of the
-    reference's trajectories, or None; `subgrid.ingest.trajectories.Trajectories` reads it.
+    reference's trajectories, or None; `subgrid.ingest.trajectories.Trajectories` reads it. history: the true state
+    (member, field, *grid) at a time of the run, or None where no closed form is known.
     """
 
     equation: Equation
@@ -123,6 +124,7 @@ class Problem:
     folder: Path = field(default_factory=Path)
     initial: dict[str, Any] = field(default_factory=dict)
     reference: Path | None = None
+    history: Callable[[float], NDArray | None] | None = None
 
     @property
     def arrays(self) -> Backend:
@@ -131,14 +133,24 @@ class Problem:
 
 
 class View:
-    """What a closure sees at an accepted step: state, time, step number and its own random stream."""
+    """What a closure sees at an accepted step: state, time, step number and its own random stream.
+
+    replaced: number of corrections and leaps of other closures so far in the run. A closure that remembers states must
+    discard them when it changes.
+    """
 
     def __init__(
-        self, state: Callable[[], Any], time: float, step: int, random: Stream, backend: Backend = NUMPY
+        self,
+        state: Callable[[], Any],
+        time: float,
+        step: int,
+        random: Stream,
+        backend: Backend = NUMPY,
+        replaced: int = 0,
     ) -> None:
         self._read, self._backend = state, backend
         self._array: Any = None
-        self.time, self.step, self.random = time, step, random
+        self.time, self.step, self.random, self.replaced = time, step, random, replaced
 
     @property
     def array(self) -> Any:
@@ -253,7 +265,8 @@ class ClosureSum:
 class Coupled:
     """A closure in a run: called every `every` steps, its tendency multiplied by `weight` and held by `hold`.
 
-    hold: None leaves the choice to the answer. calls, skips, declined and seconds are counted during the run.
+    hold: None leaves the choice to the answer. calls, skips, declined, replaced (corrections, and
+    leaps with states) and seconds are counted during the run.
     """
 
     name: str
@@ -264,6 +277,7 @@ class Coupled:
     calls: int = 0
     skips: int = 0
     declined: int = 0
+    replaced: int = 0
     seconds: float = 0.0
 
 

@@ -142,21 +142,39 @@ class BurgersDirichlet(Profile):
     """u = x / (1 + exp(Re (x^2 / 4 - 1 / 16))), `dirichlet_solution` at t = 0 on [0, 1].
 
     The exact solution is known for Burgers with boundary "dirichlet", u = 0 at both ends and viscosity 1 / reynolds,
-    while u(1, t) < 1e-8.
+    while u(1, t) < 1e-8. reynolds: by default 1 / viscosity of the equation, so that a sweep over the viscosity varies
+    both.
     """
 
     kind: Literal["burgers-dirichlet"] = "burgers-dirichlet"
-    reynolds: float = Option(gt=0)
+    reynolds: float | None = Option(default=None, gt=0)
 
     def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        assert self.reynolds is not None
         return dirichlet_solution(x, 0.0, self.reynolds)
 
+    def state(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64]:
+        if self.reynolds is not None:
+            return super().state(equation, grid, members, seed, folder)
+        viscosity = equation.effective_viscosity if isinstance(equation, Burgers) else 0.0
+        self._require(viscosity > 0, "burgers with a positive viscosity, or with initial.reynolds,", equation)
+        return self._of(viscosity).state(equation, grid, members, seed, folder)
+
+    def _of(self, viscosity: float) -> BurgersDirichlet:
+        return self.model_copy(update={"reynolds": 1 / viscosity})
+
     def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        if self.reynolds is None:
+            viscosity = equation.effective_viscosity
+            return self._of(viscosity)._burgers(equation, length, t) if viscosity > 0 else None
         fits = equation.boundary == "dirichlet" and equation.left == equation.right == 0 and length == 1
         fits &= bool(np.isclose(equation.effective_viscosity * self.reynolds, 1, rtol=1e-12))
         if not fits or dirichlet_solution(np.ones(1), t, self.reynolds)[0] > 1e-8:
             return None
-        return lambda x: dirichlet_solution(x, t, self.reynolds)
+        reynolds = self.reynolds
+        return lambda x: dirichlet_solution(x, t, reynolds)
 
 
 def _sample(profile: Callable[[NDArray], NDArray], equation: Equation, grid: Grid) -> NDArray[np.float64]:

@@ -42,14 +42,20 @@ def build_simulation(
     be resolved (`time.step`). The other arguments are those of `Simulation`, which raises ValueError if the stepper
     does not fit the equation.
     """
+    numbers = members or tuple(range(state.shape[0]))
+    begin, own_seed = case.time.start if start is None else start, case.ensemble.seed if seed is None else seed
+
+    def history(t: float) -> NDArray | None:
+        return case.initial.exact(equation, grid, t - case.time.start, numbers, own_seed)
+
     return Simulation(
         equation,
         grid,
         case.time.stepper if stepper is None else stepper,
         case.step if step is None else step,
         state,
-        start=case.time.start if start is None else start,
-        seed=case.ensemble.seed if seed is None else seed,
+        start=begin,
+        seed=own_seed,
         members=members,
         closures=list(closures),
         guard=case.guard.policy,
@@ -57,6 +63,7 @@ def build_simulation(
         folder=folder,
         initial=initial,
         reference=reference,
+        history=history,
         threads=threads,
         cfl=case.time.cfl if cfl is None else cfl,
         backend=select(case.backend, case.precision) if backend is None else backend,

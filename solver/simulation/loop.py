@@ -39,14 +39,17 @@ from ..equations.base import Equation
 from ..equations.plugin_errors import plugin_errors
 from ..grid import Grid
 from ..random import SpectralNoise, Stream, keys
-from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
+from ..time_stepping.schemes import Scheme, Split
 from .checkpoint import require_checkpoint
 from .ensemble import BlowUp, ensemble, fault_of_state
+from .fitting import fitting_scheme
 from .held import Held, NoiseSource, total
 from .linear import checked_part, joined
 from .schedule import Schedule, stops
 
 __all__ = ["BlowUp", "Simulation"]
+
+COUNTS = ("calls", "skips", "declined", "replaced")  # of a coupled closure, in a checkpoint
 
 
 class Simulation:
@@ -61,7 +64,7 @@ class Simulation:
 
     guard: "stop" raises ClosureError for an answer that the guard rejects, after it wrote the state to `dump`; "skip"
     drops and counts the answer and continues without the closure's tendency until its next call; "off" checks types,
-    shapes and times, and not values. folder, initial, reference: passed on to the closures, see `Problem`.
+    shapes and times, and not values. folder, initial, reference, history: passed on to the closures, see `Problem`.
 
     Raises ValueError for a stepper that does not fit the equation, ClosureError for a closure that refuses the problem,
     and PluginError for another plug-in that fails.
@@ -88,18 +91,9 @@ class Simulation:
         cfl: float | None = None,
         backend: Backend = NUMPY,
         reference: Path | None = None,
+        history: Callable[[float], NDArray | None] | None = None,
     ) -> None:
-        scheme = STEPPERS[stepper] if isinstance(stepper, str) else stepper
-        if not fits(scheme, equation.kind, equation.split):
-            raise ValueError(
-                f"stepper {scheme.name} does not fit {equation.name}, which is {equation.kind}. "
-                f"Remedy: {', '.join(compatible_schemes(equation.kind, equation.split))}"
-            )
-        if cfl is not None and not takes_courant_steps(scheme, equation.kind):
-            raise ValueError(
-                f"steps by CFL need an explicit stepper or sweeps on cells, not {scheme.name} for {equation.name}. "
-                "Remedy: leave time.cfl out"
-            )
+        scheme = fitting_scheme(stepper, equation, cfl)
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
         self._remedy = "a smaller time.step"
         if cfl is None and equation.adaptive and not isinstance(scheme, Split):
@@ -131,6 +125,7 @@ class Simulation:
                 folder=folder or Path(),
                 initial=initial or {},
                 reference=reference,
+                history=history,
             )
             with attribute_errors(c, "at its start"):
                 memory = c.closure.start(problem)
@@ -183,7 +178,7 @@ class Simulation:
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             if held is not None:
                 arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.checkpoint().items()}
-            arrays[f"closure.{i}.counts"] = np.array([coupled.calls, coupled.skips, coupled.declined])
+            arrays[f"closure.{i}.counts"] = np.array([getattr(coupled, name) for name in COUNTS])
         return arrays
 
     def restore(self, arrays: dict[str, NDArray]) -> None:
@@ -194,7 +189,8 @@ class Simulation:
         for i, coupled in enumerate(self.closures):
             self.memories[i] = _below(arrays, f"closure.{i}.memory.")
             self._held[i] = self._restored(i, _below(arrays, f"closure.{i}.held."))
-            coupled.calls, coupled.skips, coupled.declined = (int(v) for v in arrays[f"closure.{i}.counts"])
+            for name, value in zip(COUNTS, arrays[f"closure.{i}.counts"], strict=True):
+                setattr(coupled, name, int(value))
         self._frozen = total(self._held, self._own_noise)
 
     def _restored(self, i: int, held: dict[str, NDArray]) -> Held | None:
@@ -276,9 +272,11 @@ class Simulation:
                 self.closures[i].declined += max(0, min(answer.declined, steps - reached))
                 self.cut |= answer.declined > max(0, steps - reached)
                 if len(answer.times):
+                    self.closures[i].replaced += 1
                     leap = answer
                     break
             if isinstance(answer, Correction):
+                self.closures[i].replaced += 1
                 self.replace(answer.state)
             else:
                 self._held[i] = self._hold(i, answer, n) if isinstance(answer, Tendency) else None
@@ -293,7 +291,8 @@ class Simulation:
         coupled, when = self.closures[i], f"at step {n}, t = {self.time:g}"
         began = time.perf_counter()
         stream = Stream(self.seed, self._purpose(i), n, self.members)
-        view = View(self._ensemble.physical, self.time, n, stream, self.backend)
+        others = sum(c.replaced for c in self.closures) - coupled.replaced
+        view = View(self._ensemble.physical, self.time, n, stream, self.backend, others)
         with attribute_errors(coupled, when):
             returned = coupled.closure(view, self.memories[i])
             try:

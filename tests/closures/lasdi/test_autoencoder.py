@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from subgrid.closures.lasdi.autoencoder import ConvolutionalDecoder, ConvolutionalEncoder
-from subgrid.closures.lasdi.basis import Basis
 from subgrid.closures.lasdi.closure import Lasdi
 from subgrid.closures.lasdi.model import LatentModel
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import Training, fit
+from subgrid.closures.learning.autoencoder import ConvolutionalDecoder, ConvolutionalEncoder
+from subgrid.closures.learning.basis import Basis
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import check

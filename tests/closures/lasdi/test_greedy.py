@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from subgrid.closures.lasdi import greedy
-from subgrid.closures.lasdi.basis import Basis
 from subgrid.closures.lasdi.closure import Lasdi
 from subgrid.closures.lasdi.model import LatentModel
-from subgrid.closures.lasdi.networks import Perceptron
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import fit
+from subgrid.closures.learning.basis import Basis
 from subgrid.closures.learning.learned_closure import TrainingJob
+from subgrid.closures.learning.perceptrons import Perceptron
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import CaseError, check
 

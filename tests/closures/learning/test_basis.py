@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from subgrid.closures.lasdi.basis import Basis
+from subgrid.closures.learning.basis import Basis
 
 
 def test_errors_in_the_basis_are_errors_of_the_states():

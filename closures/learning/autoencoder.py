@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .networks import GAIN, LN2, Perceptron
+from .perceptrons import GAIN, LN2, Perceptron
 
 
 def autoencoder(
@@ -36,9 +36,7 @@ class _Convolutional(nn.Module):
         super().__init__()
         levels = len(channels)
         if any(n % 2**levels for n in shape):
-            raise ValueError(
-                f"train.lasdi.channels: {list(shape)} points cannot be halved {levels} times. Remedy: fewer levels"
-            )
+            raise ValueError(f"channels: {list(shape)} points cannot be halved {levels} times. Remedy: fewer levels")
         self.fields, self.shape, self.periodic = fields, tuple(shape), tuple(periodic)
         self.channels = (fields, *channels)
         self.coarse = (channels[-1], *(n // 2**levels for n in shape))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks import StageDecoder
+from .perceptrons import StageDecoder
 
 FOLDS = 5
 STRENGTHS = tuple(10 ** (-9 + 0.5 * i) for i in range(12))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from subgrid.closures.lasdi import ridge
-from subgrid.closures.lasdi.networks import Perceptron, StageDecoder
+from subgrid.closures.learning import ridge
+from subgrid.closures.learning.perceptrons import Perceptron, StageDecoder
 
 
 def test_the_tangent_of_the_encoder_is_its_derivative():

@@ -1,0 +1,177 @@
+"""The closure `mi2a`: predicts waves from a window of past states and returns the states of the coming steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, PrivateAttr
+
+from subgrid.solver.closure import ClosureError, FileOrName, Leap, Memory, Problem, View
+
+from ..learning.learned_closure import TrainingJob
+from ..learning.options import read_options
+from ..learning.reduced_order import ReducedOrderModel
+from . import history
+from .options import METHOD, TrainingOptions
+
+if TYPE_CHECKING:
+    from subgrid.ingest.sweep import Sweep
+
+    from .model import WaveModel
+
+
+class MI2A(ReducedOrderModel):
+    """z(n+1) = G(z(n), ..., z(n-w+1)), u ~ D(z): replaces steps of the solver once a window of w states is known.
+
+    The states of the window are `every` steps apart, which must be the interval of the training runs. history: "solver"
+    lets the solver compute the window, w - 1 intervals at the start of the run; "exact" takes it from the closed form
+    of the initial state; else a .npz file with `state` (time, field, *grid) and `time`. A correction or a leap of
+    another closure invalidates the window, and the solver computes a new one.
+
+    trust: "none", or "distance": no leap starts at a window with a relative reconstruction error above `distance`, or
+    whose latents leave the range of the training runs by more than `reach` times its width, and the solver computes the
+    steps, which are counted as declined. Then parameters outside the ranges and times beyond the span are accepted.
+
+    Raises ClosureError if the weights are for another closure, equation, grid, interval, initial state or fixed
+    parameters, if the parameters of the run lie outside the ranges of the training runs, or if no history is known.
+    """
+
+    method: ClassVar[str] = METHOD
+    history: Annotated[str, FileOrName()] = "solver"
+    trust: Literal["none", "distance"] = "none"
+    distance: float = Field(0.05, gt=0)
+    reach: float = Field(1.0, gt=0)
+    _model: WaveModel = PrivateAttr()
+    _parameters: NDArray = PrivateAttr()
+    _problem: Problem = PrivateAttr()
+    _given: NDArray | None = PrivateAttr(default=None)
+
+    def start(self, problem: Problem) -> Memory:
+        from .model import WaveModel
+
+        model = WaveModel.load(self.find_weights(problem))
+        self.require_turns(problem)
+        interval = problem.every * problem.step
+        if abs(interval - model.about["interval"]) > 1e-9 * interval:
+            raise ClosureError(
+                f"{METHOD}: the weights predict at intervals of {model.about['interval']:g}, every = {problem.every} "
+                f"steps are {interval:g}. Remedy: every = {model.about['interval'] / problem.step:g}"
+            )
+        remedy = 'Remedy: train over a wider sweep, trust = "distance", or extrapolate = true'
+        parameters = self.require_parameters(problem, model.names, model.ranges, self._extrapolates, remedy)
+        self._model, self._parameters, self._problem = model, parameters, problem
+        times = problem.start + interval * np.arange(model.window)
+        self._given = history.given(self.history, problem, times)
+        members, latent = len(problem.members), model.compression.latent
+        return {
+            "z": np.zeros((members, 0, latent), dtype=np.float32),
+            "step": np.array(0),
+            "replaced": np.array(0),
+            "solver_until": np.array(0),
+        }
+
+    @property
+    def _extrapolates(self) -> bool:
+        """Whether leaps outside the training ranges and the time span are allowed."""
+        return self.extrapolate or self.trust != "none"
+
+    def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
+        import torch
+
+        problem, model = self._problem, self._model
+        shape = (len(problem.members), len(problem.equation.fields), *problem.grid.shape)
+        state = view.torch().cpu().reshape(shape[0], -1).float()
+        if self._given is not None and view.step == 0 and view.replaced == 0:
+            states = torch.from_numpy(self._given).flatten(2).float()
+        else:
+            states = state[:, None]
+        z = model.encode(states)
+        known = memory["replaced"] == view.replaced and memory["step"] == view.step - problem.every
+        if known and memory["z"].shape[1]:
+            z = torch.cat([torch.from_numpy(memory["z"]), z], 1)[:, -model.window :]
+        ahead = states.shape[1] - 1  # states of the window that a given history knows before the solver
+        reached = view.step + problem.every * ahead
+        memory = {
+            "z": z.float().numpy().copy(),
+            "step": np.array(view.step),
+            "replaced": np.array(view.replaced),
+            "solver_until": memory["solver_until"],
+        }
+        if z.shape[1] < model.window or view.step < memory["solver_until"]:
+            return Leap.none(shape), memory
+        count = self._count(problem.start + reached * problem.step)
+        target = reached + problem.every * count
+        memory["solver_until"] = np.array(target + (self.solve or 0))
+        path = model.evolve(z, np.repeat(self._parameters, shape[0], 0), count)
+        if self.trust != "none":
+            trusted = model.distance(states) <= self.distance and model.escape(path) <= self.reach
+            if not trusted:
+                return Leap.none(shape, target - view.step), memory
+        if not torch.isfinite(path).all():
+            raise ClosureError(
+                f"{METHOD}: the roll-out of {count} states from t = {view.time:g} is not finite: the latent evolution "
+                'is unstable. Remedy: other weights, mode = "alternating", or trust = "distance"'
+            )
+        predicted = model.decode(path)
+        found = torch.cat([states[:, 1:], predicted], 1).transpose(0, 1).reshape(ahead + count, *shape)
+        times = problem.start + problem.step * (view.step + problem.every * np.arange(1, ahead + count + 1))
+        # without the last state of the leap, which the next call encodes again
+        memory["z"] = torch.cat([z, path], 1)[:, -model.window : -1].float().numpy().copy()
+        memory["step"] = np.array(target - problem.every)
+        return Leap(found.double().numpy(), times), memory
+
+    def _count(self, t: float) -> int:
+        """Number of states of a leap from time t."""
+        problem, model = self._problem, self._model
+        interval = problem.every * problem.step
+        count = int((problem.start + model.about["span"] - t) / interval + 1e-6)
+        if count < 1:
+            if not self._extrapolates:
+                raise ClosureError(
+                    f"{METHOD}: trained over a time of {model.about['span']:g}, which is over at t = {t:g}. "
+                    'Remedy: an earlier time.end, trust = "distance", or extrapolate = true'
+                )
+            count = max(1, int(model.about["span"] / interval + 1e-6))
+        return count if self.leap is None else min(count, self.leap // problem.every)
+
+    def training_points(self) -> NDArray | None:
+        """Parameters of the training runs."""
+        return np.asarray(self._model.about["points"], dtype=np.float64).reshape(-1, len(self._model.names))
+
+    def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray] | None:
+        """Latents of states (time, field, *grid), and their prediction; None at other intervals."""
+        import torch
+
+        model = self._model
+        if abs(interval - model.about["interval"]) > 1e-9 * interval or len(states) <= model.window:
+            return None
+        flat = torch.from_numpy(np.asarray(states, dtype=np.float32).reshape(1, len(states), -1))
+        encoded = model.encode(flat)
+        path = model.evolve(encoded[:, : model.window], self._parameters, len(states) - model.window)
+        predicted = torch.cat([encoded[:, : model.window], path.float()], 1)[0]
+        return {
+            "encoded": encoded[0].numpy(),
+            "predicted": predicted.numpy(),
+            "deviation": np.full(predicted.shape, np.nan),
+        }
+
+    @classmethod
+    def training_options(cls) -> type[BaseModel]:
+        return TrainingOptions
+
+    @classmethod
+    def train(cls, job: TrainingJob) -> dict[str, float]:
+        """Fit the model to the runs and write its weights; returns its scores. See `training.fit`.
+
+        Raises ValueError for options that training does not have.
+        """
+        from .training import fit
+
+        options = read_options(cls.method, TrainingOptions, job.options)
+        model = fit(cast("Sweep", job.data), options, job.work, job.progress)
+        model.about |= job.origin
+        model.save(job.target)
+        scores: dict[str, Any] = model.about["scores"]
+        return scores

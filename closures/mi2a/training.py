@@ -1,0 +1,275 @@
+"""Train a wave model: the compression, the latent evolution in its latents, and the refinement of the decoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subgrid.ingest.sweep import Sweep
+
+from ..learning.basis import Basis
+from ..learning.learned_closure import Progress
+from ..learning.optimisation import torch_threads
+from ..learning.training import StagedTraining, no_progress
+from . import multistep
+from .compression import untrained
+from .losses import MomentsInBasis, takacs
+from .model import Evolution, WaveModel, frozen, network
+from .options import TrainingOptions
+from .refinement import refine
+
+AUTOENCODER = frozenset(
+    "compression latent noise modes energy snapshots widths frequencies kappa channels steps batch learning_rate "
+    "checkpoint_every seed".split()
+)  # options that the compression depends on
+
+
+def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress) -> WaveModel:
+    """The wave model of finished runs.
+
+    Batches are functions of the seed and the step, so a training that is interrupted resumes from `directory` and ends
+    with the same weights bit for bit, on the same machine and number of threads. Trainings that differ in the latent
+    evolution alone share the autoencoder of `directory`, and each has its own checkpoints beside it.
+
+    Raises ValueError for too few runs or states, or a directory that holds another training; FloatingPointError if the
+    loss is no longer finite.
+    """
+    with torch_threads(options.threads):
+        return Training(sweep, options, directory, progress).run()
+
+
+class Training:
+    """One training: its runs in the basis, its compression and its losses."""
+
+    def __init__(
+        self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+    ) -> None:
+        self.sweep, self.directory, self.progress = sweep, directory, progress
+        grid, equation = sweep.case.grid.grid(), sweep.case.build_equation()
+        latent = options.latent or (2 if grid.dimensions == 1 else 8)
+        self.options = options.model_copy(update={"latent": latent})
+        self._require()
+        self.shape = {
+            "fields": sweep.about["fields"],
+            "shape": list(grid.shape),
+            "periodic": list(equation.periodic_axes(grid)),
+        }
+        states = torch.from_numpy(sweep.states()).flatten(2)
+        each = np.unique(np.rint(np.linspace(0, states.shape[1] - 1, max(2, options.snapshots // len(sweep)))))
+        some = states[:, each.astype(int)].flatten(0, 1)
+        reduced = options.compression != "convolutional"
+        self.basis = Basis.fit(some, options.modes, options.energy) if reduced else Basis.points(some)
+        self.c = torch.stack([self.basis.coefficients(run) for run in states])
+        self.largest = float(states.abs().max())
+        lost = states - torch.stack([self.basis.states(c) for c in self.c])
+        self.lost = float(lost.square().mean())
+        self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
+        self.held_out = torch.arange(len(sweep)) % options.validation == options.validation // 2
+        self.compression = untrained(self.options.model_dump(), self.basis, self.shape, options.seed)
+        low, high = sweep.ranges.T
+        self.scaled = torch.from_numpy(2 * (sweep.parameters - low) / (high - low) - 1)
+
+    def _require(self) -> None:
+        options, runs, times = self.options, len(self.sweep), len(self.sweep.times)
+        if runs < options.validation:
+            raise ValueError(
+                f"train.mi2a.validation: of {runs} runs none is held out. Remedy: more runs, or validation <= {runs}"
+            )
+        longest = max(options.spans) if options.evolution != "multistep" else 1
+        if times < options.window + longest:
+            raise ValueError(
+                f"train.mi2a: a window of {options.window} and a roll-out of {longest} need "
+                f"{options.window + longest} states of each run, found {times}. Remedy: a smaller window or span"
+            )
+
+    def run(self) -> WaveModel:
+        """Train everything."""
+        self.train_autoencoder()
+        compression = self.compression
+        frozen(compression)
+        with torch.no_grad():
+            compression.normalise(compression.encoder(self.c))
+            self.z = compression.normalised(compression.encoder(self.c))
+        evolution, chosen = self.evolution()
+        frozen(evolution)
+
+        def error() -> float:
+            path = evolution.rollout(self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
+            return self.error(path, self.held_out)
+
+        refined = refine(compression, self.c, self.held_out, self.options.features, self.options.seed, error)
+        flat = self.z.flatten(0, 1)
+        model = WaveModel(compression, evolution, flat.amin(0), flat.amax(0), self.about(chosen, refined))
+        model.about["scores"] = self.scores(model)
+        return model
+
+    @property
+    def ahead(self) -> int:
+        """Number of states after the first window."""
+        return self.c.shape[1] - self.options.window
+
+    def starts(self) -> Tensor:
+        """The first windows (run, time, latent) of all runs."""
+        return self.z[:, : self.options.window]
+
+    # -- autoencoder ---------------------------------------------------------------------------------------
+
+    def train_autoencoder(self) -> None:
+        """Least squares of clean snapshots from noisy ones."""
+        options, compression = self.options, self.compression
+        rows = self.c.flatten(0, 1)
+        noise = options.noise * self.largest / self.basis.scale
+        identity = {
+            "options": options.model_dump(mode="json", include=set(AUTOENCODER)),
+            "parameters": {"names": list(self.sweep.names), "values": self.sweep.parameters.tolist()},
+            "data": self.digest,
+        }
+
+        def loss(step: int) -> Tensor:
+            generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
+            chosen = torch.from_numpy(generator.integers(len(rows), size=min(options.batch, len(rows))))
+            clean = rows[chosen]
+            drawn = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32))
+            return (compression.decoder(compression.encoder(clean + noise * drawn)) - clean).square().sum(-1).mean()
+
+        training = StagedTraining(
+            nn.ModuleDict({"encoder": compression.encoder, "decoder": compression.decoder}),
+            {"autoencoder": options.steps},
+            self.directory / "autoencoder",
+            identity,
+            every=options.checkpoint_every,
+            progress=self.progress,
+        )
+        parameters = [*compression.encoder.parameters(), *compression.decoder.parameters()]
+        training.run("autoencoder", parameters, options.learning_rate, loss)
+
+    # -- evolution -----------------------------------------------------------------------------------------
+
+    def evolution(self) -> tuple[Evolution, dict[str, Any]]:
+        """The latent evolution, and how it was chosen."""
+        options = self.options
+        if options.evolution != "multistep":
+            return self.train_network()
+        noisy = None
+        if options.window_noise:
+            noisy = self.noisy_latents(np.random.Generator(np.random.Philox(key=[options.seed, 0])), self.c)
+        return multistep.fit(
+            self.z,
+            self.scaled,
+            self.held_out,
+            options.window,
+            options.random_features,
+            options.parameters,
+            options.seed,
+            self.error,
+            noisy,
+        )
+
+    @torch.no_grad()
+    def noisy_latents(self, generator: np.random.Generator, c: Tensor) -> Tensor:
+        """Latents of snapshots c (..., mode) with white noise on their points."""
+        drawn = torch.from_numpy(generator.standard_normal(c.shape, dtype=np.float32))
+        noise = self.options.window_noise * self.largest / self.basis.scale
+        return self.compression.normalised(self.compression.encoder(c + noise * drawn))
+
+    def train_network(self) -> tuple[Evolution, dict[str, Any]]:
+        """Train a recurrent network over roll-outs of growing length; keep the weights best on the runs held out."""
+        options, window = self.options, self.options.window
+        known = self.scaled.shape[1] if options.parameters else 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            recurrent = network(options.model_dump(), known)
+        moments = MomentsInBasis(self.basis, self.largest)
+        used = np.flatnonzero(~self.held_out.numpy())
+        identity = {
+            "options": options.model_dump(mode="json", exclude={"threads", "features"}),
+            "data": self.digest,
+        }
+
+        def loss(step: int, span: int) -> Tensor:
+            generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
+            runs = generator.choice(used, options.span_batch)
+            begins = generator.integers(self.c.shape[1] - window - span + 1, size=options.span_batch)
+            places = torch.from_numpy(begins[:, None] + np.arange(window + span))
+            c = self.c[torch.from_numpy(runs)[:, None], places]
+            if options.window_noise:
+                past = self.noisy_latents(generator, c[:, :window])
+            else:
+                past = self.z[torch.from_numpy(runs)[:, None], places[:, :window]]
+            path = recurrent.rollout(past, self.scaled[runs].float(), span)
+            return takacs(moments(c[:, window:], self.compression.decoded(path)), options.psi)
+
+        def validate() -> float:
+            with torch.no_grad():
+                starts = self.starts()[self.held_out]
+                return self.error(recurrent.rollout(starts, self.scaled[self.held_out], self.ahead), self.held_out)
+
+        training = StagedTraining(
+            recurrent,
+            {f"span {span}": options.span_steps for span in options.spans},
+            self.directory / f"evolution-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}",
+            identity,
+            every=options.checkpoint_every,
+            progress=self.progress,
+            validate=validate,
+        )
+        for span in options.spans:
+            training.run(
+                f"span {span}",
+                recurrent.parameters(),
+                options.span_learning_rate,
+                lambda step, span=span: loss(step, span),  # type: ignore[misc]
+            )
+        recurrent.load_state_dict(training.best)
+        return recurrent, {"held_out": min(entry["valid_error"] for entry in training.log)}
+
+    @torch.no_grad()
+    def error(self, path: Tensor, runs: Tensor) -> float:
+        """Mean square error per point, relative to max |u|^2, of roll-outs (run, time, latent) of these runs."""
+        off = self.compression.decoded(path) - self.c[runs][:, self.options.window :]
+        points = len(self.basis.mean)
+        return (self.basis.scale / self.largest) ** 2 * float(off.square().sum(-1).mean()) / points
+
+    # -- what is written -----------------------------------------------------------------------------------
+
+    def about(self, chosen: dict[str, Any], refined: dict[str, Any]) -> dict[str, Any]:
+        """The header of the weights."""
+        sweep = self.sweep
+        return {
+            "version": version("subgrid"),
+            **{k: sweep.about[k] for k in ("equation", "grid", "initial", "stepper", "step", "start")},
+            **self.shape,
+            "length": sweep.about["grid"]["length"],
+            "parameters": [list(pair) for pair in zip(sweep.names, sweep.ranges.tolist(), strict=True)],
+            "runs": len(sweep),
+            "interval": float(sweep.times[1] - sweep.times[0]),
+            "span": float(sweep.times[-1] - sweep.times[0]),
+            "largest": self.largest,
+            "options": self.options.model_dump(mode="json", exclude={"threads"}),
+            "chosen": chosen,
+            "refinement": refined,
+            "points": sweep.parameters.tolist(),
+            "seeds": {"training": self.options.seed, "runs": sweep.about["seed"]},
+            "scores": {},
+        }
+
+    @torch.no_grad()
+    def scores(self, model: WaveModel) -> dict[str, float]:
+        """Mean square errors per point, relative to max |u|^2: of the basis, the reconstruction, and roll-outs."""
+        rebuilt = self.compression.decoded(self.z) - self.c
+        unit = (self.basis.scale / self.largest) ** 2 / len(self.basis.mean)
+        projection = self.lost / self.largest**2
+        path = model.evolution.rollout(self.starts(), self.scaled, self.ahead)
+        return {
+            "projection": projection,
+            "reconstruction": projection + unit * float(rebuilt.square().sum(-1).mean()),
+            "rollout": projection + self.error(path, torch.ones_like(self.held_out)),
+            "rollout_held_out": float(model.about["refinement"]["held_out"]) + projection,
+        }

@@ -1,0 +1,112 @@
+"""The tables of docs/results/mi2a.md: wave models and their baselines at unseen parameters.
+
+    python studies/mi2a.py evolutions CASE     variants of the latent evolution in the same latents
+    python studies/mi2a.py baselines CASE      baselines of mi2a_baselines
+    python studies/mi2a.py latents CASE        r = 1, 2, 4, 8, with stability of the linearised latent map
+
+Every model predicts from a window of true states; errors count from the end of the window to the end of the run, over
+the test runs of [sweep] that no training run equals, and relative to max |u| of the training runs. One line of JSON per
+training is appended to --out; a line that is there is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from mi2a_scores import Test, scores, stability
+
+from subgrid.closures.mi2a.options import TrainingOptions
+from subgrid.closures.mi2a.training import AUTOENCODER, fit
+from subgrid.ingest.cache import cache
+from subgrid.ingest.prepare import with_step
+from subgrid.ingest.sweep import runs
+from subgrid.solver.case.reading import read
+
+NETWORKS = {
+    "lstm": {"evolution": "lstm", "psi": None},
+    "luong": {"evolution": "luong", "psi": None},
+    "mi2a": {"evolution": "mi2a"},
+    "mi2a, mean square error": {"evolution": "mi2a", "psi": None},
+    "mi2a, no derivative branch": {"evolution": "mi2a", "derivative": False},
+}
+PSIS = {f"mi2a, psi = {psi}": {"evolution": "mi2a", "psi": psi} for psi in (0.3, 0.5, 0.9)}
+TABLES: dict[str, dict[str, dict[str, Any]]] = {
+    "multistep": {"multistep": {}, "multistep, parameters known": {"parameters": True}},
+    "networks": NETWORKS,
+    "psi": PSIS,
+    "latents": {f"{name}, r = {r}": o | {"latent": r} for r in (1, 2, 4, 8) for name, o in {"multistep": {}}.items()},
+    "windows": {f"multistep, window {w}": {"window": w} for w in (2, 4, 10, 20)},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=[*TABLES, "baselines"])
+    parser.add_argument("case", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="one variant of the table")
+    parser.add_argument("--beyond", type=float, nargs="*", default=None, help="a point outside the ranges, tested too")
+    parser.add_argument("--noise", type=float, default=0.0, help="on the states of test windows, relative to max |u|")
+    parser.add_argument("--out", type=Path, default=Path("mi2a-study.jsonl"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    case = with_step(read(options.case, options.set))
+    if case.sweep is None or not case.sweep.test_counts:
+        parser.error(f"{options.case} has no [sweep] with test_counts")
+    training = runs(case, case.sweep.points())
+    test = Test.of(case, training, options.beyond, options.noise)
+    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    where = {"case": options.case.stem, "set": options.set, "noise": options.noise}
+    if options.table == "baselines":
+        import mi2a_baselines
+
+        for name, found in mi2a_baselines.table(case, training, test):
+            report(options.out, where | {"name": name} | found)
+        return
+    for seed in range(options.seeds):
+        for name, variant in TABLES[options.table].items():
+            if options.only not in (None, name):
+                continue
+            line = where | {"name": name, "seed": seed}
+            if _known(done, line):
+                continue
+            table = case.train.get("mi2a", {}) | variant | {"seed": seed, "threads": 1}
+            chosen = TrainingOptions(**table)
+            began = time.process_time()
+            autoencoder = {k: v for k, v in chosen.model_dump(mode="json").items() if k in AUTOENCODER}
+            key = hashlib.sha256(json.dumps([where["case"], options.set, autoencoder]).encode()).hexdigest()[:16]
+            model = fit(training, chosen, cache() / "mi2a-study" / key)
+            report(
+                options.out,
+                line
+                | {"seconds": time.process_time() - began, "training": model.about["scores"]}
+                | {"chosen": model.about["chosen"], "refinement": model.about["refinement"]}
+                | scores(model, test)
+                | stability(model, test),
+            )
+
+
+def _known(done: list[dict[str, Any]], line: dict[str, Any]) -> bool:
+    return any(all(old.get(k) == v for k, v in line.items()) for old in done)
+
+
+def report(out: Path, line: dict[str, Any]) -> None:
+    with out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    print(line.get("name"), line.get("seed", ""), {k: v for k, v in line.items() if isinstance(v, float)}, flush=True)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
