@@ -1,6 +1,9 @@
 """The tables of docs/results/mi2a.md: wave models and their baselines at unseen parameters.
 
-    python studies/mi2a.py evolutions CASE     variants of the latent evolution in the same latents
+    python studies/mi2a.py multistep CASE      the multistep model, with and without known parameters
+    python studies/mi2a.py networks CASE       recurrent networks in the same latents
+    python studies/mi2a.py psi CASE            weights of the dispersion in the loss
+    python studies/mi2a.py windows CASE        lengths of the window
     python studies/mi2a.py baselines CASE      baselines of mi2a_baselines
     python studies/mi2a.py latents CASE        r = 1, 2, 4, 8, with stability of the linearised latent map
 
@@ -71,7 +74,9 @@ def main() -> None:
     if options.table == "baselines":
         import mi2a_baselines
 
-        for name, found in mi2a_baselines.table(case, training, test):
+        window = TrainingOptions(**case.train.get("mi2a", {})).window
+        key = hashlib.sha256(json.dumps([where["case"], options.set]).encode()).hexdigest()[:16]
+        for name, found in mi2a_baselines.table(case, training, test, window, cache() / "mi2a-study-lasdi" / key):
             report(options.out, where | {"name": name} | found)
         return
     for seed in range(options.seeds):

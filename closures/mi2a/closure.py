@@ -66,7 +66,7 @@ class MI2A(ReducedOrderModel):
         self._given = history.given(self.history, problem, times)
         members, latent = len(problem.members), model.compression.latent
         return {
-            "z": np.zeros((members, 0, latent), dtype=np.float32),
+            "z": np.zeros((members, 0, latent)),
             "step": np.array(0),
             "replaced": np.array(0),
             "solver_until": np.array(0),
@@ -90,11 +90,11 @@ class MI2A(ReducedOrderModel):
         z = model.encode(states)
         known = memory["replaced"] == view.replaced and memory["step"] == view.step - problem.every
         if known and memory["z"].shape[1]:
-            z = torch.cat([torch.from_numpy(memory["z"]), z], 1)[:, -model.window :]
+            z = model.compression.joined(torch.cat([torch.from_numpy(memory["z"]), z.double()], 1))[:, -model.window :]
         ahead = states.shape[1] - 1  # states of the window that a given history knows before the solver
         reached = view.step + problem.every * ahead
         memory = {
-            "z": z.float().numpy().copy(),
+            "z": z.double().numpy().copy(),
             "step": np.array(view.step),
             "replaced": np.array(view.replaced),
             "solver_until": memory["solver_until"],
@@ -118,7 +118,7 @@ class MI2A(ReducedOrderModel):
         found = torch.cat([states[:, 1:], predicted], 1).transpose(0, 1).reshape(ahead + count, *shape)
         times = problem.start + problem.step * (view.step + problem.every * np.arange(1, ahead + count + 1))
         # without the last state of the leap, which the next call encodes again
-        memory["z"] = torch.cat([z, path], 1)[:, -model.window : -1].float().numpy().copy()
+        memory["z"] = torch.cat([z, path], 1)[:, -model.window : -1].double().numpy().copy()
         memory["step"] = np.array(target - problem.every)
         return Leap(found.double().numpy(), times), memory
 

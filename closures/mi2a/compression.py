@@ -67,13 +67,15 @@ class Compression(nn.Module):
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("deviation", torch.ones(latent))
 
+    positions = 0  # number of leading latents that are positions
+
     @property
     def latent(self) -> int:
         return len(self.centre)
 
     def encode(self, states: Tensor) -> Tensor:
         """Normalised latents of states (..., point): over the training runs of mean 0 and deviation 1."""
-        return self.normalised(self.encoder(self.basis.coefficients(states.float())))
+        return (self.encoder(self.basis.coefficients(states.float())) - self.centre) / self.deviation
 
     def decode(self, z: Tensor) -> Tensor:
         """States (..., point) of normalised latents."""
@@ -85,12 +87,23 @@ class Compression(nn.Module):
         found = self.decoder(self.centre + self.deviation * z)
         return found if self.refinement is None else found + self.scale * self.refinement(z)
 
-    def normalised(self, z: Tensor) -> Tensor:
-        return (z - self.centre) / self.deviation
+    @torch.no_grad()
+    def latents(self, c: Tensor) -> Tensor:
+        """Normalised latents of coefficients (..., mode)."""
+        return (self.encoder(c) - self.centre) / self.deviation
 
-    def normalise(self, z: Tensor) -> None:
-        """Set centre and deviation to those of latents (..., latent)."""
-        flat = z.reshape(-1, self.latent)
+    def joined(self, z: Tensor) -> Tensor:
+        """Latents (..., time, latent) of states that were encoded one by one."""
+        return z
+
+    def aligned(self, z: Tensor, like: Tensor) -> Tensor:
+        """The latents z with positions, which these are not, moved to where those of `like` are."""
+        return z
+
+    @torch.no_grad()
+    def normalise(self, c: Tensor) -> None:
+        """Set centre and deviation to those of the latents of coefficients (..., mode)."""
+        flat = self.encoder(c).reshape(-1, self.latent)
         self.centre.copy_(flat.mean(0))
         self.deviation.copy_(flat.std(0).clamp_min(1e-12))
 

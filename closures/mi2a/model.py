@@ -19,6 +19,7 @@ from .compression import Compression, untrained
 from .multistep import Multistep
 from .networks import Recurrent
 from .options import METHOD
+from .registered import Registered
 
 Evolution = Multistep | Recurrent
 BLOCK = 1024  # snapshots decoded at a time
@@ -33,7 +34,7 @@ class WaveModel:
     the problem of the model and its options, as in the header of its weights.
     """
 
-    compression: Compression
+    compression: Compression | Registered
     evolution: Evolution
     low: Tensor
     high: Tensor
@@ -74,7 +75,7 @@ class WaveModel:
     @torch.inference_mode()
     def evolve(self, window: Tensor, parameters: NDArray, count: int) -> Tensor:
         """The next `count` latents (run, time, latent) after windows (run, time, latent)."""
-        return self.evolution.rollout(window, self.scaled(parameters), count)
+        return rollout(self.evolution, window, self.scaled(parameters), count)
 
     def predict(self, states: Tensor, parameters: NDArray, count: int) -> Tensor:
         """The next `count` states (run, time, point) after windows of states (run, time, point)."""
@@ -84,8 +85,9 @@ class WaveModel:
         """Largest distance of latents from the range of the training runs, in units of its width; inf if not finite."""
         if not torch.isfinite(z).all():
             return float("inf")
-        width = self.high - self.low
-        return float(torch.maximum((z - self.high) / width, (self.low - z) / width).amax().clamp_min(0))
+        inner = slice(self.compression.positions, None)  # positions may move on
+        low, high, z = self.low[inner], self.high[inner], z[..., inner]
+        return float(torch.maximum(z - high, low - z).div(high - low).amax().clamp_min(0)) if len(low) else 0.0
 
     def distance(self, states: Tensor) -> float:
         """The largest reconstruction error |D(E(u)) - u| / |u| of states (..., point)."""
@@ -100,12 +102,10 @@ class WaveModel:
         evolution = self.evolution
         parts = evolution.tensors() if isinstance(evolution, Multistep) else evolution.state_dict()
         tensors |= {f"evolution.{name}": value for name, value in parts.items()}
-        refinement = compression.refinement
-        normalisation = {
-            "scale": basis.scale,
-            "refinement": None if refinement is None else [compression.scale, refinement.kappa],
-        }
-        place = {"place": evolution.place} if isinstance(evolution, Multistep) else {}
+        normalisation: dict[str, Any] = {"scale": basis.scale, "refinement": None}
+        if isinstance(compression, Compression) and compression.refinement is not None:
+            normalisation["refinement"] = [compression.scale, compression.refinement.kappa]
+        place = {"unknown": evolution.unknown} if isinstance(evolution, Multistep) else {}
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
         weights_file.save(path, arrays, self.about | place | {"closure": METHOD, "normalisation": normalisation})
 
@@ -131,8 +131,13 @@ class WaveModel:
 
             options, normalisation = header["options"], header.pop("normalisation")
             basis = Basis(tensors["basis.mean"], tensors.get("basis.modes"), normalisation["scale"])
-            compression = untrained(options, basis, header, 0)
+            compression: Compression | Registered
+            if options["compression"] == "registered":
+                compression = Registered(options, basis, header)
+            else:
+                compression = untrained(options, basis, header, 0)
             if normalisation["refinement"] is not None:
+                assert isinstance(compression, Compression)
                 compression.scale, kappa = normalisation["refinement"]
                 widths = (options["latent"], options["features"], basis.size)
                 compression.refinement = StageDecoder(widths, "sine", kappa, random=True)
@@ -141,7 +146,7 @@ class WaveModel:
             evolution: Evolution
             if options["evolution"] == "multistep":
                 evolution = Multistep(
-                    **part("evolution."), window=options["window"], parameters=known, place=header.pop("place")
+                    **part("evolution."), window=options["window"], parameters=known, unknown=header.pop("unknown")
                 )
             else:
                 evolution = network(options, known)
@@ -150,6 +155,11 @@ class WaveModel:
             model = cls(compression, evolution, tensors["latent.low"], tensors["latent.high"], header)
             model.check_shapes(math.prod(header["shape"]) * len(header["fields"]))
             return model
+
+
+def rollout(evolution: Evolution, window: Tensor, scaled: Tensor, count: int) -> Tensor:
+    """The next `count` latents (run, time, latent); networks work in single precision."""
+    return evolution.rollout(window if isinstance(evolution, Multistep) else window.float(), scaled, count)
 
 
 def network(options: dict[str, Any], parameters: int) -> Recurrent:
@@ -164,7 +174,7 @@ def network(options: dict[str, Any], parameters: int) -> Recurrent:
     )
 
 
-def frozen(*parts: Compression | Evolution) -> None:
+def frozen(*parts: Compression | Registered | Evolution) -> None:
     """Exclude the parameters of networks from differentiation."""
     for part in parts:
         if isinstance(part, nn.Module):

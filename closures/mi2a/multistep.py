@@ -40,7 +40,8 @@ class Multistep:
 
     matrix: C (feature, latent). weight, phase: W (entry of s, feature) and b; without columns there is no phi. rate:
     deviation of the differences of each latent. window: number of states. parameters: entries of mu, 0 if unknown.
-    place: whether z(n) is part of s; a model that does not know it is the same everywhere.
+    unknown: number of leading latents of z(n) that are no part of s; a model that does not know a position is the same
+    everywhere.
     """
 
     matrix: Tensor
@@ -49,7 +50,7 @@ class Multistep:
     rate: Tensor
     window: int
     parameters: int
-    place: bool = True
+    unknown: int = 0
 
     def features(self, window: Tensor, parameters: Tensor) -> Tensor:
         """(run, feature) of windows (run, time, latent) and scaled parameters (run, parameter)."""
@@ -57,9 +58,8 @@ class Multistep:
         known = parameters[:, : self.parameters]
         found = [differences.flatten(1), torch.ones_like(window[:, -1, :1]), known]
         if self.weight.shape[1]:
-            inputs = [window[:, -1]] if self.place else []
-            inputs += [differences.mean(1), known]
-            found.append(torch.sin(torch.cat(inputs, 1) @ self.weight + self.phase))
+            inputs = torch.cat([window[:, -1, self.unknown :], differences.mean(1), known], 1)
+            found.append(torch.sin(inputs @ self.weight + self.phase))
         return torch.cat(found, 1)
 
     def step(self, window: Tensor, parameters: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Candidate:
     extrapolation: the number of states of a polynomial extrapolation, which is not fitted; then nothing else counts.
     """
 
-    place: bool = True
+    unknown: int = 0
     frequency: float | None = None
     jitter: float = 0.0
     strength: float = 0.0
@@ -122,12 +122,14 @@ def fit(
     seed: int,
     error: Callable[[Tensor, Tensor], float],
     noisy: Tensor | None = None,
+    positions: int = 0,
 ) -> tuple[Multistep, dict[str, Any]]:
     """The model of latents (run, time, latent), and how it was chosen.
 
     parameters: scaled, (run, parameter). held_out: (run,), whether a run is held out from the fit. error(predicted,
     runs): of roll-outs (run, time, latent) from the first window to the end, over the given runs. noisy: latents of
-    states with noise (run, time, latent), of which the windows are taken in addition; roll-outs start from them too.
+    states with noise (run, time, latent), of which the windows are taken in addition; roll-outs start from them then.
+    positions: number of leading latents that are positions.
     Equal seeds give equal models.
     """
     z, used = z.double(), parameters.double()
@@ -144,14 +146,14 @@ def fit(
     def model_of(candidate: Candidate) -> Multistep:
         latent, steps = z.shape[2], size - 1
         width = features if candidate.frequency else 0
-        inputs = latent * (2 if candidate.place else 1) + count
+        inputs = 2 * latent - candidate.unknown + count
         generator = torch.Generator().manual_seed(seed)
         weight = (candidate.frequency or 0.0) * torch.randn((inputs, width), generator=generator, dtype=torch.float64)
         phase = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
         empty = torch.zeros((steps * latent + 1 + count + width, latent), dtype=torch.float64)
-        return Multistep(empty, weight, phase, rate, size, count, candidate.place)
+        return Multistep(empty, weight, phase, rate, size, count, candidate.unknown)
 
-    for shape in _shapes(size, features):
+    for shape in _shapes(size, features, sorted({0, positions, z.shape[2]})):
         model = model_of(shape)
         if shape.extrapolation is not None:
             _extrapolate(model, shape.extrapolation)
@@ -174,7 +176,7 @@ def fit(
     return model, {"held_out": best[0]} | {k: v for k, v in vars(chosen).items() if v is not None}
 
 
-def _shapes(size: int, features: int) -> Iterator[Candidate]:
+def _shapes(size: int, features: int, unknown: list[int]) -> Iterator[Candidate]:
     """Candidates whose strength is still open, and the extrapolations."""
     for order in EXTRAPOLATIONS:
         if order <= size:
@@ -182,8 +184,8 @@ def _shapes(size: int, features: int) -> Iterator[Candidate]:
     for jitter in JITTERS:
         yield Candidate(jitter=jitter)
         if features:
-            for place, frequency in itertools.product((True, False), FREQUENCIES):
-                yield Candidate(place, frequency, jitter)
+            for skipped, frequency in itertools.product(unknown, FREQUENCIES):
+                yield Candidate(skipped, frequency, jitter)
 
 
 def _extrapolate(model: Multistep, order: int) -> None:

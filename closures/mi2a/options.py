@@ -33,6 +33,10 @@ class TrainingOptions(BaseModel):
     modes: int = Field(100, ge=1, description="largest number of modes of the basis")
     energy: float = Field(1e-9, gt=0, lt=1, description="fraction of the variance that the basis may omit")
     snapshots: int = Field(1500, ge=2, description="for the basis, evenly distributed over the runs")
+    template: Literal["snapshot", "run"] = Field(
+        "snapshot",
+        description="registered: patterns keep the shape of the first snapshot, or change as in the first run, at rest",
+    )
     widths: tuple[Count, ...] = (128, 64)
     frequencies: int = Field(64, ge=1, description="number of Fourier features of the latents in the decoder")
     kappa: float = Field(2.0, gt=0, description="standard deviation of these frequencies")

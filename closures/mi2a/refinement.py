@@ -38,7 +38,7 @@ def refine(
     about: dict[str, Any] = {"held_out": best}
     if not features:
         return about
-    z = compression.normalised(compression.encoder(c))
+    z = compression.latents(c)
     target = c - compression.decoded(z)
     chosen: tuple[float, float] | None = None
     for frequency, jitter in itertools.product(FREQUENCIES, JITTERS):

@@ -19,16 +19,15 @@ from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.training import StagedTraining, no_progress
 from . import multistep
-from .compression import untrained
+from .compression import Compression, untrained
 from .losses import MomentsInBasis, takacs
-from .model import Evolution, WaveModel, frozen, network
+from .model import Evolution, WaveModel, frozen, network, rollout
 from .options import TrainingOptions
 from .refinement import refine
+from .registered import Registered
 
-AUTOENCODER = frozenset(
-    "compression latent noise modes energy snapshots widths frequencies kappa channels steps batch learning_rate "
-    "checkpoint_every seed".split()
-)  # options that the compression depends on
+AUTOENCODER = {"compression", "latent", "noise", "modes", "energy", "snapshots", "widths", "frequencies", "kappa"}
+AUTOENCODER |= {"channels", "template", "steps", "batch", "learning_rate", "checkpoint_every", "seed"}
 
 
 def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress) -> WaveModel:
@@ -64,7 +63,7 @@ class Training:
         states = torch.from_numpy(sweep.states()).flatten(2)
         each = np.unique(np.rint(np.linspace(0, states.shape[1] - 1, max(2, options.snapshots // len(sweep)))))
         some = states[:, each.astype(int)].flatten(0, 1)
-        reduced = options.compression != "convolutional"
+        reduced = options.compression == "pod-fourier"
         self.basis = Basis.fit(some, options.modes, options.energy) if reduced else Basis.points(some)
         self.c = torch.stack([self.basis.coefficients(run) for run in states])
         self.largest = float(states.abs().max())
@@ -72,7 +71,12 @@ class Training:
         self.lost = float(lost.square().mean())
         self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
         self.held_out = torch.arange(len(sweep)) % options.validation == options.validation // 2
-        self.compression = untrained(self.options.model_dump(), self.basis, self.shape, options.seed)
+        self.compression: Compression | Registered
+        if options.compression == "registered":
+            self._require_periodic()
+            self.compression = Registered(self.options.model_dump(), self.basis, self.shape)
+        else:
+            self.compression = untrained(self.options.model_dump(), self.basis, self.shape, options.seed)
         low, high = sweep.ranges.T
         self.scaled = torch.from_numpy(2 * (sweep.parameters - low) / (high - low) - 1)
 
@@ -89,22 +93,33 @@ class Training:
                 f"{options.window + longest} states of each run, found {times}. Remedy: a smaller window or span"
             )
 
+    def _require_periodic(self) -> None:
+        if not all(self.shape["periodic"]):
+            raise ValueError(
+                'train.mi2a.compression: "registered" shifts the state around a periodic domain, and an axis of this '
+                'case is not periodic. Remedy: "pod-fourier" or "convolutional"'
+            )
+
     def run(self) -> WaveModel:
         """Train everything."""
-        self.train_autoencoder()
         compression = self.compression
+        if isinstance(compression, Registered):
+            compression.fit(self.c, self.options.template)
+        else:
+            self.train_autoencoder(compression)
+            compression.normalise(self.c)
         frozen(compression)
-        with torch.no_grad():
-            compression.normalise(compression.encoder(self.c))
-            self.z = compression.normalised(compression.encoder(self.c))
+        self.z = compression.latents(self.c)
         evolution, chosen = self.evolution()
         frozen(evolution)
 
         def error() -> float:
-            path = evolution.rollout(self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
+            path = rollout(evolution, self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
             return self.error(path, self.held_out)
 
-        refined = refine(compression, self.c, self.held_out, self.options.features, self.options.seed, error)
+        refined: dict[str, Any] = {"held_out": error()}
+        if isinstance(compression, Compression):
+            refined = refine(compression, self.c, self.held_out, self.options.features, self.options.seed, error)
         flat = self.z.flatten(0, 1)
         model = WaveModel(compression, evolution, flat.amin(0), flat.amax(0), self.about(chosen, refined))
         model.about["scores"] = self.scores(model)
@@ -121,13 +136,13 @@ class Training:
 
     # -- autoencoder ---------------------------------------------------------------------------------------
 
-    def train_autoencoder(self) -> None:
+    def train_autoencoder(self, compression: Compression) -> None:
         """Least squares of clean snapshots from noisy ones."""
-        options, compression = self.options, self.compression
+        options = self.options
         rows = self.c.flatten(0, 1)
         noise = options.noise * self.largest / self.basis.scale
         identity = {
-            "options": options.model_dump(mode="json", include=set(AUTOENCODER)),
+            "options": options.model_dump(mode="json", include=AUTOENCODER),
             "parameters": {"names": list(self.sweep.names), "values": self.sweep.parameters.tolist()},
             "data": self.digest,
         }
@@ -159,7 +174,8 @@ class Training:
             return self.train_network()
         noisy = None
         if options.window_noise:
-            noisy = self.noisy_latents(np.random.Generator(np.random.Philox(key=[options.seed, 0])), self.c)
+            generator = np.random.Generator(np.random.Philox(key=[options.seed, 0]))
+            noisy = self.noisy_latents(generator, self.c, self.z)
         return multistep.fit(
             self.z,
             self.scaled,
@@ -170,14 +186,15 @@ class Training:
             options.seed,
             self.error,
             noisy,
+            self.compression.positions,
         )
 
     @torch.no_grad()
-    def noisy_latents(self, generator: np.random.Generator, c: Tensor) -> Tensor:
-        """Latents of snapshots c (..., mode) with white noise on their points."""
+    def noisy_latents(self, generator: np.random.Generator, c: Tensor, z: Tensor) -> Tensor:
+        """Latents of snapshots c (..., mode), whose latents are z, with white noise on their points."""
         drawn = torch.from_numpy(generator.standard_normal(c.shape, dtype=np.float32))
         noise = self.options.window_noise * self.largest / self.basis.scale
-        return self.compression.normalised(self.compression.encoder(c + noise * drawn))
+        return self.compression.aligned(self.compression.latents(c + noise * drawn), z)
 
     def train_network(self) -> tuple[Evolution, dict[str, Any]]:
         """Train a recurrent network over roll-outs of growing length; keep the weights best on the runs held out."""
@@ -199,17 +216,17 @@ class Training:
             begins = generator.integers(self.c.shape[1] - window - span + 1, size=options.span_batch)
             places = torch.from_numpy(begins[:, None] + np.arange(window + span))
             c = self.c[torch.from_numpy(runs)[:, None], places]
+            past = self.z[torch.from_numpy(runs)[:, None], places[:, :window]]
             if options.window_noise:
-                past = self.noisy_latents(generator, c[:, :window])
-            else:
-                past = self.z[torch.from_numpy(runs)[:, None], places[:, :window]]
-            path = recurrent.rollout(past, self.scaled[runs].float(), span)
+                past = self.noisy_latents(generator, c[:, :window], past)
+            path = recurrent.rollout(past.float(), self.scaled[runs].float(), span)
             return takacs(moments(c[:, window:], self.compression.decoded(path)), options.psi)
 
         def validate() -> float:
             with torch.no_grad():
                 starts = self.starts()[self.held_out]
-                return self.error(recurrent.rollout(starts, self.scaled[self.held_out], self.ahead), self.held_out)
+                path = recurrent.rollout(starts.float(), self.scaled[self.held_out], self.ahead)
+                return self.error(path, self.held_out)
 
         training = StagedTraining(
             recurrent,
@@ -266,7 +283,7 @@ class Training:
         rebuilt = self.compression.decoded(self.z) - self.c
         unit = (self.basis.scale / self.largest) ** 2 / len(self.basis.mean)
         projection = self.lost / self.largest**2
-        path = model.evolution.rollout(self.starts(), self.scaled, self.ahead)
+        path = rollout(model.evolution, self.starts(), self.scaled, self.ahead)
         return {
             "projection": projection,
             "reconstruction": projection + unit * float(rebuilt.square().sum(-1).mean()),
