@@ -128,18 +128,19 @@ def fit(
 
     parameters: scaled, (run, parameter). held_out: (run,), whether a run is held out from the fit. error(predicted,
     runs): of roll-outs (run, time, latent) from the first window to the end, over the given runs. noisy: latents of
-    states with noise (run, time, latent), of which the windows are taken in addition; roll-outs start from them then.
+    states with noise (draw, run, time, latent), in whose place the windows are taken; roll-outs start from the last.
     positions: number of leading latents that are positions.
     Equal seeds give equal models.
     """
     z, used = z.double(), parameters.double()
     count = used.shape[1] if known else 0
-    sources = [z] if noisy is None else [z, noisy.double()]
+    sources = [z] if noisy is None else [one.double() for one in noisy]
     entries = [windows(source, size)[0] for source in sources]
     following = windows(z, size)[1]
     target = torch.cat([(following - e[:, :, -1]) for e in entries], 1)
     stacked = torch.cat(entries, 1)
-    rate = z.diff(dim=1).flatten(0, 1).std(0).clamp_min(1e-12)
+    # of the windows: a latent that varies with noise alone must not dominate the features
+    rate = torch.cat(sources).diff(dim=1).flatten(0, 1).std(0).clamp_min(1e-12)
     starts = sources[-1][held_out][:, :size]
     best: tuple[float, Candidate] = (math.inf, Candidate())
 

@@ -26,6 +26,7 @@ from .options import TrainingOptions
 from .refinement import refine
 from .registered import Registered
 
+DRAWS = 4  # of the noise on every window of the multistep model
 AUTOENCODER = {"compression", "latent", "noise", "modes", "energy", "snapshots", "widths", "frequencies", "kappa"}
 AUTOENCODER |= {"channels", "template", "steps", "batch", "learning_rate", "checkpoint_every", "seed"}
 
@@ -175,7 +176,7 @@ class Training:
         noisy = None
         if options.window_noise:
             generator = np.random.Generator(np.random.Philox(key=[options.seed, 0]))
-            noisy = self.noisy_latents(generator, self.c, self.z)
+            noisy = torch.stack([self.noisy_latents(generator, self.c, self.z) for _ in range(DRAWS)])
         return multistep.fit(
             self.z,
             self.scaled,

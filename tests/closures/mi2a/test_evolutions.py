@@ -82,7 +82,7 @@ def test_the_known_parameter_makes_up_for_noise_in_the_window(rates):
     scaled = (rates[:, None] - 0.12) / 0.02
     errors = []
     for known in (False, True):
-        model, _ = fitted(z, scaled, known, 0, noisy)
+        model, _ = fitted(z, scaled, known, 0, noisy[None])
         path = model.rollout(noisy[:, :WINDOW], scaled, TIMES - WINDOW)
         errors.append(float((path - z[:, WINDOW:]).square().mean()))
     assert errors[1] < 0.2 * errors[0]
