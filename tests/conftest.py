@@ -122,10 +122,10 @@ def turning_wave() -> Callable[..., dict[str, Any]]:
     """Writes weights of `mi2a`, set down and not trained, for the case that it returns: a wave under linear advection.
 
     u = a (z_1 cos x + z_2 sin x) at speed 1.5, amplitude a in [0.5, 2]; z(n+1) = z(n) + R [z(n) - z(n-1)], R the
-    rotation of `every` steps: exact, from windows of `window` states.
+    rotation of `every` steps, times `growth`: exact, from windows of `window` states.
     """
 
-    def write(path: Path, every: int = 3, window: int = 4, growth: float = 1.0) -> dict[str, Any]:
+    def write(path: Path, every: int = 3, window: int = 4, growth: float = 1.0, step: float = 0.1) -> dict[str, Any]:
         import torch
 
         from subgrid.closures.learning.basis import Basis
@@ -143,13 +143,13 @@ def turning_wave() -> Callable[..., dict[str, Any]]:
         about = request(check(WAVE, "wave.toml", Path()))
         about["initial"] = {k: v for k, v in about["initial"].items() if k != "amplitude"}
         about |= {"version": "0", "fields": ["u"], "shape": [POINTS], "length": WAVE["grid"]["length"], "span": 4.8}
-        about |= {"interval": 0.1 * every, "parameters": [["initial.amplitude", [0.5, 2.0]]], "periodic": [True]}
+        about |= {"interval": step * every, "parameters": [["initial.amplitude", [0.5, 2.0]]], "periodic": [True]}
         about |= {"seeds": {}, "scores": {}, "points": [[0.5], [2.0]], "training_case": "", "training_command": ""}
         about["options"] = options.model_dump(mode="json", exclude={"threads"})
         compression = untrained(about["options"], basis, about, 0)
         compression.encoder.linear[0].weight.data = torch.eye(2)
         compression.decoder.network.linear[0].weight.data = torch.eye(2, 4)
-        angle = 1.5 * 0.1 * every
+        angle = 1.5 * step * every
         rotation = growth * torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = torch.zeros((2 * (window - 1) + 1, 2), dtype=torch.float64)
         matrix[2 * (window - 2) : 2 * (window - 1)] = rotation.T

@@ -240,6 +240,11 @@ CASES: dict[str, dict[str, Any]] = {
             "solve": 3,
         },
     ),
+    "mi2a by turns": configured(
+        WAVE,
+        "rk4",
+        {"name": "mi2a", "weights": "turning.safetensors", "every": 3, "mode": "alternating", "leap": 12, "solve": 9},
+    ),
     "regression": configured(
         FLOW, "etdrk4", {"name": "regression", "weights": "small.safetensors", "noise": "residual", "every": 5}
     ),
@@ -418,7 +423,7 @@ def regression_term(network: dict[str, Any], normalisation: dict[str, Any]) -> t
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, carried_wave) -> Iterator[Path]:
+def folder(tmp_path_factory, carried_wave, turning_wave) -> Iterator[Path]:
     """Cases, plug-ins and weights, the cache beside them; this process compiled and bound to one thread."""
     folder = tmp_path_factory.mktemp("resume")
     patch = pytest.MonkeyPatch()
@@ -430,6 +435,7 @@ def folder(tmp_path_factory, carried_wave) -> Iterator[Path]:
     small_weights(folder / "small.safetensors")
     generative_weights(folder / "generative.safetensors")
     carried_wave(folder / "wave.safetensors", noise=0.01)
+    turning_wave(folder / "turning.safetensors", step=0.01)
     bottoms_and_water(folder)
     for i, data in enumerate(CASES.values()):
         (folder / f"{i}.toml").write_text(tomli_w.dumps(data))

@@ -23,6 +23,7 @@ WHAT_TO_LEARN = {
         "threads": 1,
     },
     "lasdi": {"steps": 4, "stages": 1, "widths": [4], "latent": 2},
+    "mi2a": {"steps": 4, "widths": [4], "features": 4, "random_features": 4, "window": 2, "validation": 2},
 }
 
 

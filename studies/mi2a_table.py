@@ -1,0 +1,39 @@
+"""Tables of docs/results/mi2a.md from the lines that studies/mi2a.py wrote: medians and ranges over the seeds.
+
+python studies/mi2a_table.py FILE...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLUMNS = ("mse", "max", "dissipation", "dispersion", "front", "reconstruction", "spectral_radius", "beyond_mse")
+
+
+def main() -> None:
+    rows: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for file in sys.argv[1:]:
+        for text in Path(file).read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            rows.setdefault((line["case"], line["name"], line["noise"]), []).append(line)
+    print("| case | model | noise | seeds | " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * (4 + len(COLUMNS)))
+    for (case, name, noise), lines in rows.items():
+        cells = [case, name, f"{noise:g}", str(len(lines))]
+        for column in COLUMNS:
+            values = [line[column] for line in lines if column in line]
+            text = ""
+            if values:
+                text = f"{np.median(values):.2g}"
+                text += f" ({min(values):.2g} to {max(values):.2g})" if len(values) > 1 else ""
+            cells.append(text)
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
