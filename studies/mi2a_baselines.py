@@ -3,6 +3,7 @@
 nearest run             the training run with the nearest parameters
 interpolation           of the training runs in the known parameter, point by point, by cubic splines
 translation             of the last state of the window, with the speed that the window shows (periodic domains)
+one run translated      the first training run, shifted to where the first state is (periodic domains)
 least squares           the combination of training runs that fits the window, continued
 POD-DMD                 linear map of POD coefficients, fitted to all training runs, from the last state of the window
 POD-LaSDI               the coefficients of closure lasdi's basis and dynamics: `subgrid train --closure lasdi`
@@ -23,6 +24,7 @@ from scipy.interpolate import CubicSpline
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import fit
 from subgrid.closures.learning.basis import Basis
+from subgrid.closures.mi2a.registered import Registered
 from subgrid.ingest.sweep import Sweep
 from subgrid.solver.case.tables import Case
 
@@ -36,6 +38,7 @@ def table(case: Case, training: Sweep, test: Test, window: int, work: Path) -> I
         "nearest run": lambda: nearest(case, known, test, window),
         "interpolation in the parameter": lambda: interpolation(training, known, test, window),
         "translation": lambda: translation(case, test, window),
+        "one run translated": lambda: translated_run(case, training, known, test, window),
         "least squares on the window": lambda: least_squares(known, test, window),
         "POD-DMD": lambda: dmd(known, test, window),
         "POD-LaSDI": lambda: lasdi(case, training, test, window, work),
@@ -76,6 +79,23 @@ def translation(case: Case, test: Test, window: int) -> NDArray | None:
     ahead = np.arange(1, test.states.shape[1] - window + 1)
     turn = np.exp(-1j * k * shift[:, None, None] * ahead[:, None])
     return np.fft.irfft(spectrum[:, -1:] * turn, states.shape[-1])
+
+
+def translated_run(case: Case, training: Sweep, known: NDArray, test: Test, window: int) -> NDArray | None:
+    """The first training run, shifted by the distance between the first states, which Gauss-Newton finds."""
+    grid, equation = case.grid.grid(), case.build_equation()
+    if not all(equation.periodic_axes(grid)):
+        return None
+    about = {"fields": training.about["fields"], "shape": list(grid.shape)}
+    first = torch.from_numpy(known[:1, :1]).float()
+    basis = Basis.points(torch.from_numpy(known[:, 0]).float())
+    template = Registered({"latent": grid.dimensions + 1}, basis, about)
+    template.fit(basis.coefficients(first), "snapshot")
+    fields = (len(equation.fields), *grid.shape)
+    place = template.locate(test.windows[:, 0].double().reshape(-1, *fields))[0]
+    place = place - template.locate(first[0].double().reshape(-1, *fields))[0]
+    ahead = torch.from_numpy(known[0, window:]).double().reshape(-1, *fields)
+    return np.stack([template.shifted(ahead, s[None].expand(len(ahead), -1)).flatten(1).numpy() for s in place])
 
 
 def least_squares(known: NDArray, test: Test, window: int) -> NDArray:

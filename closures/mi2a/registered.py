@@ -114,8 +114,10 @@ class Registered(nn.Module):
         return self._back(self._forward(fields) * self._turn(s)[:, None])
 
     def _turn(self, s: Tensor) -> Tensor:
-        angle = sum(s[:, i].reshape(-1, *[1] * len(self.shape)) * k for i, k in enumerate(self.waves))
-        return torch.exp(-1j * angle)
+        angle = torch.zeros(())
+        for i, k in enumerate(self.waves):
+            angle = angle + s[:, i].reshape(-1, *[1] * self.positions) * k
+        return torch.polar(torch.ones_like(angle), -angle)
 
     def locate(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (snapshot, axis) in [-1/2, 1/2], and coefficients (snapshot, mode), of (snapshot, field, *grid)."""
