@@ -51,12 +51,13 @@ class MI2A(ReducedOrderModel):
     def start(self, problem: Problem) -> Memory:
         from .model import WaveModel
 
-        model = WaveModel.load(self.find_weights(problem))
+        path = self.find_weights(problem)
+        model = WaveModel.load(path)
         self.require_turns(problem)
         interval = problem.every * problem.step
         if abs(interval - model.about["interval"]) > 1e-9 * interval:
             raise ClosureError(
-                f"{METHOD}: the weights predict at intervals of {model.about['interval']:g}, every = {problem.every} "
+                f"{METHOD}: {path.name} predicts at intervals of {model.about['interval']:g}, every = {problem.every} "
                 f"steps are {interval:g}. Remedy: every = {model.about['interval'] / problem.step:g}"
             )
         remedy = 'Remedy: train over a wider sweep, trust = "distance", or extrapolate = true'

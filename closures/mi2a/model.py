@@ -130,6 +130,10 @@ class WaveModel:
                 return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
             options, normalisation = header["options"], header.pop("normalisation")
+            for name in ("interval", "span"):
+                if not float(header[name]) > 0:
+                    raise ValueError(f"the header has {name} = {header[name]}")
+            np.asarray(header["points"], dtype=np.float64).reshape(-1, len(header["parameters"]))
             basis = Basis(tensors["basis.mean"], tensors.get("basis.modes"), normalisation["scale"])
             compression: Compression | Registered
             if options["compression"] == "registered":

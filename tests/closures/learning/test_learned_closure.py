@@ -20,16 +20,18 @@ from subgrid.closures.latent_diffusion import LatentDiffusion
 from subgrid.closures.learning import compatibility, weights_file
 from subgrid.closures.learning.learned_closure import LearnedClosure, TrainingJob
 from subgrid.closures.learning.noise import SPECTRUM
+from subgrid.closures.mi2a import MI2A
 from subgrid.closures.regression import Regression
 from subgrid.solver.case.reading import read
 from subgrid.solver.closure import ClosureError, Problem, Tendency
 
 ROOT = Path(__file__).parents[3]
-METHODS: list[type[LearnedClosure]] = [Regression, LatentDiffusion, Lasdi]
+METHODS: list[type[LearnedClosure]] = [Regression, LatentDiffusion, Lasdi, MI2A]
 CASES = {
     Regression: "kolmogorov-les",
     LatentDiffusion: "burgers-forced",
     Lasdi: "rom-oscillator",
+    MI2A: "mi2a-convection",
 }
 
 
@@ -155,7 +157,7 @@ def test_shipped_weights_with_other_parameters_are_used_only_if_named(tmp_path, 
 
 def test_a_learned_closure_is_learned_whether_or_not_it_can_be_trained(tmp_path):
     assert {method.kind for method in (*METHODS, Scaled)} == {"learned"}
-    assert [method.learns_from for method in METHODS] == ["training", "training", "sweep"]
+    assert [method.learns_from for method in METHODS] == ["training", "training", "sweep", "sweep"]
     assert Scaled().latent_trajectories(np.zeros((3, 1, 4)), 0.1) is None
     job = TrainingJob({}, None, tmp_path / "w", tmp_path, tmp_path, {}, lambda *_: None)
     with pytest.raises(ValueError, match=r"Scaled has no training of its own. Remedy"):

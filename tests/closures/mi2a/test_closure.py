@@ -143,7 +143,7 @@ def test_an_unstable_roll_out_is_caught(simulate):
 @pytest.mark.parametrize(
     ("options", "changes", "message"),
     [
-        ({"every": 6}, {}, r"predict at intervals of 0.3, every = 6 steps are 0.6. Remedy: every = 3"),
+        ({"every": 6}, {}, r"predicts at intervals of 0.3, every = 6 steps are 0.6. Remedy: every = 3"),
         ({}, {"amplitude": 3.0}, r"initial.amplitude = 3 lies outside the training range \[0.5, 2\].*Remedy"),
         ({}, {"equation": {"name": "advection", "speed": 1.4}}, r"is for equation.speed = 1.5, the case has 1.4"),
         ({}, {"grid": {"shape": [32], "length": [2 * np.pi]}}, r"is for the shape \[24\], the case has \[32\]"),
