@@ -149,8 +149,8 @@ class WaveModel:
             known = len(header["parameters"]) if options["parameters"] else 0
             evolution: Evolution
             if options["evolution"] == "multistep":
-                evolution = Multistep(
-                    **part("evolution."), window=options["window"], parameters=known, unknown=header.pop("unknown")
+                evolution = Multistep.of_tensors(
+                    part("evolution."), window=options["window"], parameters=known, unknown=header.pop("unknown")
                 )
             else:
                 evolution = network(options, known)

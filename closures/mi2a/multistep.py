@@ -88,7 +88,18 @@ class Multistep:
         return alpha
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"matrix": self.matrix, "weight": self.weight, "phase": self.phase, "rate": self.rate}
+        """What is written to a file: W and b only if there are features."""
+        found = {"matrix": self.matrix, "rate": self.rate}
+        return found | ({"weight": self.weight, "phase": self.phase} if self.weight.shape[1] else {})
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, Tensor], **numbers: int) -> Multistep:
+        """The model of `tensors()` and of its numbers. Raises ValueError or TypeError for tensors that do not fit."""
+        empty = torch.zeros((0, 0), dtype=torch.float64)
+        found = cls(**{"weight": empty, "phase": empty[0:0].flatten()} | tensors, **numbers)
+        if found.rate.ndim != 1 or found.matrix.ndim != 2 or found.phase.shape != found.weight.shape[1:]:
+            raise ValueError("the tensors have shapes that do not fit together")
+        return found
 
 
 @dataclass(frozen=True)
