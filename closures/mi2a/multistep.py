@@ -93,10 +93,11 @@ class Multistep:
         return found | ({"weight": self.weight, "phase": self.phase} if self.weight.shape[1] else {})
 
     @classmethod
-    def of_tensors(cls, tensors: dict[str, Tensor], **numbers: int) -> Multistep:
-        """The model of `tensors()` and of its numbers. Raises ValueError or TypeError for tensors that do not fit."""
+    def of_tensors(cls, tensors: dict[str, Tensor], window: int, parameters: int, unknown: int) -> Multistep:
+        """The model of `tensors()`. Raises LookupError if one is missing, ValueError for shapes that do not fit."""
         empty = torch.zeros((0, 0), dtype=torch.float64)
-        found = cls(**{"weight": empty, "phase": empty[0:0].flatten()} | tensors, **numbers)
+        weight, phase = tensors.get("weight", empty), tensors.get("phase", empty.flatten())
+        found = cls(tensors["matrix"], weight, phase, tensors["rate"], window, parameters, unknown)
         if found.rate.ndim != 1 or found.matrix.ndim != 2 or found.phase.shape != found.weight.shape[1:]:
             raise ValueError("the tensors have shapes that do not fit together")
         return found
