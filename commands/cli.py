@@ -202,10 +202,12 @@ def report(folder: Path, *, json_: Json = False) -> None:
 
 
 for _name, _help in (  # imported when they are called
+    ("export", "Write a trained network as ONNX, for the closure `model` and for other programs."),
     ("data", "Compute the training set, the reference and the sweep of a case; --format: export them."),
     ("ingest", "Report what a file or folder of data holds. --out: copy it to a Zarr store in the schema."),
 ):
-    app.command(f"subgrid.commands.data:{_name}", name=_name, help=_help)
+    _module = "export" if _name == "export" else "data"
+    app.command(f"subgrid.commands.{_module}:{_name}", name=_name, help=_help)
 
 
 @app.command

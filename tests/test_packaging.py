@@ -37,7 +37,7 @@ LAYERS = {
     ),
     "closures": (
         ("learning",),
-        ("none", "oracle", "classical", "regression", "equation_discovery", "lasdi", "mi2a"),
+        ("none", "oracle", "classical", "model", "regression", "equation_discovery", "lasdi", "mi2a"),
         ("latent_diffusion",),
     ),
 }
