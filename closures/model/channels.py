@@ -22,8 +22,8 @@ class Channel(BaseModel):
 
     field: str = Field(description="a field of the equation")
     axis: Axis | None = None
-    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
-    offset: float = Field(0.0, allow_inf_nan=False)
+    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    offset: float = Field(default=0.0, allow_inf_nan=False)
 
 
 class Input(Channel):
@@ -35,7 +35,7 @@ class Input(Channel):
     """
 
     derived: Derived | None = None
-    back: int = Field(0, ge=0, le=64)
+    back: int = Field(default=0, ge=0, le=64)
 
     @property
     def label(self) -> str:

@@ -74,7 +74,8 @@ class Model(Closure):
         parts = range(0, len(channels), self._size)
         found = np.concatenate([self._network(channels[i : i + self._size]) for i in parts])
         if found.shape[2:] != state.shape[2:]:
-            found = found[(..., *[slice(self.padding, self.padding + n) for n in state.shape[2:]])]
+            inner = tuple(slice(self.padding, self.padding + n) for n in state.shape[2:])
+            found = found[:, :, *inner]
         answer = self._channels.write(self._write, found, self.returns == "flux")
         return Correction(state + answer) if self.returns == "correction" else Tendency(answer), later
 

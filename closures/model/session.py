@@ -39,7 +39,7 @@ class Network:
         options.use_deterministic_compute = True
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads count as CPU time
-        # weights in other files, whose hash is not recorded, would be looked for in the working directory: not found here
+        # weights in other files, whose hash is not recorded, would be found in the working directory; here they are not
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.absolute()))
         try:
             self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

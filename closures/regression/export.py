@@ -28,6 +28,9 @@ VELOCITY = [{"field": "vorticity"}, *({"field": "vorticity", "derived": f"veloci
 class _OfFeatures(nn.Module):
     """The term of features in physical units, for features that ONNX has no operators for."""
 
+    scale: torch.Tensor
+    term_scale: torch.Tensor
+
     def __init__(self, term: LearnedTerm) -> None:
         super().__init__()
         self.network, axes = term.network, term.state_scale.ndim - 1
