@@ -253,13 +253,12 @@ def test_a_restart_continues_with_equal_bytes_for_any_number_of_threads(tmp_path
     export(trained(tmp_path / "w.safetensors"), tmp_path / "net.onnx")
     file = write(tmp_path / "past.onnx", [[-0.5, 0.3]])
     back = [{"field": "vorticity"}, {"field": "vorticity", "back": 2}]
+    used = []
 
     def make(threads):
         monkeypatch.setenv("SUBGRID_THREADS", str(threads))
-        closures = [
-            Coupled("net", Model(file=tmp_path / "net.onnx")),
-            Coupled("past", Model(file=file, inputs=back), 3),
-        ]
+        used[:] = Model(file=tmp_path / "net.onnx"), Model(file=file, inputs=back)
+        closures = [Coupled("net", used[0]), Coupled("past", used[1], every=3)]
         start = np.random.default_rng(4).normal(size=(3, 1, 16, 16))
         return Simulation(FLOW, SQUARE, "etdrk4", 0.01, start, closures=closures, folder=tmp_path)
 
@@ -267,5 +266,6 @@ def test_a_restart_continues_with_equal_bytes_for_any_number_of_threads(tmp_path
     whole.run(14)
     first.run(8)
     second.restore(first.checkpoint())
+    assert [c._network._session.get_session_options().intra_op_num_threads for c in used] == [2, 2]
     second.run(14)
     assert whole.state.tobytes() == second.state.tobytes()
