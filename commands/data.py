@@ -95,14 +95,14 @@ def data(
     checked = _read(case, set_, backend)
     out = _file(out)
     gridded = checked.reference is not None and not checked.reference.exact
-    if not gridded and checked.sweep is None:
+    if not gridded and checked.sweep is None and (checked.training is None or checked.training.file is None):
         raise ValueError(
             f"{case}: reference.shape: missing; without [sweep], data need a finer grid. Remedy: set reference.shape"
         )
     where: dict[str, str] = {}
     with Bars(quiet=json_) as bars:
         resolved = with_step(checked)
-        if gridded and resolved.training is not None:  # before the reference is computed
+        if resolved.training is not None:  # before the reference is computed
             start(resolved, training_request(resolved))
         if gridded:
             where["reference"] = str(generate(resolved, reference_request(resolved), bars).directory)

@@ -112,8 +112,8 @@ def _check_tables(case: Case, closure: str, found: type[LearnedClosure]) -> None
     if found.learns_from == "sweep":
         if case.sweep is None:
             raise ValueError(f"case: training {closure} needs the table [sweep]")
-    elif case.training is None or case.reference is None:
-        raise ValueError("case: training needs the tables [training] and [reference]")
+    elif case.training is None or (case.reference is None and case.training.file is None):
+        raise ValueError("case: training needs the tables [training] and [reference], or [training] with a file")
 
 
 def _check_device(device: str) -> None:
@@ -139,8 +139,9 @@ def _check_target(target: Path) -> None:
 def _data(case: Case, closure: str, found: type[LearnedClosure], bars: Bars) -> tuple[Dataset | Sweep, str]:
     """The data to learn from, and the key of the cache that stands for its content."""
     if found.learns_from == "sweep":
+        case = with_step(case)
         assert case.sweep is not None
-        sweep = runs(with_step(case), case.sweep.points(), bars)
+        sweep = runs(case, case.sweep.points(), bars)
         return sweep, _hash("".join(file.stem for file in sweep.files))
     case = with_step(case)
     return dataset(case, bars), training_request(case).directory().name

@@ -22,6 +22,8 @@ from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
 from .given_closures import given_rows
+from .given_data import given_shape
+from .given_runs import with_points
 from .perturbation import perturbed
 from .requests import describe_initial, reference_request
 from .restriction import Restrict
@@ -94,7 +96,14 @@ class Prepared:
 
 @plugin_errors()
 def with_step(case: Case) -> Case:
-    """The case with a step: its own, or the one that follows from time.cfl. Raises CaseError."""
+    """The case with a step, its own or the one that follows from time.cfl, and with the shape of its reference's data.
+
+    Raises CaseError, and DataError for data that do not fit the case.
+    """
+    if case.reference is not None and case.reference.file is not None:
+        table = case.reference.model_copy(update={"shape": given_shape(case, "reference")})
+        case = case.model_copy(update={"reference": table})
+    case = with_points(case)
     if case.time.step is not None:
         return case
     if case.initial.kind == "reference":

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from subgrid.solver.case.base import multiple
-from subgrid.solver.case.tables import Case, ReferenceTable
+from subgrid.solver.case.inputs import sha256_of_data
+from subgrid.solver.case.tables import Case, ReferenceTable, TrainingTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.initial_state import InitialState
 from subgrid.solver.equations.plugins import PluginModel, fingerprint, is_path
@@ -20,6 +21,7 @@ from subgrid.solver.initial.run import Run, contents
 from subgrid.solver.time_stepping.schemes import STEPPERS
 
 from .cache import cache
+from .given_data import given_shape
 from .restriction import Restriction
 
 FORMAT = 1
@@ -50,12 +52,14 @@ class Request:
     term_noise: bool
     fine_at: int | None
     cfl: float | None = None
+    file: dict[str, Any] | None = None
 
     def directory(self) -> Path:
         """The directory of the data: its name is the hash of the request."""
         content = asdict(self) | {"format": FORMAT, "stepper": describe_stepper(self.stepper)}
-        if self.cfl is None:
-            del content["cfl"]
+        for name in ("cfl", "file"):
+            if content[name] is None:
+                del content[name]
         text = json.dumps(content, sort_keys=True)
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -66,6 +70,32 @@ def describe_initial(initial: InitialState) -> dict[str, Any]:
     if isinstance(initial, Run):
         return data | {"path": initial.path.name, "sha256": contents(initial.path, data["time"])}
     return data | (_content(data["path"]) if "path" in data else {}) | _files(initial) | _source(initial)
+
+
+def describe_data(table: ReferenceTable | TrainingTable) -> dict[str, Any]:
+    """The data of a table, represented by their content, with the keys that describe them."""
+    assert table.file is not None
+    keys = json.loads(json.dumps(table.data_keys(), sort_keys=True))
+    found = {"path": table.file.name, "sha256": sha256_of_data(table.file), "keys": keys, "term": table.term}
+    return found | (_content(table.reader) if table.reader and is_path(table.reader) else {})
+
+
+def _of_data(case: Case, table: ReferenceTable | TrainingTable, shape: tuple[int, ...], start: float) -> dict[str, Any]:
+    """The part of a request that is common to all data of files."""
+    return {
+        "equation": describe_equation(case.build_equation()),
+        "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
+        "reference_shape": shape,
+        "stepper": case.time.stepper,
+        "step": case.step,
+        "start": start,
+        "initial": {},
+        "restrict": case.reference.restrict if case.reference else "filter",
+        "file": describe_data(table),
+        "seed": 0,
+        "trajectories": table.trajectories,
+        "term_noise": False,
+    }
 
 
 def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
@@ -122,7 +152,15 @@ def reference_request(case: Case) -> Request:
     reference = case.reference
     if reference is None:
         raise ValueError("the case has no [reference] table")
-    base = _base(case, reference)
+    if reference.file is not None:
+        assert reference.shape is not None
+        base = _of_data(case, reference, reference.shape, case.time.start)
+    else:
+        base = _base(case, reference) | {
+            "trajectories": reference.trajectories,
+            "seed": reference.seed,
+            "term_noise": False,
+        }
     h = base["step"]
     begin = multiple(case.time.start - base["start"], h) if case.time.start > base["start"] else 0
     last, interval = begin + multiple(case.time.end - case.time.start, h), multiple(case.output.every, h)
@@ -130,17 +168,20 @@ def reference_request(case: Case) -> Request:
     every = math.gcd(*(c.every for c in tables if c.find(Path()).needs_reference))
     return Request(
         **base,
-        trajectories=reference.trajectories,
-        seed=reference.seed,
         state_steps=(begin, last, interval, True) if (last - begin) % interval else (begin, last, interval),
         term_steps=(begin, last, multiple(every * case.step, h)) if every else None,
-        term_noise=False,
         fine_at=begin,
     )
 
 
 def training_request(case: Case) -> Request:
     """The case's training set: pairs (state, missing term) at the sampling times of [training]."""
+    if case.training is not None and case.training.file is not None:
+        every = multiple(case.training.every, case.step)
+        span = (0, multiple(case.training.end - case.training.start, case.step) - every, every)
+        shape = given_shape(case, "training")
+        base = _of_data(case, case.training, shape, case.training.start)
+        return Request(**base, state_steps=span, term_steps=span, fine_at=None)
     if case.reference is None or case.training is None:
         raise ValueError("a training set needs the tables [reference] and [training]")
     training = case.training

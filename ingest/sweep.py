@@ -33,6 +33,7 @@ from subgrid.solver.simulation.schedule import Collector
 
 from .cache import LOG, cache, locked, say_waiting
 from .files import verify_once
+from .given_runs import describe_run, run_of_data, states_of_run
 from .requests import describe_equation, describe_initial, describe_stepper
 from .trajectories import Progress
 
@@ -54,7 +55,7 @@ def request(case: Case) -> dict[str, Any]:
         "every": interval(case),
         "initial": describe_initial(case.initial),
         "seed": case.ensemble.seed,
-    }
+    } | ({} if (run := run_of_data(case)) is None else {"data": describe_run(case, run)})
 
 
 def interval(case: Case) -> int:
@@ -215,8 +216,14 @@ def _provide(case: Case, file: Path, wait: Callable[[], None]) -> None:
 
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states. Raises BlowUp, with the parameters."""
-    equation, grid, state = _start(case)
     every, steps = interval(case), case.steps()
+    times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)
+    asked = np.array(json.dumps(request(case)))
+    if (run := run_of_data(case)) is not None:
+        given = states_of_run(case, run, times).astype(np.float32)
+        write_arrays(file, {"state": given, "time": times, "request": asked})
+        return
+    equation, grid, state = _start(case)
 
     def single(state: NDArray) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
@@ -234,6 +241,4 @@ def _make(case: Case, file: Path) -> None:
             kept = Collector(simulation, steps, every, single).run()
     except BlowUp as error:
         raise BlowUp(f"the run with {describe_initial(case.initial)}, {case.equation}: {error}") from None
-    times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)
-    asked = np.array(json.dumps(request(case)))
     write_arrays(file, {"state": np.stack(kept), "time": times, "request": asked})

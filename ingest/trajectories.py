@@ -23,6 +23,7 @@ from subgrid.solver.spectral import Transforms
 
 from .cache import LOG, cache, locked, say_waiting
 from .files import Trajectories, Writer
+from .given_trajectories import opened, take
 from .missing_term import MissingTerm
 from .requests import Request
 from .restriction import Restrict
@@ -33,6 +34,9 @@ Progress = Callable[[int, int, str], None]
 
 def start(case: Case, request: Request) -> NDArray[np.float64]:
     """The initial states (trajectory, field, *reference grid), checked. Raises ValueError."""
+    if request.file is not None:
+        data = opened(case, request)
+        return data.state(data.indices(np.array([request.start]), "the case starts at")[0])
     assert case.reference is not None
     equation, grid = case.build_equation().complete(), case.grid.grid().refined(request.reference_shape)
     key = "reference.initial" if case.reference.initial else "initial"
@@ -65,6 +69,8 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
                 return Trajectories(directory)
             except DamagedFile as error:
                 LOG.warning("%s. These data are computed again", error)
+        if request.file is not None:
+            return take(case, request, opened(case, request), progress)
         return _generate(case, request, state, progress)
 
 

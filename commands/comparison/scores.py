@@ -213,8 +213,10 @@ def describe_reference(case: Case) -> Reference:
     assert reference is not None
     if reference.shape is None:
         return Reference(shape=list(case.grid.points), description="closed form")
-    count = f"{reference.trajectories} trajectories"
+    count = f"{reference.trajectories} trajectories" + (f" of {reference.file.name}" if reference.file else "")
     if case.grid.entities:
+        if reference.file is not None:
+            return Reference(shape=list(reference.shape), description=count)
         how = f"steps of {reference.step or case.step:g} by {reference.stepper or case.time.stepper}"
         return Reference(shape=list(reference.shape), description=f"{how}, {count}")
     how = {"filter": "filtered", "subsample": "subsampled"}[reference.restrict]

@@ -76,13 +76,15 @@ def sets_of(case: Case, progress: Progress) -> dict[str, Contents]:
     The training set also has the missing terms, as fields `missing_NAME`.
     """
     gridded = case.reference is not None and not case.reference.exact
-    if not gridded and case.sweep is None:
+    trains = case.training is not None and (gridded or case.training.file is not None)
+    if not gridded and case.sweep is None and not trains:
         raise DataError(
             "reference.shape: missing; without [sweep], data need a finer grid. Remedy: set reference.shape"
         )
     case = with_step(case)
     found: dict[str, Contents] = {}
-    if gridded and case.training is not None:
+    if trains:
+        assert case.training is not None
         start(case, training_request(case))
         whole = _of_trajectories(case, generate(case, training_request(case), progress), terms=True)
         count = case.training.trajectories

@@ -88,7 +88,7 @@ def _sizes(p: Parts) -> Iterator[str]:
         sizes.append((key, p.grid.points, p.ensemble.members, "members"))
     if p.reference and p.reference.shape:
         sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
-        if p.training:
+        if p.training and p.training.file is None:
             sizes.append(("training.trajectories", p.reference.shape, p.training.trajectories, "trajectories"))
     for key, shape, count, what in sizes:
         size = 8 * math.prod(shape) * count * len(p.equation.fields if p.equation else (1,))
@@ -163,9 +163,9 @@ def _parameters(p: Parts) -> Iterator[str]:
 def _initial(p: Parts) -> Iterator[str]:
     reference = p.reference
     if p.initial and p.initial.kind == "reference":
-        if "reference" not in p.given or (reference and reference.shape is None):
+        if "reference" not in p.given or (reference and reference.exact):
             yield 'initial.kind: "reference" needs a [reference] table with a shape. Remedy: set reference.shape'
-        elif reference and reference.initial is None:
+        elif reference and reference.initial is None and reference.file is None:
             yield 'reference.initial: missing; with initial.kind = "reference" the reference needs an initial state'
         if p.time and p.time.cfl is not None and p.time.step is None:
             yield 'time.cfl: initial.kind = "reference" has no signal speed before the run. Remedy: set time.step'
@@ -222,15 +222,7 @@ def _reference(p: Parts) -> Iterator[str]:
     if reference.shape is None:
         return
     if p.grid and p.equation and len(p.grid.points) == len(reference.shape):
-        pairs = list(zip(reference.shape, p.grid.points, strict=True))
-        fine, coarse = ([*map(_digits, shape)] for shape in zip(*pairs, strict=True))
-        found = f"found [{', '.join(fine)}] for grid.shape = [{', '.join(coarse)}]"
-        if any(n < m for n, m in pairs):
-            yield f"reference.shape: must be at least as fine as grid.shape, {found}"
-        elif p.equation.kind == "particles" and reference.shape != p.grid.points:
-            yield f"reference.shape: must be the number of entities, [{coarse[0]}], found [{fine[0]}]"
-        elif any(n % m for n, m in pairs) and (reference.restrict == "subsample" or not p.equation.spectral):
-            yield f"reference.shape: must be a whole multiple of grid.shape to be subsampled or averaged, {found}"
+        yield from shape_mistakes(reference.shape, p.grid.points, p.equation, reference.restrict)
     if not p.time:
         return
     start = p.time.start if reference.start is None else reference.start
@@ -250,12 +242,35 @@ def _reference(p: Parts) -> Iterator[str]:
         yield "reference.step: must equal time.step if the model contains noise, because they share its increments"
 
 
+def shape_mistakes(
+    shape: tuple[int, ...], points: tuple[int, ...], equation: Equation, restrict: str, key: str = "reference.shape"
+) -> Iterator[str]:
+    """Why states of a shape cannot be restricted to the points of a case."""
+    pairs = list(zip(shape, points, strict=True))
+    fine, coarse = ([*map(_digits, numbers)] for numbers in zip(*pairs, strict=True))
+    found = f"found [{', '.join(fine)}] for grid.shape = [{', '.join(coarse)}]"
+    if any(n < m for n, m in pairs):
+        yield f"{key}: must be at least as fine as grid.shape, {found}"
+    elif equation.kind == "particles" and shape != points:
+        yield f"{key}: must be the number of entities, [{coarse[0]}], found [{fine[0]}]"
+    elif any(n % m for n, m in pairs) and (restrict == "subsample" or not equation.spectral):
+        yield f"{key}: must be a whole multiple of grid.shape to be subsampled or averaged, {found}"
+
+
 def _training(p: Parts) -> Iterator[str]:
     training, reference = p.training, p.reference
     if training is None:
         return
-    if "reference" not in p.given or (reference and reference.shape is None):
+    if training.file is not None:
+        if p.time and p.time.step is not None:
+            spans = {"training.every": training.every, "training.end - training.start": training.end - training.start}
+            yield from whole(spans, p.time.step)
+        return
+    if "reference" not in p.given or (reference and reference.exact):
         yield "training: needs a [reference] table with a shape, because the reference provides the data"
+        return
+    if reference and reference.file is not None:
+        yield "training.file: missing; reference.file provides no training trajectories. Remedy: set training.file"
         return
     if reference is None or p.time is None:
         return
@@ -320,7 +335,7 @@ def _sweep(p: Parts) -> Iterator[str]:
 
 
 def _fed_by_reference(p: Parts) -> Iterator[str]:
-    if "reference" not in p.given or (p.reference and p.reference.shape is None):
+    if "reference" not in p.given or (p.reference and p.reference.exact):
         for key, table in p.fed_by_reference:
             if "reference" not in table.options:
                 yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ def with_contents(data: Any) -> Any:
     if isinstance(data, Mapping):
         if data.get("kind") == "run" and isinstance(data.get("time"), float) and Path(data["path"]).is_dir():
             return {**data, "path": {"path": data["path"], "sha256": contents(Path(data["path"]), data["time"])}}
+        for key in ("file", "files"):
+            if isinstance(data.get(key), str) and os.path.isabs(data[key]) and (path := Path(data[key])).is_dir():
+                data = {**data, key: {"path": str(path), "sha256": {path.name: sha256_of_data(path)}}}
         return {k: v if k in NAMES and isinstance(v, str) else with_contents(v) for k, v in data.items()}
     if isinstance(data, (list, tuple)):
         return [with_contents(v) for v in data]
@@ -85,3 +89,20 @@ def sha256(file: Path) -> str:
     """SHA-256 of the contents of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def sha256_of_data(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder; computed again only after a change."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    found = [(str(file), file.stat()) for file in files]
+    return _sha256_of_files(str(path), tuple((name, s.st_size, s.st_mtime_ns) for name, s in found))
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256_of_files(path: str, versions: tuple[tuple[str, int, int], ...]) -> str:
+    if [name for name, _, _ in versions] == [path]:
+        return sha256(Path(path))
+    whole = hashlib.sha256()
+    for name, _, _ in versions:
+        whole.update(f"{os.path.relpath(name, path)}\0{sha256(Path(name))}\n".encode())
+    return whole.hexdigest()

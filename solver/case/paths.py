@@ -26,11 +26,11 @@ def absolute(raw: Any, model: type[BaseModel], folder: Path) -> Any:
     }
 
 
-def with_path(raw: Any, folder: Path) -> Any:
-    """The table with an absolute `path`; anything but a table with a `path` passes unchanged."""
-    if not isinstance(raw, dict) or not isinstance(raw.get("path"), str):
+def with_path(raw: Any, folder: Path, key: str = "path") -> Any:
+    """The table with an absolute path at `key`; anything but a table with such a string passes unchanged."""
+    if not isinstance(raw, dict) or not isinstance(raw.get(key), str):
         return raw
-    return raw | {"path": os.path.join(folder, raw["path"])}
+    return raw | {key: os.path.join(folder, raw[key])}
 
 
 def _absolute(value: Any, parts: list[Any], folder: Path) -> Any:

@@ -161,6 +161,9 @@ class _Checking:
         for name in ("time", "reference"):
             if name in data:
                 data[name] = self._stepper(data[name])
+        for name, key in (("reference", "file"), ("training", "file"), ("sweep", "files"), ("sweep", "table")):
+            if name in data:
+                data[name] = self._data_file(data[name], name, key)
         for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
             if name in data or not fields[name].is_required():
                 raw = data.get(name, None if name in ("training", "sweep") else {})
@@ -190,6 +193,20 @@ class _Checking:
         if isinstance(name, str) and (by_path or means_path(name)):
             return raw | {"stepper": os.path.join(self.folder, name)}
         return raw
+
+    def _data_file(self, raw: Any, name: str, key: str) -> Any:
+        """The table with absolute paths of its data and of a reader "file.py:Class"; the data must exist."""
+        raw = with_path(raw, self.folder, key)
+        if isinstance(raw, dict) and isinstance(raw.get(key), str) and not os.path.exists(raw[key]):
+            self.mistakes.append(f"{name}.{key}: there is no {raw[key]}. Remedy: check the path")
+        if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
+            raw = raw | {"data": self._reader(raw["data"])}
+        return self._reader(raw)
+
+    def _reader(self, raw: Any) -> Any:
+        """The table with an absolute path of a reader "file.py:Class"."""
+        means_file = isinstance(raw, dict) and isinstance(raw.get("reader"), str) and means_path(raw["reader"])
+        return with_path(raw, self.folder, "reader") if means_file else raw
 
     def _table(self, model: type, raw: Any, key: str, also: Any = ()) -> Any:
         try:

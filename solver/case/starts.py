@@ -34,7 +34,7 @@ def attempts(
     if initial is not None and initial.kind != "reference":
         yield from _of_members("initial", initial, equation, grid, members)
     first = reference.initial or initial if reference else None
-    if reference is None or first is None or first.kind == "reference":
+    if reference is None or reference.file is not None or first is None or first.kind == "reference":
         return
     key, count = "reference.initial", reference.trajectories
     if first.from_file and reference.shape is not None and len(reference.shape) == grid.dimensions:

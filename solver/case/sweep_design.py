@@ -6,13 +6,15 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .base import Positive, Table
+from .data_file import DataKeys, keys_set
 
 MOST_RUNS = 10_000
 
@@ -31,6 +33,10 @@ class SweepTable(Table):
     run, output.every by default; a case can thus have fewer outputs than its training data. reciprocal: parameters
     whose reciprocals the designs space evenly, as the viscosity where the Reynolds number is meant. exact: take the
     states from the closed form of the initial state in place of runs of the solver.
+
+    files: data of another code, one trajectory for each training run, in the place of a design; `data` describes them.
+    Their parameters are those of the data, or columns of `table`, a CSV file with one row for each trajectory.
+    points_found: the points that were found there.
     """
 
     parameters: Annotated[dict[str, Range], Field(min_length=1, max_length=6)]
@@ -44,6 +50,42 @@ class SweepTable(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     reciprocal: tuple[str, ...] = ()
     exact: bool = False
+    files: Path | None = None
+    data: DataKeys | None = None
+    table: Path | None = None
+    points_found: tuple[tuple[float, ...], ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused_keys(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The table without the keys of data if it names none: stored sweeps keep their form."""
+        found = standard(self)
+        for key in ("files", "data", "table", "points_found"):
+            if getattr(self, key) is None:
+                found.pop(key, None)
+        if self.data is not None:
+            found["data"] = {k: v for k, v in found["data"].items() if k in keys_set(self.data)}
+        return found
+
+    @property
+    def file(self) -> Path | None:
+        """The same as `files`, as in other tables that name data."""
+        return self.files
+
+    def data_keys(self) -> dict[str, Any]:
+        """The keys of data that are set, as `open_data` takes them."""
+        return {} if self.data is None else keys_set(self.data)
+
+    @property
+    def trajectories(self) -> int:
+        """Number of runs that are taken from the data; 1 before they are known."""
+        return len(self.points_found or (0,))
+
+    def run_of_data(self, point: NDArray) -> int | None:
+        """The trajectory of the data with the parameters (parameter,), or None."""
+        if self.files is None or not self.points_found:
+            return None
+        same = among(np.array(self.points_found), np.reshape(point, (1, -1)))
+        return int(same.argmax()) if same.any() else None
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepTable:
@@ -62,7 +104,17 @@ class SweepTable(Table):
                 mistakes.append(f"sweep.reciprocal: {name!r} is not among sweep.parameters")
             elif self.parameters[name][0] <= 0:
                 mistakes.append(f"sweep.reciprocal: {name} needs a range of positive numbers")
-        if (self.design == "grid") != bool(self.counts):
+        if self.files is not None:
+            used = {"counts": self.counts, "runs": self.runs, "candidate_counts": self.candidate_counts}
+            used |= {"design": self.design != "grid", "tolerance": self.tolerance}
+            mistakes += [
+                f"sweep.{key}: is not used with sweep.files, whose trajectories are the runs. Remedy: remove it"
+                for key, value in used.items()
+                if value
+            ]
+        elif unused := [key for key in ("data", "table", "points_found") if getattr(self, key) is not None]:
+            mistakes.append(f"sweep.{unused[0]}: describes sweep.files, which is missing")
+        elif (self.design == "grid") != bool(self.counts):
             wrong = "missing; design grid needs it" if not self.counts else f"design {self.design} does not use it"
             mistakes.append(f"sweep.counts: {wrong}")
         if (self.design in ("latin-hypercube", "greedy")) != (self.runs is not None):
@@ -95,6 +147,8 @@ class SweepTable(Table):
 
     def points(self) -> NDArray[np.float64]:
         """Parameters of the training runs, (run, parameter); for a greedy design those of the first runs."""
+        if self.files is not None:
+            return np.array(self.points_found or (), dtype=np.float64).reshape(-1, len(self.parameters))
         if self.design in ("corners", "greedy"):
             return self.corners()
         if self.design == "grid":

@@ -21,6 +21,7 @@ from ..initial.registry import Initial, with_options
 from ..time_stepping.schemes import STEPPERS, known_stepper
 from . import sweep_design
 from .base import Count, Positive, Table, multiple
+from .data_file import DataFile
 from .grid_table import GridTable
 from .sweep_design import SweepTable, with_entries
 
@@ -129,13 +130,14 @@ class OutputTable(Table):
         return float(self.checkpoint_every.strip(" s")) if isinstance(self.checkpoint_every, str) else None
 
 
-class ReferenceTable(Table):
-    """The solution that counts as true: a finer grid, from `start` with its own step, or `exact`, a closed form.
+class ReferenceTable(DataFile):
+    """The solution that counts as true: a finer grid, from `start` with its own step; `exact`; or a `file`.
 
     trajectories: number of independent reference runs; the members of the case are distributed over them in equal
     blocks. restrict: "subsample" takes every n-th point; "filter" truncates sharply in Fourier space at the 2/3 rule of
     the case's grid, and averages on cells. cfl: adaptive steps within each `step`, by default if the case has them. For
-    a particle system `shape` is the number of entities, and the reference differs by its step.
+    a particle system `shape` is the number of entities, and the reference differs by its step. With `file` the states
+    are the first `trajectories` of the data, and `shape` is that of the data.
     """
 
     exact: bool = False
@@ -151,19 +153,22 @@ class ReferenceTable(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> ReferenceTable:
-        if self.exact == (self.shape is not None):
-            raise ValueError(
+        mistakes = self.file_mistakes("reference", ("exact", "step", "cfl", "stepper", "start", "initial", "seed"))
+        if self.file is None and self.exact == (self.shape is not None):
+            mistakes.append(
                 "reference.shape: expected exactly one of reference.shape (a finer grid) and reference.exact = true "
-                f"(a closed form), found {'both' if self.exact else 'neither'}"
+                f"(a closed form), found {'both' if self.exact else 'neither'}. Or name data: reference.file"
             )
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
         return self
 
 
-class TrainingTable(Table):
+class TrainingTable(DataFile):
     """The training set: trajectories of the reference, sampled every `every` in [start, end).
 
     They have their own seeds, so that no trajectory is shared with [reference]. The last `validation` trajectories are
-    the validation set.
+    the validation set. With `file` they are the first `trajectories` of the data.
     """
 
     trajectories: Annotated[int, Field(ge=2)]
@@ -175,7 +180,7 @@ class TrainingTable(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingTable:
-        mistakes = []
+        mistakes = self.file_mistakes("training", ("seed",))
         if self.end <= self.start:
             mistakes.append(f"training.end: must be later than training.start = {self.start:g}, found {self.end:g}")
         if self.validation >= self.trajectories:

@@ -67,7 +67,7 @@ def initial_times(p: Parts) -> Iterator[str]:
     if not p.time:
         return
     starts: list[tuple[str, InitialState | None, str, float]] = [("initial", p.initial, "time.start", p.time.start)]
-    if (reference := p.reference) and reference.shape is not None:
+    if (reference := p.reference) and reference.shape is not None and reference.file is None:
         own = reference.start is not None
         start = p.time.start if reference.start is None else reference.start
         key = "initial" if reference.initial is None else "reference.initial"
