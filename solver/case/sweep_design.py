@@ -105,7 +105,7 @@ class SweepTable(Table):
             elif self.parameters[name][0] <= 0:
                 mistakes.append(f"sweep.reciprocal: {name} needs a range of positive numbers")
         if self.files is not None:
-            used = {"counts": self.counts, "runs": self.runs, "candidate_counts": self.candidate_counts}
+            used: dict[str, Any] = {"counts": self.counts, "runs": self.runs, "candidate_counts": self.candidate_counts}
             used |= {"design": self.design != "grid", "tolerance": self.tolerance}
             mistakes += [
                 f"sweep.{key}: is not used with sweep.files, whose trajectories are the runs. Remedy: remove it"

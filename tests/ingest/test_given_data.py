@@ -167,6 +167,31 @@ def test_data_that_do_not_fit_are_refused_with_the_key(fine, reference, tables, 
     assert "Remedy" in str(refused.value) or isinstance(refused.value, CaseError)
 
 
+def test_an_oracle_of_data_is_that_of_our_own_reference(fine):
+    table = {"closures": [{"name": "oracle", "every": 20}], "frontier": False}
+    ours, theirs = (
+        compare(on(fine.parent, reference=reference, compare=table), progress=False).metrics.rows
+        for reference in ({"shape": [64]}, {"file": "fine"})
+    )
+    assert theirs[1].closure_calls == 10
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(other.relative_l2, mine.relative_l2, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("unit", "fits"), [("m/s", True), ("m s-1", True), ("km/h", False), ("m", False), ("", True)])
+def test_units_are_made_of_lengths_and_times(fine, tmp_path, unit, fits):
+    np.save(tmp_path / "u.npy", open_data(fine)["velocity"].values[:, :, None])
+    name = next(iter(open_data(tmp_path / "u.npy").data_vars))
+    table = {"file": "u.npy", "length": {"x": 1.0}, "times": "0:0.02", "map": {"velocity": name}}
+    table |= {"units": {"velocity": unit}} if unit else {}
+    case = on(tmp_path, reference=table)
+    if fits:
+        assert prepare(case, case.folder, with_reference=True).trajectories is not None
+    else:
+        with pytest.raises(ValueError, match=f"reference.units.velocity: .* states '{unit}'"):
+            prepare(case, case.folder, with_reference=True)
+
+
 def test_wrong_data_end_a_comparison_with_2_and_write_nothing(fine, tmp_path, capsys):
     (tmp_path / "case.toml").write_text(toml(on(tmp_path, reference={"file": "fine"}, output={"every": 0.005})))
     assert execute(["compare", str(tmp_path / "case.toml"), "--out", str(tmp_path / "out")]) == 2
