@@ -22,6 +22,7 @@ from ..equations.plugins import (
     is_path,
     keeping_directory,
     means_path,
+    name_unimported,
     unknown,
 )
 from ..initial.registry import INITIAL_STATES
@@ -205,8 +206,11 @@ class _Checking:
 
     def _reader(self, raw: Any) -> Any:
         """The table with an absolute path of a reader "file.py:Class"."""
-        means_file = isinstance(raw, dict) and isinstance(raw.get("reader"), str) and means_path(raw["reader"])
-        return with_path(raw, self.folder, "reader") if means_file else raw
+        if not isinstance(raw, dict) or not isinstance(raw.get("reader"), str) or not means_path(raw["reader"]):
+            return raw
+        raw = with_path(raw, self.folder, "reader")
+        name_unimported(raw["reader"].rpartition(":")[0])
+        return raw
 
     def _table(self, model: type, raw: Any, key: str, also: Any = ()) -> Any:
         try:

@@ -61,6 +61,12 @@ def without_imports() -> Iterator[list[str]]:
         _NOT_IMPORTED.reset(token)
 
 
+def name_unimported(file: str) -> None:
+    """List a file of code that the case names, while no such file may be imported."""
+    if (files := _NOT_IMPORTED.get()) is not None and file not in files:
+        files.append(file)
+
+
 @contextmanager
 def keeping_directory() -> Iterator[None]:
     """Return to the working directory at the end: the code of a plug-in may change it, and paths are relative to it."""
@@ -160,8 +166,8 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
         source = Path(os.path.abspath(folder / file))
         if not os.path.isfile(source):
             raise self._error(f"path {path!r}: there is no file {source}")
-        if (not_imported := _NOT_IMPORTED.get()) is not None:
-            not_imported += [str(source)] if str(source) not in not_imported else []
+        if _NOT_IMPORTED.get() is not None:
+            name_unimported(str(source))
             raise NotImported(f"{source} is not imported")
         try:
             with keeping_directory():
