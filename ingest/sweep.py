@@ -43,19 +43,23 @@ FORMAT = 1
 def request(case: Case) -> dict[str, Any]:
     """Everything that the run of a case depends on. Only the first member is run."""
     closed_form = {"exact": True} if case.sweep and case.sweep.exact else {}
-    return closed_form | {
-        "format": FORMAT,
-        "equation": describe_equation(case.build_equation()),
-        "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
-        "stepper": describe_stepper(case.time.stepper),
-        "step": case.step,
-        "cfl": case.time.cfl,
-        "start": case.time.start,
-        "steps": case.steps(),
-        "every": interval(case),
-        "initial": describe_initial(case.initial),
-        "seed": case.ensemble.seed,
-    } | ({} if (run := run_of_data(case)) is None else {"data": describe_run(case, run)})
+    return (
+        closed_form
+        | {
+            "format": FORMAT,
+            "equation": describe_equation(case.build_equation()),
+            "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
+            "stepper": describe_stepper(case.time.stepper),
+            "step": case.step,
+            "cfl": case.time.cfl,
+            "start": case.time.start,
+            "steps": case.steps(),
+            "every": interval(case),
+            "initial": describe_initial(case.initial),
+            "seed": case.ensemble.seed,
+        }
+        | ({} if (run := run_of_data(case)) is None else {"data": describe_run(case, run)})
+    )
 
 
 def interval(case: Case) -> int:
