@@ -47,13 +47,13 @@ def fault_of_trial(key: str, error: BaseException) -> str:
 
 
 def plugin_faults(p: Parts) -> Iterator[str]:
-    """Wrong answers of an equation and of forcings that do not ship with subgrid, and noise that is not finite."""
+    """Wrong answers of an equation that does not ship with subgrid and of forcings, and noise that is not finite."""
     if not (p.equation and p.grid) or math.prod(p.grid.points) > LARGEST_GRID:
         return
     equation, grid = p.equation, p.grid.grid()
     yield from _tried("equation.noise", lambda: _try_noise(equation, grid))
     for name, forcing in equation:
-        if isinstance(forcing, Forcing) and _foreign(forcing):
+        if isinstance(forcing, Forcing):
             yield from _tried(f"equation.{name}", lambda f=forcing: forcing_field(f, grid))  # type: ignore[misc]
     initial = p.initial
     if initial and initial.kind == "reference":

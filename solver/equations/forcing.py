@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from ..grid import Grid
+from .expressions import Expression
 from .plugins import PluginModel, Registry, from_table
+
+AXES = ("y", "x")
 
 
 class Forcing(PluginModel, ABC):
@@ -59,8 +62,35 @@ class DiagonalForcing(Forcing):
         return self.amplitude * (np.sin(phase) + np.cos(phase))
 
 
+class FormulaForcing(Forcing):
+    """f(x) as a formula of the coordinates: x, or y and x. Raises ValueError for what `Expression` refuses.
+
+    `field` raises ValueError where the formula is not finite.
+    """
+
+    kind: Literal["expression"] = "expression"
+    value: str
+
+    @field_validator("value")
+    @classmethod
+    def _is_a_formula(cls, value: str) -> str:
+        Expression(value, AXES)
+        return value
+
+    def field(self, grid: Grid) -> NDArray[np.float64]:
+        names = AXES[-grid.dimensions :]
+        values = dict(zip(names, np.meshgrid(*grid.coordinates(), indexing="ij"), strict=True))
+        found = np.broadcast_to(Expression(self.value, names)(values), grid.shape).copy()
+        if not np.isfinite(found).all():
+            raise ValueError(f"{self.value!r} is not finite at all points of the grid. Remedy: change the formula")
+        return found
+
+
 FORCINGS: Registry[type[Forcing]] = Registry(
-    "subgrid.forcings", "forcing", Forcing, {"sine": SineForcing, "diagonal": DiagonalForcing}
+    "subgrid.forcings",
+    "forcing",
+    Forcing,
+    {"sine": SineForcing, "diagonal": DiagonalForcing, "expression": FormulaForcing},
 )
 Forcing.plugins = FORCINGS
 

@@ -19,6 +19,7 @@ _MODULES = {
         "riemann": "Riemann",
         "burgers-dirichlet": "BurgersDirichlet",
     },
+    "initial.expression": {"expression": "Formula"},
     "initial.file": {"file": "File", "reference": "Reference"},
     "initial.run": {"run": "Run"},
     "equations.burgers.initial": {"gaussian-velocity": "GaussianVelocity"},
