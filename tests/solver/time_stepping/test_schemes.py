@@ -12,7 +12,8 @@ from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms
 from subgrid.solver.time_stepping.compiled import Stepper, bind
-from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, compatible_schemes, phi
+from subgrid.solver.time_stepping.phi import phi
+from subgrid.solver.time_stepping.schemes import STEPPERS, Multistep, compatible_schemes
 
 LINE = Grid((32,), (2 * np.pi,))
 PLANE = Grid((16, 16), (2 * np.pi, 2 * np.pi))
