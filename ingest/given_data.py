@@ -43,6 +43,7 @@ class GivenData:
         self.where, self.file = where, table.file
         self.key, self.table, self.equation = "sweep.data" if self._swept else key, table, case.build_equation()
         self.names = [f.name for f in self.equation.fields]
+        self.unobserved = {} if isinstance(table, SweepTable) else table.unobserved
         try:
             found = inspect(table.file, options_of(table.data_keys()), values)
             found.require_sound()
@@ -100,11 +101,13 @@ class GivenData:
         """
         some = slice(0, self.table.trajectories) if only is None else slice(only, only + 1)
         try:
-            parts = [self._contents.fields[name].data[some, int(index)] for name in self.names]
+            read = {name: self._contents.fields[name].data[some, int(index)] for name in self._observed}
         except (DataError, MemoryError):
             raise
         except Exception as error:  # HDF5, Zarr and every codec have errors of their own
             raise DataError(f"{self.where}: {unreadable(self._contents, error)}") from None
+        like = next(iter(read.values()))
+        parts = [read[n] if n in read else np.full(like.shape, self.unobserved[n]) for n in self.names]
         state = np.stack(parts, axis=1).astype(np.float64)
         if not np.isfinite(state).all():
             trajectory, field = np.argwhere(~np.isfinite(state))[0][:2]
@@ -127,14 +130,25 @@ class GivenData:
                 return np.broadcast_to(np.asarray(value, dtype=np.float64), (self.trajectories,))
         return None
 
+    @property
+    def _observed(self) -> list[str]:
+        return [name for name in self.names if name not in self.unobserved]
+
     def _require_fields(self) -> None:
         fields, space = self._contents.fields, self._contents.space
+        if wrong := [n for n in self.unobserved if n not in self.names or n in fields]:
+            why = f"is in {self.file}" if wrong[0] in fields else f"is no field of {self.equation.name}"
+            raise DataError(f"{self.key}.unobserved.{wrong[0]}: {wrong[0]} {why}. Remedy: leave it out")
         for field in self.equation.fields:
+            if field.name in self.unobserved and self._observed:
+                continue
             if field.name not in fields:
                 known = ", ".join(fields)
+                other = f", or unobserved = {{ {field.name} = VALUE }}, that at the start"
+                other = other if self.key == "reference" else ""
                 raise DataError(
                     f"{self.key}.map: {self.file} has no field {field.name}, which {self.equation.name} needs; "
-                    f'it has {known}. Remedy: map = {{ {field.name} = "NAME" }}'
+                    f'it has {known}. Remedy: map = {{ {field.name} = "NAME" }}{other}'
                 )
             found = fields[field.name]
             if found.dims != (TRAJECTORY, TIME, *space):

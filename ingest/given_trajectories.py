@@ -32,6 +32,11 @@ def opened(case: Case, request: Request) -> GivenData:
     what = "the case has an output at" if data.key == "reference" else "the training set has a sample at"
     data.indices(steps[0], what)
     if len(steps) > 1:
+        if data.unobserved:
+            raise DataError(
+                f"reference.unobserved: a closure needs the missing term, which needs {', '.join(data.unobserved)}. "
+                "Remedy: another closure, or data that hold all fields"
+            )
         data.indices(steps[1], "a closure needs the missing term at")
         if way_of(case, request, data) == "differences":
             if data.key == "reference":
@@ -125,11 +130,16 @@ def _difference(
 def _say(case: Case, request: Request, data: GivenData, fine: Grid, way: str | None) -> None:
     """Say how the missing term was computed, and how well the data fulfil the equation."""
     file = data.file
-    if way == "differences":
+    if data.unobserved:
         LOG.warning(
-            "%s.file: the missing term of %s is a learned correction, what the model lacks between two samples. "
-            "The data do not state the parameters of %s, or term = differences",
-            data.key, file, data.equation.name,
+            "%s.file: %s has no %s. The model starts with the values in unobserved, and is scored by the other fields",
+            data.key, file, ", ".join(data.unobserved),
+        )  # fmt: skip
+    elif way == "differences":
+        LOG.warning(
+            "%s.file: the missing term of %s is a learned correction, what the model lacks between two samples, %s",
+            data.key, file, 'as term = "differences" asks' if _term(case, request) else
+            f"because the data do not state the parameters of {data.equation.name}",
         )  # fmt: skip
     elif data.known or way == "equation":
         found = residual(case, request, data, fine)

@@ -14,7 +14,7 @@ from subgrid.solver.case.precision import require_single
 from subgrid.solver.case.reading import CaseError
 from subgrid.solver.case.resolved_step import resolve_step
 from subgrid.solver.case.tables import Case
-from subgrid.solver.equations import Equation
+from subgrid.solver.equations import Equation, Field
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state, require_values
@@ -64,6 +64,18 @@ class Prepared:
         reference = self.case.reference
         count = reference.trajectories if reference else 1
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
+
+    @property
+    def observed_fields(self) -> list[Field]:
+        """The fields that the reference has, by which runs are scored."""
+        hidden = self.case.reference.unobserved if self.case.reference else {}
+        return [f for f in self.equation.fields if f.name not in hidden]
+
+    @property
+    def observed(self) -> Any:
+        """Index of these fields along the axis of fields of a state."""
+        fields, seen = self.equation.fields, self.observed_fields
+        return slice(None) if len(seen) == len(fields) else [i for i, f in enumerate(fields) if f in seen]
 
     @plugin_errors()
     def simulation(

@@ -77,6 +77,7 @@ def describe_data(table: ReferenceTable | TrainingTable) -> dict[str, Any]:
     assert table.file is not None
     keys = json.loads(json.dumps(table.data_keys(), sort_keys=True))
     found = {"path": table.file.name, "sha256": sha256_of_data(table.file), "keys": keys, "term": table.term}
+    found |= {"unobserved": table.unobserved} if table.unobserved else {}
     return found | (_content(table.reader) if table.reader and is_path(table.reader) else {})
 
 

@@ -5,8 +5,8 @@ python studies/mi2a_table.py FILE...
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ COLUMNS = ("mse", "max", "dissipation", "dispersion", "front", "reconstruction",
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     rows: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    for file in sys.argv[1:]:
-        for text in Path(file).read_text(encoding="utf-8").splitlines():
+    for file in parser.parse_args().files:
+        for text in file.read_text(encoding="utf-8").splitlines():
             line = json.loads(text)
             rows.setdefault((line["case"], line["name"], line["noise"]), []).append(line)
     print("| case | model | noise | seeds | " + " | ".join(COLUMNS) + " |")

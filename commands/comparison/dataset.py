@@ -35,7 +35,7 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
     ranks = 1 + case.ensemble.members // truth.states.shape[1]
     frames = _filled(kept, "frames", truth.diagnostics["frames"].shape, np.float32)
     axes: dict[str, Any] = equation.coordinates(grid)
-    field, units = equation.fields[0].name, equation.fields[0].unit
+    field, units = prepared.observed_fields[0].name, prepared.observed_fields[0].unit
     if equation.kind == "particles":
         axes, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, "positions"
     shape = [len(axis) for axis in axes.values()]

@@ -51,7 +51,9 @@ def variables(prepared: Prepared, truth: NDArray, bars: StoppingBars) -> Variabl
         assert isinstance(closure, LearnedClosure)
         if (own := closure.training_points()) is not None:
             trained = np.concatenate([trained, own[~among(own, trained)]])
-        if found or (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is None:
+        if found or truth.shape[2] < len(prepared.equation.fields):
+            continue
+        if (latents := closure.latent_trajectories(truth[:, 0], case.output.every)) is None:
             continue
         found |= {f"latent_{name}": (("time", "latent"), values) for name, values in latents.items()}
     if rows and case.compare.parameter_plane and case.sweep.test_counts:

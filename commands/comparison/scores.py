@@ -34,7 +34,7 @@ ZERO = 1e-12  # a reference invariant below it is zero up to round-off, so a dev
 class Truth:
     """The reference at the output times, (time, trajectory, field, *grid), and its diagnostics.
 
-    sampling: the sampling error of each long-run statistic.
+    states: of the fields that the reference has. sampling: the sampling error of each long-run statistic.
     """
 
     states: NDArray
@@ -45,6 +45,7 @@ class Truth:
     def of(cls, states: NDArray, prepared: Prepared) -> Truth:
         """Raises ValueError, with the place, for a reference that is not finite: it would score every run with nan."""
         require_finite(states, "the reference", prepared)
+        states = states[:, :, prepared.observed]
         sampling = {name: sampling_error(f, states) for name, f in _distances(prepared).items()}
         return cls(states, diagnostics(states, prepared, states.shape[1]), sampling)
 
@@ -87,12 +88,15 @@ def diagnostics(states: NDArray, prepared: Prepared, trajectories: int) -> dict[
 
     `invariant_NAME` (time,), averaged over members; not for particles `sample_energy` (trajectory, shell), the spectrum
     averaged over times, members of the trajectory and fields, and `energy` (shell,), its mean; `frames` (frame, field,
-    *grid), the first field of the first member, or the positions of particles, in single precision.
+    *grid), the first field of the first member, or the positions of particles, in single precision. Invariants and
+    spectra need all fields: where the reference lacks one, there are none.
     """
     equation, grid = prepared.equation, prepared.grid
-    found = {f"invariant_{name}": values for name, values in mean_invariants(states, prepared).items()}
-    particles = equation.kind == "particles"
-    if not particles:
+    particles, complete = equation.kind == "particles", states.shape[2] == len(equation.fields)
+    found = {}
+    if complete:
+        found |= {f"invariant_{name}": values for name, values in mean_invariants(states, prepared).items()}
+    if complete and not particles:
         blocks = np.split(states, trajectories, axis=1)
         found["sample_energy"] = np.stack([metrics.energy_spectrum(block, equation, grid) for block in blocks])
         found["energy"] = found["sample_energy"].mean(axis=0)
@@ -109,7 +113,7 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     the 10 % and 90 % quantiles of the errors of single members.
     """
     case, grid = prepared.case, prepared.grid
-    states = np.asarray(states, dtype=np.float64)
+    states = np.asarray(states, dtype=np.float64)[:, :, prepared.observed]
     count, trajectories = len(states), truth.states.shape[1]
     true = truth.states[:count]
     ensemble = states.reshape(count, trajectories, -1, *states.shape[2:])
@@ -148,7 +152,8 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
 
 
 def _distances(prepared: Prepared) -> dict[str, Callable[[NDArray, NDArray], float]]:
-    return distances(prepared.equation, prepared.grid, output_times(prepared.case))
+    complete = len(prepared.observed_fields) == len(prepared.equation.fields)
+    return distances(prepared.equation, prepared.grid, output_times(prepared.case)) if complete else {}
 
 
 def mean_invariants(states: NDArray, prepared: Prepared) -> dict[str, NDArray[np.float64]]:
@@ -214,6 +219,7 @@ def describe_reference(case: Case) -> Reference:
     if reference.shape is None:
         return Reference(shape=list(case.grid.points), description="closed form")
     count = f"{reference.trajectories} trajectories" + (f" of {reference.file.name}" if reference.file else "")
+    count += f", without {', '.join(reference.unobserved)}" if reference.unobserved else ""
     if case.grid.entities:
         if reference.file is not None:
             return Reference(shape=list(reference.shape), description=count)

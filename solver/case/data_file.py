@@ -103,10 +103,12 @@ class DataFile(DataKeys):
     term: how the missing term is computed from the states of the file. "equation": H = R(F(u)) - F_model(R(u)), by the
     equation of the case. "differences": what the model lacks between consecutive states, (R(u(t + D)) - model step of
     R(u(t)) over D) / D. By default "equation" if the data, or `parameters`, state the numbers of the equation.
+    unobserved: of [reference], fields of the equation that the data lack, each with its value at the start.
     """
 
     file: Path | None = None
     term: Literal["equation", "differences"] | None = None
+    unobserved: dict[str, float] = Field(default_factory=dict)
 
     @model_serializer(mode="wrap")
     def _without_unused_keys(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class DataFile(DataKeys):
         """Mistakes of a table that combines keys of data with others. unused: keys of a run, which a file replaces."""
         fields = type(self).model_fields
         if self.file is None:
-            given = [k for k in (*DataKeys.model_fields, "term") if getattr(self, k) != _DEFAULTS[k]]
+            given = [k for k in (*DataKeys.model_fields, "term", "unobserved") if getattr(self, k) != _DEFAULTS[k]]
             return [f"{table}.{k}: describes {table}.file, which is missing" for k in given]
         given = [k for k in unused if getattr(self, k) != fields[k].default]
         return [

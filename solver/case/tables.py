@@ -137,7 +137,8 @@ class ReferenceTable(DataFile):
     blocks. restrict: "subsample" takes every n-th point; "filter" truncates sharply in Fourier space at the 2/3 rule of
     the case's grid, and averages on cells. cfl: adaptive steps within each `step`, by default if the case has them. For
     a particle system `shape` is the number of entities, and the reference differs by its step. With `file` the states
-    are the first `trajectories` of the data, and `shape` is that of the data.
+    are the first `trajectories` of the data, and `shape` is that of the data. The model starts with the fields in
+    `unobserved` at the values there, and is scored by the others.
     """
 
     exact: bool = False
@@ -181,6 +182,8 @@ class TrainingTable(DataFile):
     @model_validator(mode="after")
     def _consistent(self) -> TrainingTable:
         mistakes = self.file_mistakes("training", ("seed",))
+        if self.unobserved:
+            mistakes.append("training.unobserved: a missing term needs every field. Remedy: data that hold all of them")
         if self.end <= self.start:
             mistakes.append(f"training.end: must be later than training.start = {self.start:g}, found {self.end:g}")
         if self.validation >= self.trajectories:

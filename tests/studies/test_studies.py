@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 STUDIES = Path(__file__).parents[2] / "studies"
-COMMANDS = ["latent_diffusion", "results", "rom", "rom_study"]
+COMMANDS = [
+    "exponax_reference",
+    "hypar_two_stream",
+    "latent_diffusion",
+    "mi2a",
+    "mi2a_table",
+    "pdebench_dam_break",
+    "results",
+    "rom",
+    "rom_study",
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
