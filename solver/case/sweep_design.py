@@ -106,7 +106,8 @@ class SweepTable(Table):
                 mistakes.append(f"sweep.reciprocal: {name} needs a range of positive numbers")
         if self.files is not None:
             used: dict[str, Any] = {"counts": self.counts, "runs": self.runs, "candidate_counts": self.candidate_counts}
-            used |= {"design": self.design != "grid", "tolerance": self.tolerance}
+            used |= {"design": self.design != "grid", "tolerance": self.tolerance, "seed": self.seed}
+            used |= {"exact": self.exact, "reciprocal": self.reciprocal}
             mistakes += [
                 f"sweep.{key}: is not used with sweep.files, whose trajectories are the runs. Remedy: remove it"
                 for key, value in used.items()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,22 @@ CASE = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def exponax() -> Callable[[str, Path], None]:
+    """Runs code that computes `states` with exponax, and saves them to a file, (sample, time, channel, *space).
+
+    In a process of its own: JAX starts threads, beside which other tests must not fork.
+    """
+    if importlib.util.find_spec("exponax") is None:
+        pytest.skip("needs exponax")
+
+    def save(code: str, path: Path) -> None:
+        lines = ("import exponax, jax", "import numpy as np", code, f"np.save({str(path)!r}, np.asarray(states)[None])")
+        subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=300)
+
+    return save
 
 
 @pytest.fixture

@@ -118,14 +118,13 @@ def test_another_content_of_the_file_is_another_reference(fine, tmp_path):
     assert reference_request(case).directory() != before
 
 
-def test_trajectories_of_exponax_are_a_reference(tmp_path, caplog):
-    exponax = pytest.importorskip("exponax")
-    import jax.numpy as jnp
-
-    x = np.arange(64) / 64
-    start = np.sin(2 * np.pi * x)[None]
-    stepper = exponax.stepper.Burgers(1, 1.0, 64, 0.02, diffusivity=0.05)
-    np.save(tmp_path / "u.npy", np.asarray(exponax.rollout(stepper, 10, include_init=True)(jnp.asarray(start)))[None])
+def test_trajectories_of_exponax_are_a_reference(tmp_path, caplog, exponax):
+    code = """
+start = np.sin(2 * np.pi * np.arange(64) / 64)[None]
+stepper = exponax.stepper.Burgers(1, 1.0, 64, 0.02, diffusivity=0.05)
+states = exponax.rollout(stepper, 10, include_init=True)(jax.numpy.asarray(start))
+"""
+    exponax(code, tmp_path / "u.npy")
     name = next(iter(open_data(tmp_path / "u.npy").data_vars))
     table = {"file": "u.npy", "map": {"velocity": name}, "length": {"x": 1.0}, "times": "0:0.02", "trajectories": 1}
     case = on(

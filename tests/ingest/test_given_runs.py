@@ -80,6 +80,8 @@ def test_parameters_of_names_of_files_and_of_a_table(own, tmp_path):
     [
         ({"files": "nowhere"}, "sweep.files: there is no"),
         ({"counts": [3], "files": "sets/sweep.zarr"}, "sweep.counts: is not used with sweep.files"),
+        ({"exact": True, "files": "sets/sweep.zarr"}, "sweep.exact: is not used with sweep.files.*Remedy: remove it"),
+        ({"reciprocal": ["initial.amplitude"], "files": "sets/sweep.zarr"}, "sweep.reciprocal: is not used with"),
         ({"counts": [3], "table": "own.toml"}, "sweep.table: describes sweep.files, which is missing"),
         ({"files": "sets/sweep.zarr", "table": "own.toml"}, "sweep.table: .* "),
         (

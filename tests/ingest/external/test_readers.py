@@ -127,16 +127,16 @@ def test_a_file_that_the_well_wrote(formats, tmp_path):
     assert any("time_varying_scalar varies in time" in text for text in json.loads(data.attrs["findings"]))
 
 
-def test_trajectories_of_exponax(formats, tmp_path):
+def test_trajectories_of_exponax(formats, tmp_path, exponax):
     """Its own solver of advection with a velocity along x alone: the waves move along x of the schema."""
-    exponax = pytest.importorskip("exponax")
-    import jax
-
-    stepper = exponax.stepper.Advection(2, 2 * np.pi, 16, 0.1, velocity=np.array([1.0, 0.0]))
+    code = """
+stepper = exponax.stepper.Advection(2, 2 * np.pi, 16, 0.1, velocity=np.array([1.0, 0.0]))
+x, y = np.meshgrid(*2 * [2 * np.pi * np.arange(16) / 16], indexing="ij")
+start = (np.sin(x) + 0.5 * np.cos(2 * y))[None]
+states = exponax.rollout(stepper, 5, include_init=True)(jax.numpy.asarray(start))  # (time, channel, x, y)
+"""
+    exponax(code, tmp_path / "advection.npy")
     x, y = np.meshgrid(formats.points(16), formats.points(16), indexing="ij")
-    start = (np.sin(x) + 0.5 * np.cos(2 * y))[None]
-    states = exponax.rollout(stepper, 5, include_init=True)(jax.numpy.asarray(start))
-    np.save(tmp_path / "advection.npy", np.asarray(states)[None])  # (sample, time, channel, x, y)
     data = open_data(tmp_path / "advection.npy", length={"x": 2 * np.pi, "y": 2 * np.pi}, times="0:0.1")
     for t, state in zip(data["time"].values, data["u"][0].values, strict=True):
         np.testing.assert_allclose(state, np.sin(x - t).T + 0.5 * np.cos(2 * y).T, atol=1e-5)
