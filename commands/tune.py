@@ -69,9 +69,10 @@ def tune(
 
     Raises ValueError if the case has no [training] table, or the closure nothing to tune.
     """
-    if case.training is None or case.reference is None:
+    if case.training is None:
         raise ValueError(
-            "case: tuning needs the tables [training] and [reference], whose validation trajectories it uses"
+            "training: missing; tuning runs over its validation trajectories. "
+            "Remedy: [training] with [reference] shape, or with a file of data"
         )
     if evaluations < 1:
         raise ValueError(f"--evaluations {evaluations}: expected 1 or more")
@@ -187,8 +188,9 @@ class Rollouts:
     """The error of closures over the validation trajectories: runs from the start of [training] to its end."""
 
     def __init__(self, case: Case, score: Score, bars: Bars) -> None:
-        assert case.training is not None and case.reference is not None
-        self._members = case.ensemble.members // case.reference.trajectories if score == "crps" else 1
+        assert case.training is not None
+        owners = case.reference.trajectories if case.reference else 1
+        self._members = case.ensemble.members // owners if score == "crps" else 1
         trajectories = generate(case, training_request(case), bars)
         self._case, self._score = case, score
         self.failure = ""  # why the last run that failed did

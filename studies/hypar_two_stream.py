@@ -2,7 +2,7 @@
 
     python studies/hypar_two_stream.py FOLDER [--set KEY=VALUE ...]
 
-FOLDER/runs/T0.9_k1.0 and so on are folders as HyPar leaves them: solver.inp, physics.inp, boundary.inp, and a file
+FOLDER/runs/00_T0.9_k1.0, ..., are folders as HyPar leaves them: solver.inp, physics.inp, boundary.inp, and a file
 op_00000.bin, ... for each output. They hold the runs of the sweep, written by the definition in HyPar's
 src/IOFunctions/WriteBinary.c; the code shares nothing with the reader. The parameters are in the names of the folders
 alone, because HyPar's own files do not have them. FOLDER/two-stream.toml reads the folders by `[sweep] files`.
@@ -65,7 +65,8 @@ def write_runs(case: Case, folder: Path) -> None:
     sweep = runs(case, case.sweep.points())
     axes = case.build_equation().coordinates(case.grid.grid())
     for i, (temperature, wavenumber) in enumerate(sweep.parameters.tolist()):
-        where = folder / PATTERN.format(temperature=temperature, wavenumber=wavenumber)
+        name = PATTERN.format(temperature=temperature, wavenumber=wavenumber)
+        where = folder / f"{i:02d}_{name}"  # in the order of the sweep, which that of the numbers as text is not
         write_run(where, axes["x"], axes["v"], sweep.state(i)[:, 0], case.step, interval(case))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.backend import available_threads
 from subgrid.solver.backend.files import LARGEST
 from subgrid.solver.closure import ClosureError
 
@@ -25,8 +24,9 @@ EXPORT = "torch.onnx.export(network, (example,), 'net.onnx', dynamo=True, extern
 class Network:
     """channels (member, channel_out, *points) = network(channels (member, channel_in, *points)).
 
-    Runs on the processor, with as many threads as the run, in a fixed order. Raises ClosureError, with the remedy, for
-    a file that is missing, damaged or of another kind, and for one without exactly one input and one output.
+    Runs on the processor, in one thread, so that the sums of a result do not depend on the number of threads. Raises
+    ClosureError, with the remedy, for a file that is missing, damaged or of another kind, and for one without exactly
+    one input and one output.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,11 +34,10 @@ class Network:
         runtime = _runtime()
         content = _content(path)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = available_threads()
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads count as CPU time
         # weights in other files, whose hash is not recorded, would be found in the working directory; here they are not
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.absolute()))
         try:

@@ -116,7 +116,8 @@ def _read_dataset(path: Path, metrics: Metrics) -> xr.Dataset:
         dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False).load()
     except Exception as error:  # damaged bytes raise any error in zarr and its codecs
         raise ValueError(f"{path} cannot be read ({error}). {REMEDY}") from error
-    spectral = "entity" not in dataset.dims  # particles have no wavenumbers
+    # particles have no wavenumbers, and a spectrum needs every field of the reference
+    spectral = "entity" not in dataset.dims and "unobserved" not in dataset.attrs
     if absent := [name for name in NEEDED if name not in dataset and (spectral or name != "spectrum")]:
         raise ValueError(f"{path} lacks {', '.join(absent)}. {REMEDY}")
     sources = [str(name) for name in dataset["source"].values]

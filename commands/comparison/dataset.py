@@ -23,7 +23,8 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
 
     Dimensions: source (the reference, then the runs), time (outputs), frame (outputs that are kept as fields of the
     first member: the first field, or the positions of particles), wavenumber, rank and the axes of the grid. A value
-    that does not exist is nan.
+    that does not exist is nan. The attribute `unobserved` lists the fields that the reference lacks: without them there
+    are no spectra.
     """
     import xarray as xr
 
@@ -49,6 +50,7 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
         energy = _filled(kept, "energy", truth.diagnostics["energy"].shape)
         variables["spectrum"] = (("source", "wavenumber"), energy)
         axes["wavenumber"] = np.arange(energy.shape[1])
+    hidden = [f.name for f in equation.fields if f not in prepared.observed_fields]
     return xr.Dataset(
         variables,
         coords={
@@ -63,7 +65,8 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
             "field": field,
             "units": units,
             "correlation_threshold": case.compare.correlation_threshold,
-        },
+        }
+        | ({"unobserved": ", ".join(hidden)} if hidden else {}),
     )
 
 

@@ -189,7 +189,9 @@ def _mark_missing(contents: Contents, fill: float) -> None:
     for name, v in contents.fields.items():
 
         def marked(values: NDArray) -> NDArray:
-            return np.where(values == np.asarray(fill).astype(values.dtype), np.nan, values).astype(values.dtype)
+            with np.errstate(over="ignore"):  # a number that the type cannot hold
+                number = np.asarray(fill).astype(values.dtype)
+            return np.where(values == number, np.nan, values).astype(values.dtype)
 
         if v.data.dtype.kind == "f":
             contents.fields[name] = replace(v, data=v.data.apply(marked, v.data.dtype))

@@ -75,8 +75,9 @@ class Scan:
             present = rows[finite]
             a["low"][i] = min(a["low"][i], present.min())
             a["high"][i] = max(a["high"][i], present.max())
+            largest = float(np.finfo(present.dtype).max) if present.dtype.kind == "f" else np.inf
             for fill in FILLS:
-                if (present == fill).any():
+                if abs(fill) <= largest and (present == fill).any():
                     a["fill"][i] = fill
             if abs(extreme := float(present[np.abs(present).argmax()])) >= HUGE:
                 a["fill"][i] = extreme

@@ -10,6 +10,7 @@ import pytest
 
 from subgrid import compare, open_data, run
 from subgrid.commands.cli import execute
+from subgrid.commands.tune import tune
 from subgrid.ingest.missing_term import MissingTerm
 from subgrid.ingest.prepare import prepare, with_step
 from subgrid.ingest.requests import reference_request, training_request
@@ -196,3 +197,19 @@ def test_wrong_data_end_a_comparison_with_2_and_write_nothing(fine, tmp_path, ca
     assert execute(["compare", str(tmp_path / "case.toml"), "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
     assert "reference.times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reference", [{"file": "fine"}, None])
+def test_tuning_runs_over_the_validation_trajectories_of_data(fine, reference):
+    """With [reference] file beside them, and without a reference."""
+    case = on(fine.parent, reference=reference, training={"file": "fine"})
+    found = tune(case, "hyperviscosity", ranges=["rate=1:100"], evaluations=3, progress=False)
+    assert len(found.tried) == 3 and all(np.isfinite(score) for _, score in found.tried)
+
+
+@pytest.mark.parametrize("reference", [{"file": "fine"}, {"shape": [64]}])
+def test_tuning_without_a_training_set_is_refused_with_the_remedy(fine, reference):
+    with pytest.raises(
+        ValueError, match=r"training: missing; .* Remedy: \[training\] with .* a file of data"
+    ):
+        tune(on(fine.parent, reference=reference), "hyperviscosity", progress=False)

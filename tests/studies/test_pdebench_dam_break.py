@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from subgrid import open_data
+from subgrid.commands.cli import execute
 from subgrid.solver.case.reading import read
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -37,9 +38,9 @@ def test_the_file_is_read_by_its_layout(study):
     np.testing.assert_allclose(volume, volume[0], rtol=1e-12)
 
 
-def test_coarse_shallow_water_is_scored_by_the_depth_which_is_all_that_the_file_has(study, caplog):
+def test_coarse_shallow_water_is_scored_by_the_depth_which_is_all_that_the_file_has(study, caplog, tmp_path):
     module, water, _ = study
-    result = module.compare(read(water, ["compare.frontier=false"]), progress=False)
+    result = module.compare(read(water, ["compare.frontier=false"]), out=tmp_path / "out", progress=False)
     none = result.metrics.rows[0]
     assert none.relative_l2[0] < 1e-7 and 0.005 < none.relative_l2[-1] < 0.06
     assert none.crps[-1] < 0.05 and not none.invariants and none.spectrum_distance is None
@@ -48,6 +49,7 @@ def test_coarse_shallow_water_is_scored_by_the_depth_which_is_all_that_the_file_
         and "without momentum_x, momentum_y" in result.metrics.reference.description
     )
     assert "is scored by the other fields" in caplog.text
+    assert execute(["report", str(tmp_path / "out")]) == 0
 
 
 def test_the_ladder_is_scored_by_the_same_fields(study):

@@ -266,6 +266,6 @@ def test_a_restart_continues_with_equal_bytes_for_any_number_of_threads(tmp_path
     whole.run(14)
     first.run(8)
     second.restore(first.checkpoint())
-    assert [c._network._session.get_session_options().intra_op_num_threads for c in used] == [2, 2]
+    assert [c._network._session.get_session_options().intra_op_num_threads for c in used] == [1, 1]
     second.run(14)
     assert whole.state.tobytes() == second.state.tobytes()

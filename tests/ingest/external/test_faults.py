@@ -6,6 +6,7 @@ Where a key corrects the fault or accepts it, the message names it, and the data
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -572,3 +573,11 @@ def test_a_fault_is_refused_with_its_remedy_and_nothing_is_written(formats, tmp_
         out = tmp_path / "out.zarr"
         assert execute(["ingest", str(path), *shlex.split(it.keys), "--out", str(out)]) == 0, capsys.readouterr().err
         assert it.holds(open_data(out))
+
+
+def test_half_precision_is_checked_without_a_warning(formats, tmp_path):
+    """The usual fill values do not fit into it."""
+    path = CASES["half_precision"].make(formats, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_data(path, accept="low-precision", fill_value=-99999.0)
