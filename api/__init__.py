@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subgrid.commands.comparison.compare import compare, resume_comparison
     from subgrid.commands.run import resume, run
+    from subgrid.commands.sweep.command import run_sweep
     from subgrid.commands.train import train
     from subgrid.ingest.external.open import open_data
     from subgrid.ingest.external.recognise import Reader
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "commands.comparison.compare": ("compare", "resume_comparison"),
     "commands.run": ("run", "resume"),
+    "commands.sweep.command": ("run_sweep",),
     "commands.train": ("train",),
     "ingest.external.open": ("open_data",),
     "ingest.external.recognise": ("Reader",),
@@ -99,6 +101,7 @@ __all__ = [
     "resume",
     "resume_comparison",
     "run",
+    "run_sweep",
     "train",
 ]
 

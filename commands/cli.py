@@ -204,9 +204,10 @@ def report(folder: Path, *, json_: Json = False) -> None:
 for _name, _help in (  # imported when they are called
     ("export", "Write a trained network as ONNX, for the closure `model` and for other programs."),
     ("data", "Compute the training set, the reference and the sweep of a case; --format: export them."),
+    ("sweep", "Run or compare a case for many values of its keys: one table, one Zarr store, one picture."),
     ("ingest", "Report what a file or folder of data holds. --out: copy it to a Zarr store in the schema."),
 ):
-    _module = "export" if _name == "export" else "data"
+    _module = {"export": "export", "sweep": "sweep.command"}.get(_name, "data")
     app.command(f"subgrid.commands.{_module}:{_name}", name=_name, help=_help)
 
 

@@ -93,7 +93,7 @@ def diagnostics(states: NDArray, prepared: Prepared, trajectories: int) -> dict[
     """
     equation, grid = prepared.equation, prepared.grid
     particles, complete = equation.kind == "particles", states.shape[2] == len(equation.fields)
-    found = {}
+    found: dict[str, Any] = {}
     if complete:
         found |= {f"invariant_{name}": values for name, values in mean_invariants(states, prepared).items()}
     if complete and not particles:

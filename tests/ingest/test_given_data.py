@@ -209,7 +209,5 @@ def test_tuning_runs_over_the_validation_trajectories_of_data(fine, reference):
 
 @pytest.mark.parametrize("reference", [{"file": "fine"}, {"shape": [64]}])
 def test_tuning_without_a_training_set_is_refused_with_the_remedy(fine, reference):
-    with pytest.raises(
-        ValueError, match=r"training: missing; .* Remedy: \[training\] with .* a file of data"
-    ):
+    with pytest.raises(ValueError, match=r"training: missing; .* Remedy: \[training\] with .* a file of data"):
         tune(on(fine.parent, reference=reference), "hyperviscosity", progress=False)

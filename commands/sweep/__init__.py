@@ -1,0 +1,1 @@
+"""`subgrid sweep`: a case for many values of its keys."""
