@@ -34,11 +34,16 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
 
 
 def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics, title: str, log: bool = False) -> None:
-    """Curves over time. The runs that finished set the limits; the curve of a failed run ends in a cross."""
+    """Curves over time. The runs that finished set the limits; the curve of a failed run ends in a cross.
+
+    log: an error on a logarithmic axis, which begins at the first output after the start.
+    """
     time = comparison["time"].values
     intact, ends = [], []
     for look in looks(metrics.rows):
         y = _of(comparison, variable, look.name, positive=log)
+        if log and len(y) > 1:
+            y[0] = np.nan  # the error of the start is that of a restriction or of round-off
         if not np.isfinite(y).any():
             continue
         axes.plot(time, y, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
@@ -49,6 +54,7 @@ def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics,
             intact.append(y[np.isfinite(y)])
         if f"{variable}_low" in comparison and comparison.sizes["time"] > 1:
             low, high = (_of(comparison, f"{variable}_{end}", look.name, log) for end in ("low", "high"))
+            low[np.isnan(y)] = np.nan
             axes.fill_between(time, low, high, color=look.color, alpha=0.15, linewidth=0)
     if log:
         axes.set_yscale("log")

@@ -180,6 +180,16 @@ def drawn(request, tmp_path_factory) -> Path:
     return directory
 
 
+def test_error_curves_begin_after_the_start():
+    """The error of the start is that of a restriction, ten orders below the others."""
+    found = dataset(measured(), (96,))
+    lines = page.plots(Metrics.model_validate(measured()), found)["error"].figure().axes[0].lines
+    curves = [line for line in lines if len(line.get_xdata()) == found.sizes["time"]]
+    assert curves
+    for line in curves:
+        assert np.isnan(line.get_ydata()[0]) and np.isfinite(line.get_ydata()[1])
+
+
 def test_every_picture_is_valid_and_shows_something(drawn):
     fields = {"snapshots"} if (drawn / "pictures/snapshots.png").exists() else {"spacetime", "profiles"}
     expected = {"error", "correlation", "spectra", "ensemble", "invariants", "frontier"} | fields
