@@ -132,6 +132,8 @@ class PDEBenchReader(Reader):
         found.axes[TIME] = Axis(_without_end(found, grid.get("t"), whole.shape[1]))
         if names != stated:
             found.note("names", f"channels of {path.name} have no names; they are called {', '.join(names)}")
+        if names == CHANNELS[2, 2]:  # sim_diff_react.py reshapes to (time, y, x), against its documentation
+            found.note("order", "the generator of diffusion-reaction writes y before x; for its files: transpose = x,y")
         for key in dict.fromkeys(k for c in configs for k in c):
             column = np.array([c.get(key, np.nan) for c in configs])
             found.parameters[key] = float(column[0]) if (column == column[0]).all() else column

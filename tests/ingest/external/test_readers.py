@@ -92,6 +92,25 @@ def test_pdebench_groups(formats, tmp_path):
     np.testing.assert_allclose(data["y"], formats.centres(8, 5.0, -2.5), rtol=1e-6)
 
 
+def test_a_sample_of_the_generator_of_pdebench(tmp_path):
+    """Its diffusion-reaction, in the layout of its files. It writes y before x, which lengths that differ show."""
+    generator = pytest.importorskip("pdebench.data_gen.src.sim_diff_react")
+    made = generator.Simulator(t=0.4, tdim=5, xdim=12, ydim=8, x_right=2.0)
+    sample = made.generate_sample()
+    with h5py.File(tmp_path / "2D_diff-react_NA_NA.h5", "w") as file:
+        file.create_dataset("0000/data", data=sample, dtype="float32", compression="lzf")
+        for axis in "xyt":
+            values = getattr(made, axis)
+            file.create_dataset(f"0000/grid/{axis}", data=values, dtype="float32", compression="lzf")
+        file["0000"].attrs["config"] = "sim:\n  Du: 0.001\n  Dv: 0.005\n  k: 0.005\n  seed: 0\n"
+    with pytest.raises(DataError, match=r"the axes are exchanged\. Remedy: transpose = x,y"):
+        open_data(tmp_path / "2D_diff-react_NA_NA.h5")
+    data = open_data(tmp_path / "2D_diff-react_NA_NA.h5", transpose="x,y")
+    np.testing.assert_array_equal(data["inhibitor"][0], sample[..., 1].astype("f4"))
+    assert data["inhibitor"].dims == ("trajectory", "time", "y", "x") and float(data["Dv"]) == 0.005
+    assert any("writes y before x" in text for text in json.loads(data.attrs["findings"]))
+
+
 def test_pdebench_incompressible(formats, tmp_path):
     u = formats.pdebench_incompressible(tmp_path / "ns_incom.h5")
     data = open_data(tmp_path / "ns_incom.h5", length={"x": 1.0, "y": 1.0})
