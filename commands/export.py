@@ -28,7 +28,7 @@ def export(weights: str, *, out: Out = None, json_: Json = False) -> None:
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"network: {found['file']}", "", tomli_w.dumps({"closure": [found["closure"]]}).rstrip()]
+    lines = [f"network: {found['file']}", "", "[[closure]]", tomli_w.dumps(found["closure"]).rstrip()]
     if "precision" in found:
         lines += ["", f"The closure convolves in {found['precision']}, this network in float32."]
     return "\n".join(lines)

@@ -136,9 +136,8 @@ class GivenData:
 
     def _require_fields(self) -> None:
         fields, space = self._contents.fields, self._contents.space
-        if wrong := [n for n in self.unobserved if n not in self.names or n in fields]:
-            why = f"is in {self.file}" if wrong[0] in fields else f"is no field of {self.equation.name}"
-            raise DataError(f"{self.key}.unobserved.{wrong[0]}: {wrong[0]} {why}. Remedy: leave it out")
+        if present := [name for name in self.unobserved if name in fields]:
+            raise DataError(f"{self.key}.unobserved.{present[0]}: {self.file} has this field. Remedy: leave it out")
         for field in self.equation.fields:
             if field.name in self.unobserved and self._observed:
                 continue

@@ -141,8 +141,10 @@ def _steps(p: Parts) -> Iterator[str]:
 
 
 def _fields(p: Parts) -> Iterator[str]:
+    names = [f.name for f in p.equation.fields] if p.equation else []
+    if p.equation and p.reference:
+        yield from (f"reference.unobserved: {unknown(f, names)}" for f in p.reference.unobserved if f not in names)
     if p.equation and p.output:
-        names = [f.name for f in p.equation.fields]
         yield from (f"output.fields: {unknown(f, names)}" for f in p.output.fields or () if f not in names)
 
 

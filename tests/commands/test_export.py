@@ -14,6 +14,7 @@ def test_shipped_weights_become_a_file_and_a_table_of_a_case(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert execute(["export", "burgers-forced-regression", "--out", "net.onnx"]) == 0
     printed = capsys.readouterr().out.partition("\n")[2]
+    assert printed.strip().startswith("[[closure]]")  # so that it may stand anywhere in a case
     assert tomllib.loads(printed) == {"closure": [{"name": "model", "file": "net.onnx"}]}
     onnx.checker.check_model(onnx.load("net.onnx"), full_check=True)
 

@@ -77,11 +77,11 @@ def test_regression_learns_from_pairs_without_an_equation(study, caplog):
         ),
         (
             "reference.unobserved={momentum_x=0, momentum_y=0, speed=1}",
-            "unobserved.speed: speed is no field of shallow",
+            "reference.unobserved: 'speed' is not known; expected one of: depth, momentum_x",
         ),
         (
             "reference.unobserved={depth=1, momentum_x=0, momentum_y=0}",
-            r"unobserved.depth: depth is in .*2D_rdb_NA_NA.h5",
+            r"unobserved.depth: .*2D_rdb_NA_NA.h5 has this field",
         ),
         ('compare.closures=[{name="oracle"}]', "reference.unobserved: a closure needs the missing term"),
     ],
