@@ -10,6 +10,7 @@ import pytest
 
 from subgrid import open_data
 from subgrid.commands.cli import execute
+from subgrid.ingest.prepare import prepare
 from subgrid.solver.case.reading import read
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -89,3 +90,12 @@ def test_regression_learns_from_pairs_without_an_equation(study, caplog):
 def test_fields_that_are_not_observed_are_refused_where_they_do_not_fit(study, change, message):
     with pytest.raises(ValueError, match=message):
         study[0].compare(read(study[1], [change]), progress=False)
+
+
+def test_the_model_starts_with_the_values_of_fields_that_are_not_observed(study):
+    """They are part of the key of the cache."""
+    change = "reference.unobserved={{momentum_x={}, momentum_y=0}}"
+    cases = [read(study[1], [change.format(value)]) for value in (0, 0.25)]
+    for case, value in zip(cases, (0, 0.25), strict=True):
+        state = prepare(case, case.folder, with_reference=True).state
+        assert (state[:, 1] == value).all() and (state[:, 0] >= 1).all()
