@@ -71,11 +71,10 @@ class Prepared:
         hidden = self.case.reference.unobserved if self.case.reference else {}
         return [f for f in self.equation.fields if f.name not in hidden]
 
-    @property
-    def observed(self) -> Any:
-        """Index of these fields along the axis of fields of a state."""
+    def observed(self, states: NDArray) -> NDArray:
+        """These fields of states (time, member, field, *grid); the states themselves where they are all fields."""
         fields, seen = self.equation.fields, self.observed_fields
-        return slice(None) if len(seen) == len(fields) else [i for i, f in enumerate(fields) if f in seen]
+        return states if len(seen) == len(fields) else states[:, :, [i for i, f in enumerate(fields) if f in seen]]
 
     @plugin_errors()
     def simulation(

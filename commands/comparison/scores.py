@@ -45,7 +45,7 @@ class Truth:
     def of(cls, states: NDArray, prepared: Prepared) -> Truth:
         """Raises ValueError, with the place, for a reference that is not finite: it would score every run with nan."""
         require_finite(states, "the reference", prepared)
-        states = states[:, :, prepared.observed]
+        states = prepared.observed(states)
         sampling = {name: sampling_error(f, states) for name, f in _distances(prepared).items()}
         return cls(states, diagnostics(states, prepared, states.shape[1]), sampling)
 
@@ -113,7 +113,7 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     the 10 % and 90 % quantiles of the errors of single members.
     """
     case, grid = prepared.case, prepared.grid
-    states = np.asarray(states, dtype=np.float64)[:, :, prepared.observed]
+    states = prepared.observed(np.asarray(states, dtype=np.float64))
     count, trajectories = len(states), truth.states.shape[1]
     true = truth.states[:count]
     ensemble = states.reshape(count, trajectories, -1, *states.shape[2:])
