@@ -72,7 +72,12 @@ def test_every_block_of_the_page_on_data_runs(empty_folder, capsys):
     printed = capsys.readouterr().out
     message = (empty_folder / "message.txt").read_text(encoding="utf-8").partition("\n")[2]
     assert message in printed
-    for made in ("advection.png", "two-stream.png", "advection-compared/report.html", "two-stream-compared/report.html"):
+    for made in (
+        "advection.png",
+        "two-stream.png",
+        "advection-compared/report.html",
+        "two-stream-compared/report.html",
+    ):
         assert (empty_folder / made).stat().st_size > 1000, made
 
 
