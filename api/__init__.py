@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from subgrid.solver.equations.initial_state import InitialState
     from subgrid.solver.equations.plugin_errors import PluginError
     from subgrid.solver.grid import Grid
-    from subgrid.solver.random import SpectralNoise
+    from subgrid.solver.random import EntityNoise, SpectralNoise
     from subgrid.solver.simulation.loop import Simulation
 
     __version__: str
@@ -69,7 +69,7 @@ _HOMES = {
     "solver.equations.initial_state": ("InitialState",),
     "solver.equations.plugin_errors": ("PluginError",),
     "solver.grid": ("Grid",),
-    "solver.random": ("SpectralNoise",),
+    "solver.random": ("EntityNoise", "SpectralNoise"),
     "solver.simulation.loop": ("Simulation",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -80,6 +80,7 @@ __all__ = [
     "ClosureError",
     "Correction",
     "Coupled",
+    "EntityNoise",
     "Equation",
     "Field",
     "Forcing",

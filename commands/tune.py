@@ -74,6 +74,11 @@ def tune(
             "training: missing; tuning runs over its validation trajectories. "
             "Remedy: [training] with [reference] shape, or with a file of data"
         )
+    if case.build_equation().carried:
+        raise ValueError(
+            "case: the flow that carries the tracers is not part of the training set, so that no rollout can start "
+            "there. Remedy: `subgrid compare` with another reference.seed and one row for each value"
+        )
     if evaluations < 1:
         raise ValueError(f"--evaluations {evaluations}: expected 1 or more")
     *others, table = _tables(case, closure)

@@ -4,6 +4,7 @@ request.json      the request; its hash is the name of the directory
 state.npy         (trajectory, time, field, *grid), float64: restricted states
 term.npy          (trajectory, call, field, *grid), float32: missing terms, if the request asks for them
 fine.npy          (trajectory, field, *reference grid), float64: the reference's own state, if the request asks for it
+carrier.npy       (trajectory, field, *reference grid), float64: with it, of the flow that carries entities
 checkpoint.npz    the simulation of an unfinished generation, and a CRC-32 of each entry before it
 done.json         written last: its presence means that all other files are complete; it holds the CRC-32 of each
 """
@@ -31,6 +32,8 @@ from subgrid.solver.backend.files import (
     write_arrays,
     write_json,
 )
+from subgrid.solver.equations import Equation
+from subgrid.solver.equations.tracers.equation import Tracers
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.schedule import Schedule
@@ -40,7 +43,7 @@ from .requests import Request
 CHECKPOINT_SECONDS = 60.0
 CLOCK_TICK = 10**9  # ns; two changes of a file within this time may show the same time of modification
 BLOCK = 2**20  # bytes of a file that are read or written at a time
-ARRAYS = ("state", "term", "fine")
+ARRAYS = ("state", "term", "fine", "carrier")
 _verified: dict[Path, tuple[int, ...]] = {}  # device, inode, size and time of files that this process found intact
 
 
@@ -93,6 +96,11 @@ class Trajectories:
         """(trajectory, field, *reference grid): the reference's own state at the start of the case."""
         return self._open("fine")
 
+    @property
+    def carrier(self) -> NDArray | None:
+        """(trajectory, field, *grid.carrier): the flow that carries the entities, at the time of `fine`."""
+        return self._open("carrier") if "carrier" in arrays_of(self.request) else None
+
     def times(self, name: str = "state") -> NDArray[np.float64]:
         """Times of the entries of `state` or `term`."""
         return self.start + self.step * Schedule(*self.request[f"{name}_steps"]).steps().astype(np.float64)
@@ -101,6 +109,8 @@ class Trajectories:
 def arrays_of(request: dict[str, Any]) -> list[str]:
     """Names of the arrays that a request asks for."""
     asked = {"state": True, "term": request["term_steps"] is not None, "fine": request["fine_at"] is not None}
+    flow = request["equation"].get("carrier") is not None and request["equation"].get("stored") is None
+    asked["carrier"] = asked["fine"] and flow and request.get("file") is None
     return [name for name in ARRAYS if asked[name]]
 
 
@@ -213,16 +223,21 @@ class Writer:
     schedules: steps of the entries of each array. last: the last step of a state or term.
     """
 
-    def __init__(self, request: Request, fields: int, grid: Grid) -> None:
+    def __init__(self, request: Request, equation: Equation, grid: Grid) -> None:
         self.directory, self._content = request.directory(), asdict(request)
         fine = None if request.fine_at is None else (request.fine_at, request.fine_at, 1)
-        spans = {"state": request.state_steps, "term": request.term_steps, "fine": fine}
+        spans = {"state": request.state_steps, "term": request.term_steps, "fine": fine, "carrier": fine}
+        reference = grid.refined(request.reference_shape)
+        asked = arrays_of(self._content)
         self._entries: dict[str, Entries] = {}
         for name, span in spans.items():
-            if span is None:
+            if span is None or name not in asked:
                 continue
-            schedule, single = Schedule(*span), name == "fine"
-            points = (fields, *request.reference_shape) if single else (schedule.count, fields, *grid.shape)
+            schedule, single, fields = Schedule(*span), name in ("fine", "carrier"), len(equation.fields)
+            points = (fields, *reference.shape) if single else (schedule.count, fields, *grid.shape)
+            if name == "carrier":
+                assert isinstance(equation, Tracers) and reference.carrier is not None
+                points = (len(equation.carrier.fields), *reference.carrier.shape)
             shape, dtype = (request.trajectories, *points), "<f4" if name == "term" else "<f8"
             self._entries[name] = Entries(self.directory / f"{name}.npy", schedule, shape, dtype, single)
         self.schedules = {name: entries.schedule for name, entries in self._entries.items()}

@@ -88,7 +88,7 @@ def take(case: Case, request: Request, data: GivenData, progress: Callable[[int,
     way = way_of(case, request, data) if request.term_steps is not None else None
     missing = MissingTerm(model, restrict, ids) if way == "equation" else None
     _say(case, request, data, fine, way)
-    writer = Writer(request, len(model.fields), coarse)
+    writer = Writer(request, model, coarse)
     writer.begin()
     steps = np.unique(np.concatenate([s.steps() for s in writer.schedules.values()]))
     indices = data.indices(request.start + request.step * steps.astype(np.float64), "the case needs")

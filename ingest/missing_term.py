@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.equations import Equation
+from subgrid.solver.equations.tracers.splines import coefficients, evaluate, finer, points_of
 from subgrid.solver.grid import Grid
-from subgrid.solver.spectral import Transforms
+from subgrid.solver.simulation import Simulation
+from subgrid.solver.spectral import Operators, Transforms
 
+from .entities import restricted_carrier
 from .restriction import Restrict
 
 
@@ -26,6 +29,34 @@ class MissingTerm:
 
     def __call__(self, state: NDArray) -> NDArray:
         return self._restrict(self._fine(state)) - self._coarse(self._restrict(state))
+
+
+class MissingVelocity:
+    """H = u(x) - u_model(x) at the tracers, (member, 2, entity): the velocity of the modes that the model cuts off.
+
+    u is the velocity of the reference flow, u_model that of this flow restricted to the grid of the model; both at the
+    positions of the tracers in the reference flow.
+    """
+
+    def __init__(self, restrict: Restrict, simulation: Simulation) -> None:
+        self._restrict, self._simulation = restrict, simulation
+
+    def __call__(self, state: NDArray) -> NDArray:
+        flow, fine, coarse = self._simulation.carrier, self._restrict.fine, self._restrict.coarse
+        assert flow is not None and coarse.carrier is not None
+        onto, origins = Operators(coarse.carrier), Operators(finer(coarse.carrier))
+        state_there = restricted_carrier(flow.state, self._simulation.equation, fine, coarse, self._restrict.how)
+        inner = onto.to_spectrum(state_there) if flow.equation.spectral else state_there
+        c = coefficients(flow.equation.carrier_velocity(onto, inner), onto, origins)
+        there = evaluate(c, state, points_of(flow.equation, coarse.carrier), origins.grid.spacing, np)
+        return flow.velocity(state) - there
+
+
+def missing_term(model: Equation, restrict: Restrict, simulation: Simulation) -> MissingTerm | MissingVelocity:
+    """The missing term of a model, from states of a simulation of the complete equation on the fine grid."""
+    if simulation.carrier is not None:
+        return MissingVelocity(restrict, simulation)
+    return MissingTerm(model, restrict, len(simulation.members))
 
 
 class Rate:

@@ -21,6 +21,7 @@ from subgrid.solver.initial.checked import checked_state, require_values
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
+from .entities import carrier_state, restricted_carrier, with_placeholders
 from .given_closures import given_rows
 from .given_data import given_shape
 from .given_runs import with_points
@@ -40,7 +41,7 @@ class Prepared:
 
     state has the perturbations of [ensemble], `unperturbed` has not. trajectories: those of the reference, None for a
     case that does not need them or whose reference is a closed form. folder: relative paths in options of closures
-    start here.
+    start here. carrier: the flow of each member that carries entities, (member, field, *grid.carrier), if there is one.
     """
 
     case: Case
@@ -50,6 +51,12 @@ class Prepared:
     trajectories: Trajectories | None
     folder: Path
     unperturbed: NDArray
+    carrier: NDArray | None = None
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Which entities of each member are real, (member, entity); None where all are."""
+        return self.case.mask(_numbers(self.case))
 
     def perturbed(self, amplitude: float) -> Prepared:
         """The same with another amplitude of the perturbations than that of the case."""
@@ -76,6 +83,12 @@ class Prepared:
         fields, seen = self.equation.fields, self.observed_fields
         return states if len(seen) == len(fields) else states[:, :, [i for i, f in enumerate(fields) if f in seen]]
 
+    def of_entities(self, members: tuple[int, ...] | None = None) -> tuple[NDArray | None, NDArray | None]:
+        """The arguments `mask` and `carrier` of a simulation of these members, by default of all."""
+        chosen: Any = slice(None) if members is None else list(members)
+        mask, carrier = (None if values is None else values[chosen] for values in (self.mask, self.carrier))
+        return mask, carrier
+
     @plugin_errors()
     def simulation(
         self,
@@ -90,6 +103,7 @@ class Prepared:
         members: some of the members, by default all.
         """
         rows = given_rows(self.folder, closures, "closures")
+        mask, carrier = self.of_entities(members)
         return build_simulation(
             self.case,
             self.equation,
@@ -102,7 +116,15 @@ class Prepared:
             folder=self.folder,
             initial=describe_initial(self.case.initial),
             reference=self.trajectories.directory if self.trajectories else None,
+            mask=mask,
+            carrier=carrier,
         )
+
+
+def _numbers(case: Case) -> list[int]:
+    """The trajectory of each member, or its own number in a case without a reference."""
+    share = case.ensemble.members // case.reference.trajectories if case.reference else 1
+    return [member // share for member in range(case.ensemble.members)]
 
 
 @plugin_errors()
@@ -136,12 +158,16 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     equation, grid = case.build_equation(), case.grid.grid()
     needing = [table.label for table in case.closure if table.find(folder).needs_reference]
     gridded = case.reference is not None and not case.reference.exact
-    trajectories = None
+    trajectories = carrier = None
     if gridded and (with_reference or needing or case.initial.kind == "reference"):
         trajectories = generate(case, reference_request(case), progress)
         assert case.reference is not None and case.reference.shape is not None
         restrict = Restrict(equation, grid.refined(case.reference.shape), grid, case.reference.restrict)
         share = case.ensemble.members // case.reference.trajectories
+        if trajectories.carrier is not None:
+            flows = np.array(trajectories.carrier)
+            carrier = restricted_carrier(flows, equation, restrict.fine, grid, case.reference.restrict)
+            carrier = np.repeat(carrier, share, axis=0)
         start = restrict(np.array(trajectories.fine))
         require_values(start, equation, grid, tuple(range(len(start))), "reference")
         state = np.repeat(start, share, axis=0)
@@ -150,7 +176,12 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     else:
         members = tuple(range(case.ensemble.members))
         state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)
-    prepared = Prepared(case, equation, grid, state, trajectories, folder, state)
+        state = with_placeholders(state, equation, case.mask(_numbers(case)))
+        carrier = carrier_state(
+            case, case.initial, equation, grid, members, case.ensemble.seed, case.step, case.time.start,
+            lambda done, total: progress(done, total, "flow"),
+        )  # fmt: skip
+    prepared = Prepared(case, equation, grid, state, trajectories, folder, state, carrier)
     prepared = prepared.perturbed(case.ensemble.perturbation) if case.ensemble.perturbation else prepared
     if case.precision == "float32":
         try:

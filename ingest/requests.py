@@ -53,11 +53,12 @@ class Request:
     fine_at: int | None
     cfl: float | None = None
     file: dict[str, Any] | None = None
+    entities: tuple[int, ...] | None = None
 
     def directory(self) -> Path:
         """The directory of the data: its name is the hash of the request."""
         content = asdict(self) | {"format": FORMAT, "stepper": describe_stepper(self.stepper)}
-        for name in ("cfl", "file"):
+        for name in ("cfl", "file", "entities"):
             if content[name] is None:
                 del content[name]
         text = json.dumps(content, sort_keys=True)
@@ -112,12 +113,15 @@ def _base(case: Case, reference: ReferenceTable) -> dict[str, Any]:
         "start": case.time.start if reference.start is None else reference.start,
         "initial": describe_initial(reference.initial or case.initial),
         "restrict": reference.restrict,
+        "entities": case.ensemble.entities,
     }
 
 
 def describe_equation(equation: Equation) -> dict[str, Any]:
     """The equation's name and parameters as plain data, with files represented by their content."""
     data = {"name": equation.name} | equation.model_dump(mode="json") | _files(equation) | _source(equation)
+    if (stored := getattr(equation, "stored", None)) is not None:
+        data["stored"] = {"path": Path(stored).name, "sha256": sha256_of_data(Path(stored))}
     data |= {k: v | _content(v["path"]) for k, v in data.items() if isinstance(v, dict) and "path" in v}
     return data | {k: data[k] | _files(v) | _source(v) for k, v in equation if isinstance(v, PluginModel)}
 

@@ -22,9 +22,10 @@ from subgrid.solver.simulation.schedule import stops
 from subgrid.solver.spectral import Transforms
 
 from .cache import LOG, cache, locked, say_waiting
+from .entities import carrier_state, with_placeholders
 from .files import Trajectories, Writer
 from .given_trajectories import opened, take
-from .missing_term import MissingTerm
+from .missing_term import missing_term
 from .requests import Request
 from .restriction import Restrict
 
@@ -41,7 +42,8 @@ def start(case: Case, request: Request) -> NDArray[np.float64]:
     equation, grid = case.build_equation().complete(), case.grid.grid().refined(request.reference_shape)
     key = "reference.initial" if case.reference.initial else "initial"
     ids = tuple(range(request.trajectories))
-    return checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
+    state = checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
+    return with_placeholders(state, equation, case.mask(ids))
 
 
 @plugin_errors()
@@ -102,6 +104,12 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
     ids = tuple(range(request.trajectories))
 
+    what = "reference run" if request.fine_at is not None else "training set"
+    carrier = carrier_state(
+        case, case.reference.initial or case.initial, equation, fine, ids, request.seed, request.step, request.start,
+        lambda done, total: progress(done, total, f"{what}, flow"),
+    )  # fmt: skip
+
     def build() -> Simulation:
         return build_simulation(
             case,
@@ -115,9 +123,12 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
             cfl=request.cfl,
             members=ids,
             backend=NUMPY,
+            mask=case.mask(ids),
+            carrier=carrier,
+            folder=case.folder,
         )
 
-    simulation, writer = build(), Writer(request, len(equation.fields), coarse)
+    simulation, writer = build(), Writer(request, equation, coarse)
     directory = writer.directory
     if not (writer.directory / "done.json").exists() and writer.interrupted:
         try:
@@ -130,7 +141,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
     else:
         writer.begin()
     restrict = Restrict(equation, fine, coarse, request.restrict)
-    missing = MissingTerm(model, restrict, len(ids))
+    missing = missing_term(model, restrict, simulation)
     law = model.noise.law(coarse) if request.term_noise and model.noise and not model.has("noise") else None
     schedules, steps = writer.schedules, writer.last
 
@@ -146,6 +157,9 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
             writer.write("term", n, term)
         if "fine" in due:
             writer.write("fine", n, state)
+        if "carrier" in due:
+            assert simulation.carrier is not None
+            writer.write("carrier", n, simulation.carrier.state)
 
     def at(n: int) -> None:
         due = {name for name, schedule in schedules.items() if schedule.due(n)}
@@ -153,7 +167,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
             keep(n, due, simulation.state)
         if writer.checkpoint_due():
             writer.save(simulation.checkpoint())
-        progress(n, steps, "reference run" if request.fine_at is not None else "training set")
+        progress(n, steps, what)
 
     simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
     return writer.finish()

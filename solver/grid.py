@@ -17,7 +17,8 @@ class Grid:
 
     `shape`, `length` and `origin` are in array order, (y, x) in two dimensions. A length is the period: the point at
     origin + L is the point at the origin and is not stored. For finite volumes the cells have width L / n and centres
-    at origin + (j + 1/2) L / n. For particles the only axis counts the particles, and its length has no meaning.
+    at origin + (j + 1/2) L / n. For particles the only axis counts the particles, and its length has no meaning;
+    `carrier` is the grid of the flow that carries them, if there is one.
 
     Raises ValueError where shape, length and origin differ in their number of axes.
     """
@@ -25,6 +26,7 @@ class Grid:
     shape: tuple[int, ...]
     length: tuple[float, ...]
     origin: tuple[float, ...] = ()
+    carrier: Grid | None = None
 
     def __post_init__(self) -> None:
         if not self.origin:
@@ -34,8 +36,15 @@ class Grid:
                 raise ValueError(f"shape {self.shape} and {name} {getattr(self, name)} differ in their number of axes")
 
     def refined(self, shape: tuple[int, ...]) -> Grid:
-        """The same domain with another shape."""
+        """The same domain with another shape; entities that a flow carries, with another grid of the flow."""
+        if self.carrier is not None:
+            return replace(self, carrier=self.carrier.refined(shape))
         return replace(self, shape=shape)
+
+    @property
+    def resolution(self) -> tuple[int, ...]:
+        """What `refined` changes: the shape, or that of the flow that carries the entities."""
+        return self.carrier.shape if self.carrier is not None else self.shape
 
     def has(self, name: Literal["length", "origin"], values: Sequence[float], tolerance: float = 1e-5) -> bool:
         """True if the length or the origin of this grid is `values`, to `tolerance` times the length of each axis."""

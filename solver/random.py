@@ -162,6 +162,51 @@ class SpectralNoise:
         return out
 
 
+@kernel()
+def add_normals(out, amplitude, keys, step, factor):
+    """out[b, f, e] += factor amplitude[f, e] n, the same number for an entity however many there are.
+
+    out: (member, field, entity). Numbers are drawn in double precision and rounded to that of `out`.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    to_unit = 1.0 / 9007199254740992.0
+    for b in range(out.shape[0]):
+        k0 = keys[b] & low
+        k1 = keys[b] >> np.uint64(32)
+        for f in range(out.shape[1]):
+            for e in range(out.shape[2]):
+                w0, w1, w2, w3 = philox4x32(np.uint64(e), np.uint64(f), step & low, step >> np.uint64(32), k0, k1)
+                u1 = (np.float64((w0 << np.uint64(21)) ^ (w1 >> np.uint64(11))) + 0.5) * to_unit
+                u2 = (np.float64((w2 << np.uint64(21)) ^ (w3 >> np.uint64(11))) + 0.5) * to_unit
+                radius = factor * amplitude[f, e] * math.sqrt(-2.0 * math.log(u1))
+                out[b, f, e] += radius * math.cos(2.0 * math.pi * u2)
+
+
+class EntityNoise:
+    """xi with E xi^2 = amplitude^2, independent between members, fields and entities.
+
+    amplitude: real, >= 0, (field, entity); in state units per sqrt(time) where it is the law of a tendency. The number
+    of an entity depends on its index and field, not on how many entities there are. Values that are negative or not
+    finite are kept, as in `SpectralNoise`. Raises ValueError for an amplitude of another shape or that is not real.
+    """
+
+    def __init__(self, amplitude: NDArray[np.float64]) -> None:
+        if isinstance(amplitude, np.ma.MaskedArray) or amplitude.dtype.kind not in "fiu" or amplitude.ndim != 2:
+            raise ValueError(
+                f"noise amplitude is an array of {amplitude.dtype} of shape {amplitude.shape}, expected real numbers "
+                "of shape (field, entity)"
+            )
+        self.amplitude = np.ascontiguousarray(amplitude, dtype=np.float64)
+
+    def add_to(self, out: NDArray, keys: NDArray[np.uint64], step: int, factor: float) -> None:
+        """out += factor xi, for the members with these keys; out: contiguous, (member * field, ...) of entities."""
+        shaped = out.reshape(len(keys), *self.amplitude.shape)
+        add_normals(shaped, self.amplitude, keys, np.uint64(step % 2**64), factor)
+
+
+Noise = SpectralNoise | EntityNoise
+
+
 @dataclass(frozen=True)
 class _Modes:
     """The modes of one field that are drawn: arguments of `add_modes`."""

@@ -278,7 +278,7 @@ def _comparison(
         frontier=[
             FrontierRow(
                 **row(kept.run, found[0], truth, prepared, j).model_dump(),
-                shape=list(kept.grid.shape),
+                shape=list(kept.grid.resolution),
                 stepper=kept.method.stepper,
                 step=kept.method.step,
                 cfl=kept.method.cfl,

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from subgrid.ingest.prepare import Prepared
 from subgrid.solver.simulation.schedule import output_times
 
+from .entities import edges
 from .parameter_study import Variables
 from .rows import Run
-from .scores import SERIES, Truth, kept_outputs
+from .scores import SERIES, Truth, kept_outputs, real_entities
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,13 +33,14 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
     times, shown = output_times(case), kept_outputs(prepared)
     sources = ["reference", *(r.name for r in runs)]
     kept = [truth.diagnostics | {"correlation": np.ones(len(times))}, *(r.scores for r in runs)]
-    names = [*SERIES, *(n for n in truth.diagnostics if n.startswith("invariant_"))]
+    names = [*SERIES, *(n for n in truth.diagnostics if n.startswith(("invariant_", "dispersion_")))]
     ranks = 1 + case.ensemble.members // truth.states.shape[1]
     frames = _filled(kept, "frames", truth.diagnostics["frames"].shape, np.float32)
     axes: dict[str, Any] = equation.coordinates(grid)
     field, units = prepared.observed_fields[0].name, prepared.observed_fields[0].unit
     if equation.kind == "particles":
-        axes, field = {"coordinate": np.array(list("xyz"), dtype=object), **axes}, "positions"
+        along = [equation.fields[i].name for i in equation.having("position")]
+        axes, field = {"coordinate": np.array(along, dtype=object), **axes}, "positions"
     shape = [len(axis) for axis in axes.values()]
     variables: dict[str, Any] = {
         **{name: (("source", "time"), _filled(kept, name, (len(times),))) for name in names},
@@ -46,6 +48,12 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
         "rank_histogram": (("source", "rank"), _filled(kept, "rank_histogram", (ranks,))),
         **(studied or {}),
     }
+    if "sample_separation" in truth.diagnostics:
+        shares = [v["sample_separation"].mean(axis=0)[-1] if "sample_separation" in v else None for v in kept]
+        bins = edges(truth.states, equation, real_entities(prepared, truth.states.shape[1]))
+        blank = np.full(len(bins) + 1, np.nan)
+        variables["separation"] = (("source", "bin"), np.stack([blank if v is None else v for v in shares]))
+        axes["bin"] = np.concatenate([[0.0], bins])  # lower edges
     if "energy" in truth.diagnostics:
         energy = _filled(kept, "energy", truth.diagnostics["energy"].shape)
         variables["spectrum"] = (("source", "wavenumber"), energy)

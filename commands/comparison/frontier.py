@@ -118,7 +118,7 @@ class _Ladder:
 
         One that costs MOST_COST times the cheapest run is left out too: a finer grid costs less.
         """
-        runs = [kept for kept in found if kept.grid.shape == grid.shape]
+        runs = [kept for kept in found if kept.grid.resolution == grid.resolution]
         most = searching.MOST_COST * min((kept.run.seconds_per_time for kept in runs), default=0.0)
         errors = [self._errors(kept.run) for kept in runs]
 
@@ -192,7 +192,7 @@ class _Ladder:
     def _keep(self, found: list[FrontierRun], steppers: list[str] | None, window: int, grids: int) -> None:
         entries = [
             {
-                "shape": list(kept.grid.shape),
+                "shape": list(kept.grid.resolution),
                 "method": asdict(kept.method),
                 "closure": None if kept.closure is None else self._classical.index(kept.closure),
             }
@@ -218,7 +218,7 @@ def _simulation(
 
 
 def _name(grid: Grid, method: Method, closure: ClosureTable | None) -> str:
-    shape = "x".join(map(str, grid.shape))
+    shape = "x".join(map(str, grid.resolution))
     step = f"h = {method.step:.3g}" if method.cfl is None else f"cfl = {method.cfl:g}"
     return f"{closure.label if closure else UNCORRECTED} {shape}, {method.stepper}, {step}"
 

@@ -11,6 +11,7 @@ from subgrid.ingest.perturbation import perturbed
 from subgrid.ingest.prepare import Prepared
 from subgrid.ingest.restriction import Restrict, average_cells
 from subgrid.solver.equations.answers import initial_state
+from subgrid.solver.equations.tracers.equation import Tracers
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms, resample
 
@@ -25,28 +26,28 @@ def ladder(prepared: Prepared) -> list[Grid]:
     system, and a reference of less than 9/4 of the case's resolution, leave the case's grid alone.
     """
     grid = prepared.grid
-    if prepared.equation.kind == "particles":
+    if prepared.equation.kind == "particles" and not prepared.equation.carried:
         return [grid]
     reference = prepared.case.reference.shape if prepared.case.reference else None
-    ratios = [a / b for a, b in zip(reference, grid.shape, strict=True)] if reference else [2 * EXACT_RANGE]
+    ratios = [a / b for a, b in zip(reference, grid.resolution, strict=True)] if reference else [2 * EXACT_RANGE]
     largest = min(ratios) / 2
-    transforms = prepared.equation.spectral
+    transforms = getattr(prepared.equation, "carrier", prepared.equation).spectral
     found = [grid]
     for wanted in np.geomspace(1.0, max(1.0, largest), RUNGS)[1:]:
-        candidates = [g for g in _finer(prepared, largest) if g.shape[-1] >= 9 / 8 * found[-1].shape[-1]]
+        candidates = [g for g in _finer(prepared, largest) if g.resolution[-1] >= 9 / 8 * found[-1].resolution[-1]]
         if candidates:
-            found.append(min(candidates, key=lambda g: _distance(g, wanted * grid.shape[-1], transforms)))
+            found.append(min(candidates, key=lambda g: _distance(g, wanted * grid.resolution[-1], transforms)))
     return found
 
 
 def _distance(grid: Grid, wanted: float, transforms: bool) -> float:
     """Distance in the logarithm. With transforms, odd multiples of a small power of 2 are slow and count as farther."""
-    n = grid.shape[-1]
+    n = grid.resolution[-1]
     return abs(math.log(n / wanted)) + (0.1 if transforms and n % 16 else 0.0)
 
 
 def _finer(prepared: Prepared, largest: float) -> list[Grid]:
-    shape, grids = prepared.grid.shape, []
+    shape, grids = prepared.grid.resolution, []
     for n in range(shape[-1] + 2, int(shape[-1] * largest + 1e-9) + 1, 2):
         points = tuple(round(s * n / shape[-1]) for s in shape)
         if smooth(n) and all(smooth(p) for p in points):
@@ -73,10 +74,10 @@ def smooth(n: int) -> bool:
 def refined(prepared: Prepared, finer: Grid, members: tuple[int, ...]) -> NDArray:
     """Initial states (member, field, *finer): restricted from the reference's, or evaluated without a reference grid.
 
-    members: numbers of the case's members, whose perturbations they have.
+    members: numbers of the case's members, whose perturbations they have. Entities are the same on every grid.
     """
     case = prepared.case
-    if finer.shape == prepared.grid.shape:
+    if finer.shape == prepared.grid.shape:  # entities are the same on every grid of a flow that carries them
         return prepared.state[list(members)]
     state = _unperturbed(prepared, finer, members)
     return perturbed(state, prepared.equation, finer, members, case.ensemble.seed, case.ensemble.perturbation)
@@ -91,6 +92,20 @@ def _unperturbed(prepared: Prepared, finer: Grid, members: tuple[int, ...]) -> N
     restrict = Restrict(prepared.equation, finer.refined(reference.shape), prepared.grid, reference.restrict)
     states = restrict.onto(np.array(prepared.trajectories.fine), finer)
     return states[prepared.owner[list(members)]]
+
+
+def of_entities(prepared: Prepared, finer: Grid, members: tuple[int, ...]) -> tuple[NDArray | None, NDArray | None]:
+    """The arguments `mask` and `carrier` of a simulation, with the flow on a grid of the ladder."""
+    mask, carrier = prepared.of_entities(members)
+    flow, case = prepared.trajectories.carrier if prepared.trajectories else None, prepared.case
+    if flow is None or finer.resolution == prepared.grid.resolution:
+        return mask, carrier
+    assert case.reference is not None and case.reference.shape is not None and finer.carrier is not None
+    fine = finer.refined(case.reference.shape).carrier
+    assert fine is not None and prepared.grid.carrier is not None
+    assert isinstance(prepared.equation, Tracers)
+    restrict = Restrict(prepared.equation.carrier, fine, prepared.grid.carrier, case.reference.restrict)
+    return mask, restrict.onto(np.array(flow), finer.carrier)[prepared.owner[list(members)]]
 
 
 def coarsened(prepared: Prepared, state: NDArray, finer: Grid) -> NDArray:

@@ -36,7 +36,8 @@ class Row(BaseModel):
     kind "none" and "classical" the frontier is that of the runs without a closure. null beyond the frontier, where
     `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 % over trajectories;
     differences: name of a rival -> the same of the score less that of the rival. statistics: name -> [distance from the
-    reference, sampling error of the reference]. formula: the terms that its closures add, if they state them.
+    reference, sampling error of the reference]. entities: scores of `entities.summary`; entity_intervals: their
+    intervals. formula: the terms that its closures add, if they state them.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Row(BaseModel):
     intervals: dict[str, tuple[float, float]] = {}
     differences: dict[str, dict[str, tuple[float, float]]] = {}
     statistics: dict[str, tuple[Number, Number]] = {}
+    entities: dict[str, Number] = {}
+    entity_intervals: dict[str, tuple[float, float]] = {}
     closure_calls: int = 0
     guard_skips: int = 0
     steps_declined: int = 0

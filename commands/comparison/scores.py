@@ -15,7 +15,7 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.answers import invariants
 from subgrid.solver.simulation.schedule import output_schedule, output_times
 
-from . import metrics
+from . import entities, metrics
 from .results import Invariant, Reference, Row
 from .rows import Run
 from .statistics import distances, sampling_error
@@ -46,8 +46,14 @@ class Truth:
         """Raises ValueError, with the place, for a reference that is not finite: it would score every run with nan."""
         require_finite(states, "the reference", prepared)
         states = prepared.observed(states)
+        states = entities.without_placeholders(states, _mask(prepared, states.shape[1]))
         sampling = {name: sampling_error(f, states) for name, f in _distances(prepared).items()}
-        return cls(states, diagnostics(states, prepared, states.shape[1]), sampling)
+        found = diagnostics(states, prepared, states.shape[1])
+        if _scored_entities(prepared):
+            mask = real_entities(prepared, states.shape[1])
+            bins = entities.edges(states, prepared.equation, mask)
+            found |= entities.diagnostics(states, prepared.equation, mask, bins, states.shape[1])
+        return cls(states, found, sampling)
 
     def shapes(self, prepared: Prepared) -> Callable[[int], dict[str, tuple[int, ...]]]:
         """The shapes of the arrays of `score` for a run with so many outputs."""
@@ -56,12 +62,37 @@ class Truth:
         def of_run(count: int) -> dict[str, tuple[int, ...]]:
             found: dict[str, tuple[int, ...]] = dict.fromkeys(SERIES, (count,)) | {"rank_histogram": (members + 1,)}
             found |= dict.fromkeys((f"sample_{name}" for name in SAMPLES), (self.states.shape[1],))
+            if "sample_separation" in self.diagnostics:
+                found |= dict.fromkeys((f"sample_{name}" for name in entities.MEANS), (self.states.shape[1],))
+                found["fde_quantiles"] = (len(entities.SPREAD),)
             for name, values in self.diagnostics.items():
                 kept = int((kept_outputs(prepared) < count).sum()) if name == "frames" else count
-                found[name] = values.shape if name in ("energy", "sample_energy") else (kept, *values.shape[1:])
+                if name == "sample_separation":
+                    found[name] = (values.shape[0], count, values.shape[2])
+                else:
+                    found[name] = values.shape if name in ("energy", "sample_energy") else (kept, *values.shape[1:])
             return found
 
         return of_run
+
+
+def _scored_entities(prepared: Prepared) -> bool:
+    """Whether the case asks for these scores, and its reference has the positions."""
+    equation, seen = prepared.equation, [f.name for f in prepared.observed_fields]
+    where = equation.having("position")
+    known = bool(where) and seen[: where[-1] + 1] == [f.name for f in equation.fields[: where[-1] + 1]]
+    return equation.kind == "particles" and "entities" in prepared.case.compare.metrics and known
+
+
+def _mask(prepared: Prepared, members: int) -> NDArray[np.bool_] | None:
+    """Which entities are real, (member, entity), where each trajectory has so many members in all; None for all."""
+    trajectories = prepared.case.reference.trajectories if prepared.case.reference else members
+    return prepared.case.mask(np.repeat(range(trajectories), members // trajectories).tolist())
+
+
+def real_entities(prepared: Prepared, members: int) -> NDArray[np.bool_]:
+    mask = _mask(prepared, members)
+    return np.ones((members, *prepared.grid.shape), dtype=bool) if mask is None else mask
 
 
 def require_finite(states: NDArray, what: str, prepared: Prepared) -> None:
@@ -102,7 +133,8 @@ def diagnostics(states: NDArray, prepared: Prepared, trajectories: int) -> dict[
         found["energy"] = found["sample_energy"].mean(axis=0)
     kept = kept_outputs(prepared)
     with np.errstate(over="ignore"):
-        found["frames"] = states[kept[kept < len(states)], 0, : 3 if particles else 1].astype(np.float32)
+        shown = equation.having("position") if particles else [0]
+        found["frames"] = states[kept[kept < len(states)], 0][:, shown].astype(np.float32)
     return found
 
 
@@ -114,6 +146,7 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     """
     case, grid = prepared.case, prepared.grid
     states = prepared.observed(np.asarray(states, dtype=np.float64))
+    states = entities.without_placeholders(states, _mask(prepared, states.shape[1]))
     count, trajectories = len(states), truth.states.shape[1]
     true = truth.states[:count]
     ensemble = states.reshape(count, trajectories, -1, *states.shape[2:])
@@ -142,6 +175,12 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
         **{f"sample_{name}": values for name, values in samples.items()},
         **diagnostics(states, prepared, trajectories),
     }
+    if _scored_entities(prepared):
+        bins = entities.edges(truth.states, prepared.equation, real_entities(prepared, trajectories))
+        scores |= entities.diagnostics(
+            states, prepared.equation, real_entities(prepared, states.shape[1]), bins, trajectories
+        )
+        scores |= entities.score(states, true, prepared.equation, real_entities(prepared, trajectories))
     if "energy" in scores:
         true_energy = metrics.energy_spectrum(true, prepared.equation, grid)
         scores["spectrum_distance"] = metrics.spectrum_distance(scores["energy"], true_energy, min(grid.cuts) - 1)
@@ -176,6 +215,8 @@ def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared, judged: Judge
             drift = (last - true) / (abs(true) if abs(true) > ZERO else 1.0)
             drifts[name.removeprefix("invariant_")] = Invariant(final=float(last), drift=float(drift))
 
+    of_entities = entities.summary(s, truth.diagnostics) if "sample_ade" in s else ({}, {})
+
     def series(name: str) -> list[float | None]:
         return [float(v) for v in s[name]] if count and (name == "relative_l2" or name in wanted) else []
 
@@ -203,6 +244,8 @@ def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared, judged: Judge
             for name, error in truth.sampling.items()
             if "statistics" in wanted and s.get(f"statistic_{name}") is not None
         },
+        entities=of_entities[0],
+        entity_intervals=of_entities[1],
         closure_calls=run.calls,
         guard_skips=run.skips,
         steps_declined=run.declined,

@@ -29,7 +29,7 @@ from subgrid.solver.simulation.schedule import Collector
 from subgrid.solver.time_stepping.schemes import STEPPERS, compatible_schemes, takes_courant_steps
 
 from . import ladder, metrics
-from .ladder import coarsened, refined, smooth
+from .ladder import coarsened, of_entities, refined, smooth
 from .speedup import frontier as not_beaten
 
 TOLERANCES = (1.05, 1.25)  # one method for each
@@ -60,6 +60,7 @@ class Method:
     ) -> Simulation:
         """The case's model on a grid of the ladder."""
         state = refined(prepared, grid, members)
+        mask, carrier = of_entities(prepared, grid, members)
         case = prepared.case
         if self.cfl is not None:
             case = case.model_copy(update={"time": case.time.model_copy(update={"cfl": self.cfl})})
@@ -68,7 +69,7 @@ class Method:
         return build_simulation(
             case, prepared.equation, grid, state,
             stepper=self.stepper, step=self.step, members=members, threads=threads, closures=closures,
-            folder=prepared.folder,
+            folder=prepared.folder, mask=mask, carrier=carrier,
         )  # fmt: skip
 
 
@@ -88,12 +89,12 @@ def search(
     an accurate method that costs at most RIVAL_COST times the cheapest one. Both lists are empty if no method reaches
     the end of the window.
     """
-    one_grid = prepared.equation.kind == "particles"
+    one_grid = prepared.equation.kind == "particles" and not prepared.equation.carried
     known: dict[Method, tuple[float, float]] = {}
 
     def tried(method: Method) -> float:
         if method not in known:
-            seen(f"{'x'.join(map(str, grid.shape))}, {method.stepper}, step {method.step:.3g}")
+            seen(f"{'x'.join(map(str, grid.resolution))}, {method.stepper}, step {method.step:.3g}")
             known[method] = _tried(prepared, grid, method, truth, members, window)
         return known[method][0]
 
@@ -151,7 +152,7 @@ def _first_stable(methods: list[Method], error: Callable[[Method], float]) -> in
 
 def _seconds_per_step(prepared: Prepared, grid: Grid, stepper: str, members: tuple[int, ...]) -> float:
     """CPU seconds of one step, after its kernels were compiled; infinite for a stepper that cannot step."""
-    tiny = prepared.case.step / MOST_STEPS * prepared.grid.shape[-1] / grid.shape[-1]
+    tiny = prepared.case.step / MOST_STEPS * prepared.grid.resolution[-1] / grid.resolution[-1]
     try:
         simulation = Method(stepper, tiny).simulation(prepared, grid, members)
         simulation.run(2)
@@ -180,8 +181,9 @@ def _methods(prepared: Prepared, grid: Grid, stepper: str) -> Iterator[Method]:
     if equation.noise_law(prepared.grid) is not None:
         yield Method(stepper, case.step)  # increments of the noise are those of the case's steps
         return
-    shortest = case.step / MOST_STEPS * prepared.grid.shape[-1] / grid.shape[-1]
-    if equation.kind == "particles" and case.reference is not None and case.reference.step is not None:
+    shortest = case.step / MOST_STEPS * prepared.grid.resolution[-1] / grid.resolution[-1]
+    one_grid = equation.kind == "particles" and not equation.carried
+    if one_grid and case.reference is not None and case.reference.step is not None:
         shortest = max(shortest, 2 * case.reference.step)  # the reference is no rival of a closure
     for count in range(1, math.floor(every / shortest + 1e-9) + 1):
         if smooth(count):

@@ -11,7 +11,7 @@ from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
 
 from ..comparison.results import Metrics
 from ..terminal import printable
-from . import curves, fields, parameter_study
+from . import curves, entities, fields, parameter_study
 from .drawing import Plot
 from .speedups import table as speedups
 from .verdict import CLOSURES, columns, outcome, verdict
@@ -26,6 +26,7 @@ ORDER = (
     "spacetime",
     "profiles",
     "paths",
+    "entities",
     "correlation",
     "spectra",
     "ensemble",
@@ -56,6 +57,7 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
     found = {
         **curves.plots(metrics, comparison),
         **fields.plots(metrics, comparison),
+        **entities.plots(metrics, comparison),
         **parameter_study.plots(metrics, comparison),
     }
     return {name: found[name] for name in ORDER if name in found}

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ..comparison.results import Metrics, Row, RowKind
+from .entities import SCORES as ENTITIES
 from .speedups import SPEEDUPS, worth
 
 TIE = 0.01
@@ -109,6 +110,10 @@ def columns(metrics: Metrics) -> list[Column]:
             "ensemble spread over the error of the ensemble mean at the end; 1 for a calibrated ensemble",
             lambda row: _last(row, row.spread_skill),
             lambda v: abs(math.log(v)) if v > 0 else math.inf,
+        ),
+        *(
+            Column(*words, lambda row, name=name: row.entities.get(name), smaller)  # type: ignore[misc]
+            for name, words in ENTITIES.items()
         ),
         Column("skill", "skill", "1 − error / error of the uncorrected run", lambda row: row.skill, larger),
         *(

@@ -17,6 +17,7 @@ from ..equations.base import Equation
 from ..equations.initial_state import InitialState
 from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
+from .entities import entity_mistakes, grid_mistakes
 from .intervals import output_mistakes, sweep_mistakes, whole
 from .precision import precision_mistakes
 from .starts import TRIED_POINTS, attempts
@@ -52,6 +53,7 @@ def contradictions(parts: Parts) -> list[str]:
     for check in (
         _dimensions,
         _sizes,
+        _entities,
         _steppers,
         _steps,
         _fields,
@@ -71,10 +73,8 @@ def _dimensions(p: Parts) -> Iterator[str]:
     if not (p.equation and p.grid):
         return
     axes, wanted = len(p.grid.points), p.equation.dimensions
-    particles = p.equation.kind == "particles"
-    if particles != (p.grid.entities is not None):
-        wrong = "needs grid.entities, not grid.shape" if particles else "needs grid.shape and grid.length, not entities"
-        yield f"grid.{'shape' if particles else 'entities'}: {p.equation.name} {wrong}"
+    if mistakes := list(grid_mistakes(p.equation, p.grid)):
+        yield from mistakes
     elif axes not in wanted:
         yield f"grid.shape: {p.equation.name} needs {' or '.join(map(str, wanted))} axes, found {axes}"
     elif p.reference and p.reference.shape and len(p.reference.shape) != axes:
@@ -98,6 +98,10 @@ def _sizes(p: Parts) -> Iterator[str]:
                 f"{key}: a state of {'x'.join(_digits(n) for n in shape)} points and {_digits(count)} {what} takes "
                 f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: use fewer points or {what}"
             )
+
+
+def _entities(p: Parts) -> Iterator[str]:
+    yield from entity_mistakes(p.grid, p.ensemble, p.equation, p.reference, p.training)
 
 
 def _digits(n: int) -> str:
@@ -249,13 +253,15 @@ def shape_mistakes(
 ) -> Iterator[str]:
     """Why states of a shape cannot be restricted to the points of a case."""
     pairs = list(zip(shape, points, strict=True))
+    on_grid = getattr(equation, "carrier", equation)  # of entities that a flow carries, the flow
+    on_grid = getattr(equation, "carrier", equation)  # of entities that a flow carries, the flow
     fine, coarse = ([*map(_digits, numbers)] for numbers in zip(*pairs, strict=True))
     found = f"found [{', '.join(fine)}] for grid.shape = [{', '.join(coarse)}]"
     if any(n < m for n, m in pairs):
         yield f"{key}: must be at least as fine as grid.shape, {found}"
-    elif equation.kind == "particles" and shape != points:
+    elif equation.kind == "particles" and not equation.carried and shape != points:
         yield f"{key}: must be the number of entities, [{coarse[0]}], found [{fine[0]}]"
-    elif any(n % m for n, m in pairs) and (restrict == "subsample" or not equation.spectral):
+    elif any(n % m for n, m in pairs) and (restrict == "subsample" or not on_grid.spectral):
         yield f"{key}: must be a whole multiple of grid.shape to be subsampled or averaged, {found}"
 
 

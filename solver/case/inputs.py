@@ -27,7 +27,7 @@ def with_contents(data: Any) -> Any:
     if isinstance(data, Mapping):
         if data.get("kind") == "run" and isinstance(data.get("time"), float) and Path(data["path"]).is_dir():
             return {**data, "path": {"path": data["path"], "sha256": contents(Path(data["path"]), data["time"])}}
-        for key in ("file", "files"):
+        for key in ("file", "files", "stored"):
             if isinstance(data.get(key), str) and os.path.isabs(data[key]) and (path := Path(data[key])).is_dir():
                 data = {**data, key: {"path": str(path), "sha256": {path.name: sha256_of_data(path)}}}
         return {k: v if k in NAMES and isinstance(v, str) else with_contents(v) for k, v in data.items()}

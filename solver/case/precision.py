@@ -80,8 +80,11 @@ def _require_resolved(equation: Equation, state: NDArray) -> None:
 def largest_change(equation: Equation, grid: Grid, state: NDArray) -> float:
     """Largest rate, in 1/time: of signals across a cell, and of the linear operator.
 
-    Where both are zero, and for particles, the largest of max|N| / max|u|, each over the fields of one unit.
+    Where both are zero, and for particles, the largest of max|N| / max|u|, each over the fields of one unit. 0, that
+    is unknown, for entities that a flow carries, whose velocity is that of the flow.
     """
+    if equation.carried:
+        return 0.0
     rate = 0.0
     if equation.kind != "particles":
         rate = equation.largest_rate(state, grid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,11 +66,15 @@ class EnsembleTable(Table):
 
     With `perturbation` the members of a model without noise differ: every field is multiplied by 1 + perturbation g, g
     a smooth Gaussian random field of variance 1, drawn per member.
+
+    entities: how many of grid.entities are real, for each trajectory (without a reference: member) in turns. The others
+    fill up the state, at rest, with constants of zero; scores leave them out.
     """
 
     members: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     perturbation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    entities: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
 
 
 class ClosureTable(BaseModel):
@@ -205,6 +210,7 @@ METRICS = (
     "rank_histogram",
     "energy_score",
     "statistics",
+    "entities",
 )
 
 
@@ -309,6 +315,12 @@ class Case(Table):
         )
         varied.build_equation()
         return varied
+
+    def mask(self, trajectories: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Which entities of these trajectories are real, (trajectory, entity); None where all are."""
+        if (counts := self.ensemble.entities) is None or self.grid.entities is None:
+            return None
+        return np.arange(self.grid.entities) < np.array([[counts[i % len(counts)]] for i in trajectories])
 
     def steps(self) -> int:
         """Number of steps from time.start to time.end."""

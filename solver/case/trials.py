@@ -26,7 +26,7 @@ from ..equations.initial_state import InitialState
 from ..equations.plugin_errors import PluginError, describe_error, from_plugin, place
 from ..equations.right_hand_side import linear_operator
 from ..grid import Grid
-from ..random import SpectralNoise
+from ..random import EntityNoise, SpectralNoise
 from ..spectral import Operators, Transforms
 
 if TYPE_CHECKING:
@@ -96,9 +96,12 @@ def _try_noise(equation: Equation, grid: Grid) -> None:
     law = equation.noise_law(grid)
     if law is None:
         return
-    if not isinstance(law, SpectralNoise):
-        raise wrong(equation, "noise_law", law, "a SpectralNoise or None")
-    if law.grid.shape != grid.shape or law.fields not in (None, len(equation.fields)):
+    if not isinstance(law, EntityNoise if equation.kind == "particles" else SpectralNoise):
+        raise wrong(equation, "noise_law", law, "a SpectralNoise, for entities an EntityNoise, or None")
+    if isinstance(law, EntityNoise):
+        if law.amplitude.shape != (expected := (len(equation.fields), *grid.shape)):
+            raise wrong(equation, "noise_law", law.amplitude, f"amplitudes of shape {expected}")
+    elif law.grid.shape != grid.shape or law.fields not in (None, len(equation.fields)):
         raise wrong(equation, "noise_law", law.amplitude, f"amplitudes of shape {grid.spectral_shape} or (field, ...)")
     if not (np.isfinite(law.amplitude) & (law.amplitude >= 0)).all():
         raise ValueError("the amplitudes of the noise are not finite and >= 0. Remedy: use a smaller amplitude")

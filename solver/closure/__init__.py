@@ -7,6 +7,7 @@ from ..equations.plugin_errors import PluginError
 from ..equations.plugins import FileOrName
 from .contract import (
     Answer,
+    Carrier,
     Closure,
     ClosureError,
     ClosureSum,
@@ -25,6 +26,7 @@ from .discovery import UnknownClosure, find, load, names
 
 __all__ = [
     "Answer",
+    "Carrier",
     "Closure",
     "ClosureError",
     "ClosureSum",

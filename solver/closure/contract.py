@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ..backend import NUMPY, Backend, Precision
 from ..equations.base import Equation
 from ..equations.plugin_errors import PluginError
 from ..grid import Grid
-from ..random import SpectralNoise, Stream
+from ..random import Noise, SpectralNoise, Stream
 
 if TYPE_CHECKING:
     import torch
@@ -42,13 +42,13 @@ class Tendency:
     """du/dt += field until the next call; field is (member, field, *grid), in state units per time.
 
     hold: "constant" keeps the field; "linear" extrapolates linearly in time from this answer and the previous one.
-    noise: the law of an additional random tendency, per sqrt(time). The solver draws it anew at every step from the
-    closure's own random stream and divides it by sqrt(h).
+    noise: the law of an additional random tendency, per sqrt(time): `SpectralNoise` on a grid, `EntityNoise` for
+    entities. The solver draws it anew at every step from the closure's own random stream and divides it by sqrt(h).
     """
 
     field: Any
     hold: Hold = "constant"
-    noise: SpectralNoise | None = None
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Problem:
     precision: type of its real values. folder: folder of the case file; relative paths in the closure's options start
     there. initial: the case's table [initial] as plain data, empty for a run without a case. reference: folder of the
     reference's trajectories, or None; `subgrid.ingest.trajectories.Trajectories` reads it. history: the true state
-    (member, field, *grid) at a time of the run, or None where no closed form is known.
+    (member, field, *grid) at a time of the run, or None where no closed form is known. mask: which entities are real,
+    (member, entity); the others fill up members with fewer entities. None where all are.
     """
 
     equation: Equation
@@ -125,6 +126,7 @@ class Problem:
     initial: dict[str, Any] = field(default_factory=dict)
     reference: Path | None = None
     history: Callable[[float], NDArray | None] | None = None
+    mask: NDArray[np.bool_] | None = None
 
     @property
     def arrays(self) -> Backend:
@@ -132,8 +134,27 @@ class Problem:
         return Backend(self.backend, self.device, self.precision)
 
 
+class Carrier(Protocol):
+    """The flow that carries the entities, at the time of a view; arrays are those of the backend.
+
+    equation, grid: of the flow.
+    """
+
+    equation: Equation
+    grid: Grid
+
+    @property
+    def state(self) -> Any:
+        """The state of the flow, (member, field, *grid)."""
+
+    def velocity(self, positions: Any) -> Any:
+        """(u, v) at positions (member, 2, any number), whose rows are x and y: (member, 2, the same number)."""
+
+
 class View:
     """What a closure sees at an accepted step: state, time, step number and its own random stream.
+
+    carrier: the flow that carries the entities; None without one.
 
     replaced: number of corrections and leaps of other closures so far in the run. A closure that remembers states must
     discard them when it changes.
@@ -147,8 +168,9 @@ class View:
         random: Stream,
         backend: Backend = NUMPY,
         replaced: int = 0,
+        carrier: Carrier | None = None,
     ) -> None:
-        self._read, self._backend = state, backend
+        self._read, self._backend, self.carrier = state, backend, carrier
         self._array: Any = None
         self.time, self.step, self.random, self.replaced = time, step, random, replaced
 

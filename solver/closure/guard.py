@@ -19,7 +19,7 @@ from ..equations.answers import admissibility, describe
 from ..equations.base import Equation
 from ..equations.plugin_errors import PluginError, describe_error
 from ..grid import Grid
-from ..random import SpectralNoise
+from ..random import EntityNoise, Noise, SpectralNoise
 from .contract import HOLDS, Answer, ClosureError, Correction, Coupled, Leap, Memory, Tendency
 
 ARRAYS = {Tendency: "field", Correction: "state", Leap: "states"}
@@ -98,6 +98,7 @@ class Calling:
     step: float
     steps: int
     output_every: int
+    particles: bool = False
 
 
 def coerce_answer(answer: Any, calling: Calling) -> tuple[Answer, str | None]:
@@ -122,7 +123,7 @@ def coerce_answer(answer: Any, calling: Calling) -> tuple[Answer, str | None]:
     if isinstance(found, Tendency):
         if not (isinstance(found.hold, str) and found.hold in HOLDS):
             return answer, f"hold of the answer is {found.hold!r}, expected {' or '.join(map(repr, HOLDS))}"
-        return found, unusable_noise(found.noise, calling.grid, shape[1])
+        return found, unusable_noise(found.noise, calling.grid, shape[1], calling.particles)
     return found, None
 
 
@@ -182,18 +183,25 @@ def _wrong_times(times: NDArray[np.float64], calling: Calling) -> str | None:
     return None
 
 
-def unusable_noise(noise: Any, grid: Grid, fields: int) -> str | None:
+def unusable_noise(noise: Any, grid: Grid, fields: int, particles: bool = False) -> str | None:
     if noise is None:
         return None
-    if type(noise) is not SpectralNoise:
-        return f"noise of the answer is {describe(noise)}, not a SpectralNoise"
+    wanted = EntityNoise if particles else SpectralNoise
+    if type(noise) is not wanted:
+        article = "an" if particles else "a"
+        return f"noise of the answer is {describe(noise)}, not {article} {wanted.__name__}"
+    if isinstance(noise, EntityNoise):
+        if noise.amplitude.shape == (fields, *grid.shape):
+            return None
+        found = noise.amplitude.shape
+        return f"noise of the answer has amplitudes of shape {found}, expected {(fields, *grid.shape)}"
     if noise.grid.shape != grid.shape or noise.fields not in (None, fields):
         expected = f"{grid.spectral_shape} or {(fields, *grid.spectral_shape)}"
         return f"noise of the answer has amplitudes of shape {noise.amplitude.shape}, expected {expected}"
     return None
 
 
-def wrong_amplitudes(noise: SpectralNoise | None) -> str | None:
+def wrong_amplitudes(noise: Noise | None) -> str | None:
     """How many amplitudes of noise are negative or not finite, in words; None if none is."""
     found = np.zeros(1) if noise is None else noise.amplitude
     count = int((~(np.isfinite(found) & (found >= 0))).sum())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .oscillator import Oscillator
     from .particles.equation import ChargedParticles
     from .shallow_water.equation import ShallowWater
+    from .tracers.equation import Tracers
     from .vlasov_poisson.equation import VlasovPoisson
 
 _MODULES = {
@@ -26,6 +27,7 @@ _MODULES = {
     "ShallowWater": "shallow_water.equation",
     "VlasovPoisson": "vlasov_poisson.equation",
     "ChargedParticles": "particles.equation",
+    "Tracers": "tracers.equation",
     "Oscillator": "oscillator",
 }
 _NAMES = {
@@ -36,6 +38,7 @@ _NAMES = {
     "shallow-water": "ShallowWater",
     "vlasov-poisson": "VlasovPoisson",
     "charged-particles": "ChargedParticles",
+    "tracers": "Tracers",
     "oscillator": "Oscillator",
 }
 
@@ -58,6 +61,7 @@ __all__ = [
     "LinearAdvection",
     "Oscillator",
     "ShallowWater",
+    "Tracers",
     "VlasovPoisson",
 ]
 

@@ -12,23 +12,29 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from ..backend import Precision
 from ..grid import Grid
-from ..random import QWiener, SpectralNoise
+from ..random import Noise, QWiener
 from ..spectral import Operators
 from .answers import signal_speed, wrong
 from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator, require_compiled
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
+Role = Literal["value", "position", "velocity", "constant"]
 AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the state: name, unit and a short description."""
+    """One field of the state: name, unit, a short description, and its role.
+
+    role: "position" or "velocity" of an entity along one axis, in the order of the axes; "constant" for what no step
+    changes, which is no field to be scaled or predicted; else "value".
+    """
 
     name: str
     unit: str
     description: str
+    role: Role = "value"
 
 
 class Equation(BaseModel, ABC):
@@ -48,6 +54,7 @@ class Equation(BaseModel, ABC):
     autonomous: ClassVar[bool] = False  # whether N does not depend on t
     adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
     axis_names: ClassVar[tuple[str, ...]] = AXES
+    carried: ClassVar[bool] = False  # whether the entities are carried by a flow on `Grid.carrier`
 
     omit: tuple[str, ...] = ()
     noise: QWiener | None = None
@@ -68,6 +75,15 @@ class Equation(BaseModel, ABC):
         """The same equation with no term omitted."""
         return self.model_copy(update={"omit": ()})
 
+    @classmethod
+    def having(cls, role: Role) -> list[int]:
+        """Indices of the fields with a role, in order."""
+        return [i for i, field in enumerate(cls.fields) if field.role == role]
+
+    def pairs(self, entities: int) -> NDArray[np.intp]:
+        """The pairs of entities whose separations are compared, (2, pair): by default all pairs i < j."""
+        return np.stack(np.triu_indices(entities, 1))
+
     @abstractmethod
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Global quantities of the state (member, field, *grid), conserved or not; each is an array (member,)."""
@@ -84,7 +100,7 @@ class Equation(BaseModel, ABC):
         """(lowest, highest) value of a field; the guard rejects a closure's answer that leads outside."""
         return (-1e12, 1e12)
 
-    def noise_law(self, grid: Grid) -> SpectralNoise | None:
+    def noise_law(self, grid: Grid) -> Noise | None:
         """The law of the equation's own noise, or None if it has none or omits it.
 
         An amplitude without a field axis holds for every field; the fields draw independent numbers.
@@ -136,6 +152,13 @@ class Equation(BaseModel, ABC):
         Semi-linear: u and N are Fourier coefficients (..., *spectral_shape), and N is dealiased by the 2/3 rule.
         Otherwise they are states (..., *grid), and N is the whole right-hand side.
         """
+
+    def carrier_velocity(self, operators: Operators, u: Array) -> Array:
+        """Fourier coefficients of the velocity (u, v), (member, 2, *spectral_shape), as array code, for tracers.
+
+        u: the state in the stepper's representation. Raises TypeError if the equation has no velocity in a plane.
+        """
+        raise TypeError(f"{self.name} has no velocity that could carry tracers")
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
         """u after a time h under one part of `split` alone, as array code. Raises TypeError if there are no parts."""

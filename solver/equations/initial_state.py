@@ -45,6 +45,12 @@ class InitialState(PluginModel, ABC):
         """
         return initial_state(self, equation, grid, (member,), 0)
 
+    def carrier(
+        self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
+    ) -> NDArray[np.float64] | None:
+        """The state of the flow that carries the entities, (member, field, *grid.carrier); None without one."""
+        return None
+
     def exact(
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:

@@ -22,6 +22,7 @@ _MODULES = {
     "initial.expression": {"expression": "Formula"},
     "initial.file": {"file": "File", "reference": "Reference"},
     "initial.run": {"run": "Run"},
+    "initial.clusters": {"tracer-clusters": "TracerClusters"},
     "equations.burgers.initial": {"gaussian-velocity": "GaussianVelocity"},
     "equations.kolmogorov.initial": {"taylor-green": "TaylorGreen"},
     "equations.oscillator": {"oscillator": "OscillatorFormula"},

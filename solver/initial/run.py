@@ -80,6 +80,12 @@ class Run(InitialState):
             )
         return state[list(members)]
 
+    def outputs(self, folder: Path) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+        """Times of the outputs that were written, and the shape of their grid. Raises ValueError without a run."""
+        outputs = _Outputs(folder / self.path)
+        last, _ = outputs.last()
+        return outputs.times[: last + 1], tuple(outputs.tables.get("grid", {}).get("shape", ()))
+
     def trial(self, equation: Equation, grid: Grid, member: int) -> NDArray[np.float64]:
         """The states of all members up to `member`."""
         return self.state(equation, grid, tuple(range(member + 1)), 0)

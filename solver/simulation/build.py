@@ -35,6 +35,8 @@ def build_simulation(
     reference: Path | None = None,
     threads: int | None = None,
     backend: Backend | None = None,
+    mask: NDArray | None = None,
+    carrier: NDArray | None = None,
 ) -> Simulation:
     """A simulation of `equation` on `grid` from `state` (member, field, *grid), set up as the case says.
 
@@ -67,4 +69,6 @@ def build_simulation(
         threads=threads,
         cfl=case.time.cfl if cfl is None else cfl,
         backend=select(case.backend, case.precision) if backend is None else backend,
+        mask=mask,
+        carrier=carrier,
     )

@@ -13,6 +13,11 @@ Arrays = dict[str, NDArray]
 _OF_CLOSURE = re.compile(r"^closure\.(\d+)\.(memory\..+|held\.(?:step|value|slope|noise))$")
 
 
+def below(arrays: Arrays, prefix: str) -> Arrays:
+    """The arrays whose names begin with the prefix, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
 def require_checkpoint(arrays: Arrays, now: Arrays, closures: int) -> None:
     """Raise DamagedFile unless the simulation, whose checkpoint is `now` before its first step, can have come here.
 
@@ -30,11 +35,13 @@ def require_checkpoint(arrays: Arrays, now: Arrays, closures: int) -> None:
             like = wanted[name]
         elif name.startswith("history."):
             like = now["state"]
+        elif name.startswith("carrier.history.") and "carrier.state" in now:
+            like = now["carrier.state"]
         else:
             raise DamagedFile(f"the array {name} is not part of this run")
         if like is not None and (array.shape != like.shape or array.dtype != like.dtype):
             raise DamagedFile(f"{name} is {array.dtype} {array.shape}, expected {like.dtype} {like.shape}")
-        finite = name == "state" or name.endswith((".held.value", ".held.slope"))
+        finite = name in ("state", "carrier.state") or name.endswith((".held.value", ".held.slope"))
         if finite and not np.isfinite(array).all():
             raise DamagedFile(f"{name} holds values that are not finite")
     for i in range(closures):

@@ -54,7 +54,8 @@ class Ensemble(Protocol):
     semi-linear equation, else the state itself.
     """
 
-    internal: Array
+    @property
+    def internal(self) -> Array: ...
 
     def inward(self, state: Any) -> Array:
         """A state or tendency (member, field, *grid), of any array library, in the stepper's representation."""
@@ -67,6 +68,9 @@ class Ensemble(Protocol):
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
         """Take `count` steps from step number `first` of a run that began at time `start`."""
+
+    def carry(self, carrier: Any) -> None:
+        """Take the velocity of a flow that carries the entities, before the first step."""
 
     def checkpoint(self) -> dict[str, NDArray]:
         """State and multistep histories."""
@@ -111,7 +115,7 @@ class Lane:
         shape = (state.shape[0] * state.shape[1], math.prod(state.shape[2:-1]), state.shape[-1])
         self.u = state.reshape(shape)
         self._real = real_type(state.dtype)
-        rhs = equation.right_hand_side(grid, state.shape[0], dtype=self._real)
+        self.rhs = rhs = equation.right_hand_side(grid, state.shape[0], dtype=self._real)
         self.divided = getattr(rhs, "divided", False) and grid.points >= DIVIDED_POINTS
         if added is not None:
             assert rhs.linear is not None
@@ -186,6 +190,11 @@ class CompiledEnsemble:
         for lane in self._lanes:
             lane.stepper.restart()
 
+    def carry(self, carrier: Any) -> None:
+        for lane, members in zip(self._lanes, self._slices, strict=True):
+            if hasattr(lane.rhs, "carry"):
+                lane.rhs.carry(carrier, members)
+
     def checkpoint(self) -> dict[str, NDArray]:
         arrays = {"state": self.internal}
         for i, lane in enumerate(self._lanes):
@@ -237,7 +246,8 @@ class ArrayEnsemble:
         # whether steps by Courant number need not be read from the device
         self._unread = equation.autonomous and type(equation).array_speed is not Equation.array_speed
         self.internal = self.inward(state)
-        self._steps = cuda_graph.graphed(self._stepper, backend, self.internal, fixed=cfl is None)
+        fixed = cfl is None and not equation.carried  # arrays of the carrier change from step to step
+        self._steps = cuda_graph.graphed(self._stepper, backend, self.internal, fixed=fixed)
 
     def inward(self, state: Any) -> Array:
         values = self._backend.asarray(state)
@@ -248,6 +258,9 @@ class ArrayEnsemble:
 
     def replace(self, state: Any) -> None:
         self.internal, self._memory = self.inward(state), {}
+
+    def carry(self, carrier: Any) -> None:
+        self._operators.carrier = carrier
 
     def checkpoint(self) -> dict[str, NDArray]:
         arrays = {"state": self.internal} | {f"history.{k}": v for k, v in self._memory.items()}

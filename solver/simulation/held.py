@@ -20,12 +20,17 @@ from numpy.typing import NDArray
 from ..backend import Backend
 from ..equations.base import Equation
 from ..grid import Grid
-from ..random import SpectralNoise
+from ..random import EntityNoise, Noise, SpectralNoise
 from ..spectral import Operators, Transforms, empty
 from ..time_stepping import kernels
 from .noise_array_code import NoiseDraws
 
 Array = Any
+
+
+def law_of(amplitude: NDArray, equation: Equation, grid: Grid) -> Noise:
+    """The law of noise with this amplitude."""
+    return EntityNoise(amplitude) if equation.kind == "particles" else SpectralNoise(grid, amplitude, negligible=0.0)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class NoiseSource:
     at different times draw the same increments where they overlap.
     """
 
-    law: SpectralNoise
+    law: Noise
     keys: NDArray[np.uint64]
     factor: float
     origin: int
@@ -112,7 +117,7 @@ class InPlace:
 
     def add_noise(self, total: NDArray | None, source: NoiseSource, n: int) -> NDArray:
         assert total is not None
-        if np.iscomplexobj(total):
+        if np.iscomplexobj(total) or isinstance(source.law, EntityNoise):
             source.add_to(total, n, self._step)
             return total
         if self._inverse is None:
@@ -132,12 +137,17 @@ class OutOfPlace:
 
     def __init__(self, equation: Equation, operators: Operators, backend: Backend, step: float) -> None:
         self._equation, self._operators, self._backend, self._step = equation, operators, backend, step
-        self._draws: dict[bytes, tuple[SpectralNoise, NoiseDraws]] = {}
+        self._draws: dict[bytes, tuple[Noise, NoiseDraws]] = {}
 
     def extrapolate(self, value: Array | None, slope: Array | None, steps: int) -> Array | None:
         return value if slope is None else value + steps * slope
 
     def add_noise(self, total: Array | None, source: NoiseSource, n: int) -> Array:
+        if isinstance(source.law, EntityNoise):  # few numbers, drawn on the host
+            drawn = np.zeros((len(source.keys), *source.law.amplitude.shape), self._backend.precision)
+            source.add_to(drawn, n, self._step)
+            increment = self._backend.asarray(drawn)
+            return increment if total is None else total + increment
         increment = self._draws_of(source).at(n + source.origin, source.factor / math.sqrt(self._step))
         if not self._equation.spectral:
             increment = self._operators.inverse(increment)
@@ -145,6 +155,7 @@ class OutOfPlace:
 
     def _draws_of(self, source: NoiseSource) -> NoiseDraws:
         """The draws of a source, made when its law is new."""
+        assert isinstance(source.law, SpectralNoise)
         purpose = source.keys.tobytes()
         law, draws = self._draws.get(purpose, (None, None))
         if law is not source.law or draws is None:

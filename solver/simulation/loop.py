@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..backend import NUMPY, Backend
 from ..backend.files import write_arrays
 from ..closure.contract import (
+    Carrier,
     Closure,
     ClosureSum,
     Correction,
@@ -37,13 +38,15 @@ from ..closure.guard import (
 from ..equations.answers import invariants
 from ..equations.base import Equation
 from ..equations.plugin_errors import plugin_errors
+from ..equations.tracers.equation import Tracers
 from ..grid import Grid
-from ..random import SpectralNoise, Stream, keys
+from ..random import Noise, Stream, keys
 from ..time_stepping.schemes import Scheme, Split
-from .checkpoint import require_checkpoint
-from .ensemble import BlowUp, ensemble, fault_of_state
+from .carrier import CarriedEnsemble, carried
+from .checkpoint import below, require_checkpoint
+from .ensemble import BlowUp, Ensemble, ensemble, fault_of_state
 from .fitting import fitting_scheme
-from .held import Held, NoiseSource, total
+from .held import Held, NoiseSource, law_of, total
 from .linear import checked_part, joined
 from .schedule import Schedule, stops
 
@@ -64,7 +67,8 @@ class Simulation:
 
     guard: "stop" raises ClosureError for an answer that the guard rejects, after it wrote the state to `dump`; "skip"
     drops and counts the answer and continues without the closure's tendency until its next call; "off" checks types,
-    shapes and times, and not values. folder, initial, reference, history: passed on to the closures, see `Problem`.
+    shapes and times, and not values. folder, initial, reference, history, mask: passed on to the closures, see
+    `Problem`. carrier: state (member, field, *grid.carrier) at `start` of the flow that carries the entities.
 
     Raises ValueError for a stepper that does not fit the equation, ClosureError for a closure that refuses the problem,
     and PluginError for another plug-in that fails.
@@ -92,6 +96,8 @@ class Simulation:
         backend: Backend = NUMPY,
         reference: Path | None = None,
         history: Callable[[float], NDArray | None] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        carrier: NDArray | None = None,
     ) -> None:
         scheme = fitting_scheme(stepper, equation, cfl)
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
@@ -112,21 +118,10 @@ class Simulation:
         linear: list[Linear | None] = []
         for i, c in enumerate(self.closures):
             problem = Problem(
-                equation=equation,
-                grid=grid,
-                step=step,
-                every=c.every,
-                start=start,
-                members=self.members,
-                seed=seed,
-                backend=backend.name,
-                device=backend.device,
-                precision=backend.precision,
-                folder=folder or Path(),
-                initial=initial or {},
-                reference=reference,
-                history=history,
-            )
+                equation, grid, step, c.every, start, self.members, seed, backend.name, backend.device,
+                backend.precision, folder=folder or Path(), initial=initial or {}, reference=reference, history=history,
+                mask=mask,
+            )  # fmt: skip
             with attribute_errors(c, "at its start"):
                 memory = c.closure.start(problem)
                 try:
@@ -137,7 +132,12 @@ class Simulation:
             if part is not None and part.noise is not None:
                 self._own_noise.append(self._source(part.noise, f"{self._purpose(i)}/linear", c.weight))
         added = joined(self.closures, linear)
-        self._ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
+        self._ensemble: Ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
+        if isinstance(equation, Tracers):
+            self._ensemble = carried(
+                self._ensemble, equation, grid, carrier, step, start, seed, self.members, backend, threads,
+                folder or Path(),
+            )  # fmt: skip
         self._frozen = total(self._held, self._own_noise)
         ends = [None if part is None or part.calls else -1 for part in linear]  # -1: never called
         self._calls = [Schedule(0, end, c.every) for end, c in zip(ends, self.closures, strict=True)]
@@ -158,6 +158,11 @@ class Simulation:
     def invariants(self) -> dict[str, NDArray]:
         """The equation's invariants of the state, each (member,). Raises PluginError."""
         return invariants(self.equation, self.state, self.grid)
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """The flow that carries the entities; None without one."""
+        return getattr(self._ensemble, "carrier", None)
 
     @property
     def internal(self) -> Any:
@@ -187,8 +192,8 @@ class Simulation:
         self.step_number = int(arrays["step"])
         self._ensemble.restore(arrays)
         for i, coupled in enumerate(self.closures):
-            self.memories[i] = _below(arrays, f"closure.{i}.memory.")
-            self._held[i] = self._restored(i, _below(arrays, f"closure.{i}.held."))
+            self.memories[i] = below(arrays, f"closure.{i}.memory.")
+            self._held[i] = self._restored(i, below(arrays, f"closure.{i}.held."))
             for name, value in zip(COUNTS, arrays[f"closure.{i}.counts"], strict=True):
                 setattr(coupled, name, int(value))
         self._frozen = total(self._held, self._own_noise)
@@ -197,7 +202,7 @@ class Simulation:
         if not held:
             return None
         value, slope = (self.backend.asarray(held[k]) if k in held else None for k in ("value", "slope"))
-        law = SpectralNoise(self.grid, held["noise"], negligible=0.0) if "noise" in held else None
+        law = law_of(held["noise"], self.equation, self.grid) if "noise" in held else None
         return Held(int(held["step"]), value, slope, self._noise_of(i, law))
 
     # -- stepping ------------------------------------------------------------------------------------------
@@ -250,12 +255,12 @@ class Simulation:
     def _purpose(self, index: int) -> str:
         return f"closure/{index}/{self.closures[index].name}"
 
-    def _source(self, law: SpectralNoise, purpose: str, factor: float) -> NoiseSource:
+    def _source(self, law: Noise, purpose: str, factor: float) -> NoiseSource:
         if purpose not in self._keys:
             self._keys[purpose] = keys(self.seed, purpose, self.members)
         return NoiseSource(law, self._keys[purpose], factor, round(self.start / self.step))
 
-    def _noise_of(self, i: int, law: SpectralNoise | None) -> NoiseSource | None:
+    def _noise_of(self, i: int, law: Noise | None) -> NoiseSource | None:
         return None if law is None else self._source(law, self._purpose(i), self.closures[i].weight)
 
     def _call_closures(self, n: int, steps: int, at: Callable[[int], None], output_every: int) -> bool:
@@ -292,7 +297,7 @@ class Simulation:
         began = time.perf_counter()
         stream = Stream(self.seed, self._purpose(i), n, self.members)
         others = sum(c.replaced for c in self.closures) - coupled.replaced
-        view = View(self._ensemble.physical, self.time, n, stream, self.backend, others)
+        view = View(self._ensemble.physical, self.time, n, stream, self.backend, others, self.carrier)
         with attribute_errors(coupled, when):
             returned = coupled.closure(view, self.memories[i])
             try:
@@ -305,7 +310,8 @@ class Simulation:
             if answer is None:
                 return None
             shape = (len(self.members), len(self.equation.fields), *self.grid.shape)
-            calling = Calling(self.backend, self.grid, shape, n, self.start, self.step, steps, output_every)
+            particles = self.equation.kind == "particles"
+            calling = Calling(self.backend, self.grid, shape, n, self.start, self.step, steps, output_every, particles)
             answer, fault = coerce_answer(answer, calling)
             if fault is None and self.guard != "off":
                 fault = validate_answer(answer, view.array, self.equation, coupled.every * self.step)
@@ -335,11 +341,9 @@ class Simulation:
         for state, target in zip(leap.states, targets.tolist(), strict=False):
             self.replace(state)
             self.step_number = target
+            if isinstance(self._ensemble, CarriedEnsemble):
+                self._ensemble.carrier.advance_to(target)
             if target < targets[-1]:
                 self.leaping = True
                 at(target)
                 self.leaping = False
-
-
-def _below(arrays: dict[str, NDArray], prefix: str) -> dict[str, NDArray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -22,7 +22,11 @@ class Operators:
     k: wavenumbers per axis (array order); k2 = |k|^2; inverse_k2 = 1/|k|^2, 0 for the mean mode; mask: 1 on the modes
     that the 2/3 rule keeps, else 0; forward and inverse transforms over the grid's axes; `constant` for other fixed
     arrays. `xp` without a backend is a namespace on the CPU.
+
+    carrier: the velocity of the flow that carries entities, which the ensemble sets; None without one.
     """
+
+    carrier: Any = None
 
     def __init__(self, grid: Grid, xp: Any = None, backend: Backend = NUMPY) -> None:
         self.grid, self.backend = grid, backend

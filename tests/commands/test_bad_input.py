@@ -250,7 +250,9 @@ def contradictory(data: dict, draw: Callable) -> str | None:
     def no_closed_form(d: dict) -> str | None:
         if d["equation"].get("boundary") == "dirichlet" or d["equation"]["name"] == "shallow-water":
             return None
-        if not particles(d):
+        if d["equation"]["name"] == "tracers":
+            d["initial"] = d["reference"]["initial"]
+        elif not particles(d):
             d["initial"] = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
         d["reference"] = {"exact": True}
         d.pop("training", None)
@@ -277,13 +279,13 @@ def contradictory(data: dict, draw: Callable) -> str | None:
         return "grid.entities: "
 
     def more_entities(d: dict) -> str | None:
-        if not particles(d):
+        if not particles(d) or d["equation"]["name"] == "tracers":  # whose flow has a finer grid
             return None
         d["reference"]["shape"] = [2 * n for n in points(d)]
         return "reference.shape: must be the number of entities"
 
     def wrong_for_particles(d: dict) -> str | None:
-        if not particles(d):
+        if not particles(d) or d["equation"]["name"] == "tracers":
             return None
         table, key, value = draw(
             st.sampled_from(

@@ -78,6 +78,11 @@ class Kolmogorov(Equation):
         psi = operators.forward(state) * operators.inverse_k2
         return operators.inverse(1j * ky * psi), operators.inverse(-1j * kx * psi)
 
+    def carrier_velocity(self, operators: Operators, u: Array) -> Array:
+        ky, kx = operators.k
+        psi = u[:, 0, ...] * operators.inverse_k2
+        return operators.xp.stack([1j * ky * psi, -1j * kx * psi], axis=1)
+
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """energy <|u|^2>/2 and enstrophy <w^2>/2 per unit area, (member,)."""
         operators = Operators(grid)

@@ -40,9 +40,9 @@ class ChargedParticles(Equation):
     name: ClassVar[str] = "charged-particles"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (
-        *(Field(axis, "length", f"{axis} of the entity") for axis in "xyz"),
-        *(Field(f"velocity_{axis}", "length/time", f"velocity along {axis}") for axis in "xyz"),
-        Field("coupling", "1", "constant: the charge, the mass, or 1 on springs and 0 free"),
+        *(Field(axis, "length", f"{axis} of the entity", "position") for axis in "xyz"),
+        *(Field(f"velocity_{axis}", "length/time", f"velocity along {axis}", "velocity") for axis in "xyz"),
+        Field("coupling", "1", "constant: the charge, the mass, or 1 on springs and 0 free", "constant"),
     )
     terms: ClassVar[tuple[str, ...]] = ("interaction",)
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")

@@ -184,6 +184,14 @@ class ShallowWater(Equation):
         u, v = (array_code.velocity(h, state[:, k, ...], self.dry, xp) for k in (1, 2))
         return u, v
 
+    def carrier_velocity(self, operators: Operators, u: Array) -> Array:
+        """Of the cell averages of the momentum over those of the depth; zero on dry cells."""
+        h = u[:, :1, ...]
+        wet = h > self.dry
+        xp = operators.xp
+        velocity = xp.where(wet, u[:, 1:, ...], xp.zeros_like(u[:, 1:, ...])) / xp.where(wet, h, xp.ones_like(h))
+        return operators.to_spectrum(velocity)
+
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
         return (self.boundary.bottom == "periodic", self.boundary.left == "periodic")
 

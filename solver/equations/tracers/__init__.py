@@ -1,0 +1,1 @@
+"""Tracers that a flow carries."""

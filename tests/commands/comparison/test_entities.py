@@ -1,0 +1,104 @@
+"""Scores of entities against closed forms, and with members of different numbers of entities."""
+
+import numpy as np
+import pytest
+
+from subgrid.commands.comparison import entities
+from subgrid.commands.comparison.compare import compare
+from subgrid.solver.case.reading import check
+from subgrid.solver.equations import ChargedParticles, Tracers
+
+EQUATION = Tracers(carrier={"name": "kolmogorov", "viscosity": 0.0})
+MASK = np.array([[True] * 4, [True, True, False, False]])
+
+
+def truth(times: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((times, 2, 2, 4))
+
+
+def test_displacement_errors_of_shifted_samples():
+    """Two samples that are 3 and 4 off everywhere; what is not real may be anything."""
+    y = truth()
+    x = np.repeat(y, 2, axis=1)
+    x[:, ::2, 0] += 3.0
+    x[:, 1::2, 1] += 4.0
+    x[:, 2:, :, 2:] = 1e6
+    found = entities.score(x, y, EQUATION, MASK)
+    for name, value in {"ade": 3.5, "fde": 3.5, "min_ade": 3.0, "min_fde": 3.0}.items():
+        np.testing.assert_allclose(found[f"sample_{name}"], value)
+    np.testing.assert_allclose(found["fde_quantiles"], [3.0, 3.5, 4.0])
+
+
+def test_the_best_sample_is_that_of_each_entity():
+    """ADE and FDE take their best sample each by itself."""
+    y = np.zeros((3, 1, 2, 2))
+    x = np.zeros((3, 2, 2, 2))
+    x[1, 0, 0], x[2, 0, 0] = 1.0, 5.0  # sample 0: near at first, far at the end
+    x[1, 1, 0], x[2, 1, 0] = 9.0, 2.0
+    found = entities.score(x, y, EQUATION, MASK[:1, :2])
+    assert found["sample_min_ade"][0] == pytest.approx(3.0)
+    assert found["sample_min_fde"][0] == pytest.approx(2.0)
+
+
+def test_the_energy_score_of_pairs_prefers_the_right_law():
+    """Samples of the truth's law, in which two entities go together, score better than independent ones."""
+    rng = np.random.default_rng(1)
+    common = rng.standard_normal((2, 300, 2, 1)) * np.ones(2)
+    together = rng.standard_normal((2, 300 * 8, 2, 1)) * np.ones(2)
+    apart = rng.standard_normal((2, 300 * 8, 2, 2))
+    mask = np.ones((300, 2), dtype=bool)
+    scores = [entities.score(x, common, EQUATION, mask)["sample_pair_energy_score"].mean() for x in (together, apart)]
+    assert scores[0] < 0.98 * scores[1]
+
+
+def test_one_sample_has_the_mean_distance_as_its_energy_score():
+    y = truth()
+    x = y + np.array([3.0, 4.0])[:, None]
+    found = entities.score(x, y, EQUATION, np.ones((2, 4), dtype=bool))
+    np.testing.assert_allclose(found["sample_pair_energy_score"], np.sqrt(50))
+
+
+def test_divergence_of_equal_and_of_disjoint_distributions():
+    p, q = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.0, 0.25, 0.75])
+    assert entities.divergence(p, p) == 0.0
+    assert entities.divergence(p, q) == pytest.approx(1.0)
+    assert entities.divergence(p, 0.5 * (p + q)) == pytest.approx(0.311278, abs=1e-6)
+
+
+def test_dispersion_and_separations_leave_out_what_is_not_real():
+    x = np.zeros((2, 2, 2, 4))
+    x[:, :, 0, 1] = x[:, :, 0, 3] = 3.0  # separations of both pairs
+    x[1] += np.array([0.6, 0.8])[:, None]  # everything moves by 1
+    x[1, 1, :, 2:] = 1e6
+    found = entities.diagnostics(x, EQUATION, MASK, np.array([1.0, 2.0, 4.0]), 2)
+    np.testing.assert_allclose(found["dispersion_absolute"], [0.0, 1.0])
+    np.testing.assert_allclose(found["dispersion_relative"], [3.0, 3.0])
+    assert found["sample_separation"].shape == (2, 2, entities.BINS + 2)
+    np.testing.assert_allclose(found["sample_separation"][:, :, 2], 1.0)
+
+
+def test_particles_have_these_scores_too(monkeypatch, tmp_path):
+    """Charged particles, 5 and 3 of them: the scores are those of a comparison of the real entities alone."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    case = {
+        "title": "charges",
+        "equation": {"name": "charged-particles", "softening": 0.1},
+        "grid": {"entities": 5},
+        "time": {"end": 1.0, "step": 0.05, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "ensemble": {"members": 4, "entities": [5, 3]},
+        "output": {"every": 0.25},
+        "reference": {"shape": [5], "step": 0.005, "trajectories": 2, "restrict": "subsample"},
+        "compare": {"frontier": False},
+    }
+    result = compare(check(case, "case", tmp_path), progress=False)
+    row = result.metrics.rows[0]
+    assert 0 < row.entities["ade"] < row.entities["fde"] < 1
+    assert row.entities["min_fde"] == row.entities["fde"]  # the members of a trajectory do not differ
+    assert 0 <= row.entities["separation_jsd"] < 0.5
+    low, high = row.entity_intervals["fde"]
+    assert low <= row.entities["fde"] <= high
+    assert "ADE" in repr(result) or "average displacement error" in result.table.columns
+    assert {"entities", "paths"} <= set(result.figures)
+    assert ChargedParticles.having("constant") == [6]
+    result.figure("entities")
