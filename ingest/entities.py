@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,13 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.simulation.carrier import developed
 
 from .restriction import Restrict, Restriction
+
+
+def mask_of(case: Case, trajectories: Sequence[int]) -> NDArray[np.bool_] | None:
+    """Which entities of these trajectories are real, (trajectory, entity); None where all are."""
+    if (counts := case.ensemble.entities) is None or case.grid.entities is None:
+        return None
+    return np.arange(case.grid.entities) < np.array([[counts[i % len(counts)]] for i in trajectories])
 
 
 def with_placeholders(

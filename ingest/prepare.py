@@ -21,7 +21,7 @@ from subgrid.solver.initial.checked import checked_state, require_values
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.build import build_simulation
 
-from .entities import carrier_state, restricted_carrier, with_placeholders
+from .entities import carrier_state, mask_of, restricted_carrier, with_placeholders
 from .given_closures import given_rows
 from .given_data import given_shape
 from .given_runs import with_points
@@ -56,7 +56,7 @@ class Prepared:
     @property
     def mask(self) -> NDArray[np.bool_] | None:
         """Which entities of each member are real, (member, entity); None where all are."""
-        return self.case.mask(_numbers(self.case))
+        return mask_of(self.case, _numbers(self.case))
 
     def perturbed(self, amplitude: float) -> Prepared:
         """The same with another amplitude of the perturbations than that of the case."""
@@ -176,7 +176,7 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
     else:
         members = tuple(range(case.ensemble.members))
         state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)
-        state = with_placeholders(state, equation, case.mask(_numbers(case)))
+        state = with_placeholders(state, equation, mask_of(case, _numbers(case)))
         carrier = carrier_state(
             case, case.initial, equation, grid, members, case.ensemble.seed, case.step, case.time.start,
             lambda done, total: progress(done, total, "flow"),

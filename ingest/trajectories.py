@@ -22,7 +22,7 @@ from subgrid.solver.simulation.schedule import stops
 from subgrid.solver.spectral import Transforms
 
 from .cache import LOG, cache, locked, say_waiting
-from .entities import carrier_state, with_placeholders
+from .entities import carrier_state, mask_of, with_placeholders
 from .files import Trajectories, Writer
 from .given_trajectories import opened, take
 from .missing_term import missing_term
@@ -43,7 +43,7 @@ def start(case: Case, request: Request) -> NDArray[np.float64]:
     key = "reference.initial" if case.reference.initial else "initial"
     ids = tuple(range(request.trajectories))
     state = checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
-    return with_placeholders(state, equation, case.mask(ids))
+    return with_placeholders(state, equation, mask_of(case, ids))
 
 
 @plugin_errors()
@@ -123,7 +123,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
             cfl=request.cfl,
             members=ids,
             backend=NUMPY,
-            mask=case.mask(ids),
+            mask=mask_of(case, ids),
             carrier=carrier,
             folder=case.folder,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subgrid.ingest.entities import mask_of
 from subgrid.ingest.prepare import Prepared
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.answers import invariants
@@ -87,7 +88,7 @@ def _scored_entities(prepared: Prepared) -> bool:
 def _mask(prepared: Prepared, members: int) -> NDArray[np.bool_] | None:
     """Which entities are real, (member, entity), where each trajectory has so many members in all; None for all."""
     trajectories = prepared.case.reference.trajectories if prepared.case.reference else members
-    return prepared.case.mask(np.repeat(range(trajectories), members // trajectories).tolist())
+    return mask_of(prepared.case, np.repeat(range(trajectories), members // trajectories).tolist())
 
 
 def real_entities(prepared: Prepared, members: int) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -315,12 +314,6 @@ class Case(Table):
         )
         varied.build_equation()
         return varied
-
-    def mask(self, trajectories: Sequence[int]) -> NDArray[np.bool_] | None:
-        """Which entities of these trajectories are real, (trajectory, entity); None where all are."""
-        if (counts := self.ensemble.entities) is None or self.grid.entities is None:
-            return None
-        return np.arange(self.grid.entities) < np.array([[counts[i % len(counts)]] for i in trajectories])
 
     def steps(self) -> int:
         """Number of steps from time.start to time.end."""
