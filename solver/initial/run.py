@@ -59,6 +59,11 @@ class Run(InitialState):
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
     ) -> NDArray[np.float64]:
+        if equation.carried:
+            raise ValueError(
+                f"path: a run of {equation.name} records no flow that could carry them on. Remedy: "
+                'initial.kind = "tracer-clusters", or `subgrid resume RUN --until T`'
+            )
         outputs = _Outputs((folder or Path()) / self.path)
         outputs.require(equation)
         source = outputs.grid(equation, grid)

@@ -314,6 +314,7 @@ def test_members_with_fewer_entities(tmp_path):
             {"initial": CASE["initial"] | {"flow": {"kind": "two-body"}}},
             "initial.flow: initial kind 'two-body' is for two charged",
         ),
+        ({"initial": {"kind": "run", "path": "absent", "time": 1.0}}, "initial.path: .*records no flow"),
         ({"equation": {"name": "tracers", "carrier": 3}}, "equation.carrier: .*expected a table"),
         ({"equation": {"name": "tracers", "carrier": {"name": "kolmogorow"}}}, "equation.carrier: .*kolmogorov"),
     ],
