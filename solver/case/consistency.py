@@ -53,7 +53,7 @@ def contradictions(parts: Parts) -> list[str]:
     for check in (
         _dimensions,
         _sizes,
-        _entities,
+        lambda p: entity_mistakes(p.grid, p.ensemble, p.equation, p.reference, p.training),
         _steppers,
         _steps,
         _fields,
@@ -98,10 +98,6 @@ def _sizes(p: Parts) -> Iterator[str]:
                 f"{key}: a state of {'x'.join(_digits(n) for n in shape)} points and {_digits(count)} {what} takes "
                 f"{amount}, more than {LARGEST_STATE // 2**30} GiB. Remedy: use fewer points or {what}"
             )
-
-
-def _entities(p: Parts) -> Iterator[str]:
-    yield from entity_mistakes(p.grid, p.ensemble, p.equation, p.reference, p.training)
 
 
 def _digits(n: int) -> str:
@@ -253,7 +249,6 @@ def shape_mistakes(
 ) -> Iterator[str]:
     """Why states of a shape cannot be restricted to the points of a case."""
     pairs = list(zip(shape, points, strict=True))
-    on_grid = getattr(equation, "carrier", equation)  # of entities that a flow carries, the flow
     on_grid = getattr(equation, "carrier", equation)  # of entities that a flow carries, the flow
     fine, coarse = ([*map(_digits, numbers)] for numbers in zip(*pairs, strict=True))
     found = f"found [{', '.join(fine)}] for grid.shape = [{', '.join(coarse)}]"
