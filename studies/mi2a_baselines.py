@@ -1,7 +1,7 @@
 """Baselines of studies/mi2a.py, of the same training runs and test windows.
 
 nearest run             the training run with the nearest parameters
-interpolation           of the training runs in the known parameter, point by point, by cubic splines
+interpolation           of the training runs in the known parameters, point by point
 translation             of the last state of the window, with the speed that the window shows (periodic domains)
 one run translated      the first training run, shifted to where the first state is (periodic domains)
 least squares           the combination of training runs that fits the window, continued
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from mi2a_scores import Test, errors
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, RBFInterpolator
 
 from subgrid.closures.lasdi.options import TrainingOptions
 from subgrid.closures.lasdi.training import fit
@@ -28,12 +28,14 @@ from subgrid.closures.mi2a.registered import Registered
 from subgrid.ingest.sweep import Sweep
 from subgrid.solver.case.tables import Case
 
+SNAPSHOTS = 1500  # about as many, for the basis of DMD
+RANKS = (10, 20, 40, 80, 160)
 RIDGES = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 def table(case: Case, training: Sweep, test: Test, window: int, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name, errors) of each baseline."""
-    known = torch.from_numpy(training.states()).flatten(2).double().numpy()
+    known = training.states().reshape(len(training), len(training.times), -1).astype(np.float64)
     predicted = {
         "nearest run": lambda: nearest(case, known, test, window),
         "interpolation in the parameter": lambda: interpolation(training, known, test, window),
@@ -54,14 +56,18 @@ def nearest(case: Case, known: NDArray, test: Test, window: int) -> NDArray:
     return known[[case.sweep.nearest(point) for point in test.parameters]][:, window:]
 
 
-def interpolation(training: Sweep, known: NDArray, test: Test, window: int) -> NDArray | None:
-    """Cubic splines in the one parameter that varies; in its reciprocal where the sweep is even in that."""
-    if training.parameters.shape[1] != 1 or training.case.sweep is None:
-        return None
-    inverse = bool(training.case.sweep.reciprocal)
-    places, asked = (1 / p[:, 0] if inverse else p[:, 0] for p in (training.parameters, test.parameters))
-    order = np.argsort(places)
-    return CubicSpline(places[order], known[order][:, window:])(asked)
+def interpolation(training: Sweep, known: NDArray, test: Test, window: int) -> NDArray:
+    """Of the training runs in the known parameters, point by point: by cubic splines in one, else by cubic radial
+    functions; in the reciprocals of parameters whose designs are even in them."""
+    assert training.case.sweep
+    inverse = np.array([name in training.case.sweep.reciprocal for name in training.names])
+    places, asked = (np.where(inverse, 1 / p, p) for p in (training.parameters, test.parameters))
+    if places.shape[1] == 1:
+        order = np.argsort(places[:, 0])
+        return CubicSpline(places[order, 0], known[order][:, window:])(asked[:, 0])
+    low, width = places.min(0), np.ptp(places, axis=0)
+    weights = RBFInterpolator((places - low) / width, np.eye(len(places)), kernel="cubic")((asked - low) / width)
+    return np.tensordot(weights, known[:, window:], 1)
 
 
 def translation(case: Case, test: Test, window: int) -> NDArray | None:
@@ -101,42 +107,51 @@ def translated_run(case: Case, training: Sweep, known: NDArray, test: Test, wind
 def least_squares(known: NDArray, test: Test, window: int) -> NDArray:
     """Coefficients of the training runs by ridge regression on the window; the strength by leaving out each run."""
     past = known[:, :window].reshape(len(known), -1)
+    ahead = known[:, window:].reshape(len(known), -1)
+    gram, later = past @ past.T, ahead @ ahead.T
 
-    def combine(rows: NDArray, target: NDArray, strength: float) -> NDArray:
-        gram = rows @ rows.T
+    def combine(gram: NDArray, products: NDArray, strength: float) -> NDArray:
         ridge = (strength + 1e-15) * np.trace(gram) / len(gram) * np.eye(len(gram))
-        return np.linalg.lstsq(gram + ridge, rows @ target, rcond=None)[0]
+        return np.linalg.lstsq(gram + ridge, products, rcond=None)[0]
 
-    best = min(
-        RIDGES,
-        key=lambda strength: sum(
-            float(
-                np.square(
-                    np.tensordot(
-                        combine(np.delete(past, i, 0), past[i], strength), np.delete(known, i, 0)[:, window:], 1
-                    )
-                    - known[i, window:]
-                ).sum()
-            )
-            for i in range(len(known))
-        ),
-    )
+    def left_out(strength: float) -> float:
+        total = 0.0
+        for i in range(len(known)):
+            others = np.arange(len(known)) != i
+            c = combine(gram[np.ix_(others, others)], gram[others, i], strength)
+            total += float(c @ later[np.ix_(others, others)] @ c - 2 * c @ later[others, i] + later[i, i])
+        return total
+
+    best = min(RIDGES, key=left_out)
     asked = test.windows[:, :window].double().numpy().reshape(len(test.windows), -1)
-    return np.stack([np.tensordot(combine(past, target, best), known[:, window:], 1) for target in asked])
+    return np.tensordot(combine(gram, past @ asked.T, best).T, known[:, window:], 1)
 
 
-def dmd(known: NDArray, test: Test, window: int, rank: int = 40) -> NDArray:
-    """c(n+1) = A c(n) in POD coefficients of all training runs."""
-    basis = Basis.fit(torch.from_numpy(known[:, ::2]).flatten(0, 1).float(), rank, 1e-12)
-    c = basis.coefficients(torch.from_numpy(known).float()).double().numpy()
-    left, right = c[:, :-1].reshape(-1, c.shape[-1]), c[:, 1:].reshape(-1, c.shape[-1])
-    step = np.linalg.lstsq(left, right, rcond=1e-10)[0]
-    now = basis.coefficients(test.windows[:, window - 1]).double().numpy()
-    found = []
-    for _ in range(test.states.shape[1] - window):
-        now = now @ step
-        found.append(now)
-    return basis.states(torch.from_numpy(np.stack(found, 1)).float()).numpy()
+def dmd(known: NDArray, test: Test, window: int) -> NDArray:
+    """c(n+1) = A c(n) in POD coefficients of the training runs; their number by roll-outs of every fifth run."""
+    held_out = np.arange(len(known)) % 5 == 2
+    some = known[:, :: max(2, len(known) * known.shape[1] // SNAPSHOTS)].reshape(-1, known.shape[-1])
+    basis = Basis.fit(torch.from_numpy(some).float(), max(RANKS), 1e-12)
+    c = np.stack([basis.coefficients(torch.from_numpy(run).float()).double().numpy() for run in known])
+
+    def rolled(rank: int, runs: NDArray, now: NDArray) -> NDArray:
+        left, right = c[runs, :-1, :rank].reshape(-1, rank), c[runs, 1:, :rank].reshape(-1, rank)
+        step = np.linalg.lstsq(left, right, rcond=1e-10)[0]
+        found = []
+        for _ in range(known.shape[1] - window):
+            now = np.clip(now @ step, -1e6, 1e6)  # so that an unstable map is a large error
+            found.append(now)
+        return np.stack(found, 1)
+
+    def error(rank: int) -> float:
+        off = rolled(rank, ~held_out, c[held_out, window - 1, :rank]) - c[held_out, window:, :rank]
+        return float(np.square(off).sum() + np.square(c[held_out, window:, rank:]).sum())
+
+    rank = min((r for r in RANKS if r <= basis.size), key=error)
+    now = basis.coefficients(test.windows[:, window - 1]).double().numpy()[:, :rank]
+    found = rolled(rank, np.ones(len(known), bool), now)
+    reduced = Basis(basis.mean, basis.modes[:, :rank], basis.scale) if basis.modes is not None else basis
+    return np.stack([reduced.states(torch.from_numpy(path).float()).numpy() for path in found])
 
 
 def lasdi(case: Case, training: Sweep, test: Test, window: int, work: Path) -> NDArray:

@@ -106,6 +106,8 @@ class WaveModel:
         if isinstance(compression, Compression) and compression.refinement is not None:
             normalisation["refinement"] = [compression.scale, compression.refinement.kappa]
         place = {"unknown": evolution.unknown} if isinstance(evolution, Multistep) else {}
+        if isinstance(compression, Registered) and compression.pattern is not None:
+            tensors["compression.modes"] = compression.modes.float()  # which holds them exactly
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
         weights_file.save(path, arrays, self.about | place | {"closure": METHOD, "normalisation": normalisation})
 

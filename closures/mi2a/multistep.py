@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .correction import Correction
+
 STRENGTHS = tuple(10.0**k for k in range(-12, 1))
 FREQUENCIES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the random features, relative to the deviation of s
 JITTERS = (0.0, 0.003, 0.03)  # of the windows of the fit, in deviations of the latents
@@ -40,6 +42,7 @@ class Multistep:
 
     matrix: C (feature, latent). weight, phase: W (entry of s, feature) and b; without columns there is no phi. rate:
     deviation of the differences of each latent. window: number of states. parameters: entries of mu, 0 if unknown.
+    correction: what is added, see `correction.py`, or None.
     unknown: number of leading latents of z(n) that are no part of s; a model that does not know a position is the same
     everywhere.
     """
@@ -51,6 +54,12 @@ class Multistep:
     window: int
     parameters: int
     unknown: int = 0
+    correction: Correction | None = None
+
+    def inputs(self, window: Tensor, parameters: Tensor) -> Tensor:
+        """s, (run, input), of windows (run, time, latent) and scaled parameters (run, parameter)."""
+        differences = window.diff(dim=1) / self.rate
+        return torch.cat([window[:, -1, self.unknown :], differences.mean(1), parameters[:, : self.parameters]], 1)
 
     def features(self, window: Tensor, parameters: Tensor) -> Tensor:
         """(run, feature) of windows (run, time, latent) and scaled parameters (run, parameter)."""
@@ -58,15 +67,16 @@ class Multistep:
         known = parameters[:, : self.parameters]
         found = [differences.flatten(1), torch.ones_like(window[:, -1, :1]), known]
         if self.weight.shape[1]:
-            inputs = torch.cat([window[:, -1, self.unknown :], differences.mean(1), known], 1)
-            found.append(torch.sin(inputs @ self.weight + self.phase))
+            found.append(torch.sin(self.inputs(window, parameters) @ self.weight + self.phase))
         return torch.cat(found, 1)
 
     def step(self, window: Tensor, parameters: Tensor) -> Tensor:
         """z(n+1), (run, latent)."""
-        return window[:, -1] + self.features(window, parameters) @ self.matrix
+        following = window[:, -1] + self.features(window, parameters) @ self.matrix
+        if self.correction is None:
+            return following
+        return following + self.correction(window, self.inputs(window, parameters), self.rate)
 
-    @torch.no_grad()
     def rollout(self, window: Tensor, parameters: Tensor, count: int) -> Tensor:
         """The next `count` latents (run, time, latent) after windows (run, time, latent), in double precision."""
         window, found = window.double(), []
@@ -90,7 +100,10 @@ class Multistep:
     def tensors(self) -> dict[str, Tensor]:
         """What is written to a file: W and b only if there are features."""
         found = {"matrix": self.matrix, "rate": self.rate}
-        return found | ({"weight": self.weight, "phase": self.phase} if self.weight.shape[1] else {})
+        found |= {"weight": self.weight, "phase": self.phase} if self.weight.shape[1] else {}
+        if self.correction is not None:
+            found |= {f"correction.{name}": value for name, value in self.correction.state_dict().items()}
+        return found
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor], window: int, parameters: int, unknown: int) -> Multistep:
@@ -98,6 +111,12 @@ class Multistep:
         empty = torch.zeros((0, 0), dtype=torch.float64)
         weight, phase = tensors.get("weight", empty), tensors.get("phase", empty.flatten())
         found = cls(tensors["matrix"], weight, phase, tensors["rate"], window, parameters, unknown)
+        own = {n.removeprefix("correction."): v for n, v in tensors.items() if n.startswith("correction.")}
+        if own:
+            latent, (hidden, inputs) = len(found.rate), own["query.weight"].shape
+            found.correction = Correction(latent, inputs, hidden)
+            found.correction.load_state_dict(own)
+            found.correction.requires_grad_(False)
         if found.rate.ndim != 1 or found.matrix.ndim != 2 or found.phase.shape != found.weight.shape[1:]:
             raise ValueError("the tensors have shapes that do not fit together")
         return found
@@ -135,8 +154,8 @@ def fit(
     error: Callable[[Tensor, Tensor], float],
     noisy: Tensor | None = None,
     positions: int = 0,
-) -> tuple[Multistep, dict[str, Any]]:
-    """The model of latents (run, time, latent), and how it was chosen.
+) -> tuple[Multistep, Multistep, dict[str, Any]]:
+    """The model of latents (run, time, latent), the same without the runs held out, and how it was chosen.
 
     parameters: scaled, (run, parameter). held_out: (run,), whether a run is held out from the fit. error(predicted,
     runs): of roll-outs (run, time, latent) from the first window to the end, over the given runs. noisy: latents of
@@ -154,7 +173,7 @@ def fit(
     # of the windows: a latent that varies with noise alone must not dominate the features
     rate = torch.cat(sources).diff(dim=1).flatten(0, 1).std(0).clamp_min(1e-12)
     starts = sources[-1][held_out][:, :size]
-    best: tuple[float, Candidate] = (math.inf, Candidate())
+    best: tuple[float, Candidate, Multistep | None] = (math.inf, Candidate(), None)
 
     def model_of(candidate: Candidate) -> Multistep:
         latent, steps = z.shape[2], size - 1
@@ -178,15 +197,15 @@ def fit(
             path = tried.rollout(starts, used[held_out], z.shape[1] - size)
             value = error(path, held_out) if torch.isfinite(path).all() else math.inf
             if value < best[0]:
-                best = (value, candidate)
-    chosen = best[1]
+                best = (value, candidate, tried)
+    least, chosen, fitted = best
     model = model_of(chosen)
     if chosen.extrapolation is not None:
         _extrapolate(model, chosen.extrapolation)
     else:
         rows, right = _rows(model, stacked, target, used, chosen.jitter, seed)
         model.matrix = next(matrix for strength, matrix in _ridge(rows, right) if strength == chosen.strength)
-    return model, {"held_out": best[0]} | {k: v for k, v in vars(chosen).items() if v is not None}
+    return model, fitted or model, {"held_out": least} | {k: v for k, v in vars(chosen).items() if v is not None}
 
 
 def _shapes(size: int, features: int, unknown: list[int]) -> Iterator[Candidate]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .options import Kind
 
@@ -49,32 +50,33 @@ class Recurrent(nn.Module):
         # the decoder begins with z(n), which the encoder has not seen
         states, (hidden, cell) = self.encoder(torch.cat([window, repeated], 2)[:, :-1])
         state = (hidden[0], cell[0])
-        memory = list(states.unbind(1))
-        past = list(window.unbind(1))
         found, self.weights = [], []
         for _ in range(count):
-            state = self.cell(torch.cat([past[-1], known], 1), state)
-            following = self._next(past, memory, state[0])
-            found.append(following)
-            past = [*past[1:], following]
+            state = self.cell(torch.cat([window[:, -1], known], 1), state)
             if self.kind == "mi2a":
-                memory = [*memory[1:], state[0]]
+                states = torch.cat([states[:, 1 - self.window :], state[0][:, None]], 1)
+            following = self._next(window, states, state[0])
+            found.append(following)
+            window = torch.cat([window[:, 1:], following[:, None]], 1)
         return torch.stack(found, 1) if found else window[:, :0]
 
-    def _next(self, past: list[Tensor], memory: list[Tensor], h: Tensor) -> Tensor:
+    def _next(self, past: Tensor, states: Tensor, h: Tensor) -> Tensor:
+        """z(n+1) of the window `past`, the hidden states that attention sees, and the decoder's h(n)."""
         if self.kind == "lstm":
-            return past[-1] + self.out(h)
+            return past[:, -1] + self.out(h)
         if self.kind == "luong":
-            states = torch.stack(memory, 1)
-            context = self._attention(states, h)[:, None] @ states
-            return past[-1] + self.out(torch.tanh(self.combine(torch.cat([context[:, 0], h], 1))))
-        states = torch.stack([*memory, h], 1)
-        following = (self._attention(states, h)[:, None] @ torch.stack(past, 1))[:, 0]
-        return following + self.branch(states.transpose(1, 2))[..., 0] if self.derivative else following
+            context = (self._attention(states, h)[..., None] * states).sum(1)
+            return past[:, -1] + self.out(torch.tanh(self.combine(torch.cat([context, h], 1))))
+        following = (self._attention(states, h)[..., None] * past).sum(1)
+        if not self.derivative:
+            return following
+        # the convolution at its only place
+        branch = self.branch.weight.transpose(1, 2).flatten(1)
+        return following + functional.linear(states.flatten(1), branch, self.branch.bias)
 
     def _attention(self, states: Tensor, h: Tensor) -> Tensor:
         """softmax_s(h^T W_a h_s), (run, state)."""
-        weights = torch.softmax((states @ self.score(h)[..., None])[..., 0], 1)
+        weights = torch.softmax((states * self.score(h)[:, None]).sum(-1), 1)
         if self.keep:
             self.weights.append(weights.detach())
         return weights

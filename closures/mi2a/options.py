@@ -37,6 +37,14 @@ class TrainingOptions(BaseModel):
         "snapshot",
         description="registered: patterns keep the shape of the first snapshot, or change as in the first run, at rest",
     )
+    pattern_modes: int = Field(
+        0, ge=0, description="registered: further modes, whose coefficients are a function of the latents"
+    )
+    cell_phase: bool = Field(True, description="whether this function sees the place within a grid cell")
+    errors: Literal["states", "latents"] = Field(
+        "states",
+        description="registered: what the loss of networks and the choice of the evolution compare",
+    )
     widths: tuple[Count, ...] = (128, 64)
     frequencies: int = Field(64, ge=1, description="number of Fourier features of the latents in the decoder")
     kappa: float = Field(2.0, gt=0, description="standard deviation of these frequencies")
@@ -54,7 +62,11 @@ class TrainingOptions(BaseModel):
 
     random_features: int = Field(400, ge=0, description="of the window, in the multistep model")
 
-    hidden: int = Field(48, ge=1, description="size of the hidden state of a recurrent network")
+    attention: bool = Field(
+        False, description="whether a correction by attention is trained, and kept if the runs held out gain by it"
+    )
+
+    hidden: int = Field(48, ge=1, description="size of the hidden state of a recurrent network, and of attention")
     derivative: bool = Field(True, description="whether the network mi2a has its derivative branch")
     psi: float | None = Field(0.7, ge=0, le=1, description="weight of the dispersion; none for the mean square error")
     spans: tuple[Count, ...] = Field((5, 10, 20, 40), min_length=1, description="steps of a roll-out, stage by stage")
@@ -68,6 +80,8 @@ class TrainingOptions(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingOptions:
+        if self.compression != "registered" and (self.pattern_modes or self.errors == "latents"):
+            raise ValueError('pattern_modes and errors = "latents" need compression = "registered"')
         if list(self.spans) != sorted(set(self.spans)):
             raise ValueError("spans must increase")
         return self

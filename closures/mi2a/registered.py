@@ -11,6 +11,9 @@ the template, then those of what it leaves. s and a follow from a snapshot by Ga
 started at the grid point where the patterns fit best (cross-correlation by FFT) and projected on the modes in each step
 (variable projection). Positions are unwrapped along a window, so a crossing of the boundary is no jump.
 
+Only the leading modes are latents; the coefficients of `pattern_modes` further ones are a function of them that
+`pattern.py` fits after the evolution is known.
+
 With one mode this is the pulse of linear convection: its latents move along straight lines, where the free
 latents of an autoencoder fold. Sources: shifted proper orthogonal decomposition, Reiss et al., SIAM J. Sci. Comput. 40
 (2018) A1322; variable projection, Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973) 413.
@@ -25,19 +28,23 @@ import torch
 from torch import Tensor, nn
 
 from ..learning.basis import Basis
+from .pattern import Pattern
 
 ITERATIONS = 8
+ROUND_OFF = 1e-14  # of a position
 LEAST = 1e-6  # relative size below which a further mode is noise of single precision
 SMALLEST = 0.01  # deviation of a coefficient, relative to the size of all
 BLOCK = 256  # snapshots located at a time
+MOST = 20_000_000  # values of the snapshots that give the modes
 
 
 class Registered(nn.Module):
     """Positions and coefficients of snapshots; see above.
 
-    modes: the patterns at rest (mode, field, *grid), orthonormal. level: mean of each field, which shifts do not
-    change. Latents are (s along each axis, in units of the domain, then a), in double precision; normalised, their mean
-    over the training runs is 0 and their standard deviation 1. basis: the values at the points.
+    modes: the patterns at rest (mode, field, *grid), orthonormal, first those whose coefficients are latents. level:
+    mean of each field, which shifts do not change. pattern: the coefficients of the other modes, or None. Latents are
+    (s along each axis, in units of the domain, then a), in double precision; normalised, their mean over the training
+    runs is 0 and their standard deviation 1. basis: the values at the points.
     """
 
     modes: Tensor
@@ -49,16 +56,20 @@ class Registered(nn.Module):
         super().__init__()
         self.basis, self.fields, self.shape = basis, len(about["fields"]), tuple(about["shape"])
         self.positions = len(self.shape)
-        modes = options["latent"] - self.positions
+        modes, further = options["latent"] - self.positions, options.get("pattern_modes", 0)
         if modes < 1:
             raise ValueError(
                 f"train.mi2a.latent: {options['latent']} latents hold {self.positions} positions and no pattern. "
                 f"Remedy: latent = {self.positions + 1} or more"
             )
-        self.register_buffer("modes", torch.zeros((modes, self.fields, *self.shape), dtype=torch.float64))
+        self.register_buffer("modes", torch.zeros((modes + further, self.fields, *self.shape), dtype=torch.float64))
         self.register_buffer("level", torch.zeros((self.fields, *[1] * self.positions), dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(options["latent"], dtype=torch.float64))
         self.register_buffer("deviation", torch.ones(options["latent"], dtype=torch.float64))
+        self.pattern: Pattern | None = None
+        if further:
+            cells = self.shape if options["cell_phase"] else ()
+            self.pattern = Pattern(modes, options["features"], further, cells)
         axes = [torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in self.shape[:-1]]
         axes.append(torch.fft.rfftfreq(self.shape[-1], 1 / self.shape[-1], dtype=torch.float64))
         self.waves = [2 * torch.pi * k for k in torch.meshgrid(*axes, indexing="ij")]
@@ -67,6 +78,11 @@ class Registered(nn.Module):
     @property
     def latent(self) -> int:
         return len(self.centre)
+
+    @property
+    def leading(self) -> Tensor:
+        """The modes whose coefficients are latents."""
+        return self.modes[: self.latent - self.positions]
 
     @torch.no_grad()
     def fit(self, c: Tensor, template: str) -> None:
@@ -82,8 +98,11 @@ class Registered(nn.Module):
         first = fields[0, :1] if template == "snapshot" else fields[0]
         self._span(first - self.level, wanted)
         flat = fields.flatten(0, 1)
+        flat = flat[:: -(-flat.numel() // MOST)]
         at_rest = torch.cat([self.shifted(part, -self.locate(part)[0]) for part in flat.split(BLOCK)])
         self._span(at_rest - self.level, wanted)
+        if self.pattern is not None:
+            self.modes.copy_(self.modes.float())  # so that weights keep them in single precision
         z = self._raw(fields)
         self.centre.copy_(z.flatten(0, 1).mean(0))
         self.deviation.copy_(z.flatten(0, 1).std(0).clamp_min(1e-12))
@@ -122,28 +141,65 @@ class Registered(nn.Module):
     def locate(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Positions (snapshot, axis) in [-1/2, 1/2], and coefficients (snapshot, mode), of (snapshot, field, *grid)."""
         fields = fields - self.level
-        spectrum, modes = self._forward(fields), self._forward(self.modes)
+        spectrum, modes = self._forward(fields), self._forward(self.leading)
         fits = sum(self._back((spectrum * m.conj()).sum(1)).square() for m in modes)
         assert isinstance(fits, Tensor)
         best = fits.flatten(1).argmax(1)
         s = torch.stack(
             [p / n for p, n in zip(torch.unravel_index(best, self.shape), self.shape, strict=True)], 1
         ).double()
-        flat = self.modes.flatten(1)
+        flat = self.leading.flatten(1)
         for _ in range(ITERATIONS):
             at_rest = self._back(spectrum * self._turn(-s)[:, None])
             a = at_rest.flatten(1) @ flat.T
             pattern = (a @ flat).reshape(fields.shape)
             # d/ds of the pattern at s, seen at rest, without what a change of a would explain
-            slopes = torch.stack([self._back(-1j * k * self._forward(pattern)).flatten(1) for k in self.waves], 2)
+            turned = self._forward(pattern)
+            slopes = torch.stack([self._back(-1j * k * turned).flatten(1) for k in self.waves], 2)
             slopes = slopes - flat.T @ (flat @ slopes)
             off = (at_rest - pattern).flatten(1)[..., None]
             normal = slopes.transpose(1, 2) @ slopes
             ridge = 1e-14 * normal.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-300)
             normal = normal + ridge[:, None, None] * torch.eye(len(self.shape), dtype=torch.float64)
-            s = s + torch.linalg.solve(normal, slopes.transpose(1, 2) @ off)[..., 0].clamp(-0.05, 0.05)
+            change = torch.linalg.solve(normal, slopes.transpose(1, 2) @ off)[..., 0].clamp(-0.05, 0.05)
+            s = s + change
+            if float(change.abs().max()) < ROUND_OFF:
+                break
         a = self._back(spectrum * self._turn(-s)[:, None]).flatten(1) @ flat.T
         return s - s.round(), a
+
+    @torch.no_grad()
+    def complete(self, c: Tensor, z: Tensor, held_out: Tensor, path: Tensor, seed: int) -> dict[str, Any]:
+        """Fit the coefficients of the further modes to runs c (run, time, point) with latents z; returns the choice.
+
+        path: latents of roll-outs of the runs held out, to their end.
+        """
+        assert self.pattern is not None
+        flat, modes = (self.centre + self.deviation * z.double()).flatten(0, 1), self.modes[len(self.leading) :]
+        found = []
+        for part, s in zip(c.flatten(0, 1).split(BLOCK), flat[:, : self.positions].split(BLOCK), strict=True):
+            fields = self.basis.states(part).double().reshape(-1, self.fields, *self.shape) - self.level
+            found.append(self.shifted(fields, -s).flatten(1) @ modes.flatten(1).T)
+        b = torch.cat(found).reshape(*z.shape[:2], -1)
+
+        def parts(z: Tensor) -> tuple[Tensor, Tensor]:
+            raw = self.centre + self.deviation * z.double()
+            return z.double()[..., self.positions :], raw[..., : self.positions]
+
+        return self.pattern.fit(*parts(z), b, held_out, parts(path), seed)
+
+    def metric(self, z: Tensor) -> Tensor:
+        """w (latent,) such that sum w dz^2 is |du|^2 to first order, on average over latents z (..., latent).
+
+        The coefficients are those of orthonormal modes; along the positions the mean of |du/ds|^2 counts.
+        """
+        a = (self.centre + self.deviation * z.double()).flatten(0, -2)[:, self.positions :]
+        spectrum = self._forward(self.leading)
+        weights = torch.ones(self.latent, dtype=torch.float64)
+        for axis, k in enumerate(self.waves):
+            slopes = self._back(-1j * k * spectrum).flatten(1)
+            weights[axis] = torch.einsum("ni,ij,nj->n", a, slopes @ slopes.T, a).mean()
+        return weights * self.deviation**2
 
     def _raw(self, fields: Tensor) -> Tensor:
         """Latents (..., time, latent) of fields (..., time, field, *grid), not normalised."""
@@ -181,7 +237,10 @@ class Registered(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """States (..., point) of normalised latents."""
         flat = (self.centre + self.deviation * z.double()).reshape(-1, self.latent)
-        s, a = flat[:, : len(self.shape)], flat[:, len(self.shape) :]
+        s, a = flat[:, : self.positions], flat[:, self.positions :]
+        if self.pattern is not None:
+            known = z.double().reshape(-1, self.latent)[:, self.positions :]
+            a = torch.cat([a, self.pattern(known, s)], 1)
         fields = (a @ self.modes.flatten(1)).reshape(-1, self.fields, *self.shape)
         return (self.shifted(fields, s) + self.level).flatten(1).reshape(*z.shape[:-1], -1).float()
 

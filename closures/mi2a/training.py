@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,16 @@ from ..learning.basis import Basis
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.training import StagedTraining, no_progress
+from ..learning.weights_file import read_tensors, write_tensors
 from . import multistep
 from .compression import Compression, untrained
-from .losses import MomentsInBasis, takacs
+from .correction import Correction
 from .model import Evolution, WaveModel, frozen, network, rollout
+from .multistep import Multistep
 from .options import TrainingOptions
 from .refinement import refine
 from .registered import Registered
+from .roll_outs import over_spans
 
 DRAWS = 4  # of the noise on every window of the multistep model
 AUTOENCODER = {"compression", "latent", "noise", "modes", "energy", "snapshots", "widths", "frequencies", "kappa"}
@@ -72,6 +75,7 @@ class Training:
         self.lost = float(lost.square().mean())
         self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
         self.held_out = torch.arange(len(sweep)) % options.validation == options.validation // 2
+        self.metric: Tensor | None = None  # of the latents, where errors are theirs
         self.compression: Compression | Registered
         if options.compression == "registered":
             self._require_periodic()
@@ -87,7 +91,7 @@ class Training:
             raise ValueError(
                 f"train.mi2a.validation: of {runs} runs none is held out. Remedy: more runs, or validation <= {runs}"
             )
-        longest = max(options.spans) if options.evolution != "multistep" else 1
+        longest = max(options.spans) if options.evolution != "multistep" or options.attention else 1
         if times < options.window + longest:
             raise ValueError(
                 f"train.mi2a: a window of {options.window} and a roll-out of {longest} need "
@@ -105,20 +109,26 @@ class Training:
         """Train everything."""
         compression = self.compression
         if isinstance(compression, Registered):
-            compression.fit(self.c, self.options.template)
+            self.z = self.register(compression)
         else:
             self.train_autoencoder(compression)
             compression.normalise(self.c)
+            self.z = compression.latents(self.c)
         frozen(compression)
-        self.z = compression.latents(self.c)
+        if isinstance(compression, Registered) and self.options.errors == "latents":
+            self.metric = compression.metric(self.z) / (self.largest**2 * len(self.basis.mean))
         evolution, chosen = self.evolution()
         frozen(evolution)
 
         def error() -> float:
             path = rollout(evolution, self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
-            return self.error(path, self.held_out)
+            return self.state_error(path, self.held_out)
 
         refined: dict[str, Any] = {"held_out": error()}
+        if isinstance(compression, Registered) and compression.pattern is not None:
+            path = rollout(evolution, self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
+            refined = compression.complete(self.c, self.z, self.held_out, path, self.options.seed)
+            refined["held_out"] = error()
         if isinstance(compression, Compression):
             refined = refine(compression, self.c, self.held_out, self.options.features, self.options.seed, error)
         flat = self.z.flatten(0, 1)
@@ -134,6 +144,26 @@ class Training:
     def starts(self) -> Tensor:
         """The first windows (run, time, latent) of all runs."""
         return self.z[:, : self.options.window]
+
+    def register(self, compression: Registered) -> Tensor:
+        """Fit registered latents and return those of the runs, or read both from the directory of the training."""
+        file = self.directory / "registered.safetensors"
+        names = ("latent", "template", "pattern_modes", "cell_phase", "features")
+        identity = {name: getattr(self.options, name) for name in names} | {"data": self.digest}
+        try:
+            arrays, header = read_tensors(file)
+        except (FileNotFoundError, ValueError):  # a damaged file is replaced
+            arrays, header = {}, {}
+        if header == identity:
+            z = torch.from_numpy(arrays.pop("z"))
+            compression.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+            return z
+        compression.fit(self.c, self.options.template)
+        z = compression.latents(self.c)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        state = {name: value.numpy() for name, value in compression.state_dict().items()}
+        write_tensors(file, state | {"z": z.numpy()}, identity)
+        return z
 
     # -- autoencoder ---------------------------------------------------------------------------------------
 
@@ -177,7 +207,7 @@ class Training:
         if options.window_noise:
             generator = np.random.Generator(np.random.Philox(key=[options.seed, 0]))
             noisy = torch.stack([self.noisy_latents(generator, self.c, self.z) for _ in range(DRAWS)])
-        return multistep.fit(
+        model, fitted, chosen = multistep.fit(
             self.z,
             self.scaled,
             self.held_out,
@@ -189,6 +219,7 @@ class Training:
             noisy,
             self.compression.positions,
         )
+        return model, self.train_correction(model, fitted, chosen) if options.attention else chosen
 
     @torch.no_grad()
     def noisy_latents(self, generator: np.random.Generator, c: Tensor, z: Tensor) -> Tensor:
@@ -199,58 +230,43 @@ class Training:
 
     def train_network(self) -> tuple[Evolution, dict[str, Any]]:
         """Train a recurrent network over roll-outs of growing length; keep the weights best on the runs held out."""
-        options, window = self.options, self.options.window
-        known = self.scaled.shape[1] if options.parameters else 0
+        known = self.scaled.shape[1] if self.options.parameters else 0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
-            recurrent = network(options.model_dump(), known)
-        moments = MomentsInBasis(self.basis, self.largest)
-        used = np.flatnonzero(~self.held_out.numpy())
-        identity = {
-            "options": options.model_dump(mode="json", exclude={"threads", "features"}),
-            "data": self.digest,
-        }
+            torch.manual_seed(self.options.seed)
+            recurrent = network(self.options.model_dump(), known)
+        log = over_spans(self, recurrent, recurrent)
+        curve = [[entry["stage"], entry["step"], entry["loss"], entry["valid_error"]] for entry in log]
+        return recurrent, {"held_out": min(entry["valid_error"] for entry in log), "curve": curve}
 
-        def loss(step: int, span: int) -> Tensor:
-            generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
-            runs = generator.choice(used, options.span_batch)
-            begins = generator.integers(self.c.shape[1] - window - span + 1, size=options.span_batch)
-            places = torch.from_numpy(begins[:, None] + np.arange(window + span))
-            c = self.c[torch.from_numpy(runs)[:, None], places]
-            past = self.z[torch.from_numpy(runs)[:, None], places[:, :window]]
-            if options.window_noise:
-                past = self.noisy_latents(generator, c[:, :window], past)
-            path = recurrent.rollout(past.float(), self.scaled[runs].float(), span)
-            return takacs(moments(c[:, window:], self.compression.decoded(path)), options.psi)
+    def train_correction(self, model: Multistep, fitted: Multistep, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Train an attention correction of the model `fitted` without the runs held out; if these runs gain, keep it.
 
-        def validate() -> float:
-            with torch.no_grad():
-                starts = self.starts()[self.held_out]
-                path = recurrent.rollout(starts.float(), self.scaled[self.held_out], self.ahead)
-                return self.error(path, self.held_out)
-
-        training = StagedTraining(
-            recurrent,
-            {f"span {span}": options.span_steps for span in options.spans},
-            self.directory / f"evolution-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}",
-            identity,
-            every=options.checkpoint_every,
-            progress=self.progress,
-            validate=validate,
-        )
-        for span in options.spans:
-            training.run(
-                f"span {span}",
-                recurrent.parameters(),
-                options.span_learning_rate,
-                lambda step, span=span: loss(step, span),  # type: ignore[misc]
-            )
-        recurrent.load_state_dict(training.best)
-        return recurrent, {"held_out": min(entry["valid_error"] for entry in training.log)}
+        Returns `chosen` with the error of the runs held out, and whether the correction is kept.
+        """
+        inputs = self.z.shape[2] * 2 - model.unknown + model.parameters
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.options.seed)
+            correction = Correction(self.z.shape[2], inputs, self.options.hidden)
+        log = over_spans(self, correction, replace(fitted, correction=correction))
+        corrected = min(entry["valid_error"] for entry in log)
+        kept = corrected < chosen["held_out"]
+        if kept:
+            model.correction = correction.requires_grad_(False)
+        return chosen | {"corrected": corrected, "attention": kept}
 
     @torch.no_grad()
     def error(self, path: Tensor, runs: Tensor) -> float:
-        """Mean square error per point, relative to max |u|^2, of roll-outs (run, time, latent) of these runs."""
+        """Mean square error per point, relative to max |u|^2, of roll-outs (run, time, latent) of these runs.
+
+        With a metric, to first order, from the latents.
+        """
+        if self.metric is not None:
+            return float((self.metric * (path - self.z[runs][:, self.options.window :]).square()).sum(-1).mean())
+        return self.state_error(path, runs)
+
+    @torch.no_grad()
+    def state_error(self, path: Tensor, runs: Tensor) -> float:
+        """The same of the decoded states."""
         off = self.compression.decoded(path) - self.c[runs][:, self.options.window :]
         points = len(self.basis.mean)
         return (self.basis.scale / self.largest) ** 2 * float(off.square().sum(-1).mean()) / points
@@ -288,6 +304,6 @@ class Training:
         return {
             "projection": projection,
             "reconstruction": projection + unit * float(rebuilt.square().sum(-1).mean()),
-            "rollout": projection + self.error(path, torch.ones_like(self.held_out)),
+            "rollout": projection + self.state_error(path, torch.ones_like(self.held_out)),
             "rollout_held_out": float(model.about["refinement"]["held_out"]) + projection,
         }

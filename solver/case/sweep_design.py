@@ -29,7 +29,8 @@ class SweepTable(Table):
     "latin-hypercube", `runs` points drawn with `seed`, one in each of `runs` equal slices of every range; "greedy", the
     corners, to which training adds the point of the grid `candidate_counts` (by default test_counts) where the relative
     predictive standard deviation is largest, until there are `runs` points or it is nowhere above `tolerance`.
-    test_counts: the grid of parameters on which a trained model is tested. every: time between the stored states of a
+    test_counts: the grid of parameters on which a trained model is tested; test_runs: a further Latin hypercube of so
+    many points in its place. every: time between the stored states of a
     run, output.every by default; a case can thus have fewer outputs than its training data. reciprocal: parameters
     whose reciprocals the designs space evenly, as the viscosity where the Reynolds number is meant. exact: take the
     states from the closed form of the initial state in place of runs of the solver.
@@ -44,6 +45,7 @@ class SweepTable(Table):
     counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     runs: Annotated[int, Field(ge=2)] | None = None
     test_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    test_runs: Annotated[int, Field(ge=1)] | None = None
     every: Positive | None = None
     candidate_counts: tuple[Annotated[int, Field(ge=2)], ...] = ()
     tolerance: Annotated[float, Field(gt=0)] | None = None
@@ -57,9 +59,9 @@ class SweepTable(Table):
 
     @model_serializer(mode="wrap")
     def _without_unused_keys(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The table without the keys of data if it names none: stored sweeps keep their form."""
+        """The table without test_runs and the keys of data if it has none: stored sweeps keep their form."""
         found = standard(self)
-        for key in ("files", "data", "table", "points_found"):
+        for key in ("files", "data", "table", "points_found", "test_runs"):
             if getattr(self, key) is None:
                 found.pop(key, None)
         if self.data is not None:
@@ -134,7 +136,9 @@ class SweepTable(Table):
                 mistakes.append(
                     f"sweep.{key}: needs one number for each of {len(self.parameters)} parameters, found {found}"
                 )
-        if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0) > MOST_RUNS:
+        if self.test_counts and self.test_runs:
+            mistakes.append("sweep.test_runs: contradicts test_counts. Remedy: remove one of them")
+        if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0, self.test_runs or 0) > MOST_RUNS:
             mistakes.append(f"sweep: more than {MOST_RUNS} runs. Remedy: reduce the counts or runs")
         elif not mistakes:
             mistakes += self._repeated()
@@ -155,9 +159,12 @@ class SweepTable(Table):
         if self.design == "grid":
             return self._grid(self.counts)
         assert self.runs
-        generator = np.random.default_rng(self.seed)
-        slices = np.stack([generator.permutation(self.runs) for _ in self.parameters], axis=1)
-        unit = (slices + generator.random(slices.shape)) / self.runs
+        return self._latin_hypercube(self.runs, [self.seed])
+
+    def _latin_hypercube(self, runs: int, key: list[int]) -> NDArray[np.float64]:
+        generator = np.random.default_rng(key if len(key) > 1 else key[0])
+        slices = np.stack([generator.permutation(runs) for _ in self.parameters], axis=1)
+        unit = (slices + generator.random(slices.shape)) / runs
         low, high = np.array(list(self.parameters.values())).T
         inverse = np.array([name in self.reciprocal for name in self.parameters])
         points = low + unit * (high - low)
@@ -169,7 +176,9 @@ class SweepTable(Table):
         return self._grid(self.candidate_counts or self.test_counts)
 
     def test_points(self) -> NDArray[np.float64]:
-        """Parameters of the test runs, (run, parameter); empty without test_counts."""
+        """Parameters of the test runs, (run, parameter); empty without test_counts and test_runs."""
+        if self.test_runs:
+            return self._latin_hypercube(self.test_runs, [self.seed, 1])
         return self._grid(self.test_counts) if self.test_counts else np.empty((0, len(self.parameters)))
 
     def nearest(self, point: NDArray) -> int:

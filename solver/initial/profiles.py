@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from ..equations.advection import LinearAdvection
@@ -102,6 +103,69 @@ class GaussianPulse(Profile):
         distance = (x - self.centre) % length
         images = np.arange(-np.ceil(9 * self.width / length) - 1, np.ceil(9 * self.width / length) + 1)
         return self.amplitude * np.exp(-0.5 * ((distance[..., None] + images * length) / self.width) ** 2).sum(-1)
+
+
+class Pulse(BaseModel):
+    """amplitude exp(-(x - centre)^2 / (2 width^2))."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    centre: float
+    width: float = Option(gt=0)
+    amplitude: float = 1.0
+
+
+class Pulses(Profile):
+    """The sum of pulses, each a periodic sum as in `GaussianPulse`; exact solution for advection."""
+
+    kind: Literal["pulses"] = "pulses"
+    pulses: tuple[Pulse, ...] = Option(min_length=1)
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        found = [GaussianPulse(**dict(p)).at(x, length) for p in self.pulses]
+        return np.sum(found, axis=0)
+
+
+class Waves(Profile):
+    """u = offset + sum_n (cosine_n cos 2 pi n x / L + sine_n sin 2 pi n x / L), n = 1, 2, ...
+
+    The exact solution is known for advection, and by `cole_hopf` for viscous Burgers if it is periodic.
+    """
+
+    kind: Literal["waves"] = "waves"
+    cosine: tuple[float, ...] = ()
+    sine: tuple[float, ...] = ()
+    offset: float = 0.0
+
+    def at(self, x: NDArray, length: float) -> NDArray[np.float64]:
+        k = 2 * np.pi / length
+        return self.offset + self._sum(k * x, self.cosine, self.sine)
+
+    @staticmethod
+    def _sum(angle: NDArray, cosine: Sequence[float], sine: Sequence[float]) -> NDArray[np.float64]:
+        found = np.zeros_like(angle, dtype=np.float64)
+        for n, c in enumerate(cosine, 1):
+            found += c * np.cos(n * angle)
+        for n, s in enumerate(sine, 1):
+            found += s * np.sin(n * angle)
+        return found
+
+    def _burgers(self, equation: Burgers, length: float, t: float) -> Callable[[NDArray], NDArray] | None:
+        if equation.boundary != "periodic" or equation.effective_viscosity == 0:
+            return None
+        k, m = 2 * np.pi / length, self.offset
+        cosine = [-s / (k * n) for n, s in enumerate(self.sine, 1)]  # of the potential
+        sine = [c / (k * n) for n, c in enumerate(self.cosine, 1)]
+        return lambda x: (
+            m
+            + cole_hopf(
+                x - m * t,
+                t,
+                equation.effective_viscosity,
+                length,
+                lambda y: self._sum(k * y, self.cosine, self.sine),
+                lambda y: self._sum(k * y, cosine, sine),
+            )
+        )
 
 
 class Riemann(Profile):

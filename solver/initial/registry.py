@@ -16,6 +16,8 @@ _MODULES = {
     "initial.profiles": {
         "sine": "Sine",
         "gaussian": "GaussianPulse",
+        "pulses": "Pulses",
+        "waves": "Waves",
         "riemann": "Riemann",
         "burgers-dirichlet": "BurgersDirichlet",
     },

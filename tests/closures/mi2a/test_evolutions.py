@@ -25,7 +25,8 @@ def fitted(z, parameters, known=False, features=100, noisy=None):
     def error(path, runs):
         return float((path - z[runs][:, WINDOW:]).square().mean())
 
-    return multistep.fit(z, parameters, held_out, WINDOW, features, known, 0, error, noisy)
+    model, _, about = multistep.fit(z, parameters, held_out, WINDOW, features, known, 0, error, noisy)
+    return model, about
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ CASE: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "multistep": {},
     "multistep with noise": {"window_noise": 0.01, "parameters": True},
+    "attention correction": {"attention": True},
     "lstm": {"evolution": "lstm", "psi": 0.5},
     "luong": {"evolution": "luong", "window_noise": 0.01},
     "mi2a": {"evolution": "mi2a", "parameters": True},

@@ -7,7 +7,7 @@ from subgrid.solver.equations.forcing import SineForcing
 from subgrid.solver.equations.kolmogorov.initial import TaylorGreen
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.file import File, Reference
-from subgrid.solver.initial.profiles import BurgersDirichlet, GaussianPulse, Riemann, Sine
+from subgrid.solver.initial.profiles import BurgersDirichlet, GaussianPulse, Pulses, Riemann, Sine, Waves
 from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.initial.registry import Initial
 from subgrid.solver.random import QWiener
@@ -36,6 +36,8 @@ def coarsened(u: np.ndarray, factor: int) -> np.ndarray:
         ({"kind": "taylor-green", "amplitude": 2.0}, TaylorGreen),
         ({"kind": "sine", "wavenumber": 3}, Sine),
         ({"kind": "gaussian", "centre": 0.5, "width": 0.1}, GaussianPulse),
+        ({"kind": "pulses", "pulses": [{"centre": 0.5, "width": 0.1}]}, Pulses),
+        ({"kind": "waves", "sine": [0.5, 0.1]}, Waves),
         ({"kind": "riemann", "left": 1, "right": 0, "position": 0.5}, Riemann),
         ({"kind": "burgers-dirichlet", "reynolds": 1000}, BurgersDirichlet),
         ({"kind": "file", "path": "start.npz"}, File),
@@ -125,6 +127,8 @@ def test_periodic_fields_are_refused_between_walls():
     [
         Sine(amplitude=0.7, wavenumber=2, offset=0.2, phase=0.4),
         GaussianPulse(centre=1.9, width=0.15, amplitude=2.0),
+        Pulses(pulses=[{"centre": 1.9, "width": 0.15}, {"centre": 0.3, "width": 0.2, "amplitude": -0.5}]),
+        Waves(cosine=[0.1, 0.3], sine=[0.2], offset=0.4),
         BurgersDirichlet(reynolds=100.0),
     ],
 )
@@ -142,6 +146,16 @@ def test_the_pulse_is_periodic_however_wide():
     wave = 2 * np.exp(-0.5 * np.pi**2) * np.cos(2 * np.pi * (x - 0.3))
     pulse = GaussianPulse(centre=0.3, width=0.5)
     np.testing.assert_allclose(pulse.at(x, 1.0), mean * (1 + wave), rtol=1e-8)
+
+
+def test_waves_are_sines():
+    """cos and sin of equal wavenumber are one sine, and their exact solutions agree."""
+    waves = Waves(cosine=[0.0, 0.3], sine=[0.0, 0.4], offset=0.2)
+    sine = Sine(amplitude=0.5, wavenumber=2, offset=0.2, phase=np.arctan2(0.3, 0.4))
+    for t in (0.0, 0.3):
+        np.testing.assert_allclose(
+            waves.exact(BURGERS, LINE, t, (0,), 0), sine.exact(BURGERS, LINE, t, (0,), 0), atol=1e-12
+        )
 
 
 def test_profiles_are_refused_in_two_dimensions_and_vortices_in_one():
@@ -165,6 +179,8 @@ JUMP_UP, JUMP_DOWN = Riemann(left=0.0, right=1.0, position=1.0), Riemann(left=1.
         (JUMP_UP, LinearAdvection(speed=-1.0), LINE),
         (Sine(offset=0.5, phase=0.2), BURGERS, LINE),
         (Sine(wavenumber=1.5), WALLS, LINE),
+        (Pulses(pulses=[{"centre": 1.9, "width": 0.1}]), LinearAdvection(speed=-1.0), LINE),
+        (Waves(cosine=[0.0, 0.3], sine=[0.2], offset=0.4), BURGERS, LINE),
         (JUMP_UP, INVISCID, LINE),
         (JUMP_DOWN, INVISCID, LINE),
         (BurgersDirichlet(reynolds=1000.0), WALLS.model_copy(update={"viscosity": 0.001}), Grid((50,), (1.0,))),

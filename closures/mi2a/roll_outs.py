@@ -1,0 +1,70 @@
+"""Training of a latent evolution by Adam over roll-outs whose length grows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..learning.training import StagedTraining
+from .losses import MomentsInBasis, takacs
+from .model import Evolution, rollout
+
+if TYPE_CHECKING:
+    from .training import Training
+
+
+def over_spans(job: Training, module: nn.Module, evolution: Evolution) -> list[dict[str, Any]]:
+    """Train the parameters of `module`, a part of `evolution` or all of it, and set it to the weights of the least
+    error of the runs held out. Returns the log of the training.
+
+    The loss is that of `losses` over roll-outs from windows of the runs that are not held out; with the metric of the
+    latents their mean square error to first order.
+    """
+    options, window = job.options, job.options.window
+    moments = MomentsInBasis(job.basis, job.largest)
+    used = np.flatnonzero(~job.held_out.numpy())
+    identity = {"options": options.model_dump(mode="json", exclude={"threads", "features"}), "data": job.digest}
+
+    def loss(step: int, span: int) -> Tensor:
+        generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
+        runs = generator.choice(used, options.span_batch)
+        begins = generator.integers(job.c.shape[1] - window - span + 1, size=options.span_batch)
+        places = torch.from_numpy(begins[:, None] + np.arange(window + span))
+        row = torch.from_numpy(runs)[:, None]
+        past = job.z[row, places[:, :window]]
+        if options.window_noise:
+            past = job.noisy_latents(generator, job.c[row, places[:, :window]], past)
+        path = rollout(evolution, past, job.scaled[runs], span)
+        if job.metric is not None:
+            ahead = job.z[row, places[:, window:]]
+            return (job.metric * (path - ahead).square()).sum(-1).mean().float()
+        return takacs(moments(job.c[row, places[:, window:]], job.compression.decoded(path)), options.psi)
+
+    def validate() -> float:
+        with torch.no_grad():
+            path = rollout(evolution, job.starts()[job.held_out], job.scaled[job.held_out], job.ahead)
+            return job.error(path, job.held_out)
+
+    training = StagedTraining(
+        module,
+        {f"span {span}": options.span_steps for span in options.spans},
+        job.directory / f"evolution-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}",
+        identity,
+        every=options.checkpoint_every,
+        progress=job.progress,
+        validate=validate,
+    )
+    for span in options.spans:
+        training.run(
+            f"span {span}",
+            module.parameters(),
+            options.span_learning_rate,
+            lambda step, span=span: loss(step, span),  # type: ignore[misc]
+        )
+    module.load_state_dict(training.best)
+    return training.log
