@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="one variant of the table")
+    parser.add_argument("--skip", nargs="*", default=[], help="baselines that are left out")
     parser.add_argument("--beyond", type=float, nargs="*", default=None, help="a point outside the ranges, tested too")
     parser.add_argument("--noise", type=float, default=0.0, help="on the states of test windows, relative to max |u|")
     parser.add_argument("--out", type=Path, default=Path("mi2a-study.jsonl"))
@@ -77,7 +78,9 @@ def main() -> None:
 
         window = TrainingOptions(**case.train.get("mi2a", {})).window
         key = hashlib.sha256(json.dumps([where["case"], options.set]).encode()).hexdigest()[:16]
-        for name, found in mi2a_baselines.table(case, training, test, window, cache() / "mi2a-study-lasdi" / key):
+        for name, found in mi2a_baselines.table(
+            case, training, test, window, cache() / "mi2a-study-lasdi" / key, options.skip
+        ):
             report(options.out, where | {"name": name} | found)
         return
     for seed in range(options.seeds):

@@ -33,8 +33,10 @@ RANKS = (10, 20, 40, 80, 160)
 RIDGES = (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
-def table(case: Case, training: Sweep, test: Test, window: int, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, errors) of each baseline."""
+def table(
+    case: Case, training: Sweep, test: Test, window: int, work: Path, skip: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, errors) of each baseline that is not in `skip`."""
     known = training.states().reshape(len(training), len(training.times), -1).astype(np.float64)
     predicted = {
         "nearest run": lambda: nearest(case, known, test, window),
@@ -46,6 +48,8 @@ def table(case: Case, training: Sweep, test: Test, window: int, work: Path) -> I
         "POD-LaSDI": lambda: lasdi(case, training, test, window, work),
     }
     for name, make in predicted.items():
+        if name in skip:
+            continue
         found = make()
         if found is not None:
             yield name, errors(test, torch.from_numpy(np.asarray(found)), window)

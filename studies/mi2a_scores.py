@@ -57,9 +57,10 @@ class Test:
 def errors(test: Test, predicted: torch.Tensor, window: int) -> dict[str, Any]:
     """Errors of predictions (run, time, point) after the window, relative to max |u|.
 
-    mse, max; dissipation and dispersion, the parts of the mean square error that `losses` defines; by_run: of each run.
-    arrival: for one-dimensional fields the mean absolute difference of the places of the front, the last point where
-    |u| exceeds half its largest value, in points.
+    mse, max; mse_by_field, of several fields, relative to the same max |u|; dissipation and dispersion, the parts of
+    the mean square error that `losses` defines; worst_run, the largest mse of a run. front: for one-dimensional fields the
+    mean absolute difference of the places of the front, the last point where |u| exceeds half its largest value, in
+    points.
     """
     true = test.states[:, window:] / test.largest
     found = predicted.float() / test.largest
@@ -72,6 +73,9 @@ def errors(test: Test, predicted: torch.Tensor, window: int) -> dict[str, Any]:
         "dispersion": float(dispersion.mean()),
         "worst_run": float(off.double().square().mean((1, 2)).max()),
     }
+    if test.shape[0] > 1:  # of each field
+        each = off.double().square().unflatten(-1, (test.shape[0], -1)).mean((0, 1, 3))
+        scored["mse_by_field"] = each.tolist()
     if len(test.shape) == 2:
         scored["front"] = float((front(found) - front(true)).abs().mean())
         scored["peak"] = float((found.abs().amax(-1) - true.abs().amax(-1)).abs().mean())

@@ -15,6 +15,8 @@ COMMANDS = [
     "hypar_two_stream",
     "latent_diffusion",
     "mi2a",
+    "mi2a_curves",
+    "mi2a_speed",
     "mi2a_table",
     "pdebench_dam_break",
     "results",
