@@ -48,7 +48,7 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "multistep": {"multistep": {}, "multistep, parameters known": {"parameters": True}},
     "networks": NETWORKS,
     "psi": PSIS,
-    "latents": {f"{name}, r = {r}": o | {"latent": r} for r in (1, 2, 4, 8) for name, o in {"multistep": {}}.items()},
+    "latents": {f"multistep, r = {r}": {"latent": r} for r in (1, 2, 3, 4, 8)},
     "windows": {f"multistep, window {w}": {"window": w} for w in (2, 4, 10, 20)},
 }
 

@@ -58,9 +58,9 @@ def errors(test: Test, predicted: torch.Tensor, window: int) -> dict[str, Any]:
     """Errors of predictions (run, time, point) after the window, relative to max |u|.
 
     mse, max; mse_by_field, of several fields, relative to the same max |u|; dissipation and dispersion, the parts of
-    the mean square error that `losses` defines; worst_run, the largest mse of a run. front: for one-dimensional fields the
-    mean absolute difference of the places of the front, the last point where |u| exceeds half its largest value, in
-    points.
+    the mean square error that `losses` defines; worst_run, the largest mse of a run. front: for one-dimensional
+    fields the mean absolute difference of the places of the front, the last point where |u| exceeds half its largest
+    value, in points.
     """
     true = test.states[:, window:] / test.largest
     found = predicted.float() / test.largest

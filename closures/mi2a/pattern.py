@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 JITTERS = (0.0, 0.01)  # in deviations of the latents
-THINNED = 4  # every so many snapshots, in the search
+MOST = 3000  # snapshots of the search, drawn at random
 STRENGTHS = tuple(10.0**k for k in range(-12, -1))
 
 
@@ -71,8 +71,8 @@ class Pattern(nn.Module):
         """
         target = b[held_out][:, -reached[0].shape[1] :].flatten(0, 1)
         best, chosen = math.inf, (FREQUENCIES[0], JITTERS[0], STRENGTHS[-1])
-        used = ~held_out
-        some = a[used, ::THINNED], s[used, ::THINNED], b[used, ::THINNED]
+        drawn = torch.randperm(b[~held_out].shape[:2].numel(), generator=torch.Generator().manual_seed(seed))[:MOST]
+        some = [of[~held_out].flatten(0, 1)[drawn][None] for of in (a, s, b)]
         for frequency, jitter in itertools.product(FREQUENCIES, JITTERS):
             self.draw(frequency, seed)
             asked = self.features(reached[0].flatten(0, 1), reached[1].flatten(0, 1))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from subgrid.closures.mi2a import multistep
+from subgrid.closures.mi2a.correction import Correction
 from subgrid.closures.mi2a.networks import Recurrent
 
 RUNS, TIMES, WINDOW = 10, 60, 6
@@ -87,6 +88,20 @@ def test_the_known_parameter_makes_up_for_noise_in_the_window(rates):
         path = model.rollout(noisy[:, :WINDOW], scaled, TIMES - WINDOW)
         errors.append(float((path - z[:, WINDOW:]).square().mean()))
     assert errors[1] < 0.2 * errors[0]
+
+
+def test_a_correction_by_attention_starts_at_zero_and_survives_a_file(rates):
+    z = turning(rates)
+    model, _ = fitted(z, rates[:, None])
+    plain = model.rollout(z[:, :WINDOW], rates[:, None], 20)
+    torch.manual_seed(0)
+    model.correction = Correction(2, 4, 5)
+    assert torch.equal(model.rollout(z[:, :WINDOW], rates[:, None], 20), plain)
+    torch.nn.init.normal_(model.correction.value.weight, std=0.01)
+    corrected = model.rollout(z[:, :WINDOW], rates[:, None], 20)
+    assert not torch.allclose(corrected, plain, atol=1e-6)
+    again = multistep.Multistep.of_tensors(model.tensors(), WINDOW, 0, 0)
+    assert torch.equal(again.rollout(z[:, :WINDOW], rates[:, None], 20), corrected)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "luong", "mi2a"])

@@ -7,7 +7,7 @@ import pytest
 
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import CaseError, check
-from subgrid.solver.case.sweep_design import entry, evenly_spaced, numbers_of, with_entries
+from subgrid.solver.case.sweep_design import among, entry, evenly_spaced, numbers_of, with_entries
 
 BURGERS = {
     "title": "front",
@@ -87,9 +87,19 @@ def test_entries_of_lists_vary_and_others_stay():
     assert case.parameters().tolist() == [0.5, 0.2]
 
 
+def test_runs_of_the_test_are_a_further_hypercube():
+    """Others than the training runs, one in each slice; and a case without them keeps its stored form."""
+    sweep = check(WATER | {"sweep": WATER["sweep"] | {"test_runs": 4}}, "drops.toml", Path()).sweep
+    points = sweep.test_points()
+    assert points.shape == (4, 2) and not among(points, sweep.points()).any()
+    assert sorted(((points[:, 0] - 0.2) // 0.15).tolist()) == [0, 1, 2, 3]
+    assert "test_runs" not in check(WATER, "drops.toml", Path()).sweep.model_dump()
+
+
 @pytest.mark.parametrize(
     ("data", "change", "message"),
     [
+        (BURGERS, {"test_counts": [3], "test_runs": 2}, "sweep.test_runs: contradicts test_counts. Remedy"),
         (BURGERS, {"reciprocal": ["equation.speed"]}, "sweep.reciprocal: 'equation.speed' is not among"),
         (
             BURGERS,
