@@ -17,16 +17,17 @@ COLUMNS = ("mse", "max", "dissipation", "dispersion", "front", "reconstruction",
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    rows: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    rows: dict[tuple[str, str, float, str], list[dict[str, Any]]] = {}
     for file in parser.parse_args().files:
         for text in file.read_text(encoding="utf-8").splitlines():
             line = json.loads(text)
-            rows.setdefault((line["case"], line["name"], line["noise"]), []).append(line)
-    print("| case | model | noise | seeds | " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * (4 + len(COLUMNS)))
-    for (case, name, noise), lines in rows.items():
-        cells = [case, name, f"{noise:g}", str(len(lines))]
+            key = (line["case"], line["name"], line["noise"], " ".join(line["set"]))
+            rows.setdefault(key, []).append(line)
+    print("| case | model | noise | set | seeds | " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * (5 + len(COLUMNS)))
+    for (case, name, noise, changes), lines in rows.items():
+        cells = [case, name, f"{noise:g}", changes, str(len(lines))]
         for column in COLUMNS:
             values = [line[column] for line in lines if column in line]
             text = ""
