@@ -33,6 +33,7 @@ STRENGTHS = tuple(10.0**k for k in range(-12, 1))
 FREQUENCIES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the random features, relative to the deviation of s
 JITTERS = (0.0, 0.003, 0.03)  # of the windows of the fit, in deviations of the latents
 COPIES = 3  # of every window, with jitter
+SLOWEST = 1e-3  # rate of a latent, relative to the fastest: below it changes count as round-off
 EXTRAPOLATIONS = {1: (), 2: (1.0,), 3: (2.0, -1.0)}  # A_0, A_1 for z(n+1) by a polynomial through as many states
 
 
@@ -172,6 +173,7 @@ def fit(
     stacked = torch.cat(entries, 1)
     # of the windows: a latent that varies with noise alone must not dominate the features
     rate = torch.cat(sources).diff(dim=1).flatten(0, 1).std(0).clamp_min(1e-12)
+    rate = rate.clamp_min(SLOWEST * float(rate.max()))
     starts = sources[-1][held_out][:, :size]
     best: tuple[float, Candidate, Multistep | None] = (math.inf, Candidate(), None)
 

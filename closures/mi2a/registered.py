@@ -97,9 +97,10 @@ class Registered(nn.Module):
         wanted = len(self.modes)
         first = fields[0, :1] if template == "snapshot" else fields[0]
         self._span(first - self.level, wanted)
-        flat = fields.flatten(0, 1)
-        flat = flat[:: -(-flat.numel() // MOST)]
-        at_rest = torch.cat([self.shifted(part, -self.locate(part)[0]) for part in flat.split(BLOCK)])
+        some = fields[:: -(-fields.numel() // MOST)]
+        s = self._raw(some)[..., : self.positions].flatten(0, 1)
+        pairs = zip(some.flatten(0, 1).split(BLOCK), s.split(BLOCK), strict=True)
+        at_rest = torch.cat([self.shifted(part, -place) for part, place in pairs])
         self._span(at_rest - self.level, wanted)
         if self.pattern is not None:
             self.modes.copy_(self.modes.float())  # so that weights keep them in single precision
@@ -138,12 +139,20 @@ class Registered(nn.Module):
             angle = angle + s[:, i].reshape(-1, *[1] * self.positions) * k
         return torch.polar(torch.ones_like(angle), -angle)
 
-    def locate(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions (snapshot, axis) in [-1/2, 1/2], and coefficients (snapshot, mode), of (snapshot, field, *grid)."""
+    def locate(self, fields: Tensor, near: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions (snapshot, axis) in [-1/2, 1/2], and coefficients (snapshot, mode), of (snapshot, field, *grid).
+
+        near: positions (snapshot, axis) that the found ones are less than a quarter of the domain away from.
+        """
         fields = fields - self.level
         spectrum, modes = self._forward(fields), self._forward(self.leading)
         fits = sum(self._back((spectrum * m.conj()).sum(1)).square() for m in modes)
         assert isinstance(fits, Tensor)
+        for axis, n in enumerate(self.shape if near is not None else ()):
+            assert near is not None
+            off = torch.arange(n) / n - near[:, axis, None]
+            far = (off - off.round()).abs() >= 0.25
+            fits = fits.masked_fill(far.reshape(len(far), *[n if i == axis else 1 for i in range(self.positions)]), -1)
         best = fits.flatten(1).argmax(1)
         s = torch.stack(
             [p / n for p, n in zip(torch.unravel_index(best, self.shape), self.shape, strict=True)], 1
@@ -203,10 +212,17 @@ class Registered(nn.Module):
 
     def _raw(self, fields: Tensor) -> Tensor:
         """Latents (..., time, latent) of fields (..., time, field, *grid), not normalised."""
-        front = fields.shape[: -1 - self.positions]
-        parts = [self.locate(part) for part in fields.flatten(0, len(front) - 1).split(BLOCK)]
-        s, a = (torch.cat(x).reshape(*front, -1) for x in zip(*parts, strict=True))
-        return torch.cat([unwrapped(s), a], -1)
+        runs = fields.reshape(-1, *fields.shape[-2 - self.positions :])
+        found = []
+        for part in runs.split(BLOCK):
+            s, a = self.locate(part[:, 0])
+            path = [(s, a)]
+            for now in part.unbind(1)[1:]:  # waves may focus again elsewhere, where they look as at their origin
+                s, a = self.locate(now, near=s)
+                path.append((s, a))
+            s, a = (torch.stack(x, 1) for x in zip(*path, strict=True))
+            found.append(torch.cat([unwrapped(s), a], -1))
+        return torch.cat(found).reshape(*fields.shape[: -1 - self.positions], -1)
 
     @torch.no_grad()
     def encode(self, states: Tensor) -> Tensor:
