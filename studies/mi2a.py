@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="one variant of the table")
+    parser.add_argument("--save", type=Path, help="folder for the weights")
     parser.add_argument("--skip", nargs="*", default=[], help="baselines that are left out")
     parser.add_argument("--beyond", type=float, nargs="*", default=None, help="a point outside the ranges, tested too")
     parser.add_argument("--noise", type=float, default=0.0, help="on the states of test windows, relative to max |u|")
@@ -100,6 +101,10 @@ def main() -> None:
             autoencoder = {k: v for k, v in chosen.model_dump(mode="json").items() if k in AUTOENCODER}
             key = hashlib.sha256(json.dumps([where["case"], data, autoencoder]).encode()).hexdigest()[:16]
             model = fit(training, chosen, cache() / "mi2a-study" / key)
+            if options.save:
+                options.save.mkdir(parents=True, exist_ok=True)
+                model.about |= {"training_case": options.case.name, "training_command": "studies/mi2a.py"}
+                model.save(options.save / f"{options.case.stem}-{name.replace(' ', '-')}-{seed}.safetensors")
             report(
                 options.out,
                 line

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -24,10 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     lines = [json.loads(text) for text in options.file.read_text(encoding="utf-8").splitlines()]
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    names = list(dict.fromkeys(line["name"] for line in lines if "curve" in line["chosen"]))
+    lines = [line for line in lines if "curve" in line.get("chosen", {})]
+    names = list(dict.fromkeys(named(line) for line in lines))
     for line in lines:
-        if "curve" not in line["chosen"]:
-            continue
         steps, errors, before, ends = [], [], 0, []
         stage, last = None, 0
         for name, step, _, error in line["chosen"]["curve"]:
@@ -37,14 +37,19 @@ def main() -> None:
             last = step
             steps.append(before + step)
             errors.append(error)
-        label = line["name"] if line["seed"] == 0 else None
-        axes.semilogy(steps, errors, color=f"C{names.index(line['name'])}", label=label, linewidth=1)
-        if line["name"] == names[0]:
+        label = named(line) if line["seed"] == 0 else None
+        axes.semilogy(steps, errors, color=f"C{names.index(named(line))}", label=label, linewidth=1)
+        if named(line) == names[0]:
             for end in ends[1:]:
                 axes.axvline(end, color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlabel="steps of Adam", ylabel="mean square error of the runs held out")
     axes.legend(fontsize="small")
     figure.savefig(options.picture, dpi=110)
+
+
+def named(line: dict[str, Any]) -> str:
+    changes = ", ".join(change.removeprefix("train.mi2a.") for change in line["set"])
+    return f"{line['name']}, {changes}" if changes else str(line["name"])
 
 
 if __name__ == "__main__":
