@@ -72,11 +72,11 @@ class Pattern(nn.Module):
         target = b[held_out][:, -reached[0].shape[1] :].flatten(0, 1)
         best, chosen = math.inf, (FREQUENCIES[0], JITTERS[0], STRENGTHS[-1])
         drawn = torch.randperm(b[~held_out].shape[:2].numel(), generator=torch.Generator().manual_seed(seed))[:MOST]
-        some = [of[~held_out].flatten(0, 1)[drawn][None] for of in (a, s, b)]
+        few_a, few_s, few_b = (of[~held_out].flatten(0, 1)[drawn][None] for of in (a, s, b))
         for frequency, jitter in itertools.product(FREQUENCIES, JITTERS):
             self.draw(frequency, seed)
             asked = self.features(reached[0].flatten(0, 1), reached[1].flatten(0, 1))
-            for strength, matrix in self._solutions(*some, jitter, seed):
+            for strength, matrix in self._solutions(few_a, few_s, few_b, jitter, seed):
                 value = float((asked @ matrix - target).square().sum())
                 if value < best:
                     best, chosen = value, (frequency, jitter, strength)
