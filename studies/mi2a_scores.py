@@ -126,7 +126,7 @@ def stability(model: WaveModel, test: Test) -> dict[str, Any]:
             return evolution.rollout(past, known, 1)[0, 0]
 
         start = z[begin : begin + window].flatten().clone()
-        start = start.double() if isinstance(model.evolution, Multistep) else start
+        start = start.double() if isinstance(model.evolution, Multistep) else start.float()
         jacobian = torch.autograd.functional.jacobian(following, start)
         companion = torch.zeros(window * latent, window * latent, dtype=jacobian.dtype)
         companion[:-latent, latent:] = torch.eye((window - 1) * latent)
