@@ -144,7 +144,9 @@ def test_a_sweep_that_is_stopped_at_any_instant_goes_on_to_the_same_bytes(case, 
     chance, codes = random.Random(jobs), []
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        time.sleep(chance.uniform(1.5, 4))
+        while not (tmp_path / "out" / "sweep.json").exists() and process.poll() is None:
+            time.sleep(0.02)  # its signals are not handled before
+        time.sleep(chance.uniform(0, 2))
         if number == signal.SIGKILL:
             os.killpg(process.pid, number)
         else:
