@@ -16,9 +16,9 @@ from subgrid.solver.random import SpectralNoise
 from ..learning.compatibility import mismatch
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import residual_noise
-from ..learning.options import read_options
+from ..learning.options import Sampler, read_options
 from ..learning.weights_file import using
-from .options import METHOD, Sampler, TrainingOptions
+from .options import METHOD, TrainingOptions
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..learning import weights_file
+from ..learning.denoiser import Denoiser
 from ..learning.learned_term import FEATURES, LearnedTerm
-from .denoiser import Denoiser
+from ..learning.options import Sampler
+from ..learning.samplers import DrawNoise, sample
 from .latent_spaces import LATENTS
-from .options import METHOD, Sampler
-from .samplers import DrawNoise, sample
+from .networks import SCORE_NETWORKS
+from .options import METHOD
 
 SPECTRUM = "noise_spectrum"  # name of its tensor
 
@@ -56,9 +58,13 @@ class GenerativeTerm(nn.Module):
         self.latent = LATENTS[latent.pop("kind")](dimensions, fields, conditions, **latent)
         score = dict(structure["score"])
         network = score.pop("network")
-        parts = (structure["parametrisation"], network, dimensions, self.latent.channels, self.latent.conditions, score)
-        self.denoiser = Denoiser(*parts)
-        self.student = Denoiser(*parts) if structure["distilled"] else None
+
+        def denoiser() -> Denoiser:
+            sides = (dimensions, self.latent.channels, self.latent.conditions)
+            return Denoiser(structure["parametrisation"], SCORE_NETWORKS[network](*sides, **score))
+
+        self.denoiser = denoiser()
+        self.student = denoiser() if structure["distilled"] else None
 
     def scale(self, name: str, like: Tensor) -> Tensor:
         """The scales "state", "term" or "given", (field, 1, ...)."""

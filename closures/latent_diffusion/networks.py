@@ -7,39 +7,19 @@ before training, so that F = 0.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..learning.denoiser import HARMONICS, ScoreNetwork, angle_features
 from ..learning.fourier_modes import from_low_modes, low_modes
 from ..learning.networks import apply_multipliers, highest_mode, multipliers, pad_periodic
-
-HARMONICS = 16
-
-
-def angle_features(angle: Tensor) -> Tensor:
-    """cos(2 j phi), sin(2 j phi), j = 1..16: (batch, 32)."""
-    phase = 2 * angle[:, None] * torch.arange(1, HARMONICS + 1, device=angle.device)
-    return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 def convolution(dimensions: int, left: int, right: int, kernel: int = 1) -> nn.Module:
     return (nn.Conv1d if dimensions == 1 else nn.Conv2d)(left, right, kernel)
-
-
-class ScoreNetwork(nn.Module, ABC):
-    """F(v, phi; c) in two parts."""
-
-    @abstractmethod
-    def prepare(self, condition: Tensor) -> Tensor:
-        """The part that depends on the condition (batch, channel, *grid) alone."""
-
-    @abstractmethod
-    def forward(self, v: Tensor, angle: Tensor, prepared: Tensor) -> Tensor:
-        """F (batch, channel, *grid) of v of the same shape, at angles (batch,)."""
 
 
 class ScoreFNO(ScoreNetwork):

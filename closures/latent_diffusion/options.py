@@ -6,11 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..learning.options import Features, Shift
+from ..learning.options import Features, Parametrisation, Shift
 
 METHOD = "latent-diffusion"  # in headers of weights
-Sampler = Literal["exponential", "heun", "euler-maruyama"]  # see samplers
-Parametrisation = Literal["data", "score"]  # see denoiser
 
 
 class LatentOptions(BaseModel):

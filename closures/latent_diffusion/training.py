@@ -19,15 +19,15 @@ from ..learning.learned_closure import Progress
 from ..learning.learned_term import FEATURES
 from ..learning.noise import SPECTRUM as RESIDUAL
 from ..learning.optimisation import torch_threads
-from ..learning.options import Features
+from ..learning.options import Features, Sampler
+from ..learning.samplers import heun
 from ..learning.scores import relative_error, root_mean_squares, shell_spectrum
 from ..learning.training import StagedTraining
 from ..regression.options import TrainingOptions as MeanOptions
 from ..regression.training import fit
 from .latent_spaces import Autoencoder
 from .model import GenerativeTerm
-from .options import Sampler, TrainingOptions
-from .samplers import heun
+from .options import TrainingOptions
 
 TEACHER_EVALUATIONS = 9
 SCORED = 128  # validation pairs from which the scores are computed

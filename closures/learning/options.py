@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Features = Literal["state", "anomaly", "vorticity-velocity", "phase-space"]  # see learned_term
 Shift = Literal["all", "x", "none"]  # axes along which batches are shifted, see batches
 Activation = Literal["sine", "tanh", "relu"]  # see perceptrons
+Sampler = Literal["exponential", "euler", "heun", "euler-maruyama"]  # see samplers
+Parametrisation = Literal["data", "score"]  # see denoiser
 
 Options = TypeVar("Options", bound=BaseModel)
 

@@ -36,6 +36,8 @@ def sample(
     prepared = denoiser.prepare(condition)
     if sampler == "exponential":
         return exponential(denoiser, xi, prepared, evaluations)
+    if sampler == "euler":
+        return euler(denoiser, xi, prepared, evaluations)
     if sampler == "heun":
         return heun(denoiser, xi, prepared, evaluations)
     return euler_maruyama(denoiser, xi, prepared, evaluations, draw_noise, tau_max)
@@ -52,6 +54,19 @@ def exponential(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int)
         angle = denoiser.first_angle - i * h
         weight = (math.cos(angle - h) - math.cos(angle)) / math.sin(angle)
         v = v - weight * denoiser.velocity(v, _at(angle, v), prepared)
+    return v
+
+
+def euler(denoiser: Denoiser, xi: Tensor, prepared: Any, evaluations: int) -> Tensor:
+    """v <- cos(phi - phi') v - sin(phi - phi') f,  f = dv/dphi, at equally spaced angles: Euler's method in tan(phi).
+
+    It is exact for a constant D, and one evaluation returns the mean of x given c. Source: Song et al., arXiv
+    2010.02502 (DDIM without noise).
+    """
+    v, h = xi, denoiser.first_angle / evaluations
+    for i in range(evaluations):
+        angle = denoiser.first_angle - i * h
+        v = math.cos(h) * v - math.sin(h) * denoiser.velocity(v, _at(angle, v), prepared)
     return v
 
 

@@ -14,13 +14,33 @@ arXiv 2206.00364 (form of D); Albergo et al., arXiv 2303.08797 (interpolants); L
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .networks import SCORE_NETWORKS, ScoreNetwork
 from .options import Parametrisation
+
+HARMONICS = 16
+
+
+class ScoreNetwork(nn.Module, ABC):
+    """F(v, phi; c) in two parts."""
+
+    @abstractmethod
+    def prepare(self, condition: Tensor) -> Tensor:
+        """The part that depends on the condition (batch, ...) alone."""
+
+    @abstractmethod
+    def forward(self, v: Tensor, angle: Tensor, prepared: Tensor) -> Tensor:
+        """F (batch, ...) of v of the same shape, at angles (batch,)."""
+
+
+def angle_features(angle: Tensor) -> Tensor:
+    """cos(2 j phi), sin(2 j phi), j = 1..16: (batch, 32)."""
+    phase = 2 * angle[:, None] * torch.arange(1, HARMONICS + 1, device=angle.device)
+    return torch.cat([phase.cos(), phase.sin()], dim=1)
 
 
 class Denoiser(nn.Module):
@@ -32,18 +52,9 @@ class Denoiser(nn.Module):
     <|F + xi|^2>, that of denoising score matching.
     """
 
-    def __init__(
-        self,
-        parametrisation: Parametrisation,
-        network: str,
-        dimensions: int,
-        channels: int,
-        conditions: int,
-        options: dict[str, Any],
-    ) -> None:
+    def __init__(self, parametrisation: Parametrisation, network: ScoreNetwork) -> None:
         super().__init__()
-        self.parametrisation = parametrisation
-        self.network: ScoreNetwork = SCORE_NETWORKS[network](dimensions, channels, conditions, **options)
+        self.parametrisation, self.network = parametrisation, network
 
     @property
     def first_angle(self) -> float:
@@ -57,7 +68,7 @@ class Denoiser(nn.Module):
         return self.network.prepare(condition)
 
     def raw(self, v: Tensor, angle: Tensor, prepared: Any) -> Tensor:
-        """F of latents (batch, channel, *grid) at angles (batch,)."""
+        """F of latents (batch, ...) at angles (batch,)."""
         return self.network(v, angle, prepared)
 
     def data(self, v: Tensor, angle: Tensor, prepared: Any) -> Tensor:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from subgrid.closures.latent_diffusion.denoiser import Denoiser
 from subgrid.closures.latent_diffusion.networks import ScoreCNN, ScoreFNO
-from subgrid.closures.latent_diffusion.samplers import sample
+from subgrid.closures.learning.denoiser import Denoiser
+from subgrid.closures.learning.samplers import sample
 
 
 class Gaussian(torch.nn.Module):
@@ -26,9 +26,7 @@ class Gaussian(torch.nn.Module):
 
 
 def denoiser_of(parametrisation, mean, deviation):
-    denoiser = Denoiser(parametrisation, "cnn", 1, 1, 1, {"width": 2, "layers": 1})
-    denoiser.network = Gaussian(parametrisation, mean, deviation)
-    return denoiser.double()
+    return Denoiser(parametrisation, Gaussian(parametrisation, mean, deviation)).double()
 
 
 def draws(denoiser, sampler, evaluations, count=100_000):
@@ -43,7 +41,12 @@ def draws(denoiser, sampler, evaluations, count=100_000):
 @pytest.mark.parametrize("parametrisation", ["data", "score"])
 @pytest.mark.parametrize(
     ("sampler", "evaluations", "mean_off", "deviation_off"),
-    [("exponential", 200, 0.01, 0.02), ("heun", 39, 0.01, 0.02), ("euler-maruyama", 300, 0.01, 0.03)],
+    [
+        ("exponential", 200, 0.01, 0.02),
+        ("euler", 200, 0.01, 0.02),
+        ("heun", 39, 0.01, 0.02),
+        ("euler-maruyama", 300, 0.01, 0.03),
+    ],
 )
 def test_samplers_draw_a_gaussian_with_its_exact_score(parametrisation, sampler, evaluations, mean_off, deviation_off):
     """A score network is trained up to sigma = 11.5 only, where 0.6/11.5 of the mean is lost to white noise."""
@@ -60,6 +63,12 @@ def test_one_evaluation_of_the_exponential_sampler_is_exact_at_unit_variance():
     torch.testing.assert_close(found, xi + 0.5)
 
 
+def test_one_evaluation_of_euler_returns_the_mean():
+    xi = torch.randn(1000, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = sample(denoiser_of("data", 0.5, 0.6), xi, xi, "euler", 1, lambda: xi, 1.0)
+    torch.testing.assert_close(found, torch.full_like(xi, 0.5))
+
+
 def test_errors_of_the_probability_flow_fall_with_the_order_of_the_sampler():
     """The probability flow maps xi to mean + deviation xi."""
     generator = torch.Generator().manual_seed(0)
@@ -71,6 +80,7 @@ def test_errors_of_the_probability_flow_fall_with_the_order_of_the_sampler():
         return (found - (0.5 + 0.6 * xi)).abs().max().item()
 
     assert error("exponential", 20) / error("exponential", 40) == pytest.approx(2, rel=0.2)
+    assert error("euler", 20) / error("euler", 40) == pytest.approx(2, rel=0.2)
     assert error("heun", 39) / error("heun", 79) == pytest.approx(4, rel=0.4)
 
 

@@ -1,0 +1,118 @@
+"""`lam-slide` in the solver loop: past frames, samples, other closures, resume, and problems that it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from subgrid.ingest.prepare import prepare
+from subgrid.solver.case.reading import check
+from subgrid.solver.closure import Closure, ClosureError, Correction, Coupled
+
+EVERY = 5
+
+
+@pytest.fixture
+def simulate(small_model, particles, tmp_path):
+    small_model(tmp_path / "w.safetensors")
+
+    def start(options=None, **tables):
+        table = {"name": "lam-slide", "weights": "w.safetensors", "every": EVERY, "evaluations": 2} | (options or {})
+        data = {k: v | tables.pop(k, {}) if isinstance(v, dict) else v for k, v in particles.items()}
+        data |= {"closure": [table]} | tables
+        prepared = prepare(check(data, "particles.toml", tmp_path), tmp_path, with_reference=False)
+        return prepared.simulation(prepared.case.closure)
+
+    return start
+
+
+def followed(run, steps=80):
+    """States at the outputs, and the steps that the solver has taken."""
+    seen, solved = {}, []
+    advance = run.advance
+    run.advance = lambda count: (solved.extend(range(run.step_number, run.step_number + count)), advance(count))
+    run.run(steps, lambda n: 10 - n % 10, lambda n: seen.setdefault(n, run.state), output_every=10)
+    return seen, solved
+
+
+def test_the_solver_computes_the_frames_given_and_samples_the_rest(simulate):
+    run = simulate()
+    seen, solved = followed(run)
+    assert solved == list(range(EVERY))  # two frames, then leaps of four
+    assert sorted(seen) == list(range(0, 81, 10)) and all(np.isfinite(u).all() for u in seen.values())
+    assert all((u[:, 6] == seen[0][:, 6]).all() for u in seen.values())
+
+
+def test_members_have_their_own_samples_which_do_not_depend_on_the_batch(simulate):
+    same = {"initial": {"kind": "charged-particles"}, "ensemble": {"members": 3}}
+    seen, _ = followed(simulate(**same))
+    alone, _ = followed(simulate(ensemble={"members": 1}))
+    np.testing.assert_allclose(seen[80][0], alone[80][0], rtol=1e-4, atol=1e-5)
+    one, other = (followed(simulate({"answer": a}))[0] for a in ("sample", "predictor"))
+    assert not np.allclose(one[80], other[80], atol=1e-3)
+
+
+def test_continued_from_any_step_equals_uninterrupted(simulate):
+    """Also between the frames given, and between leaps."""
+    whole = simulate()
+    saved = {}
+
+    def keep(n):
+        if not whole.leaping:
+            saved[n] = {k: v.copy() for k, v in whole.checkpoint().items()}
+
+    whole.run(80, lambda n: 1, keep, output_every=5)
+    assert len(saved) >= 8
+    for arrays in saved.values():
+        again = simulate()
+        again.restore(arrays)
+        again.run(80, lambda n: 1, lambda n: None, output_every=5)
+        np.testing.assert_array_equal(again.state, whole.state)
+
+
+class Nudge(Closure):
+    """Moves all entities at step 25."""
+
+    def start(self, problem):
+        return {}
+
+    def __call__(self, view, memory):
+        return (Correction(view.state + 1.0), memory) if view.step == 25 else (None, memory)
+
+
+def test_a_correction_by_another_closure_discards_the_past(simulate):
+    run = simulate()
+    nudge = Coupled("nudge", Nudge(), EVERY)
+    run = type(run)(
+        run.equation, run.grid, "velocity-verlet", 0.02, run.state, closures=[nudge, *run.closures],
+        initial={"kind": "charged-particles"}, folder=None,
+    )  # fmt: skip
+    _, solved = followed(run)
+    assert set(range(25, 30)) <= set(solved)
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder_of_the_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("entities", [8, 10])
+def test_more_entities_than_in_training_are_sampled(entities, simulate):
+    seen, _ = followed(simulate(grid={"entities": entities}))
+    assert seen[80].shape == (2, 7, entities) and np.isfinite(seen[80]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "tables", "message"),
+    [
+        ({}, {"grid": {"entities": 11}}, "w.safetensors has 10 identifiers, the case has 11 entities. Remedy: train"),
+        ({"every": 10}, {}, "predicts at intervals of 0.1, every = 10 steps are 0.2. Remedy: every = 5"),
+        ({}, {"equation": {"force": "gravity"}}, "is for equation.force = 'coulomb', the case has 'gravity'"),
+        ({}, {"equation": {"strength": 2.0}}, "is for equation.strength = 1.0, the case has 2.0"),
+        ({"weights": "mi2a-burgers-mi2a"}, {}, "is for the closure mi2a, not for lam-slide"),
+    ],
+)
+def test_wrong_problems_are_refused_by_name(options, tables, message, simulate):
+    with pytest.raises(ClosureError, match="lam-slide: ") as found:
+        simulate(options, **tables)
+    assert message in str(found.value)

@@ -1,0 +1,129 @@
+"""The model of trajectories: symmetries of the predictor, of the latents, and identifiers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from subgrid.closures.lam_slide.model import draw_identifiers, orthogonal
+from subgrid.closures.lam_slide.predictor import Limited, PairNetwork, constant_velocity
+
+
+def trajectories(entities=5, batch=3, frames=2):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, 1, entities, 3, generator=generator)
+    v = 0.1 * torch.randn(batch, 1, entities, 3, generator=generator)
+    coupling = torch.randint(0, 2, (batch, entities), generator=generator) * 2.0 - 1
+    return x + v * torch.arange(frames)[:, None, None], coupling
+
+
+def identifiers(model, entities=5, batch=3, seed=0):
+    drawn = [draw_identifiers(np.random.default_rng([seed, i]), len(model.pool), entities) for i in range(batch)]
+    return model.pool[torch.from_numpy(np.stack(drawn))]
+
+
+def noise(model, batch=3):
+    return torch.randn(batch, *model.latent_shape(), generator=torch.Generator().manual_seed(2))
+
+
+def test_identifiers_are_orthogonal_and_drawn_without_repetition():
+    pool = orthogonal(10, 12)
+    torch.testing.assert_close(pool @ pool.mT, torch.eye(10), atol=1e-6, rtol=0)
+    drawn = draw_identifiers(np.random.default_rng(0), 10, 10)
+    assert sorted(drawn) == list(range(10))
+    with pytest.raises(ValueError, match="11 entities, but a pool of 10 identifiers"):
+        draw_identifiers(np.random.default_rng(0), 10, 11)
+
+
+@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize("evaluations", [1, 3])
+def test_permuted_entities_have_permuted_samples(predictor, evaluations, small_model):
+    model = small_model(predictor=predictor)
+    (past, coupling), known = trajectories(), identifiers(model)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    found = model.sampled(past, coupling, known, noise(model), evaluations)
+    permuted = model.sampled(past[:, :, order], coupling[:, order], known[:, order], noise(model), evaluations)
+    for a, b in zip(found, permuted, strict=True):
+        torch.testing.assert_close(a[:, :, order], b, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(a, b, atol=1e-3)
+
+
+def test_the_pair_network_is_equivariant_under_rotations_reflections_shifts_and_moving_frames():
+    torch.manual_seed(0)
+    network = PairNetwork(0.1, 4)
+    torch.nn.init.normal_(network.network[-1].weight)
+    past, coupling = trajectories(frames=4)
+    past = past + 0.02 * torch.randn(past.shape, generator=torch.Generator().manual_seed(5))
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(3)))[0]
+    turn = turn * -torch.det(turn)  # a reflection
+    speed = torch.tensor([0.3, -0.2, 0.1])
+    times = 0.1 * torch.arange(4)[:, None, None]
+    ahead = 0.3 + 0.1 * torch.arange(1, 6)[:, None, None]
+    x, v = network(past, coupling, 5)
+    x_turned, v_turned = network(past @ turn + 1.5 + speed * times, coupling, 5)
+    torch.testing.assert_close(x_turned, x @ turn + 1.5 + speed * ahead, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(v_turned, v @ turn + speed, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(x, constant_velocity(past, 5), atol=1e-3)
+
+
+def test_the_pair_network_keeps_momentum_and_starts_at_constant_velocity():
+    torch.manual_seed(0)
+    network = PairNetwork(0.1, 3)
+    past, coupling = trajectories(frames=3)
+    torch.nn.init.zeros_(network.network[-1].weight)
+    x, _ = network(past, coupling, 4)
+    torch.testing.assert_close(x, constant_velocity(past, 4), atol=1e-5, rtol=1e-5)
+    torch.nn.init.normal_(network.network[-1].weight)
+    _, v = network(past, coupling, 4)
+    torch.testing.assert_close(v.sum(2), v[:, :1].sum(2).expand(-1, 4, -1), atol=1e-4, rtol=1e-4)
+
+
+def test_the_velocity_is_observed_from_positions():
+    """For a constant relative acceleration two frames give half of it, and each further frame the exact velocity."""
+    network = PairNetwork(0.1, 3, substeps=1)
+
+    def constant(x, v, invariant, pairs, mass):
+        return torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]).expand_as(x)
+
+    network.acceleration = constant
+    t = 0.1 * torch.arange(6)[:, None, None]
+    x = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]) + 0.5 * t**2 * constant(torch.zeros(2, 3), *[None] * 4)
+    found, speed = network(x[None, :3], torch.ones(1, 2), 3)
+    torch.testing.assert_close(found[0], x[3:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(speed[0, :, 0, 0], t[3:, 0, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_derivatives_through_encounters_are_cut():
+    x = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+    (Limited.apply(x, 2.0) * torch.tensor([[100.0], [1.0]])).sum().backward()
+    torch.testing.assert_close(x.grad.norm(dim=-1), torch.tensor([2.0, 3**0.5]))
+
+
+def test_other_identifiers_change_the_sample_and_their_number_bounds_the_entities(small_model):
+    model = small_model()
+    past, coupling = trajectories()
+    one, other = (model.sampled(past, coupling, identifiers(model, seed=s), noise(model), 3)[0] for s in (0, 1))
+    assert not torch.allclose(one, other, atol=1e-4)
+    past, coupling = trajectories(entities=8)
+    x, v = model.sampled(past, coupling, identifiers(model, 8), noise(model), 2)
+    assert x.shape == v.shape == (3, 4, 8, 3) and torch.isfinite(x).all()
+
+
+def test_the_residual_is_zero_where_the_condition_does_not_know_it(small_model):
+    """The condition of the frames given is that of the truth; windows of frames are rearranged without loss."""
+    model = small_model()
+    past, coupling = trajectories()
+    base = model.base(past, model.predict(past, coupling))
+    features = model.condition(past, base, coupling)
+    off = model.frames(features[..., 6:12]) * model.scale[0][:, None, None]
+    torch.testing.assert_close(off[:, :2], past - base[0][:, :2])
+    assert not off[:, 2:].any()
+    torch.testing.assert_close(model.frames(features[..., :6]), model.centred(base[0]))
+
+
+def test_weights_are_read_as_they_were_written(small_model, tmp_path):
+    model = small_model(tmp_path / "w.safetensors")
+    read, header = type(model).load(tmp_path / "w.safetensors")
+    read.save(tmp_path / "again.safetensors", header)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()

@@ -1,0 +1,111 @@
+"""Training of a model of trajectories: exact resume, what it learns, and options and data that it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+
+from subgrid.closures.lam_slide import LamSlide
+from subgrid.closures.lam_slide.model import TrajectoryModel
+from subgrid.closures.lam_slide.options import TrainingOptions
+from subgrid.closures.lam_slide.training import Training, fit
+from subgrid.closures.learning.learned_closure import TrainingJob
+from subgrid.commands import cli
+from subgrid.ingest.prepare import silent
+from subgrid.ingest.training_set import dataset
+from subgrid.solver.case.reading import check
+
+ORIGIN = {"training_case": "", "training_command": ""}
+TABLES: dict[str, Any] = {
+    "reference": {"shape": [5], "trajectories": 2, "seed": 50, "restrict": "subsample"},
+    "training": {"trajectories": 20, "validation": 4, "start": 0.0, "end": 0.9, "every": 0.1},
+}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(particles, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUBGRID_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield dataset(check(particles | TABLES, "particles.toml", Path()), silent)
+
+
+@pytest.fixture
+def train(small):
+    def run(folder, progress=lambda *_: None, **changes):
+        target = folder / "w.safetensors"
+        LamSlide.train(TrainingJob(small | changes, data, target, folder / "work", folder, ORIGIN, progress))
+        return target.read_bytes()
+
+    return run
+
+
+@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, train, tmp_path):
+    for part in ("whole", "parts"):
+        (tmp_path / part).mkdir()
+    calls: list[int] = []
+    whole = train(tmp_path / "whole", lambda *_: calls.append(1), predictor=predictor)
+    assert len(calls) == {"pairs": 16, "constant": 11}[predictor]
+    for kill in (2, 3, 4, 3, 4):
+        count = iter(range(1, 100))
+
+        def die(done, total, metrics, at=kill, count=count):
+            if next(count) == at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(tmp_path / "parts", die, predictor=predictor)
+        torch.rand(3)  # the state of the global generator does not matter
+    assert train(tmp_path / "parts", predictor=predictor) == whole
+    train(tmp_path / "parts", lambda *_: pytest.fail("a finished training was repeated"), predictor=predictor)
+
+
+def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):
+    options = TrainingOptions(**small | {"steps": 150, "flow_steps": 60, "spans": [2], "span_steps": [60]})
+    training = Training(data, options, tmp_path)
+    _, header = training.run()
+    for stage in ("span 2", "first stage"):
+        losses = [entry["loss"] for entry in training.training.log if entry["stage"] == stage]
+        assert losses[-1] < 0.8 * losses[0]
+    assert header["scores"].keys() >= {"reconstruction_ade", "predictor_ade", "one_ade", "ten_fde"}
+    assert all(0 < value < 1 for value in header["scores"].values())
+
+
+def test_a_model_is_trained_for_the_interval_of_its_frames_and_for_their_couplings(data, small, tmp_path):
+    model, header = fit(data, TrainingOptions(**small), tmp_path / "work")
+    assert model.interval == pytest.approx(0.1) and model.classes == [-1.0, 1.0]
+    model.save(tmp_path / "w.safetensors", header | ORIGIN)
+    read, _ = TrajectoryModel.load(tmp_path / "w.safetensors")
+    assert {k: v.shape for k, v in read.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent": 2}, "train.lam-slide.latent: Extra inputs"),
+        ({"window": 3}, "window must divide past and future"),
+        ({"future": 20}, "2 frames given and 20 predicted need 22 states of each trajectory, found 9. Remedy: a later"),
+        ({"identifiers": 4}, "a pool of 4 identifiers for 5 entities. Remedy: identifiers = 5, or more"),
+        ({"dimension": 9}, "dimension must be at least identifiers"),
+        ({"spans": [9]}, "spans needs one of span_steps each"),
+        ({"heads": 3}, "heads must divide width"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(
+    change, message, particles, small, tmp_path, monkeypatch, one_message
+):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    case = particles | TABLES | {"train": {"lam-slide": small | change}}
+    (tmp_path / "case.toml").write_text(tomli_w.dumps(case), encoding="utf-8")
+    assert cli.execute(["train", "case.toml", "--closure", "lam-slide", "--out", "w.safetensors"]) == 2
+    assert message in " ".join(one_message().split())
+    assert not list(tmp_path.glob("*.safetensors"))
