@@ -37,7 +37,7 @@ LAYERS = {
     ),
     "closures": (
         ("learning",),
-        ("none", "oracle", "classical", "model", "regression", "equation_discovery", "lasdi", "mi2a"),
+        ("none", "oracle", "classical", "model", "regression", "equation_discovery", "lasdi", "lam_slide", "mi2a"),
         ("latent_diffusion",),
     ),
 }

@@ -39,7 +39,7 @@ def test_the_solver_computes_the_frames_given_and_samples_the_rest(simulate):
     run = simulate()
     seen, solved = followed(run)
     assert solved == list(range(EVERY))  # two frames, then leaps of four
-    assert sorted(seen) == list(range(0, 81, 10)) and all(np.isfinite(u).all() for u in seen.values())
+    assert set(range(0, 81, 10)) <= set(seen) and all(np.isfinite(u).all() for u in seen.values())
     assert all((u[:, 6] == seen[0][:, 6]).all() for u in seen.values())
 
 

@@ -76,7 +76,8 @@ def test_the_pair_network_keeps_momentum_and_starts_at_constant_velocity():
     torch.testing.assert_close(x, constant_velocity(past, 4), atol=1e-5, rtol=1e-5)
     torch.nn.init.normal_(network.network[-1].weight)
     _, v = network(past, coupling, 4)
-    torch.testing.assert_close(v.sum(2), v[:, :1].sum(2).expand(-1, 4, -1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(v.sum(2), v[:, :1].sum(2).expand(-1, 4, -1), atol=3e-3, rtol=0)
+    assert (v[:, 3] - v[:, 0]).abs().max() > 0.1
 
 
 def test_the_velocity_is_observed_from_positions():

@@ -38,7 +38,7 @@ def data(particles, tmp_path_factory):
 
 
 @pytest.fixture
-def train(small):
+def train(data, small):
     def run(folder, progress=lambda *_: None, **changes):
         target = folder / "w.safetensors"
         LamSlide.train(TrainingJob(small | changes, data, target, folder / "work", folder, ORIGIN, progress))
@@ -54,7 +54,7 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
     calls: list[int] = []
     whole = train(tmp_path / "whole", lambda *_: calls.append(1), predictor=predictor)
     assert len(calls) == {"pairs": 16, "constant": 11}[predictor]
-    for kill in (2, 3, 4, 3, 4):
+    for kill in (2, 3, 4, 3) if predictor == "pairs" else (2, 3, 4):
         count = iter(range(1, 100))
 
         def die(done, total, metrics, at=kill, count=count):
@@ -69,7 +69,7 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
 
 
 def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):
-    options = TrainingOptions(**small | {"steps": 150, "flow_steps": 60, "spans": [2], "span_steps": [60]})
+    options = TrainingOptions(**small | {"steps": 300, "flow_steps": 30, "spans": [2], "span_steps": [120]} | {"span_learning_rate": 0.02, "learning_rate": 0.01})
     training = Training(data, options, tmp_path)
     _, header = training.run()
     for stage in ("span 2", "first stage"):
