@@ -5,8 +5,8 @@
 FOLDER holds biwi_eth.txt, biwi_hotel.txt, students001.txt, students003.txt, crowds_zara01.txt and crowds_zara02.txt,
 lines of `frame id x y`. 8 frames are given and 12 predicted, of every pedestrian seen in 20 consecutive frames. The
 noisy rows draw 20 samples: the velocity of the last two frames turned by a normal angle of deviation --degrees
-(Schoeller et al., arXiv 1903.07933). minADE and minFDE are those of the best sample of each pedestrian, each by itself, means over all
-pedestrians of a scene, then over the five scenes.
+(Schoeller et al., arXiv 1903.07933). minADE and minFDE are those of the best sample of each pedestrian, each by itself,
+means over all pedestrians of a scene, then over the five scenes.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ STUDIES = Path(__file__).parents[2] / "studies"
 COMMANDS = [
     "exponax_reference",
     "hypar_two_stream",
+    "lam_slide",
+    "lam_slide_pedestrians",
     "latent_diffusion",
     "mi2a",
     "mi2a_curves",

@@ -69,7 +69,9 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
 
 
 def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):
-    options = TrainingOptions(**small | {"steps": 300, "flow_steps": 30, "spans": [2], "span_steps": [120]} | {"span_learning_rate": 0.02, "learning_rate": 0.01})
+    rates = {"span_learning_rate": 0.02, "learning_rate": 0.01}
+    longer = {"steps": 300, "flow_steps": 30, "spans": [2], "span_steps": [120]}
+    options = TrainingOptions(**small | longer | rates)
     training = Training(data, options, tmp_path)
     _, header = training.run()
     for stage in ("span 2", "first stage"):
