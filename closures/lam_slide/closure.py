@@ -39,6 +39,7 @@ class LamSlide(LearnedClosure):
     """
 
     method: ClassVar[str] = METHOD
+    draws_later: ClassVar[bool] = True
     evaluations: int = Field(10, ge=1, le=1000)
     answer: Literal["sample", "predictor"] = "sample"
     _model: TrajectoryModel = PrivateAttr()

@@ -192,7 +192,8 @@ def _run(prepared: Prepared, row: CompareRow, bars: StoppingBars) -> Run:
         with plugin_errors():
             begun = prepared.simulation(tables)
             warm_up(begun)
-            run.alike = alike(begun.state, prepared)
+            later = any(table.find(prepared.folder).draws_later for table in tables)
+            run.alike = not later and alike(begun.state, prepared)
             simulation = prepared.simulation(tables, members=distinct_members(prepared, run.alike))
     except (PluginError, BlowUp) as error:
         run.failed = str(error)

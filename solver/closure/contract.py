@@ -203,7 +203,8 @@ class Closure(BaseModel, ABC):
 
     The pydantic fields of a subclass are the options that a case may set. `kind` is the group in comparisons:
     "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (uses the true term) or "none". A
-    closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder.
+    closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder. With
+    `draws_later` random numbers enter only after some steps, and a comparison runs all members of a trajectory.
     `tunable` names the options that `subgrid tune` searches, each with a range of positive numbers.
 
     Closures can be added and scaled: `0.5 * a + b` is a `ClosureSum`.
@@ -212,6 +213,7 @@ class Closure(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     kind: ClassVar[Kind] = "classical"
     needs_reference: ClassVar[bool] = False
+    draws_later: ClassVar[bool] = False
     tunable: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @abstractmethod

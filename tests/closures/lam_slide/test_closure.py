@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from subgrid.commands.comparison.compare import compare
 from subgrid.ingest.prepare import prepare
 from subgrid.solver.case.reading import check
 from subgrid.solver.closure import Closure, ClosureError, Correction, Coupled
@@ -89,6 +90,22 @@ def test_a_correction_by_another_closure_discards_the_past(simulate):
     )  # fmt: skip
     _, solved = followed(run)
     assert set(range(25, 30)) <= set(solved)
+
+
+def test_a_comparison_runs_all_samples_of_a_trajectory(small_model, particles, tmp_path, monkeypatch):
+    """They begin alike, and differ when the first frames are over."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    small_model(tmp_path / "w.safetensors")
+    row = {"name": "lam-slide", "weights": str(tmp_path / "w.safetensors"), "every": EVERY}
+    tables = {
+        "time": particles["time"] | {"end": 0.8},
+        "ensemble": {"members": 4},
+        "reference": {"shape": [5], "trajectories": 2, "restrict": "subsample"},
+        "compare": {"closures": [row], "metrics": ["spread_skill"], "frontier": False},
+    }
+    found = compare(check(particles | tables, "particles.toml", tmp_path), progress=False).metrics.rows
+    spread = {row.name: row.spread_skill for row in found}
+    assert spread["lam-slide"][-1] > 0.01
 
 
 @pytest.fixture(autouse=True)
