@@ -197,7 +197,8 @@ def identifier_rows(case: Case, model: TrajectoryModel, count: int) -> Iterator[
         yield {
             "name": "identifiers",
             "evaluations": n,
-            "permuted": float((one[:, :, order] - turned).abs().max()),
+            "permuted": float(error(one[:, :, order], turned).mean()),
+            "permuted, median": float(error(one[:, :, order], turned).mean(1).median()),
             "other identifiers": float(error(one, other).mean()),
             "other noise": float(error(one, fresh).mean()),
         }

@@ -56,8 +56,13 @@ class LamSlide(LearnedClosure):
                 f"{METHOD}: {path.name} predicts at intervals of {model.interval:g}, every = {problem.every} steps are "
                 f"{interval:g}. Remedy: every = {model.interval / problem.step:g}"
             )
+        if (entities := problem.grid.points) > len(model.pool):
+            raise ClosureError(
+                f"{METHOD}: {path.name} has {len(model.pool)} identifiers, the case has {entities} entities. "
+                f"Remedy: fewer entities, or a training with identifiers = {entities}"
+            )
         self._model, self._problem = model, problem
-        entities, stream = problem.grid.points, Stream(problem.seed, "identifiers", 0, problem.members)
+        stream = Stream(problem.seed, "identifiers", 0, problem.members)
         drawn = [draw_identifiers(stream.generator(m), len(model.pool), entities) for m in problem.members]
         return {
             "identifiers": np.stack(drawn),
@@ -111,9 +116,6 @@ class LamSlide(LearnedClosure):
         for name in PARAMETERS:
             if made.get(name) != own.get(name):
                 return f"is for equation.{name} = {made.get(name)!r}, the case has {own.get(name)!r}"
-        pool, entities = header["options"]["identifiers"], problem.grid.points
-        if entities > pool:
-            return f"has {pool} identifiers, the case has {entities} entities"
         return None
 
     @classmethod

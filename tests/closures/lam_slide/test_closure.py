@@ -19,6 +19,7 @@ def simulate(small_model, particles, tmp_path):
 
     def start(options=None, **tables):
         table = {"name": "lam-slide", "weights": "w.safetensors", "every": EVERY, "evaluations": 2} | (options or {})
+        table = {key: value for key, value in table.items() if value is not None}
         data = {k: v | tables.pop(k, {}) if isinstance(v, dict) else v for k, v in particles.items()}
         data |= {"closure": [table]} | tables
         prepared = prepare(check(data, "particles.toml", tmp_path), tmp_path, with_reference=False)
@@ -122,7 +123,12 @@ def test_more_entities_than_in_training_are_sampled(entities, simulate):
 @pytest.mark.parametrize(
     ("options", "tables", "message"),
     [
-        ({}, {"grid": {"entities": 11}}, "w.safetensors has 10 identifiers, the case has 11 entities. Remedy: train"),
+        (
+            {},
+            {"grid": {"entities": 11}},
+            "has 10 identifiers, the case has 11 entities. Remedy: fewer entities",
+        ),
+        ({"weights": None}, {"grid": {"entities": 17}}, "has 16 identifiers, the case has 17 entities"),
         ({"every": 10}, {}, "predicts at intervals of 0.1, every = 10 steps are 0.2. Remedy: every = 5"),
         ({}, {"equation": {"force": "gravity"}}, "is for equation.force = 'coulomb', the case has 'gravity'"),
         ({}, {"equation": {"strength": 2.0}}, "is for equation.strength = 1.0, the case has 2.0"),
