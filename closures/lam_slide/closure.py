@@ -61,6 +61,11 @@ class LamSlide(LearnedClosure):
                 f"{METHOD}: {path.name} has {len(model.pool)} identifiers, the case has {entities} entities. "
                 f"Remedy: fewer entities, or a training with identifiers = {entities}"
             )
+        if problem.mask is not None and not problem.mask.all():
+            raise ClosureError(
+                f"{METHOD}: members with fewer entities than others are not known to it. Remedy: leave out "
+                "ensemble.entities, and run each number by itself"
+            )
         self._model, self._problem = model, problem
         stream = Stream(problem.seed, "identifiers", 0, problem.members)
         drawn = [draw_identifiers(stream.generator(m), len(model.pool), entities) for m in problem.members]

@@ -129,6 +129,7 @@ def test_more_entities_than_in_training_are_sampled(entities, simulate):
             "has 10 identifiers, the case has 11 entities. Remedy: fewer entities",
         ),
         ({"weights": None}, {"grid": {"entities": 17}}, "has 16 identifiers, the case has 17 entities"),
+        ({}, {"ensemble": {"entities": [3, 5]}}, "fewer entities than others are not known to it. Remedy: leave out"),
         ({"every": 10}, {}, "predicts at intervals of 0.1, every = 10 steps are 0.2. Remedy: every = 5"),
         ({}, {"equation": {"force": "gravity"}}, "is for equation.force = 'coulomb', the case has 'gravity'"),
         ({}, {"equation": {"strength": 2.0}}, "is for equation.strength = 1.0, the case has 2.0"),
