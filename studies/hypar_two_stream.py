@@ -49,11 +49,12 @@ def write_run(folder: Path, x: NDArray, v: NDArray, states: NDArray, step: float
         "dt": repr(step), "file_op_iter": every, "op_file_format": "binary", "op_overwrite": "no", "model": "vlasov",
     }  # fmt: skip
     text = "".join(f"    {key:20}{value}\n" for key, value in lines.items())
-    (folder / "solver.inp").write_text(f"begin\n{text}end\n")
-    (folder / "physics.inp").write_text("begin\n    self_consistent_electric_field  1\nend\n")
+    (folder / "solver.inp").write_text(f"begin\n{text}end\n", encoding="utf-8")
+    (folder / "physics.inp").write_text("begin\n    self_consistent_electric_field  1\nend\n", encoding="utf-8")
     (folder / "boundary.inp").write_text(
         "4\nperiodic 0 1 0 0 -7.0 7.0\nperiodic 0 -1 0 0 -7.0 7.0\n"
-        "dirichlet 1 1 0 6.3 0 0\n0.0\ndirichlet 1 -1 0 6.3 0 0\n0.0\n"
+        "dirichlet 1 1 0 6.3 0 0\n0.0\ndirichlet 1 -1 0 6.3 0 0\n0.0\n",
+        encoding="utf-8",
     )
     for k, f in enumerate(states):
         write_output(folder / f"op_{k:05d}.bin", x, v, f)

@@ -75,7 +75,11 @@ def main() -> None:
         parser.error(f"{options.case} has no [sweep] with test_counts or test_runs")
     training = runs(case, case.sweep.points())
     test = Test.of(case, training, options.beyond, options.noise)
-    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    done = (
+        [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
+        if options.out.exists()
+        else []
+    )
     where = {"case": options.case.stem, "set": options.set, "noise": options.noise}
     data = [change for change in options.set if not change.startswith("train.")]  # what changes the runs
     if options.table == "baselines":

@@ -84,8 +84,8 @@ def _dimensions(p: Parts) -> Iterator[str]:
 def _sizes(p: Parts) -> Iterator[str]:
     sizes: list[tuple[str, tuple[int, ...], int, str]] = []
     if p.grid and p.ensemble:
-        key = "grid.shape" if p.grid.entities is None else "grid.entities"
-        sizes.append((key, p.grid.points, p.ensemble.members, "members"))
+        shapes = {"grid.shape": p.grid.shape, "grid.entities": p.grid.entities and (p.grid.entities,)}
+        sizes += [(key, shape, p.ensemble.members, "members") for key, shape in shapes.items() if shape]
     if p.reference and p.reference.shape:
         sizes.append(("reference.shape", p.reference.shape, p.reference.trajectories, "trajectories"))
         if p.training and p.training.file is None:

@@ -89,6 +89,8 @@ def misspelt(data: dict, draw: Callable) -> str | None:
         inner = path[:-1] if path[0] in ("closure", "compare") else path
         if path[-2] == "initial" or path[-1] != "kind":
             return f"{dotted(inner)}: "
+    if path[:2] == ("sweep", "parameters"):
+        return f"{dotted((*path[:-1], wrong))}: "
     return f"{dotted((*path[:-1], wrong))}: unknown key"
 
 

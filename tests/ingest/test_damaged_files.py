@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subgrid.ingest import files, trajectories
+from subgrid.ingest import files
 from subgrid.ingest.cache import cache
+from subgrid.ingest.missing_term import MissingTerm
 from subgrid.ingest.requests import reference_request
 from subgrid.ingest.sweep import runs
 from subgrid.ingest.trajectories import Trajectories, generate
@@ -110,8 +111,8 @@ def test_values_that_are_not_finite_are_not_read_from_a_reference_without_checks
 
 def test_values_that_are_not_finite_are_not_stored(case, monkeypatch):
     """A term may overflow in single precision although the state is finite."""
-    real = trajectories.MissingTerm.__call__
-    monkeypatch.setattr(trajectories.MissingTerm, "__call__", lambda self, state: 1e300 * (1 + real(self, state)))
+    real = MissingTerm.__call__
+    monkeypatch.setattr(MissingTerm, "__call__", lambda self, state: 1e300 * (1 + real(self, state)))
     request = reference_request(case)
     with pytest.raises(BlowUp, match=r"term of the reference run .* not finite"):
         generate(case, request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from subgrid.closures.classical.spectral_viscosity import SpectralViscosity
+from subgrid.closures.classical.subgrid_velocity import CorrelatedVelocity, OUDisplacement
 from subgrid.closures.equation_discovery import EquationDiscovery
+from subgrid.closures.lam_slide import LamSlide
 from subgrid.closures.lasdi import Lasdi
 from subgrid.closures.latent_diffusion import LatentDiffusion
 from subgrid.closures.learning import compatibility, weights_file
@@ -26,12 +30,14 @@ from subgrid.solver.case.reading import read
 from subgrid.solver.closure import ClosureError, Problem, Tendency
 
 ROOT = Path(__file__).parents[3]
-METHODS: list[type[LearnedClosure]] = [Regression, LatentDiffusion, Lasdi, MI2A]
+METHODS: list[type[LearnedClosure]] = [Regression, LatentDiffusion, Lasdi, MI2A, LamSlide]
+FITTED = (EquationDiscovery, SpectralViscosity, OUDisplacement, CorrelatedVelocity)
 CASES = {
     Regression: "kolmogorov-les",
     LatentDiffusion: "burgers-forced",
     Lasdi: "rom-oscillator",
     MI2A: "mi2a-convection",
+    LamSlide: "lam-slide-charged",
 }
 
 
@@ -49,10 +55,11 @@ class Scaled(LearnedClosure):
         return Tendency(self._factor * view.state), memory
 
 
-def problem_of(name: str) -> Problem:
-    case = read(ROOT / "cases" / f"{name}.toml")
+def problem_of(name: str, overrides: tuple[str, ...] = ()) -> Problem:
+    case = read(ROOT / "cases" / f"{name}.toml", overrides)
     initial = case.initial.model_dump(mode="json")
-    return Problem(case.build_equation(), case.grid.grid(), case.step, 1, case.time.start, (0,), 0, initial=initial)
+    every = 100 if name == CASES[LamSlide] else 1  # the interval of its frames
+    return Problem(case.build_equation(), case.grid.grid(), case.step, every, case.time.start, (0,), 0, initial=initial)
 
 
 def header_for(problem: Problem, closure: str) -> dict:
@@ -110,10 +117,12 @@ def test_the_right_shipped_weights_are_found_without_reading_tensors_of_others(m
 
 def test_every_shipped_file_is_found_or_can_be_named():
     """Each belongs to one method, and its header fits the case that it was trained for."""
-    known = {method.method: method for method in (*METHODS, EquationDiscovery, SpectralViscosity)}
+    known = {method.method: method for method in (*METHODS, *FITTED)}
     for path in sorted((ROOT / "closures" / "weights").glob("*.safetensors")):
         header = weights_file.load_header(path)
-        problem = problem_of(Path(header["training_case"]).stem)
+        command = shlex.split(header["training_command"])
+        changes = tuple(value for key, value in itertools.pairwise(command) if key == "--set" and "grid." in value)
+        problem = problem_of(Path(header["training_case"]).stem, changes)
         assert known[header["closure"]](weights=path.stem).find_weights(problem).name == path.name
 
 
@@ -157,7 +166,7 @@ def test_shipped_weights_with_other_parameters_are_used_only_if_named(tmp_path, 
 
 def test_a_learned_closure_is_learned_whether_or_not_it_can_be_trained(tmp_path):
     assert {method.kind for method in (*METHODS, Scaled)} == {"learned"}
-    assert [method.learns_from for method in METHODS] == ["training", "training", "sweep", "sweep"]
+    assert [method.learns_from for method in METHODS] == ["training", "training", "sweep", "sweep", "training"]
     assert Scaled().latent_trajectories(np.zeros((3, 1, 4)), 0.1) is None
     job = TrainingJob({}, None, tmp_path / "w", tmp_path, tmp_path, {}, lambda *_: None)
     with pytest.raises(ValueError, match=r"Scaled has no training of its own. Remedy"):

@@ -33,6 +33,8 @@ KEYS = {
     "intervals",
     "differences",
     "statistics",
+    "entities",
+    "entity_intervals",
     "closure_calls",
     "guard_skips",
     "steps_declined",

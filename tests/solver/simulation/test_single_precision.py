@@ -172,6 +172,7 @@ def test_kernels_compute_in_single_precision():
     _call_kernels_that_kernels_call()
     wide = {"sum_over_v", "add_modes"}  # in double precision on purpose
     wide |= {"drift_by", "kick_by"}  # distances too
+    unseen = {"_distances"}  # of them, if it was not compiled in an earlier process
     modules = [m for name, m in sys.modules.items() if name.startswith("subgrid.solver")]
     found_kernels = {id(k): k for module in modules for k in vars(module).values() if isinstance(k, Dispatcher)}
     seen, count = set(), 0
@@ -184,7 +185,7 @@ def test_kernels_compute_in_single_precision():
             lines = str(compiled.type_annotation).splitlines()
             found = [x for x in lines if "float64" in x or "complex128" in x]
             found = [x for x in found if "$given" not in x]
-            assert kernel.__name__ in wide or not found, (kernel.__name__, found[:3])
+            assert kernel.__name__ in wide | unseen or not found, (kernel.__name__, found[:3])
     assert {"combine", "combine_stages", "velocity", "curl", "balance", "along_x", "rates", "kick", "taps"} <= seen
     assert wide <= seen and count > 35
 
