@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +41,7 @@ def interpolate(c, x, origin_y, origin_x, spacing_y, spacing_x, out, first, last
     for b in range(x.shape[0]):
         for e in range(first, last):
             across, along = (x[b, 1, e] - origin_y) / spacing_y, (x[b, 0, e] - origin_x) / spacing_x
-            below, left = math.floor(across), math.floor(along)
+            below, left = np.floor(across), np.floor(along)
             spline_weights(across - below, wy)
             spline_weights(along - left, wx)
             column, row = (int(left) - 2) % columns, (int(below) - 2) % rows
