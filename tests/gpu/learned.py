@@ -33,7 +33,7 @@ def call_rows(place: Place, sizes: Sizes) -> Iterator[Row]:
         chosen = ["smagorinsky", "latent-diffusion, split"][: sizes.problems]
     for name in chosen:
         of, closure, _, every = problems.CLOSURES[name]
-        if closure in ("none", "lasdi"):
+        if closure in ("none", *problems.LEAPS):
             continue
         run = problems.closure_run(name, place.backend, MEMBERS)
         if run._calls[0].last is not None:

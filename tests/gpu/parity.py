@@ -66,7 +66,7 @@ def closures(place: Place, sizes: Sizes) -> Iterator[Row]:
         learned = problems.CLOSURES[name][1] in problems.LEARNED
         here, there = (problems.closure_run(name, backend) for backend in (NUMPY, place.backend))
         for run in (here, there):
-            run.run(20)
+            run.run(problems.steps(name))
         error = problems.difference(here, there)
         yield Row(f"closure: {name}", error, "relative", "", LEARNED if learned else ROUND_OFF, False)
 

@@ -92,6 +92,12 @@ TABLES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], float]] 
         {"kind": "oscillator"},
         0.01,
     ),
+    "tracers": (
+        {"name": "tracers", "carrier": {"name": "kolmogorov", "viscosity": 1e-2}, "carrier_stepper": "etdrk4"},
+        CLOUD | BASIN,
+        {"kind": "tracer-clusters", "separation": 0.1, "flow": FIELD},
+        0.02,
+    ),
 }
 
 
@@ -106,6 +112,7 @@ class Problem:
     start: float = 0.0
     seed: int = 3
     initial: dict[str, Any] = field(default_factory=dict)
+    carrier: np.ndarray | None = None
 
     def simulation(
         self,
@@ -127,6 +134,7 @@ class Problem:
             cfl=cfl,
             backend=backend,
             initial=self.initial,
+            carrier=self.carrier,
             reference=reference,
             folder=folder(),
         )
@@ -143,8 +151,10 @@ def problem(name: str, members: int = 2) -> Problem:
     tables["output"] = {"every": step * 100}
     case = check(tables, name, Path())
     built = case.build_equation()
-    made = case.initial.state(built, case.grid.grid(), tuple(range(members)), 0)
-    return Problem(built, case.grid.grid(), step, made)
+    grid, chosen = case.grid.grid(), tuple(range(members))
+    made = case.initial.state(built, grid, chosen, 0)
+    flow = None if grid.carrier is None else case.initial.carrier(built, grid, chosen, 0)
+    return Problem(built, grid, step, made, carrier=flow)
 
 
 def runs() -> Iterator[tuple[str, str]]:
@@ -169,9 +179,11 @@ def of_case(name: str, members: int = 2) -> tuple[Problem, str]:
     initial = case.initial if case.initial.kind != "reference" else case.reference.initial  # type: ignore[union-attr]
     if initial.kind == "file":
         initial = GaussianRandomField(exponent=2.5, tau=5.0)
-    state = initial.state(equation, grid, tuple(range(members)), 1, folder())
+    chosen = tuple(range(members))
+    state = initial.state(equation, grid, chosen, 1, folder())
+    flow = None if grid.carrier is None else initial.carrier(equation, grid, chosen, 1)
     described = describe_initial(case.initial)
-    return Problem(equation, grid, case.step, state, case.time.start, 3, described), case.time.stepper
+    return Problem(equation, grid, case.step, state, case.time.start, 3, described, flow), case.time.stepper
 
 
 # name: problem of TABLES or a case, closure, its options, every
@@ -213,8 +225,21 @@ CLOSURES: dict[str, tuple[str, str, dict[str, Any], int]] = {
         {"mode": "alternating", "leap": 10, "solve": 5, "trust": "residual", "tolerance": 0.5},
         5,
     ),
+    "ou-displacement": ("tracers-kolmogorov", "ou-displacement", {}, 1),
+    "correlated-velocity": ("tracers-kolmogorov", "correlated-velocity", {}, 1),
+    "mi2a": ("mi2a-burgers", "mi2a", {}, 4),
+    "mi2a, registered": ("mi2a-convection", "mi2a", {}, 1),
+    "lam-slide": ("lam-slide-charged", "lam-slide", {"evaluations": 2}, 100),
 }
-LEARNED = ("regression", "latent-diffusion", "lasdi")
+LEARNED = ("regression", "latent-diffusion", "lasdi", "mi2a", "lam-slide")
+LEAPS = ("lasdi", "mi2a", "lam-slide")  # answer with states that replace the run's
+ON_HOST = ("ou-displacement", "correlated-velocity")  # their answers for entities are computed there
+# steps after which a closure has answered; a window of states comes first
+STEPS = {"mi2a": 60, "mi2a, registered": 60, "lam-slide": 1200}
+
+
+def steps(name: str) -> int:
+    return STEPS.get(name, 20)
 
 
 def closure_run(name: str, backend: Backend, members: int = 2, closed: bool = True) -> Simulation:
