@@ -31,6 +31,8 @@ def rows(place: Place, sizes: Sizes) -> Iterator[Row]:
 def right_hand_sides(place: Place, names: list[str]) -> Iterator[Row]:
     for name in names:
         made = problems.problem(name)
+        if made.carrier is not None:
+            continue  # the velocity is that of a flow, which a simulation gives them
         here, there = (Operators(made.grid, backend=b) for b in (NUMPY, place.backend))
         found = []
         for operators, backend in ((here, NUMPY), (there, place.backend)):
