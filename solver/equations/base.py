@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from ..backend import Precision
+from ..backend import Launcher, Precision
 from ..grid import Grid
 from ..random import Noise, QWiener
 from ..spectral import Operators
@@ -187,6 +188,10 @@ class Equation(BaseModel, ABC):
         dtype: "float64" or "float32", the type of a real state; Fourier coefficients are "complex128" or "complex64". A
         class whose method has no such argument has its compiled version in double precision only.
         """
+        return None
+
+    def launched(self, operators: Operators, launch: Launcher) -> Callable[[Array, float], Array] | None:
+        """N(u, t) by CUDA kernels on the device of `operators`, as `nonlinear` gives it; None where there are none."""
         return None
 
     def right_hand_side(

@@ -16,8 +16,7 @@ from ..equations.base import Equation
 from ..equations.plugin_errors import from_plugin
 from ..grid import Grid
 from ..spectral import Operators, Transforms
-from ..time_stepping import adaptive, compiled, cuda_graph, kernels
-from ..time_stepping.array_code import ArrayStepper
+from ..time_stepping import adaptive, compiled, cuda_graph, kernels, launched
 from ..time_stepping.array_code import Memory as ArrayMemory
 from ..time_stepping.schemes import Scheme
 from .held import Frozen, InPlace, OutOfPlace
@@ -239,14 +238,14 @@ class ArrayEnsemble:
     ) -> None:
         self._equation, self._step, self._cfl = equation, step, cfl
         self._backend, self._operators = backend, Operators(grid, backend=backend)
-        self._stepper = ArrayStepper(scheme, equation, self._operators, step, added)
+        fixed = cfl is None and not equation.carried  # arrays of the carrier change from step to step
+        self._stepper = launched.bind(scheme, equation, self._operators, step, added, fixed)
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
         self._substeps = 1  # of the last step by Courant number
         # whether steps by Courant number need not be read from the device
         self._unread = equation.autonomous and type(equation).array_speed is not Equation.array_speed
         self.internal = self.inward(state)
-        fixed = cfl is None and not equation.carried  # arrays of the carrier change from step to step
         self._steps = cuda_graph.graphed(self._stepper, backend, self.internal, fixed=fixed)
 
     def inward(self, state: Any) -> Array:

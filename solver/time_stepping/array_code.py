@@ -114,6 +114,10 @@ class ArrayStepper:
         speeds = signal_speed(self.equation, state, grid)
         return max(s / h for s, h in zip(speeds, grid.spacing, strict=True)) * longest(self.scheme)
 
+    def rate(self, u: Array, t: float) -> Array:
+        """N(u, t)."""
+        return like(self.equation, "nonlinear", self.equation.nonlinear(self.operators, u, t), u)
+
     def advance(
         self, u: Array, t: float, frozen: Array | None, memory: Memory, h: Array | float | None = None
     ) -> tuple[Array, Memory]:
@@ -128,12 +132,15 @@ class ArrayStepper:
             return self._split(self.scheme, u, frozen, h), memory
         if isinstance(self.scheme, Multistep):
             return self._several(self.scheme, u, t, frozen, memory)
+        return self._one_step(u, t, frozen, stretch, h), memory
+
+    def _one_step(self, u: Array, t: float, frozen: Array | None, stretch: Any, h: Array | float) -> Array:
         equation, operators = self.equation, self.operators
         u = equation.relax(operators, u, 0.5 * h)
         state, offset = u, 0.0
         rates: list[Array] = []
         for time, base, weights, total in self._stages:
-            rate = like(equation, "nonlinear", equation.nonlinear(operators, state, t + offset * h), state)
+            rate = self.rate(state, t + offset * h)
             rates.append(rate if self._linear is None else rate + self._linear * state)
             state = u if isinstance(base[0], float) and base == [1.0] else _times(base, u)
             for weight, known in zip(weights, rates, strict=True):
@@ -142,7 +149,7 @@ class ArrayStepper:
             if frozen is not None:
                 state = state + (total if stretch is None else stretch * total) * frozen
             offset = time
-        return equation.relax(operators, state, 0.5 * h), memory
+        return equation.relax(operators, state, 0.5 * h)
 
     def _split(self, scheme: Split, u: Array, frozen: Array | None, h: Array | float) -> Array:
         equation, operators = self.equation, self.operators
@@ -157,7 +164,7 @@ class ArrayStepper:
     def _several(
         self, scheme: Multistep, u: Array, t: float, frozen: Array | None, memory: Memory
     ) -> tuple[Array, Memory]:
-        rate = like(self.equation, "nonlinear", self.equation.nonlinear(self.operators, u, t), u)
+        rate = self.rate(u, t)
         now, rates, total, before = self._table if memory or not scheme.start else self._start
         out = _times(now, u) + rates[0] * rate
         if len(rates) > 1:

@@ -16,7 +16,7 @@ from .array_code import ArrayStepper, Memory
 
 Array = Any
 Record = Callable[[Callable[[], None]], Callable[[], None]]
-LARGEST = 2**21  # values of a state, above which kernels take longer than their launches
+LARGEST = 2**24  # values of a state, above which kernels take longer than their launches
 
 
 def recorder(backend: Backend) -> Record | None:

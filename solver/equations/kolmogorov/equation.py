@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Option
 
-from ...backend import COMPLEX, Precision, divided, real_type
+from ...backend import COMPLEX, Launcher, Precision, divided, real_type
 from ...grid import Grid
 from ...spectral import Operators, Transforms, square
 from ..answers import forcing_field
@@ -71,6 +71,11 @@ class Kolmogorov(Equation):
         rate = self._forcing(grid).astype(COMPLEX[dtype])
         return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
+    def launched(self, operators: Operators, launch: Launcher) -> LaunchedAdvection | None:
+        if not self.has("advection") or type(self).nonlinear is not Kolmogorov.nonlinear:
+            return None
+        return LaunchedAdvection(operators, self._forcing(operators.grid), launch)
+
     def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
         """(u, v) of the vorticity (..., y, x), each (..., y, x), in length/time."""
         operators = Operators(grid)
@@ -114,6 +119,17 @@ def _factors(grid: Grid) -> NDArray[np.complex128]:
     return np.stack(parts) * grid.mask()
 
 
+def _kept_rows(grid: Grid) -> NDArray[np.bool_]:
+    """Whether the 2/3 rule keeps modes of a row of Fourier coefficients."""
+    return np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
+
+
+def _complex_factors(grid: Grid) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """(k_x + i k_y) / k^2, which gives (u + i v)^ from w^, and -i (k_x - i k_y)^2 / 4; see `BasdevantAdvection`."""
+    ky, kx = grid.wavenumbers()
+    return (kx + 1j * ky) * Operators(grid).inverse_k2, -0.25j * (kx - 1j * ky) ** 2
+
+
 class SteadyForcing:
     """N = f, for Kolmogorov flow with advection omitted."""
 
@@ -139,15 +155,14 @@ class BasdevantAdvection:
 
     def __init__(self, grid: Grid, batch: int, forcing: NDArray) -> None:
         self.linear: NDArray | None = None
-        ky, kx = grid.wavenumbers()
         transforms = Transforms(grid, real_type(forcing.dtype))
         self.columns = grid.cuts[1] + 1
-        self.rows = np.abs(grid.integer_wavenumbers()[0].ravel()) <= grid.cuts[0]
-        kept = slice(0, self.columns)
-        velocity, curl = (kx + 1j * ky) * Operators(grid).inverse_k2, -0.25j * transforms.scale * (kx - 1j * ky) ** 2
-        self._velocity = np.ascontiguousarray(velocity[:, kept], dtype=forcing.dtype)
-        self._curl = np.ascontiguousarray(curl[:, kept], dtype=forcing.dtype)
-        self._forcing = np.ascontiguousarray(forcing[:, kept])
+        self.rows = _kept_rows(grid)
+        velocity, curl = _complex_factors(grid)
+        self._velocity, self._curl, self._forcing = (
+            np.ascontiguousarray(part[:, : self.columns], dtype=forcing.dtype)
+            for part in (velocity, transforms.scale * curl, forcing)
+        )
         self._spectral, self._square = transforms.through(batch, square)
         height, cost = grid.shape[0], self._spectral.nbytes / 16 / grid.shape[0]
         self._to_velocity = divided(kernels.velocity, height, kernels.VELOCITY * cost)
@@ -157,3 +172,32 @@ class BasdevantAdvection:
         self._to_velocity(u, self._velocity, self.rows, self._spectral)
         self._square()
         self._to_curl(self._spectral, self._curl, self._forcing, self.rows, out)
+
+
+class LaunchedAdvection:
+    """`BasdevantAdvection` of w^ (member, 1, row, column) on a CUDA device: three kernels, two complex transforms."""
+
+    def __init__(self, operators: Operators, forcing: NDArray, launch: Launcher) -> None:
+        grid = operators.grid
+        kept = slice(0, grid.cuts[1] + 1)
+        parts = (*_complex_factors(grid), forcing)
+        self._velocity, self._curl, self._forcing = (
+            operators.backend.asarray(np.ascontiguousarray(part[:, kept])) for part in parts
+        )
+        self._rows = operators.backend.asarray(_kept_rows(grid))
+        self._shape, self._xp, self._launch = grid.shape, operators.xp, launch
+
+    def __call__(self, u: Array, t: float) -> Array:
+        from . import cuda_kernels
+
+        xp, members = self._xp, u.shape[0]
+        w = xp.reshape(u, (members, *u.shape[2:]))
+        spectrum = xp.empty((members, *self._shape), dtype=u.dtype, device=u.device)
+        self._launch(cuda_kernels.velocity, spectrum.shape, w, self._velocity, self._rows, spectrum)
+        velocity = xp.fft.ifftn(spectrum, axes=(-2, -1), norm="forward")
+        velocity *= velocity
+        squared = xp.fft.fftn(velocity, axes=(-2, -1), norm="forward")
+        out = xp.empty_like(u)
+        curl = xp.reshape(out, w.shape)
+        self._launch(cuda_kernels.curl, w.shape, squared, self._curl, self._forcing, self._rows, curl)
+        return out

@@ -1,0 +1,65 @@
+"""CUDA kernels written in Numba, launched on the arrays and the stream of another library."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from .arrays import Backend
+
+Array = Any
+THREADS = 256  # of a block
+
+
+class Launcher:
+    """Launches Numba kernels over (column, row, batch) on the device of a backend, on its library's current stream.
+
+    A kernel is a Python function of arrays and None that takes its place from `numba.cuda.grid(3)` and returns beyond
+    the ends. It is compiled for the types of its arguments when it is first launched with them.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        from numba import cuda
+
+        self._cuda, self._library = cuda, backend.name
+
+    def __call__(self, kernel: Callable[..., None], shape: tuple[int, int, int], *arguments: Any) -> None:
+        """Run `kernel` once for each place of shape (batch, row, column)."""
+        batch, rows, columns = shape
+        high = 8 if rows >= 8 else 1
+        wide = THREADS // high
+        blocks = (-(-columns // wide), -(-rows // high), batch)
+        arrays = [None if a is None else self._cuda.as_cuda_array(a, sync=False) for a in arguments]
+        _compiled(kernel)[blocks, (wide, high, 1), self._stream()](*arrays)
+
+    def _stream(self) -> Any:
+        if self._library == "torch":
+            import torch
+
+            return self._cuda.external_stream(torch.cuda.current_stream().cuda_stream)
+        import cupy
+
+        return self._cuda.external_stream(cupy.cuda.get_current_stream().ptr)
+
+
+@functools.cache
+def _compiled(kernel: Callable[..., None]) -> Any:
+    from numba import cuda
+
+    return cuda.jit(kernel)
+
+
+def launcher(backend: Backend) -> Launcher | None:
+    """The launcher of a CUDA device, None elsewhere and where Numba has no CUDA target: array code is used then.
+
+    SUBGRID_CUDA_KERNELS=0 switches the kernels off.
+    """
+    if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda"):
+        return None
+    if os.environ.get("SUBGRID_CUDA_KERNELS") == "0":
+        return None
+    from numba import cuda
+
+    return Launcher(backend) if cuda.is_available() else None
