@@ -21,8 +21,9 @@ class Launcher:
     """
 
     def __init__(self, backend: Backend) -> None:
-        from numba import cuda
+        from numba import config, cuda
 
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]  # small grids are for tests and graphs
         self._cuda, self._library = cuda, backend.name
 
     def __call__(self, kernel: Callable[..., None], shape: tuple[int, int, int], *arguments: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from .schemes import OneStep, Scheme
 
 Array = Any
 MOST_RATES = 4
+
+
+class _Row(NamedTuple):
+    """The coefficients of a stage on the device, (1 or field, mode); see `Stage`."""
+
+    time: float
+    base: Array
+    low: Array | None
+    total: Array
+    weights: list[Array | None]
 
 
 class LaunchedStepper(ArrayStepper):
@@ -33,7 +43,7 @@ class LaunchedStepper(ArrayStepper):
         operators: Operators,
         step: float,
         added: NDArray | None,
-        to: Launcher,
+        launch: Launcher,
     ) -> None:
         super().__init__(scheme, equation, operators, step, added)
         self._launch, self._nonlinear = launch, equation.launched(operators, launch)
@@ -44,12 +54,13 @@ class LaunchedStepper(ArrayStepper):
         def on_device(values: NDArray | None) -> Array | None:
             return None if values is None else backend.asarray(np.ascontiguousarray(values.reshape(len(z), -1)))
 
-        self._fused = []
+        self._fused: list[_Row] = []
         for stage in scheme.stages[1:]:
             base, low = in_two_parts(stage.base(z), backend.precision)
             weights = [None if w is None else step * w(z) for w in stage.weights]
             total = sum((w for w in weights if w is not None), np.zeros_like(z))
-            self._fused.append((stage.time, *map(on_device, (base, low, total)), [on_device(w) for w in weights]))
+            each = [on_device(w) for w in weights]
+            self._fused.append(_Row(stage.time, on_device(base), on_device(low), on_device(total), each))
 
     def rate(self, u: Array, t: float) -> Array:
         return super().rate(u, t) if self._nonlinear is None else self._nonlinear(u, t)
@@ -60,17 +71,17 @@ class LaunchedStepper(ArrayStepper):
         xp, state, offset = self.operators.xp, u, 0.0
         shape = (*u.shape[:2], math.prod(u.shape[2:]))
         rates: list[Array] = []
-        for time, base, low, total, weights in self._fused:
+        for row in self._fused:
             rates.append(self.rate(state, t + offset * self.h))
             terms: list[Array | None] = []
-            for weight, rate in zip(weights, rates, strict=True):
+            for weight, rate in zip(row.weights, rates, strict=True):
                 terms += [None, None] if weight is None else [weight, xp.reshape(rate, shape)]
             terms += [None] * (2 * MOST_RATES - len(terms))
             state = xp.empty_like(u)
-            force = (None, None) if frozen is None else (total, xp.reshape(frozen, shape))
-            arguments = (xp.reshape(state, shape), base, low, xp.reshape(u, shape), *terms, *force)
+            force = (None, None) if frozen is None else (row.total, xp.reshape(frozen, shape))
+            arguments = (xp.reshape(state, shape), row.base, row.low, xp.reshape(u, shape), *terms, *force)
             self._launch(cuda_kernels.combine, shape, *arguments)
-            offset = time
+            offset = row.time
         return state
 
 

@@ -42,14 +42,14 @@ class Sizes:
     grids: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     members: int = 64
     values: int = 2**26  # of a state, at most
-    seconds: float = 0.15  # of one turn of a timing
+    seconds: float = 0.05  # of one turn of a timing
     turns: int = 5
     cells: tuple[int, ...] = (256, 1024, 4096)
     copied: int = 2**28  # bytes
     batches: tuple[int, ...] = (16, 64, 256, 1000)
     evaluations: int = 10
-    training_batches: tuple[int, ...] = (16, 256, 1024)
-    training_seconds: float = 6.0
+    training_batches: tuple[int, ...] = (16, 1024)
+    training_seconds: float = 3.0
     width: int | None = None  # of the networks, by default the published one
     ladder: tuple[int, ...] = (64, 80, 96, 128, 160)
     reference: int = 320

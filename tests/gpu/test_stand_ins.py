@@ -6,6 +6,11 @@ shape, a type and a device, and no values: a step on it neither mixes devices no
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import fake_cupy
 import numpy as np
 import problems
@@ -154,6 +159,17 @@ def test_noise_for_another_number_of_fields_is_refused():
     grid = Grid((8,), (1.0,))
     with pytest.raises(ValueError, match="noise for 2 fields cannot be added to 3 fields"):
         NoiseDraws(SpectralNoise(grid, np.ones((2, 5))), keys(0, "x", (0,)), 3, TORCH)
+
+
+def test_cuda_kernels_in_the_simulator_of_a_device():
+    """In a process of its own, because Numba simulates a device for the whole process."""
+    script, environment = Path(__file__).with_name("simulated.py"), os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    errors = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()}
+    assert len(errors) == 17
+    for name, error in errors.items():
+        assert error < (3e-6 if "float32" in name else 1e-13), name
 
 
 GRAPHED = [(n, s) for n, s in problems.runs() if n in ("kolmogorov", "burgers, weno5", "shallow water", "gravity")]
