@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .arrays import Backend
+from .arrays import Backend, BackendError
 
 Array = Any
 THREADS = 256  # of a block
@@ -16,8 +16,8 @@ THREADS = 256  # of a block
 class Launcher:
     """Launches Numba kernels over (column, row, batch) on the device of a backend, on its library's current stream.
 
-    A kernel is a Python function of arrays and None that takes its place from `numba.cuda.grid(3)` and returns beyond
-    the ends. It is compiled for the types of its arguments when it is first launched with them.
+    A kernel is a Python function of arrays and whole numbers that takes its place from `numba.cuda.grid(3)` and returns
+    beyond the ends. It is compiled for the types of its arguments when it is first launched with them.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -32,7 +32,7 @@ class Launcher:
         high = 8 if rows >= 8 else 1
         wide = THREADS // high
         blocks = (-(-columns // wide), -(-rows // high), batch)
-        arrays = [None if a is None else self._cuda.as_cuda_array(a, sync=False) for a in arguments]
+        arrays = [a if isinstance(a, int) else self._cuda.as_cuda_array(a, sync=False) for a in arguments]
         _compiled(kernel)[blocks, (wide, high, 1), self._stream()](*arrays)
 
     def _stream(self) -> Any:
@@ -53,14 +53,19 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 
 
 def launcher(backend: Backend) -> Launcher | None:
-    """The launcher of a CUDA device, None elsewhere and where Numba has no CUDA target: array code is used then.
+    """The launcher of a CUDA device where SUBGRID_CUDA_KERNELS=1 asks for the kernels, else None: array code is used.
 
-    SUBGRID_CUDA_KERNELS=0 switches the kernels off.
+    They are not the default, because on a device only the kernels of Kolmogorov flow alone have run. Raises
+    BackendError if they are asked for and Numba finds no device.
     """
     if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda"):
         return None
-    if os.environ.get("SUBGRID_CUDA_KERNELS") == "0":
+    if os.environ.get("SUBGRID_CUDA_KERNELS") != "1":
         return None
     from numba import cuda
 
-    return Launcher(backend) if cuda.is_available() else None
+    if not cuda.is_available():
+        raise BackendError(
+            "SUBGRID_CUDA_KERNELS=1: Numba finds no CUDA device. Remedy: pip install numba-cuda, or unset it"
+        )
+    return Launcher(backend)

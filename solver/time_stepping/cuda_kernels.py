@@ -5,11 +5,12 @@ from __future__ import annotations
 from numba import cuda
 
 
-def combine(out, base, low, u, weight_0, rate_0, weight_1, rate_1, weight_2, rate_2, weight_3, rate_3, total, frozen):
-    """out = (base + low) u + sum_s weight_s rate_s + total frozen; see `kernels.combine`. None for what is absent.
+def combine(out, u, count, base, weight_1, rate_1, weight_2, rate_2, weight_3, rate_3, weight_4, rate_4,
+            weight_5, rate_5, weight_6, rate_6):  # fmt: skip
+    """out = base u + sum_s weight_s rate_s over the first `count` terms; see `kernels.combine`.
 
-    out, u, rates, frozen: (batch, field, mode); base, low, weights, total: (1 or field, mode). The grid of threads is
-    (mode, field, batch).
+    out, u, rates: (batch, field, mode); base, weights: (1 or field, mode). The other terms are not read: any array of
+    these types. The grid of threads is (mode, field, batch). Numba passes no None and no arrays of arrays to a device.
     """
     m, f, b = cuda.grid(3)
     batch, fields, modes = out.shape
@@ -17,16 +18,16 @@ def combine(out, base, low, u, weight_0, rate_0, weight_1, rate_1, weight_2, rat
         return
     g = f if base.shape[0] > 1 else 0
     value = base[g, m] * u[b, f, m]
-    if low is not None:
-        value += low[g, m] * u[b, f, m]
-    if weight_0 is not None:
-        value += weight_0[g, m] * rate_0[b, f, m]
-    if weight_1 is not None:
+    if count > 0:
         value += weight_1[g, m] * rate_1[b, f, m]
-    if weight_2 is not None:
+    if count > 1:
         value += weight_2[g, m] * rate_2[b, f, m]
-    if weight_3 is not None:
+    if count > 2:
         value += weight_3[g, m] * rate_3[b, f, m]
-    if frozen is not None:
-        value += total[g, m] * frozen[b, f, m]
+    if count > 3:
+        value += weight_4[g, m] * rate_4[b, f, m]
+    if count > 4:
+        value += weight_5[g, m] * rate_5[b, f, m]
+    if count > 5:
+        value += weight_6[g, m] * rate_6[b, f, m]
     out[b, f, m] = value

@@ -16,7 +16,7 @@ from .array_code import ArrayStepper
 from .schemes import OneStep, Scheme
 
 Array = Any
-MOST_RATES = 4
+TERMS = 6  # of `cuda_kernels.combine`: four rates, the rest of the base in single precision, the frozen tendency
 
 
 class _Row(NamedTuple):
@@ -73,14 +73,15 @@ class LaunchedStepper(ArrayStepper):
         rates: list[Array] = []
         for row in self._fused:
             rates.append(self.rate(state, t + offset * self.h))
-            terms: list[Array | None] = []
-            for weight, rate in zip(row.weights, rates, strict=True):
-                terms += [None, None] if weight is None else [weight, xp.reshape(rate, shape)]
-            terms += [None] * (2 * MOST_RATES - len(terms))
+            pairs = [] if row.low is None else [(row.low, u)]
+            pairs += [(w, r) for w, r in zip(row.weights, rates, strict=True) if w is not None]
+            pairs += [] if frozen is None else [(row.total, frozen)]
+            count = len(pairs)
+            pairs += [(row.base, u)] * (TERMS - count)
+            terms = [a for weight, rate in pairs for a in (weight, xp.reshape(rate, shape))]
             state = xp.empty_like(u)
-            force = (None, None) if frozen is None else (row.total, xp.reshape(frozen, shape))
-            arguments = (xp.reshape(state, shape), row.base, row.low, xp.reshape(u, shape), *terms, *force)
-            self._launch(cuda_kernels.combine, shape, *arguments)
+            now = xp.reshape(u, shape)
+            self._launch(cuda_kernels.combine, shape, xp.reshape(state, shape), now, count, row.base, *terms)
             offset = row.time
         return state
 
@@ -92,6 +93,6 @@ def bind(
     to = launcher(operators.backend)
     if to is None or not fixed or not isinstance(scheme, OneStep) or scheme.linear != "exponential":
         return ArrayStepper(scheme, equation, operators, step, added)
-    if len(scheme.stages) - 1 > MOST_RATES:
+    if len(scheme.stages) - 1 > TERMS - 2:
         return ArrayStepper(scheme, equation, operators, step, added)
     return LaunchedStepper(scheme, equation, operators, step, added, to)

@@ -16,6 +16,7 @@ TITLES = {
     "training": "Training",
     "frontier": "The frontier of the large-eddy case",
 }
+NOTES = "## What the stand-ins show"  # from here on the page is written by hand, and kept
 HEAD = "# GPU\n\n    make gpu\n"
 
 
@@ -35,7 +36,8 @@ def write(rows: Path, page: Path, failed: list[str]) -> list[str]:
     for part, found in parts.items():
         text += f"\n## {TITLES[part]}\n\n| what | value | unit | required | |\n|---|---|---|---|---|\n"
         text += "".join(_line(row) for row in found["rows"])
-    page.write_text(text, encoding="utf-8")
+    kept = page.read_text(encoding="utf-8").partition(NOTES) if page.is_file() else ("", "", "")
+    page.write_text(text + "\n" + "".join(kept[1:]) if kept[1] else text, encoding="utf-8")
     return [row["what"] for found in parts.values() for row in found["rows"] if row["met"] is False]
 
 

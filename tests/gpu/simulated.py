@@ -23,6 +23,7 @@ from subgrid.solver.time_stepping.schemes import STEPPERS
 def launch(kernel, shape, *arguments):
     """As `Launcher`, with blocks of another shape, which must not matter."""
     blocks = (-(-shape[2] // 5), -(-shape[1] // 3), shape[0])
+    assert not any(a is None for a in arguments)  # which Numba does not pass to a device
     arrays = [a.numpy() if hasattr(a, "numpy") else a for a in arguments]  # tensors share their memory
     cuda.jit(kernel)[blocks, (5, 3, 1)](*arrays)
 

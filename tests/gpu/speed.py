@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -56,6 +57,7 @@ def vorticity_rows(place: Place, sizes: Sizes) -> Iterator[Row]:
             what = f"{members} x {n}²"
             yield Row(f"etdrk2 step, {what}", 1e6 * ours, "microseconds")
             yield from single(place, sizes, n, members, ours)
+            yield from kernels(place, sizes, n, members, ours)
             yield from peers(place, sizes, n, members, state, ours, run)
     n = sizes.grids[0]
     if (n, sizes.members) in rates:
@@ -76,6 +78,26 @@ def single(place: Place, sizes: Sizes, n: int, members: int, double: float) -> I
     error = float(np.abs(exact - found).max() / np.abs(exact).max())
     detail = f"difference after 100 steps {error:.1e}"
     yield Row(f"single over double, {members} x {n}²", double / time, "ratio", detail)
+
+
+def kernels(place: Place, sizes: Sizes, n: int, members: int, array_code: float) -> Iterator[Row]:
+    """The step by CUDA kernels: array code over it, and its difference from array code after 20 steps."""
+    what = f"array code over CUDA kernels, {members} x {n}²"
+    try:
+        runs = []
+        for choice in ("0", "1"):
+            os.environ["SUBGRID_CUDA_KERNELS"] = choice
+            runs.append(Simulation(FLOW, square(n), "etdrk2", 0.256 / n, vorticity(n, members), backend=place.backend))
+        for run in runs:
+            run.advance(20)
+        exact, found = (run.state for run in runs)
+        error = float(np.abs(exact - found).max() / np.abs(exact).max())
+        time = place.seconds(lambda: runs[1].advance(1), sizes)
+        yield Row(what, array_code / time, "ratio", f"{1e6 * time:.0f} microseconds; difference {error:.1e}")
+    except Exception as error:  # not run on a device yet
+        yield unmeasured(what, f"{type(error).__name__}: {error}")
+    finally:
+        del os.environ["SUBGRID_CUDA_KERNELS"]
 
 
 def peers(
