@@ -42,6 +42,9 @@ Json = Annotated[
     bool, Parameter(name="--json", group=common, negative=(), help="Print the result as JSON, without progress bars.")
 ]
 
+Workers = Annotated[int | None, Parameter(negative=(), help="Processes on this machine that share the work, by Dask.")]
+Scheduler = Annotated[str | None, Parameter(negative=(), help="Address of a Dask scheduler, whose workers share it.")]
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command and exit with 0, 2 (mistake of the user), 3 (the run failed) or 130 (interrupted)."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from .cli import Backend, Json, Out, Set, _command, _file, _finish, _read, _target
+from .cli import Backend, Json, Out, Scheduler, Set, Workers, _command, _file, _finish, _read, _target
 from .terminal import display
 
 group = Group("Keys of the data", help="As in Python, open_data(PATH, length={'x': 1.0}), and in tables of a case.")
@@ -74,15 +74,20 @@ def data(
     set_: Set = (),
     out: Out = None,
     backend: Backend = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json_: Json = False,
 ) -> None:
     """Compute the training set, the reference and the sweep of a case, unless they are in the cache.
 
-    Run the command again to resume. --out: a text file for the directories. --format: write the sets train, valid and
-    test, split by trajectory, and the sweep, in this format to the new folder runs/CASE-FORMAT, or to --out.
+    Run the command again to resume, on any number of workers. --out: a text file for the directories. --format: write
+    the sets train, valid and test, split by trajectory, and the sweep, in this format to the new folder
+    runs/CASE-FORMAT, or to --out.
     """
+    from subgrid.ingest.cluster import cluster
+    from subgrid.ingest.pieces import Kind, generate_in_pieces, runs_in_pieces
     from subgrid.ingest.prepare import with_step
-    from subgrid.ingest.requests import reference_request, training_request
+    from subgrid.ingest.requests import Request, reference_request, training_request
     from subgrid.ingest.sweep import runs
     from subgrid.ingest.trajectories import generate, start
 
@@ -100,15 +105,24 @@ def data(
             f"{case}: reference.shape: missing; without [sweep], data need a finer grid. Remedy: set reference.shape"
         )
     where: dict[str, str] = {}
-    with Bars(quiet=json_) as bars:
+    with cluster(workers, scheduler) as pool, Bars(quiet=json_) as bars:
         resolved = with_step(checked)
-        if resolved.training is not None:  # before the reference is computed
-            start(resolved, training_request(resolved))
-        if gridded:
-            where["reference"] = str(generate(resolved, reference_request(resolved), bars).directory)
+        source = (
+            str(case.absolute() if case.exists() else case),
+            (*set_, *([f"backend={backend}"] if backend else [])),
+        )
+        asked: dict[Kind, Request] = {"reference": reference_request(resolved)} if gridded else {}
         if resolved.training is not None:
-            where["training"] = str(generate(resolved, training_request(resolved), bars).directory)
+            asked["training"] = training_request(resolved)
+            start(resolved, asked["training"])  # before the reference is computed
+        for kind, request in asked.items():
+            if pool is None:
+                where[kind] = str(generate(resolved, request, bars).directory)
+            else:
+                where[kind] = str(generate_in_pieces(source, kind, resolved, request, pool, bars).directory)
         if resolved.sweep is not None:
+            if pool is not None:
+                runs_in_pieces(source, resolved, pool, bars)
             where["sweep"] = str(runs(resolved, resolved.sweep.points(), bars).directory)
     text = "\n".join(f"{name}: {path}" for name, path in where.items())
     if out is not None:

@@ -55,10 +55,11 @@ def explain(error: BaseException, command: str) -> tuple[int, str] | None:
 
     from pydantic import ValidationError
 
+    from subgrid.ingest.cluster import WorkersLost
     from subgrid.solver.equations.plugin_errors import PluginError
     from subgrid.solver.simulation import BlowUp
 
-    if isinstance(error, (BlowUp, PluginError)):
+    if isinstance(error, (BlowUp, PluginError, WorkersLost)):
         return FAILED, str(error)
     if isinstance(error, Interrupted):
         return INTERRUPTED, str(error)

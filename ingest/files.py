@@ -202,6 +202,11 @@ class Entries:
         self._entry(index)[...] = values
         self.checksums[index:] = [zlib.crc32(values.data)]
 
+    def copy(self, values: NDArray, first: int) -> None:
+        """Write the entries of the trajectories from number `first` on, one trajectory at a time."""
+        for i, trajectory in enumerate(values):
+            self._map[first + i] = trajectory
+
     def _entry(self, index: int) -> NDArray:
         return self._map if self.single else self._map[:, index]
 
@@ -225,6 +230,8 @@ class Writer:
 
     def __init__(self, request: Request, equation: Equation, grid: Grid) -> None:
         self.directory, self._content = request.directory(), asdict(request)
+        if not request.first:
+            del self._content["first"]
         fine = None if request.fine_at is None else (request.fine_at, request.fine_at, 1)
         spans = {"state": request.state_steps, "term": request.term_steps, "fine": fine, "carrier": fine}
         reference = grid.refined(request.reference_shape)
@@ -280,6 +287,11 @@ class Writer:
     def write(self, name: str, n: int, values: NDArray) -> None:
         """Write the entry of step n, (trajectory, field, *grid). Raises BlowUp for values that are not finite."""
         self._entries[name].write(n, values)
+
+    def copy(self, part: Trajectories, first: int) -> None:
+        """Write all entries of the trajectories from number `first` on, block by block, from finished ones."""
+        for name, entries in self._entries.items():
+            entries.copy(np.load(part.directory / f"{name}.npy", mmap_mode="r", allow_pickle=False), first)
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is older than CHECKPOINT_SECONDS."""

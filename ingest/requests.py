@@ -34,7 +34,7 @@ class Request:
     state_steps, term_steps: the arguments of the schedules of states and terms: (first, last, every), or (first, last,
     every, True) where `last` is kept although it is not a multiple; None for no terms. term_noise: whether the term
     includes the omitted noise of its step, as in the benchmark of arXiv 2506.20771. fine_at: the step whose state on
-    the reference grid is kept.
+    the reference grid is kept. first: the number of the first trajectory, which keys its random streams.
     """
 
     equation: dict[str, Any]
@@ -54,6 +54,7 @@ class Request:
     cfl: float | None = None
     file: dict[str, Any] | None = None
     entities: tuple[int, ...] | None = None
+    first: int = 0
 
     def directory(self) -> Path:
         """The directory of the data: its name is the hash of the request."""
@@ -61,6 +62,8 @@ class Request:
         for name in ("cfl", "file", "entities"):
             if content[name] is None:
                 del content[name]
+        if not self.first:
+            del content["first"]
         text = json.dumps(content, sort_keys=True)
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -157,6 +157,20 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
     return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
 
 
+def unfinished(case: Case, points: NDArray) -> list[int]:
+    """Indices of the points (run, parameter) whose run the cache lacks."""
+    assert case.sweep is not None
+    files = [_file(request(case.varied(case.sweep.values(p)))) for p in points]
+    return [i for i, file in enumerate(files) if not _finished(file, LOG.debug)]
+
+
+def provide(case: Case, point: NDArray) -> None:
+    """Compute the run at a point of the sweep, unless the cache has it. Raises BlowUp, with the parameters."""
+    assert case.sweep is not None
+    varied = case.varied(case.sweep.values(point))
+    _provide(varied, _file(request(varied)), say_waiting(f"runs of this sweep in {cache() / 'sweep'}"))
+
+
 def _start(case: Case) -> tuple[Equation, Grid, NDArray[np.float64]]:
     """Equation, grid and the initial state (1, field, *grid) of a run. Raises ValueError, with the parameters."""
     equation, grid = case.build_equation(), case.grid.grid()

@@ -41,7 +41,7 @@ def start(case: Case, request: Request) -> NDArray[np.float64]:
     assert case.reference is not None
     equation, grid = case.build_equation().complete(), case.grid.grid().refined(request.reference_shape)
     key = "reference.initial" if case.reference.initial else "initial"
-    ids = tuple(range(request.trajectories))
+    ids = tuple(range(request.first, request.first + request.trajectories))
     state = checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
     return with_placeholders(state, equation, mask_of(case, ids))
 
@@ -102,7 +102,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
     assert case.reference is not None
     model, coarse = case.build_equation(), case.grid.grid()
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
-    ids = tuple(range(request.trajectories))
+    ids = tuple(range(request.first, request.first + request.trajectories))
 
     what = "reference run" if request.fine_at is not None else "training set"
     carrier = carrier_state(

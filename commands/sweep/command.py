@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..cli import Json, Out, Set, _finish, _target
+from ..cli import Json, Out, Scheduler, Set, Workers, _finish, _target
 from ..terminal import display
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def sweep(
     samples: Annotated[int | None, Parameter(help="Points of a Latin hypercube, in place of a grid.")] = None,
     seed: Annotated[int, Parameter(help="Seed of the Latin hypercube.")] = 0,
     jobs: Annotated[int | None, Parameter(help="Processes; by default one per core, for comparisons one.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     set_: Set = (),
     out: Out = None,
     json_: Json = False,
@@ -45,6 +47,7 @@ def sweep(
 
     target = _target(out, case, "sweep")
     settings: dict[str, Any] = {"compare": compare, "samples": samples, "seed": seed, "jobs": jobs, "overrides": set_}
+    settings |= {"workers": workers, "scheduler": scheduler}
     found = run_sweep(case, vary, out=target, progress=not json_, **settings)
     table = frame(found)
     failed = int(table["failed"].sum())
@@ -68,18 +71,23 @@ def run_sweep(
     samples: int | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     overrides: Sequence[str] = (),
     progress: bool | Bars = True,
 ) -> xr.Dataset:
     """Run or compare a case at every point of a grid or a Latin hypercube of values of its keys.
 
     vary: "KEY=LOW:HIGH:COUNT", "KEY=A,B,..." or, with samples, "KEY=LOW:HIGH". out: the folder; a sweep that is there
-    is continued if it is this one. jobs: processes, each with its share of the cores. The results do not depend on it,
-    but costs do: comparisons have one by default. Returns the final invariants of runs, or the scores of comparisons,
+    is continued if it is this one. jobs: processes, each with its share of the cores. workers, scheduler: in their
+    place so many workers of Dask on this machine, or those of the scheduler at an address, which must see `out` and the
+    files of the case under the same names. The results do not depend on it, but costs do: comparisons have one process
+    by default. Returns the final invariants of runs, or the scores of comparisons,
     over the varied keys. A run that fails has NaN, and the others go on.
 
-    Raises ValueError for wrong keys, values or cases before anything runs, and Interrupted.
+    Raises ValueError for wrong keys, values or cases before anything runs, ClusterError, and Interrupted.
     """
+    from subgrid.ingest.cluster import cluster
     from subgrid.solver.backend import available_threads
     from subgrid.solver.backend.files import FolderLock, read_json, write_json
     from subgrid.solver.case.reading import read
@@ -89,13 +97,16 @@ def run_sweep(
     from .points import design
     from .points import overrides as as_overrides
     from .results import dataset, frame, write
-    from .workers import Task, carry_out_all, finished
+    from .workers import Task, carry_out_all, carry_out_by, finished
 
     folder, path = Path(os.path.abspath(out)), Path(os.path.abspath(case)) if Path(case).exists() else Path(case)
     threads = available_threads()
+    given = jobs is not None
     jobs = jobs if jobs is not None else 1 if compare else threads
     if jobs < 1:
         raise ValueError(f"--jobs {jobs}: expected 1 or more")
+    if given and (workers is not None or scheduler is not None):
+        raise ValueError("--jobs and --workers or --scheduler: choose one")
     axes, points = design(vary, samples, seed)
     width = len(str(len(points) - 1))
     tasks = []
@@ -122,9 +133,16 @@ def run_sweep(
         left = [task for task in tasks if not finished(task)]
         done = len(tasks) - len(left)
         bars(done, len(tasks), "points of the sweep")
-        for _ in carry_out_all(left, min(jobs, len(left)) or 1, max(1, threads // max(1, min(jobs, len(left))))):
-            done += 1
-            bars(done, len(tasks), "points of the sweep")
+        with cluster(workers, scheduler) as pool:
+            if pool is None:
+                together = max(1, min(jobs, len(left)))
+                ended: Iterator[Any] = carry_out_all(left, together, max(1, threads // together))
+            else:
+                pool.require_shared(folder)
+                ended = carry_out_by(pool, left)
+            for _ in ended:
+                done += 1
+                bars(done, len(tasks), "points of the sweep")
         found = dataset(axes, points, tasks)
         write(folder, found, frame(found), [axis.key for axis in axes])
     return found

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from subgrid.ingest.cluster import Cluster
 from subgrid.solver.backend.files import write_json
 from subgrid.solver.case.reading import read
 
@@ -118,6 +119,20 @@ def carry_out_all(tasks: Sequence[Task], jobs: int, threads: int) -> Iterator[Ta
             worker.terminate()  # SIGTERM, after which a run ends with a checkpoint
         for worker in workers:
             worker.join()
+
+
+def carry_out_by(workers: Cluster, tasks: Sequence[Task]) -> Iterator[Task]:
+    """Carry out the tasks by the workers of a cluster, and yield each when it has ended."""
+    with interruptible() as asked:
+        for i, _ in workers.carry_out(_on_worker, [(task,) for task in tasks]):
+            yield tasks[i]
+            if asked.is_set():
+                raise Interrupted("interrupted. " + REMEDY)
+
+
+def _on_worker(task: Task) -> None:
+    if not finished(task):  # by a worker that was believed to be dead
+        carry_out(task)
 
 
 def _hand_over(connection: Any, waiting: list[Task]) -> bool:

@@ -112,9 +112,10 @@ class Transforms:
             import pyfftw
 
             flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
-            last = pyfftw.FFTW(
-                spectrum, physical, axes=(-1,), direction="FFTW_BACKWARD", flags=flags, threads=1
-            ).execute
+            backward: dict[str, Any] = {"direction": "FFTW_BACKWARD", "flags": flags}
+            if not across and len(physical.reshape(-1, physical.shape[-1])) == 1:
+                return _one_line(spectrum, physical, backward)
+            last = pyfftw.FFTW(spectrum, physical, axes=(-1,), threads=1, **backward).execute
             if not across:
                 return last
             first = pyfftw.FFTW(
@@ -149,6 +150,8 @@ class Transforms:
         if library() == "fftw":
             import pyfftw
 
+            if not across and len(physical.reshape(-1, physical.shape[-1])) == 1:
+                return _one_line(physical, spectrum, {"flags": ("FFTW_ESTIMATE",)})
             last = pyfftw.FFTW(physical, spectrum, axes=(-1,), flags=("FFTW_ESTIMATE",), threads=1).execute
             if not across:
                 return last
@@ -269,6 +272,25 @@ class Transforms:
         run()
         out *= self.scale
         return out
+
+
+def _one_line(source: NDArray, target: NDArray, options: dict[str, Any]) -> Callable[[], None]:
+    """Plan the transform of a single line beside a line of zeros.
+
+    For some lengths FFTW takes another algorithm for a single line than for several, with other bits; a member alone
+    would differ from the member in a batch.
+    """
+    import pyfftw
+
+    given, found = (np.zeros((2, a.shape[-1]), a.dtype) for a in (source, target))
+    execute = pyfftw.FFTW(given, found, axes=(-1,), threads=1, **options).execute
+
+    def run() -> None:
+        given[0] = source.reshape(-1)
+        execute()
+        target[...] = found[0].reshape(target.shape)
+
+    return run
 
 
 @kernel(error_model="numpy", fastmath={"contract"})

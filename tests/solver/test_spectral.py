@@ -103,3 +103,13 @@ def test_unknown_library_is_refused(monkeypatch):
     monkeypatch.setenv("SUBGRID_FFT", "fftpack")
     with pytest.raises(ValueError, match="SUBGRID_FFT is 'fftpack'; expected fftw, ducc or scipy"):
         spectral.library.__wrapped__()
+
+
+@pytest.mark.parametrize("n", [20, 32, 48, 64, 100, 128, 256])
+def test_a_line_alone_has_the_bits_of_the_line_in_a_batch(n):
+    """FFTW takes another algorithm for a single line of some lengths."""
+    transforms, rows = Transforms(Grid((n,), (6.0,))), np.random.default_rng(0).standard_normal((6, 1, n))
+    spectra = transforms.to_spectrum(rows)
+    assert np.array_equal(spectra, np.concatenate([transforms.to_spectrum(rows[i : i + 1]) for i in range(6)]))
+    values = transforms.to_physical(spectra)
+    assert np.array_equal(values, np.concatenate([transforms.to_physical(spectra[i : i + 1]) for i in range(6)]))

@@ -1,0 +1,132 @@
+"""Processes that carry out the tasks of a command, by Dask: on this machine, or behind a scheduler.
+
+A task is a function and plain arguments, which names what it makes by paths; no arrays pass through the scheduler. It
+writes a piece of its own, which is complete when the file that marks it is there. A task that is carried out twice, or
+on another machine, writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from subgrid.solver.backend import available_threads
+
+REMEDY = "Remedy: run the same command again; it goes on where it was"
+WAITING = 20  # seconds, for the first worker of a scheduler
+LOST_WORKERS = 3  # that one task may cost without being given up
+
+
+class ClusterError(ValueError):
+    """The workers or their scheduler cannot be used; the message names the remedy."""
+
+
+class WorkersLost(RuntimeError):
+    """The scheduler is gone, or a task has cost too many workers. What is finished is kept."""
+
+
+class Cluster:
+    """Workers of one thread each, or of more where there are fewer of them than cores."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def require_shared(self, folder: Path) -> None:
+        """Raise ClusterError unless every worker sees what this process writes into a folder."""
+        token = folder / f".shared-{uuid.uuid4().hex}"
+        token.write_text("")
+        try:
+            seen = self._client.run(_sees, str(token))
+        finally:
+            token.unlink()
+        if blind := sorted({name for name, sees in seen.values() if not sees}):
+            raise ClusterError(
+                f"{folder} is not shared with the workers on {', '.join(blind)}. "
+                "Remedy: a folder that this machine and all workers see under the same name"
+            )
+
+    def carry_out(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        """function(*task) for each task; its index and its answer when it has ended.
+
+        A worker that dies costs its task, which another one carries out. Raises what a task raises, and WorkersLost
+        if the scheduler is gone or a task has cost too many workers.
+        """
+        from distributed import CancelledError, KilledWorker, as_completed
+        from distributed.comm import CommClosedError
+
+        futures: dict[Any, int] = {}
+        try:
+            for i, task in enumerate(tasks):
+                futures[self._client.submit(function, *task, key=f"subgrid-{uuid.uuid4().hex}", pure=False)] = i
+            for future in as_completed(list(futures)):
+                yield futures[future], future.result()
+                future.release()
+        except KilledWorker:
+            raise WorkersLost(f"a task has cost {LOST_WORKERS + 1} workers, of memory perhaps. {REMEDY}") from None
+        except (CancelledError, CommClosedError, TimeoutError):
+            raise WorkersLost(f"the scheduler is gone. {REMEDY}") from None
+        finally:
+            with suppress(Exception):
+                self._client.cancel(list(futures), force=True)
+
+
+@contextmanager
+def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | None]:
+    """`workers` processes on this machine, or those of the scheduler at an address; None for neither.
+
+    The address of the dashboard is printed on standard error. Raises ValueError for wrong arguments, and where Dask is
+    missing, and ClusterError for a scheduler that does not answer or has no workers.
+    """
+    if workers is None and scheduler is None:
+        yield None
+        return
+    if workers is not None and scheduler is not None:
+        raise ValueError("--workers and --scheduler: choose one; a scheduler has workers of its own")
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers {workers}: expected 1 or more")
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ValueError("--workers and --scheduler need Dask. Remedy: pip install 'subgrid[scale]'") from None
+    quiet = {"distributed.scheduler.allowed-failures": LOST_WORKERS, "distributed.logging.distributed": "critical"}
+    with dask.config.set(quiet):
+        if scheduler is not None:
+            try:
+                client = Client(scheduler, timeout="10s")
+            except (OSError, TimeoutError, ValueError) as error:
+                raise ClusterError(f"--scheduler {scheduler}: does not answer ({error})") from None
+            with client:
+                try:
+                    client.wait_for_workers(1, timeout=WAITING)
+                except TimeoutError:
+                    found = f"--scheduler {scheduler}: has no workers after {WAITING} s"
+                    raise ClusterError(f"{found}. Remedy: dask worker {scheduler}") from None
+                yield _announced(client)
+            return
+        assert workers is not None
+        environment = {"SUBGRID_THREADS": str(max(1, available_threads() // workers))}
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=":0",
+                env=environment, silence_logs=50,
+            ) as local,
+            Client(local) as client,
+        ):  # fmt: skip
+            yield _announced(client)
+
+
+def _announced(client: Any) -> Cluster:
+    if sys.stderr is not None:
+        print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
+    return Cluster(client)
+
+
+def _sees(path: str) -> tuple[str, bool]:
+    return socket.gethostname(), os.path.exists(path)

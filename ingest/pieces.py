@@ -1,0 +1,122 @@
+"""Generated trajectories and runs in pieces, one task each, for the workers of a cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from subgrid.solver.case.reading import read
+from subgrid.solver.case.tables import Case
+
+from .cache import cache, locked, say_waiting
+from .cluster import Cluster, ClusterError
+from .files import Trajectories, Writer
+from .prepare import with_step
+from .requests import Request, reference_request, training_request
+from .sweep import provide, unfinished
+from .trajectories import Progress, generate, start
+
+POINTS = 65536  # of the reference grids of a piece, at most, unless a single trajectory has more
+PIECES = 8  # at least, if there are as many trajectories
+Kind = Literal["reference", "training"]
+Source = tuple[str, tuple[str, ...]]  # the file of a case, and overrides
+
+
+def generate_in_pieces(
+    source: Source, kind: Kind, case: Case, request: Request, workers: Cluster, progress: Progress
+) -> Trajectories:
+    """The requested trajectories, by the workers, with the bytes that `generate` gives.
+
+    A piece is some trajectories, in a directory of its own in the cache, which the workers must share. Pieces that are
+    finished are kept until all are.
+    """
+    directory = request.directory()
+    with suppress(ValueError, OSError):
+        return Trajectories(directory)
+    if request.file is not None or request.trajectories == 1:
+        return generate(case, request, progress)
+    start(case, request)  # before anything is written
+    with locked(directory, say_waiting(f"the data in {directory}")):
+        if (directory / "done.json").is_file():
+            with suppress(ValueError):
+                return Trajectories(directory)
+        workers.require_shared(directory)
+        # the same for any number of workers, so that a resumed command finds the pieces
+        size = max(1, min(POINTS // math.prod(request.reference_shape), -(-request.trajectories // PIECES)))
+        firsts = range(0, request.trajectories, size)
+        parts = [replace(request, first=f, trajectories=min(size, request.trajectories - f)) for f in firsts]
+        tasks = [(source, kind, p.first, p.trajectories, str(p.directory())) for p in parts]
+        what = "reference run" if request.fine_at is not None else "training set"
+        progress(0, len(tasks), what)
+        for done, _ in enumerate(workers.carry_out(_piece, tasks), 1):
+            progress(done, len(tasks), what)
+        return _joined(case, request, parts)
+
+
+def _piece(source: Source, kind: Kind, first: int, count: int, directory: str) -> None:
+    """Generate some trajectories of a case into the directory that the parent expects. Run by a worker."""
+    with _cache_at(Path(directory).parent):
+        case = with_step(read(Path(source[0]), source[1]))
+        whole = reference_request(case) if kind == "reference" else training_request(case)
+        request = replace(whole, first=first, trajectories=count)
+        if str(request.directory()) != directory:
+            raise ClusterError(
+                f"a worker reads another case in {source[0]}, or has another version of subgrid, than this process. "
+                "Remedy: the same files and versions for all"
+            )
+        generate(case, request)
+
+
+def _joined(case: Case, request: Request, parts: list[Request]) -> Trajectories:
+    """The trajectories of all pieces in one directory, whose lock the caller holds; then the pieces are deleted."""
+    equation, grid = case.build_equation().complete(), case.grid.grid()
+    writer = Writer(request, equation, grid)
+    writer.begin()
+    for part in parts:
+        writer.copy(Trajectories(part.directory()), part.first)
+    found = writer.finish()
+    for part in parts:
+        shutil.rmtree(part.directory(), ignore_errors=True)
+    return found
+
+
+def runs_in_pieces(source: Source, case: Case, workers: Cluster, progress: Progress) -> None:
+    """The runs of the sweep of a case that the cache lacks, by the workers."""
+    assert case.sweep is not None
+    points = case.sweep.points()
+    left = unfinished(case, points)
+    if not left:
+        return
+    folder = cache() / "sweep"
+    folder.mkdir(parents=True, exist_ok=True)
+    workers.require_shared(folder)
+    tasks = [(source, i, str(folder)) for i in left]
+    for done, _ in enumerate(workers.carry_out(_run, tasks), 1):
+        progress(len(points) - len(left) + done, len(points), "sweep")
+
+
+def _run(source: Source, index: int, folder: str) -> None:
+    with _cache_at(Path(folder).parent):
+        case = with_step(read(Path(source[0]), source[1]))
+        assert case.sweep is not None
+        provide(case, case.sweep.points()[index])
+
+
+@contextmanager
+def _cache_at(folder: Path) -> Iterator[None]:
+    """The cache of the parent in this process, whatever its own is."""
+    before: Any = os.environ.get("SUBGRID_CACHE")
+    os.environ["SUBGRID_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SUBGRID_CACHE"]
+        else:
+            os.environ["SUBGRID_CACHE"] = before

@@ -1,0 +1,148 @@
+"""Work shared by the processes of a cluster: the bytes of one process, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from subgrid.commands.cli import execute
+from subgrid.ingest import cluster as module
+from subgrid.ingest.cluster import ClusterError, WorkersLost, cluster
+
+SMALL = [
+    "--set", "training.trajectories=5", "--set", "training.validation=1", "--set", "training.end=10.3",
+    "--set", "reference.trajectories=4", "--set", "time.end=10.2", "--set", "reference.shape=[128]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two workers, whose working directory and cache are not those of this process."""
+    with cluster(2, None) as workers:
+        assert workers is not None
+        yield workers
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def compute(where: Path, monkeypatch, *options: str) -> dict[str, bytes]:
+    monkeypatch.setenv("SUBGRID_CACHE", str(where))
+    assert execute(["data", "burgers-forced", *SMALL, "--json", *options]) == 0
+    return files(where)
+
+
+def test_data_of_two_workers_have_the_bytes_of_one_process(tmp_path, monkeypatch):
+    one = compute(tmp_path / "one", monkeypatch)
+    two = compute(tmp_path / "two", monkeypatch, "--workers", "2")
+    assert len(one) == 9 and one == two
+
+
+def test_a_sweep_of_two_workers_has_the_bytes_of_one_process(tmp_path):
+    vary = ["sweep", "advection", "--vary", "equation.speed=0.5,1.0", "--json"]
+    assert execute([*vary, "--out", str(tmp_path / "one"), "--jobs", "1"]) == 0
+    assert execute([*vary, "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
+    for i in range(2):
+        one, two = (files(tmp_path / name / str(i) / "fields.zarr") for name in ("one", "two"))
+        assert one and one == two
+
+
+def slow(path: str, index: int) -> int:
+    """Leave the number of this process, wait, and answer."""
+    file = Path(path) / f"{index}.{os.getpid()}"
+    file.touch()
+    time.sleep(1.0)
+    return index
+
+
+def test_a_worker_that_is_killed_costs_its_task_alone(tmp_path):
+    with cluster(2, None) as workers:
+        ended = workers.carry_out(slow, [(str(tmp_path), i) for i in range(4)])
+        found = [next(ended)[1]]
+        begun = {p.name.partition(".")[0]: int(p.suffix[1:]) for p in tmp_path.iterdir()}
+        os.kill(next(pid for index, pid in begun.items() if int(index) not in found), signal.SIGKILL)
+        found += [answer for _, answer in ended]
+    assert sorted(found) == [0, 1, 2, 3]
+
+
+def deadly() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_kills_its_workers_is_given_up(monkeypatch):
+    with cluster(1, None) as workers, pytest.raises(WorkersLost, match=r"has cost 4 workers.*Remedy"):
+        list(workers.carry_out(deadly, [()]))
+
+
+def wrong() -> None:
+    raise ValueError("a mistake")
+
+
+def test_the_error_of_a_task_is_raised(two):
+    with pytest.raises(ValueError, match="a mistake"):
+        list(two.carry_out(wrong, [()]))
+
+
+def test_a_folder_that_the_workers_do_not_see_is_reported(two, tmp_path, monkeypatch):
+    two.require_shared(tmp_path)
+    monkeypatch.setattr(module, "_sees", blind)
+    with pytest.raises(ClusterError, match=r"is not shared with the workers on elsewhere. Remedy"):
+        two.require_shared(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def blind(path: str) -> tuple[str, bool]:
+    return "elsewhere", False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], "choose one"),
+        (["--scheduler", "nonsense"], "--scheduler nonsense: "),
+    ],
+)
+def test_wrong_options_are_refused(options, message, capsys):
+    assert execute(["data", "burgers-forced", *SMALL, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_workers_of_a_scheduler_and_a_scheduler_that_dies(tmp_path):
+    """Everything that is finished is kept, and the same command goes on with another scheduler."""
+    started: list[subprocess.Popen] = []
+
+    def start(address: Path) -> str:
+        environment = os.environ | {"SUBGRID_CACHE": str(tmp_path / "theirs")}
+        options = ["--port", "0", "--no-dashboard", "--scheduler-file", str(address)]
+        for program in (["scheduler", *options], ["worker", "--scheduler-file", str(address), "--nthreads", "1"]):
+            command = [sys.executable, "-m", "distributed.cli.dask_" + program[0], *program[1:]]
+            (tmp_path / program[0]).mkdir(exist_ok=True)
+            started.append(
+                subprocess.Popen(command, cwd=tmp_path / program[0], env=environment, stderr=subprocess.DEVNULL)
+            )
+            while not address.exists():
+                time.sleep(0.05)
+        return json.loads(address.read_text())["address"]
+
+    try:
+        with cluster(None, start(tmp_path / "first")) as workers:
+            ended = workers.carry_out(time.sleep, [(1.0,)] * 3)
+            assert next(ended)[1] is None
+            started[0].kill()
+            with pytest.raises(WorkersLost, match=r"scheduler is gone. Remedy"):
+                list(ended)
+        with cluster(None, start(tmp_path / "second")) as workers:
+            assert sorted(i for i, _ in workers.carry_out(time.sleep, [(0.1,)] * 2)) == [0, 1]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
