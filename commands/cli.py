@@ -284,8 +284,12 @@ def check(
     backend: Backend = None,
     json_: Json = False,
     import_: Annotated[bool, Parameter(name="--import", negative=())] = False,
+    memory: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Validate a case without running it. --out: a file for the case with every default written out.
+
+    --memory: predict the largest memory of `run` and `data` by a few steps on small grids, without closures, and refuse
+    a case that does not fit into this machine.
 
     --import: also import the files of plug-ins that the case names by `path`, which executes their code, and check
     their options and their answers. Without it these files are named, and the rest of the case is checked.
@@ -297,12 +301,19 @@ def check(
     available_threads()
     chosen = [f"backend={backend}"] if backend is not None else []
     tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
+    needs: dict[str, str] = {}
+    if memory:
+        from .memory import needs as needs_of
+
+        needs = needs_of(_read(case, set_, backend))
 
     def show() -> None:
+        for name, text in needs.items():
+            display(f"{name:13}{text}")
         unread = ["except for these files, which were not imported; --import executes and checks them:", *files]
         display(f"{case}: valid" + (", " + "\n  ".join(unread) if files else ""))
 
-    _finish(tables | ({"not_imported": files} if files else {}), json_, show)
+    _finish(tables | ({"not_imported": files} if files else {}) | ({"memory": needs} if needs else {}), json_, show)
 
 
 @app.command(name="list")
