@@ -36,6 +36,7 @@ class RolloutWindows(BaseModel):
 
     unroll: int = Field(5, ge=1, description="calls of the closure per window")
     every: int = Field(5, ge=1, description="steps of the model between calls")
+    hold: Literal["constant", "linear"] = Field("constant", description="how the answer is held between calls")
     steps: int = Field(200, ge=1)
     batch: int = Field(8, ge=1)
     learning_rate: float = Field(5e-4, gt=0)

@@ -40,6 +40,7 @@ class RolloutLoss:
     """The loss of `RolloutWindows` for a model whose right-hand side gains tendency(state), in double precision.
 
     Gradients through the solver are exact: `rollout` is the stepper of the model as differentiable array code.
+    added: eigenvalues of closures beside the trained one, which join the linear operator of the corrected model.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class RolloutLoss:
         seed: int,
         tendency: Callable[[Tensor], Tensor],
         device: str = "cpu",
+        added: np.ndarray | None = None,
     ) -> None:
-        self.device = device
+        self.device, self.added = device, added
         self.dataset, self.chosen, self.seed, self.tendency = dataset, chosen, seed, tendency
         self.samples = samples = chosen.unroll * chosen.every // dataset.model.sampling
         trajectories, times = dataset.sequences[1].shape[:2]
@@ -74,7 +76,9 @@ class RolloutLoss:
             self.samples * model.sampling,
             tendency=self.tendency if corrected else None,
             every=self.chosen.every,
+            hold=self.chosen.hold,
             keep=model.sampling,
+            added=self.added if corrected else None,
         )
         return (found - states[1:]).square().mean()
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, PrivateAttr
 
 from subgrid.solver.closure import Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 
 from ..learning import weights_file
+from ..learning.compiled_network import CompiledTerm, compilable
 from ..learning.compatibility import locate, mismatch
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import SPECTRUM, residual_noise
@@ -43,42 +46,23 @@ class Regression(LearnedClosure):
     method: ClassVar[str] = "regression"
     noise: Literal["none", "residual"] = "none"
     batch: int = 16
-    _term: torch.nn.Module = PrivateAttr()
+    _term: Callable[[View, int], Any] = PrivateAttr()
     _noise: SpectralNoise | None = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
-        import torch
-
-        from ..learning.learned_term import LearnedTerm
-
         path = self.find_weights(problem)
         tensors, header = weights_file.load(path)
         with weights_file.using(path):
-            network = header["network"]
-            term = LearnedTerm(
-                network["kind"],
-                network["options"],
-                network["features"],
-                len(header["shape"]),
-                tuple(header["length"]),
-                header["normalisation"],
-                tuple(header.get("origin", problem.grid.origin)),
-            )
             residual = tensors.pop(SPECTRUM)
-            term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-            self._term = term.eval().to(problem.device)
+            compiled = problem.backend == "numpy" and compilable(header["network"])
+            self._term = (_compiled if compiled else _by_torch)(tensors, header, problem)
             self._noise = (
                 residual_noise(problem.grid, residual[0], header["step"]) if self.noise == "residual" else None
             )
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
-        import torch
-
-        state = view.torch().to(torch.float32)
-        with torch.inference_mode():
-            parts = [self._term(part) for part in state.split(self.batch)]
-        return Tendency(torch.cat(parts).to(torch.float64), noise=self._noise), memory
+        return Tendency(self._term(view, self.batch), noise=self._noise), memory
 
     @classmethod
     def mismatch(cls, header: dict[str, Any], problem: Problem, strict: bool) -> str | None:
@@ -117,6 +101,37 @@ class Regression(LearnedClosure):
         return result.scores
 
 
+def _compiled(tensors: Mapping[str, NDArray], header: dict[str, Any], problem: Problem) -> Callable[[View, int], Any]:
+    term = CompiledTerm(tensors, header, problem.grid, problem.precision)
+    return lambda view, batch: term(view.array)
+
+
+def _by_torch(tensors: Mapping[str, NDArray], header: dict[str, Any], problem: Problem) -> Callable[[View, int], Any]:
+    import torch
+
+    from ..learning.learned_term import LearnedTerm
+
+    network = header["network"]
+    term = LearnedTerm(
+        network["kind"],
+        network["options"],
+        network["features"],
+        len(header["shape"]),
+        tuple(header["length"]),
+        header["normalisation"],
+        tuple(header.get("origin", problem.grid.origin)),
+    )
+    term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+    term.eval().to(problem.device)
+
+    def evaluate(view: View, batch: int) -> torch.Tensor:
+        with torch.inference_mode():
+            parts = [term(part) for part in view.torch().to(torch.float32).split(batch)]
+        return torch.cat(parts).to(torch.float64)
+
+    return evaluate
+
+
 def _network(options: TrainingOptions) -> dict[str, Any]:
     return {"kind": options.network, "options": options.network_options, "features": options.features}
 
@@ -125,7 +140,12 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
     from .rollout_training import fit_through_solver
     from .training import fit
 
-    about = dataset.about
+    about, added = dataset.about, None
+    if options.beside:
+        from ..learning.beside import linear_beside, remainder
+
+        added = linear_beside(options.beside, dataset, job.folder, "train.regression.beside")
+        dataset = remainder(dataset, added)
     if not through_solver:
         length, origin = tuple(about["length"]), tuple(about["origin"])
         return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin, job.device)
@@ -140,4 +160,4 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
             f"train.regression.rollout.start: {options.rollout.start} is for another network or equation. "
             "Remedy: weights that were trained for this case with the same network options"
         )
-    return fit_through_solver(dataset, tensors, options, job.work, job.progress, job.device)
+    return fit_through_solver(dataset, tensors, options, job.work, job.progress, job.device, added)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from subgrid.solver.case.tables import ClosureTable
+
 from ..learning.options import Features, RolloutWindows, Shift
 
 
@@ -28,6 +30,9 @@ class TrainingOptions(BaseModel):
     network: Literal["quadratic", "fno", "cnn"] = "quadratic"
     network_options: dict[str, Any] = {}
     features: Features = "state"
+    beside: tuple[ClosureTable, ...] = Field(
+        (), description="closures with a linear part that stand beside the network, as in [[closure]]"
+    )
     steps: int = Field(2000, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(0.01, gt=0, description="the peak of the one-cycle schedule")

@@ -25,12 +25,13 @@ def fit_through_solver(
     directory: Path,
     progress: Progress = no_progress,
     device: str = "cpu",
+    added: np.ndarray | None = None,
 ) -> FitResult:
     """Start from `weights` and minimise the loss of `RolloutOptions`; resumes as `fit` does.
 
     Gradients through the solver are exact: `rollout` is the stepper of the model as differentiable array code. The
     score that selects the weights is the square root of the loss on the validation windows: 1 for the uncorrected
-    model.
+    model. added: eigenvalues of the closures beside the network; the pairs of `dataset` are what these leave.
 
     Raises ValueError for a model with noise or adaptive steps, for a window that is not a whole number of sampling
     intervals, and as `fit` does.
@@ -39,14 +40,19 @@ def fit_through_solver(
     assert chosen is not None
     require_rollouts(dataset, chosen)
     with torch_threads(options.threads):
-        return RolloutTraining(dataset, weights, options, device).run(directory, progress)
+        return RolloutTraining(dataset, weights, options, device, added).run(directory, progress)
 
 
 class RolloutTraining(Training):
     """One training through the solver."""
 
     def __init__(
-        self, dataset: Dataset, weights: dict[str, np.ndarray], options: TrainingOptions, device: str = "cpu"
+        self,
+        dataset: Dataset,
+        weights: dict[str, np.ndarray],
+        options: TrainingOptions,
+        device: str = "cpu",
+        added: np.ndarray | None = None,
     ) -> None:
         chosen = options.rollout
         assert chosen is not None
@@ -57,7 +63,7 @@ class RolloutTraining(Training):
         super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin, device)
         self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
-        self.rollouts = RolloutLoss(dataset, chosen, options.seed, self.tendency, device)
+        self.rollouts = RolloutLoss(dataset, chosen, options.seed, self.tendency, device, added)
 
     def tendency(self, state: torch.Tensor) -> torch.Tensor:
         """The term of the network, for a state in double precision."""

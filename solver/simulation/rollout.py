@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..backend import Backend, keep_freed_memory
+from ..closure.contract import Hold
 from ..equations.base import Equation
 from ..grid import Grid
 from ..spectral import Operators
@@ -30,6 +31,7 @@ def rollout(
     start: float = 0.0,
     tendency: Callable[[torch.Tensor], torch.Tensor] | None = None,
     every: int = 1,
+    hold: Hold = "constant",
     keep: int | None = None,
     segment: int | None = None,
     added: NDArray | None = None,
@@ -37,7 +39,8 @@ def rollout(
     """u(t + n h) as a differentiable function of u(t), and of whatever `tendency` depends on.
 
     state: (member, field, *grid), float64, on any device. tendency(state) is evaluated before every `every`-th step, as
-    a closure in a run, and held until the next call. added: eigenvalues that join the linear operator of a semi-linear
+    a closure in a run, and held until the next call; with hold = "linear" it is extrapolated from the last two calls, and
+    held after the first. added: eigenvalues that join the linear operator of a semi-linear
     equation, as `simulation.linear.joined` gives them for closures; they are constants. The equation's own noise is
     omitted. Returns the state after `steps` steps or, with `keep`, the states after every `keep`-th step, (time,
     member, field, *grid).
@@ -64,22 +67,25 @@ def rollout(
     inward = operators.forward if equation.spectral else _same
     outward = operators.inverse if equation.spectral else _same
 
-    def advance(u: Any, memory: Any, held: Any, first: int, count: int) -> Any:
+    def advance(u: Any, memory: Any, held: Any, slope: Any, first: int, count: int) -> Any:
         for n in range(first, first + count):
             if tendency is not None and n % every == 0:
-                held = inward(tendency(outward(u)))
-            u, memory = carried.advance(u, start + n * step, held, memory)
-        return u, memory, held
+                last, held = held, inward(tendency(outward(u)))
+                if hold == "linear" and last is not None:
+                    slope = (held - last) / every
+            frozen = held if slope is None else held + (n % every) * slope
+            u, memory = carried.advance(u, start + n * step, frozen, memory)
+        return u, memory, held, slope
 
     memory: dict[str, Any] = {}
-    u, held = inward(state), None
+    u, held, slope = inward(state), None, None
     kept, n = [], 0
     while n < steps:
         count = min(span - n % span, steps - n, *([keep - n % keep] if keep else []))
         if torch.is_grad_enabled():
-            u, memory, held = checkpoint(advance, u, memory, held, n, count, use_reentrant=False)
+            u, memory, held, slope = checkpoint(advance, u, memory, held, slope, n, count, use_reentrant=False)
         else:
-            u, memory, held = advance(u, memory, held, n, count)
+            u, memory, held, slope = advance(u, memory, held, slope, n, count)
         n += count
         if keep and n % keep == 0:
             kept.append(outward(u))
