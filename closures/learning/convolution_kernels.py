@@ -46,26 +46,81 @@ def _add_one(out, source, w):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def _add_nine(a, b, above, here, below, v, w):
-    """Two sums at a time, of a stencil of 3 x 3 values each. above, here, below: three rows of the source."""
-    v00, v01, v02, v10, v11, v12, v20, v21, v22 = (
-        v[0, 0], v[0, 1], v[0, 2], v[1, 0], v[1, 1], v[1, 2], v[2, 0], v[2, 1], v[2, 2],
-    )  # fmt: skip
-    w00, w01, w02, w10, w11, w12, w20, w21, w22 = (
-        w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2], w[2, 0], w[2, 1], w[2, 2],
-    )  # fmt: skip
+def _add_nine(a, b, c, d, above, here, below, w):
+    """Four sums at a time, of a stencil of 3 x 3 values each, from three rows. w: (4, 3, 3)."""
+    p00, p01, p02, p10, p11, p12, p20, p21, p22 = (
+        w[0, 0, 0],
+        w[0, 0, 1],
+        w[0, 0, 2],
+        w[0, 1, 0],
+        w[0, 1, 1],
+        w[0, 1, 2],
+        w[0, 2, 0],
+        w[0, 2, 1],
+        w[0, 2, 2],
+    )
+    q00, q01, q02, q10, q11, q12, q20, q21, q22 = (
+        w[1, 0, 0],
+        w[1, 0, 1],
+        w[1, 0, 2],
+        w[1, 1, 0],
+        w[1, 1, 1],
+        w[1, 1, 2],
+        w[1, 2, 0],
+        w[1, 2, 1],
+        w[1, 2, 2],
+    )
+    r00, r01, r02, r10, r11, r12, r20, r21, r22 = (
+        w[2, 0, 0],
+        w[2, 0, 1],
+        w[2, 0, 2],
+        w[2, 1, 0],
+        w[2, 1, 1],
+        w[2, 1, 2],
+        w[2, 2, 0],
+        w[2, 2, 1],
+        w[2, 2, 2],
+    )
+    s00, s01, s02, s10, s11, s12, s20, s21, s22 = (
+        w[3, 0, 0],
+        w[3, 0, 1],
+        w[3, 0, 2],
+        w[3, 1, 0],
+        w[3, 1, 1],
+        w[3, 1, 2],
+        w[3, 2, 0],
+        w[3, 2, 1],
+        w[3, 2, 2],
+    )
     for i in range(a.shape[0]):
-        s, t = a[i], b[i]
+        p, q, r, s = a[i], b[i], c[i], d[i]
         x, y, z = above[i], above[i + 1], above[i + 2]
-        s = ((s + v00 * x) + v01 * y) + v02 * z
-        t = ((t + w00 * x) + w01 * y) + w02 * z
+        p = ((p + p00 * x) + p01 * y) + p02 * z
+        q = ((q + q00 * x) + q01 * y) + q02 * z
+        r = ((r + r00 * x) + r01 * y) + r02 * z
+        s = ((s + s00 * x) + s01 * y) + s02 * z
         x, y, z = here[i], here[i + 1], here[i + 2]
-        s = ((s + v10 * x) + v11 * y) + v12 * z
-        t = ((t + w10 * x) + w11 * y) + w12 * z
+        p = ((p + p10 * x) + p11 * y) + p12 * z
+        q = ((q + q10 * x) + q11 * y) + q12 * z
+        r = ((r + r10 * x) + r11 * y) + r12 * z
+        s = ((s + s10 * x) + s11 * y) + s12 * z
         x, y, z = below[i], below[i + 1], below[i + 2]
-        s = ((s + v20 * x) + v21 * y) + v22 * z
-        t = ((t + w20 * x) + w21 * y) + w22 * z
-        a[i], b[i] = s, t
+        p = ((p + p20 * x) + p21 * y) + p22 * z
+        q = ((q + q20 * x) + q21 * y) + q22 * z
+        r = ((r + r20 * x) + r21 * y) + r22 * z
+        s = ((s + s20 * x) + s21 * y) + s22 * z
+        a[i], b[i], c[i], d[i] = p, q, r, s
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
+def _add_nine_to_one(out, above, here, below, w):
+    """One sum of a stencil of 3 x 3 values. w: (3, 3)."""
+    w00, w01, w02, w10, w11, w12 = w[0, 0], w[0, 1], w[0, 2], w[1, 0], w[1, 1], w[1, 2]
+    w20, w21, w22 = w[2, 0], w[2, 1], w[2, 2]
+    for i in range(out.shape[0]):
+        p = ((out[i] + w00 * above[i]) + w01 * above[i + 1]) + w02 * above[i + 2]
+        p = ((p + w10 * here[i]) + w11 * here[i + 1]) + w12 * here[i + 2]
+        out[i] = ((p + w20 * below[i]) + w21 * below[i + 1]) + w22 * below[i + 2]
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -77,10 +132,10 @@ def _add_five(a, b, c, d, source, w):
     d0, d1, d2, d3, d4 = w[3, 0], w[3, 1], w[3, 2], w[3, 3], w[3, 4]
     for i in range(a.shape[0]):
         o, p, q, r, s = source[i], source[i + 1], source[i + 2], source[i + 3], source[i + 4]
-        a[i] = (((((a[i] + a0 * o) + a1 * p) + a2 * q) + a3 * r) + a4 * s)
-        b[i] = (((((b[i] + b0 * o) + b1 * p) + b2 * q) + b3 * r) + b4 * s)
-        c[i] = (((((c[i] + c0 * o) + c1 * p) + c2 * q) + c3 * r) + c4 * s)
-        d[i] = (((((d[i] + d0 * o) + d1 * p) + d2 * q) + d3 * r) + d4 * s)
+        a[i] = ((((a[i] + a0 * o) + a1 * p) + a2 * q) + a3 * r) + a4 * s
+        b[i] = ((((b[i] + b0 * o) + b1 * p) + b2 * q) + b3 * r) + b4 * s
+        c[i] = ((((c[i] + c0 * o) + c1 * p) + c2 * q) + c3 * r) + c4 * s
+        d[i] = ((((d[i] + d0 * o) + d1 * p) + d2 * q) + d3 * r) + d4 * s
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -98,31 +153,34 @@ def convolve(source, weights, bias, target, rows, stride, above, beside, activat
         a, b = start + offset, start + offset + count
         o = 0
         while o < outs:
-            together = 1
-            if height == 3 and width == 3 and outs - o >= 2:
-                together = 2
-            elif width == 5 and outs - o >= 4:
-                together = 4
+            together = 4 if outs - o >= 4 else 1
             for t in range(o, o + together):
                 target[t, a:b] = bias[t]
             for c in range(channels):
-                if together == 2:
+                if height == 3 and width == 3:
                     end = start + count + 2
-                    _add_nine(
-                        target[o, a:b], target[o + 1, a:b], source[c, start:end], source[c, start + stride : end + stride],
-                        source[c, start + 2 * stride : end + 2 * stride], weights[o, c], weights[o + 1, c],
-                    )  # fmt: skip
+                    above_it = source[c, start:end]
+                    at_it = source[c, start + stride : end + stride]
+                    below_it = source[c, start + 2 * stride : end + 2 * stride]
+                    if together == 4:
+                        _add_nine(
+                            target[o, a:b], target[o + 1, a:b], target[o + 2, a:b], target[o + 3, a:b],
+                            above_it, at_it, below_it, weights[o : o + 4, c],
+                        )  # fmt: skip
+                    else:
+                        _add_nine_to_one(target[o, a:b], above_it, at_it, below_it, weights[o, c])
                     continue
                 for k in range(height):
                     line = source[c, start + k * stride : start + k * stride + count + width - 1]
-                    if together == 4:
+                    if together == 4 and width == 5:
                         _add_five(
                             target[o, a:b], target[o + 1, a:b], target[o + 2, a:b], target[o + 3, a:b],
                             line, weights[o : o + 4, c, k],
                         )  # fmt: skip
                         continue
-                    for j in range(width):
-                        _add_one(target[o, a:b], line[j : j + count], weights[o, c, k, j])
+                    for t in range(o, o + together):
+                        for j in range(width):
+                            _add_one(target[t, a:b], line[j : j + count], weights[t, c, k, j])
             if activate:
                 for t in range(o, o + together):
                     _gelu(target[t, a:b])

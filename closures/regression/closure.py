@@ -14,8 +14,8 @@ from subgrid.solver.closure import Memory, Problem, Tendency, View
 from subgrid.solver.random import SpectralNoise
 
 from ..learning import weights_file
-from ..learning.compiled_network import CompiledTerm, compilable
 from ..learning.compatibility import locate, mismatch
+from ..learning.compiled_network import CompiledTerm, compilable
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import SPECTRUM, residual_noise
 from ..learning.options import read_options

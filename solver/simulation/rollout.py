@@ -39,11 +39,10 @@ def rollout(
     """u(t + n h) as a differentiable function of u(t), and of whatever `tendency` depends on.
 
     state: (member, field, *grid), float64, on any device. tendency(state) is evaluated before every `every`-th step, as
-    a closure in a run, and held until the next call; with hold = "linear" it is extrapolated from the last two calls, and
-    held after the first. added: eigenvalues that join the linear operator of a semi-linear
-    equation, as `simulation.linear.joined` gives them for closures; they are constants. The equation's own noise is
-    omitted. Returns the state after `steps` steps or, with `keep`, the states after every `keep`-th step, (time,
-    member, field, *grid).
+    a closure in a run, and held until the next call. hold: "linear" extrapolates it from the last two calls, and holds
+    it after the first. added: eigenvalues that join the linear operator of a semi-linear equation, as
+    `simulation.linear.joined` gives them for closures; they are constants. The equation's own noise is omitted. Returns
+    the state after `steps` steps or, with `keep`, the states after every `keep`-th step, (time, member, field, *grid).
 
     Gradient checkpointing every `segment` steps (by default about sqrt(steps), a multiple of `every`): memory grows
     with steps / segment + segment instead of with steps.

@@ -62,8 +62,8 @@ def answer(closure, problem, state):
     memory = closure.start(problem)
     assert memory == {}
     tendency, memory = closure(View(lambda: state, 0.0, 0, Stream(0, "closure", 0, problem.members)), memory)
-    assert memory == {} and tendency.field.dtype == torch.float64
-    return dataclasses.replace(tendency, field=tendency.field.numpy())
+    assert memory == {} and str(tendency.field.dtype).endswith("float64")
+    return dataclasses.replace(tendency, field=np.asarray(tendency.field))
 
 
 def test_training_learns_the_advection_and_the_header_describes_the_problem(trained):

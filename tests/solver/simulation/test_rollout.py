@@ -95,13 +95,15 @@ class Damping(Closure):
         return Tendency(-self.rate * view.state**3), memory
 
 
+@pytest.mark.parametrize("hold", ["constant", "linear"])
 @pytest.mark.parametrize(("name", "stepper"), CHOSEN)
-def test_a_rollout_is_the_run(name, stepper):
+def test_a_rollout_is_the_run(name, stepper, hold):
     """With a closure every 3 steps; whatever the segments, with and without gradients."""
     equation, grid, step, state = setting(name)
-    run = Simulation(equation, grid, stepper, step, state.numpy(), closures=[Coupled("damping", Damping(), every=3)])
+    coupled = Coupled("damping", Damping(), every=3, hold=hold)
+    run = Simulation(equation, grid, stepper, step, state.numpy(), closures=[coupled])
     run.run(10)
-    options: dict[str, Any] = {"tendency": lambda u: -0.3 * u**3, "every": 3}
+    options: dict[str, Any] = {"tendency": lambda u: -0.3 * u**3, "every": 3, "hold": hold}
     with torch.no_grad():
         found = rollout(equation, grid, stepper, step, state, 10, **options)
     assert np.abs(found.numpy() - run.state).max() < 1e-11 * np.abs(run.state).max()
