@@ -19,6 +19,7 @@ shallow_water  the radial dam break, against pyclaw's dimension-split classic so
   time         seconds for a simulated time, by sweeps on a grid whose error is no larger than pyclaw's on its own.
 precision      a step in double precision over one in single precision, by the time of the processor.
 roofline       the shortest time that traffic, operations and divisions allow on this core, over that of each kernel.
+calls          a call of each network of the cases for eight members, over the steps of the model between two calls.
 cores          two cores.
   hand-over    microseconds until two threads of the pool have begun and ended a job without work.
   step         exponax's step of one member over ours.
@@ -56,7 +57,7 @@ from timing import Disagreement, Missing, Row
 
 from subgrid.solver import spectral
 
-GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "roofline", "cores")
+GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "roofline", "calls", "cores")
 
 
 def machine() -> list[str]:
