@@ -11,6 +11,7 @@ import pytest
 
 STUDIES = Path(__file__).parents[2] / "studies"
 COMMANDS = [
+    "cheap_closures",
     "exponax_reference",
     "hypar_two_stream",
     "lam_slide",
