@@ -1,11 +1,11 @@
-"""Rows of [compare] on validation trajectories: cost, long-run scores, stability, and the choice with a penalty for cost.
+"""Rows of [compare] on validation trajectories: cost, long-run scores and stability; the choice has a penalty for cost.
 
     python studies/cheap_closures.py cases/kolmogorov-les.toml --set time.step=0.0333333333333333 ...
 
 The runs start at many times of the validation trajectories, `--gap` apart, and last `--span`: the correlation time and
-the relative L2 error are averaged over the starts, whose windows overlap. The spectrum distance is that of all states. A
-further run of each row lasts `--long` from the first start of each trajectory; it must stay finite, and the table gives
-the ratio of its mean enstrophy to that of the trajectories. The test trajectories are not used.
+the relative L2 error are averaged over the starts, whose windows overlap. The spectrum distance is that of all states.
+A further run of each row lasts `--long` from the first start of each trajectory; it must stay finite, and the table
+gives the ratio of its mean enstrophy to that of the trajectories. The test trajectories are not used.
 
 The chosen row has the largest correlation time minus `--penalty` times the logarithm of its cost. The default penalty
 is what a finer grid gains on the frontier of the large-eddy case: a correlation time 1.5 longer for a cost e times as
