@@ -130,7 +130,7 @@ class _Workspace:
         if velocity or term._resampled:
             fields = (0, 0, 0) if velocity else tuple(range(len(scale)))
             factors = _velocity_factors(term.grid) if velocity else [np.ones(term.grid.spectral_shape)] * len(scale)
-            highest = (term._cut,) * term.grid.dimensions if term._resampled else None
+            highest = None if term._cut is None or not term._resampled else (term._cut,) * term.grid.dimensions
             scales = [scale.flat[i] * units.flat[channel] for channel, i in enumerate(fields)]
             scaled = [factor / s for factor, s in zip(factors, scales, strict=True)]
             spectra = _Resampling(term.grid, term._working, fields, scaled, highest)
@@ -205,7 +205,8 @@ class _Resampling:
         columns = slice(0, kept[-1] + 1)
         rows = [slice(0, kept[0] + 1), *([slice(-kept[0], None)] if kept[0] else [])] if len(kept) == 2 else []
         self._parts = []
-        for part in [(row, columns) for row in rows] or [(columns,)]:
+        parts: list[tuple[slice, ...]] = [(row, columns) for row in rows] or [(columns,)]
+        for part in parts:
             factor = np.stack([f[part] for f in factors]) / source.points
             self._parts.append(((slice(None), *part), factor.astype(COMPLEX[SINGLE])))
 

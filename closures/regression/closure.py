@@ -145,7 +145,8 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
         from ..learning.beside import linear_beside, remainder
 
         added = linear_beside(options.beside, dataset, job.folder, "train.regression.beside")
-        dataset = remainder(dataset, added)
+        if added is not None:
+            dataset = remainder(dataset, added)
     if not through_solver:
         length, origin = tuple(about["length"]), tuple(about["origin"])
         return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin, job.device)
