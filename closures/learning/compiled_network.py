@@ -41,10 +41,12 @@ class CompiledTerm:
         network, scales = header["network"], header["normalisation"]
         options, self._features = network["options"], network["features"]
         self.grid, self.precision = grid, precision
-        self._layers = _layers(tensors, grid.dimensions)
+        self._layers = _layers(tensors, options, grid.dimensions)
         kernel = self._layers[0][0].shape[-1]
         self._halo = (kernel // 2 if grid.dimensions == 2 else 0, kernel // 2)
         points, cut = options.get("points"), options.get("cut")
+        if points is not None and (cut is None or 2 * cut >= points):
+            raise ValueError(f"points = {points}: needs a cut below {points} / 2, so that the grid resolves its modes")
         self._working = grid if points is None else grid.refined((points,) * grid.dimensions)
         if min(self._working.shape) < kernel // 2:
             raise ValueError(
@@ -245,15 +247,21 @@ def _velocity_factors(grid: Grid) -> list[NDArray]:
     return [np.ones_like(square), 1j * ky / square, -1j * kx / square]
 
 
-def _layers(tensors: Mapping[str, NDArray], dimensions: int) -> list[tuple[NDArray, NDArray]]:
-    """(weights (out, channel, row, column), bias) of each layer."""
-    count = sum(name.startswith(LAYERS) and name.endswith(".weight") for name in tensors)
-    found = []
-    for i in range(count):
-        weights = np.ascontiguousarray(tensors[f"{LAYERS}{i}.weight"], np.float32)
-        if dimensions == 1:
-            weights = weights[:, :, None]
-        found.append((weights, np.ascontiguousarray(tensors[f"{LAYERS}{i}.bias"], np.float32)))
-    if count < 2 or any(weights.ndim != 4 for weights, _ in found):
-        raise TypeError(f"{count} convolutions with weights of shapes {[weights.shape for weights, _ in found]}")
+def _layers(
+    tensors: Mapping[str, NDArray], options: Mapping[str, Any], dimensions: int
+) -> list[tuple[NDArray, NDArray]]:
+    """(weights (out, channel, row, column), bias) of each layer. Raises TypeError where they do not fit together."""
+    layers, width, kernel = options.get("layers", 5), options.get("width", 32), options.get("kernel", 5)
+    if kernel % 2 == 0 or layers < 2:
+        raise TypeError(f"{layers} layers with a kernel of {kernel} points")
+    found: list[tuple[NDArray, NDArray]] = []
+    for i in range(layers):
+        weights, bias = (
+            np.ascontiguousarray(tensors[f"{LAYERS}{i}.{name}"], np.float32) for name in ("weight", "bias")
+        )
+        channels = len(found[-1][0]) if found else weights.shape[1]
+        outs = width if i + 1 < layers else len(weights)
+        if weights.shape != (outs, channels, *[kernel] * dimensions) or bias.shape != (outs,):
+            raise TypeError(f"layer {i} has weights of shape {weights.shape} and a bias of shape {bias.shape}")
+        found.append((weights[:, :, None] if dimensions == 1 else weights, bias))
     return found

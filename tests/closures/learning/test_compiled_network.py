@@ -80,6 +80,27 @@ def test_networks_that_are_not_compiled_are_left_to_torch():
     assert not compilable({"kind": "fno", "options": {}})
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"network.layers.1.weight": np.zeros((8, 7, 3, 3))}, "layer 1 has weights"),
+        ({"network.layers.2.bias": np.zeros(3)}, "layer 2 has weights"),
+        ({"network.layers.3.weight": np.zeros((2, 8, 3, 3)), "network.layers.3.bias": np.zeros(2)}, "channels"),
+    ],
+)
+def test_tensors_that_do_not_fit_together_are_refused(changes, named):
+    """Before a kernel reads beyond them."""
+    shape, _, features, options = NETWORKS["on points of its own"]
+    term, _, _ = setting("on points of its own")
+    tensors = {name: value.numpy() for name, value in term.state_dict().items()} | changes
+    header = {
+        "network": {"kind": "cnn", "options": options, "features": features},
+        "normalisation": {"state": [1.0], "term": [1.0], "features": [1.0] * 3},
+    }
+    with pytest.raises(TypeError, match=named):
+        CompiledTerm(tensors, header, Grid(shape, (6.0, 6.0)), "float64")
+
+
 PROGRAM = """
 import sys
 from subgrid.commands.cli import execute
