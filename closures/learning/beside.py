@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from subgrid.solver.case.tables import ClosureTable
-from subgrid.solver.closure import Problem
+from subgrid.solver.closure import Problem, UnknownClosure
 from subgrid.solver.simulation.linear import checked_part, joined
 from subgrid.solver.spectral import Operators
 from subgrid.solver.time_stepping.schemes import STEPPERS
@@ -32,7 +33,14 @@ def linear_beside(tables: Sequence[ClosureTable], dataset: Dataset, folder: Path
     problem = Problem(model.equation, model.grid, model.step, 1, 0.0, (0,), 0, folder=folder)
     closures, parts = [], []
     for i, table in enumerate(tables):
-        coupled = table.couple(folder)
+        try:
+            coupled = table.couple(folder)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join([f"{key}.{i}", *map(str, wrong["loc"])])
+            raise ValueError(f"{where}: {wrong['msg']}. Remedy: an option as in [[closure]]") from None
+        except UnknownClosure as error:
+            raise ValueError(f"{key}.{i}: {error}") from None
         coupled.closure.start(problem)
         part = checked_part(coupled, problem, STEPPERS[model.stepper])
         if part is None or part.calls or part.noise is not None:

@@ -42,11 +42,17 @@ def test_the_pairs_are_what_the_linear_closures_leave():
     assert np.abs(linear).max() > 0.1
 
 
-def test_a_closure_that_is_called_is_refused_with_its_place():
-    with pytest.raises(
-        ValueError, match=r"beside\.0: hyperviscosity is not a part of the linear operator alone.*Remedy"
-    ):
-        linear_beside(tables({"order": 2, "rate": 1.5, "linear": False}), data(), Path(), "beside")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": 2, "rate": 1.5, "linear": False}, r"beside\.0: hyperviscosity is not a part of the linear operator"),
+        ({"name": "nope"}, r"beside\.0: no closure is named 'nope'"),
+        ({"order": 2, "rate": "fast"}, r"beside\.0\.rate: Input should be a valid number.*Remedy"),
+    ],
+)
+def test_a_closure_that_a_training_cannot_go_through_is_refused_with_its_place(options, message):
+    with pytest.raises(ValueError, match=message):
+        linear_beside(tables(options), data(), Path(), "beside")
     assert linear_beside([], data(), Path(), "beside") is None
 
 
