@@ -90,7 +90,8 @@ def test_every_closure_on_a_fake_device(cupy, name, backend):
     there.run(0 if leaps else last // 2)
     fake_cupy.counts.update(to_host=0, to_device=0)
     there.run(last)
-    assert problems.difference(here, there) < 1e-12
+    compiled = problems.CLOSURES[name][1] == "regression"  # in NumPy, with sums in another order than torch's
+    assert problems.difference(here, there) < (1e-6 if compiled else 1e-12)
     if backend == "cupy" and not leaps and name not in problems.ON_HOST:
         calls = 1 + 10 // problems.CLOSURES[name][3]
         assert fake_cupy.counts["to_host"] <= 2 * calls and fake_cupy.counts["to_device"] == 0
