@@ -16,6 +16,8 @@ from subgrid.ingest.sweep import Sweep, runs
 from subgrid.solver.case.sweep_design import among
 from subgrid.solver.case.tables import Case
 
+WINDOW = 10  # states of a test run that are given
+
 
 @dataclass
 class Test:
@@ -94,11 +96,15 @@ def front(fields: torch.Tensor) -> torch.Tensor:
 
 
 def scores(model: WaveModel, test: Test) -> dict[str, Any]:
-    """Errors of a model, of its reconstruction alone, and beyond the ranges."""
-    window = model.window
-    predicted = model.predict(test.windows[:, :window], test.parameters, test.states.shape[1] - window)
+    """Errors of a model, of its reconstruction alone, and beyond the ranges.
+
+    A model of a shorter window than WINDOW begins with the last states of this window.
+    """
+    begin = max(WINDOW, model.window)
+    windows = test.windows[:, begin - model.window : begin]
+    predicted = model.predict(windows, test.parameters, test.states.shape[1] - begin)
     rebuilt = model.decode(model.encode(test.states)) - test.states
-    found = errors(test, predicted, window)
+    found = errors(test, predicted, begin)
     found["reconstruction"] = float((rebuilt / test.largest).double().square().mean())
     if test.beyond is not None:
         found |= {f"beyond_{k}": v for k, v in scores(model, test.beyond).items()}

@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from mi2a_scores import Test, errors
+from mi2a_scores import WINDOW, Test, errors
 from numpy.typing import NDArray
 
 from subgrid.closures.mi2a.model import WaveModel
@@ -55,11 +55,12 @@ def main() -> None:
     training = runs(case, case.sweep.points())
     test = Test.of(case, training, None, options.noise)
     model = WaveModel.load(options.weights)
-    window, ahead = model.window, test.states.shape[1] - model.window
+    window = max(WINDOW, model.window)
+    first, ahead = window - model.window, test.states.shape[1] - window
 
     def predict(count: int) -> Callable[[], torch.Tensor]:
         some = torch.arange(count) % len(test.windows)
-        return lambda: model.predict(test.windows[some, :window], test.parameters[some.numpy()], ahead)
+        return lambda: model.predict(test.windows[some, first:window], test.parameters[some.numpy()], ahead)
 
     row = {"case": options.case.stem, "name": "model", "seconds": seconds(predict(1), options.repeats)}
     row["seconds_of_many"] = seconds(predict(MANY), options.repeats) / MANY

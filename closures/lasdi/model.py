@@ -71,9 +71,7 @@ class LatentModel:
 
     def to(self, device: str | torch.device) -> LatentModel:
         """The model with its tensors on a device; networks are moved in place."""
-        basis, spread = self.basis, self.spread
-        modes = None if basis.modes is None else basis.modes.to(device)
-        basis = Basis(basis.mean.to(device), modes, basis.scale)
+        basis, spread = self.basis.to(device), self.spread
         if spread is not None:
             spread = dynamics.Spread(*(x.to(device) for x in (spread.scaled, spread.residual, spread.kernel)))
         tensors = {name: getattr(self, name).to(device) for name in ("operator", "low", "high", "centre", "deviation")}

@@ -61,6 +61,10 @@ class Basis:
         scale = float((values.sum() / len(values)).sqrt())
         return cls(mean.float(), modes.float().contiguous(), scale)
 
+    def to(self, device: str | torch.device) -> Basis:
+        """The basis with its tensors on a device."""
+        return Basis(self.mean.to(device), None if self.modes is None else self.modes.to(device), self.scale)
+
     def coefficients(self, states: Tensor) -> Tensor:
         """Coefficients (..., mode) of states (..., point)."""
         off = states - self.mean

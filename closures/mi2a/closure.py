@@ -171,7 +171,7 @@ class MI2A(ReducedOrderModel):
         from .training import fit
 
         options = read_options(cls.method, TrainingOptions, job.options)
-        model = fit(cast("Sweep", job.data), options, job.work, job.progress)
+        model = fit(cast("Sweep", job.data), options, job.work, job.progress, job.device)
         model.about |= job.origin
         model.save(job.target)
         scores: dict[str, Any] = model.about["scores"]

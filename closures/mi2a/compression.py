@@ -1,10 +1,12 @@
 """Compression: u ~ D(E(u)) through r latents.
 
+    pod              z = c, the coefficients of u in a basis of r modes
     pod-fourier      c = basis coefficients of u;  z = E(c), D(z) = network(z, sin F z, cos F z)
     convolutional    z and D(z) by convolutions on the grid, as published
 
 After the training of both networks a ridge regression on random Fourier features of the latents can be added to D, see
-`refinement.py`. Latents are normalised: over the training runs their mean is 0 and their standard deviation 1.
+`refinement.py`. Latents are normalised: over the training runs their mean is 0 and their standard deviation 1. Those of
+"pod" keep the sizes that they have beside one another.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Compression(nn.Module):
         self.basis, latent = basis, options["latent"]
         self.encoder: nn.Module
         self.decoder: nn.Module
-        if options["compression"] == "convolutional":
+        if options["compression"] == "pod":
+            self.encoder, self.decoder = nn.Identity(), nn.Identity()
+        elif options["compression"] == "convolutional":
             sides = (len(about["fields"]), about["shape"], about["periodic"], options["channels"], latent)
             self.encoder, self.decoder = ConvolutionalEncoder(*sides), ConvolutionalDecoder(*sides)
         else:
@@ -72,6 +76,11 @@ class Compression(nn.Module):
     @property
     def latent(self) -> int:
         return len(self.centre)
+
+    def placed(self, device: str | torch.device) -> None:
+        """Move all tensors to a device."""
+        self.basis = self.basis.to(device)
+        self.to(device)
 
     def encode(self, states: Tensor) -> Tensor:
         """Normalised latents of states (..., point): over the training runs of mean 0 and deviation 1."""

@@ -59,7 +59,7 @@ class MomentsInBasis:
     def __init__(self, basis: Basis, unit: float) -> None:
         points, self.scale = len(basis.mean), basis.scale / unit
         mean = basis.mean / unit
-        modes = torch.eye(points) if basis.modes is None else basis.modes
+        modes = torch.eye(points, device=mean.device) if basis.modes is None else basis.modes
         self.points, self.level = points, mean.mean()
         self.sums = self.scale * modes.sum(0) / points
         self.slope = self.scale * (mean @ modes) / points

@@ -105,9 +105,13 @@ class WaveModel:
         normalisation: dict[str, Any] = {"scale": basis.scale, "refinement": None}
         if isinstance(compression, Compression) and compression.refinement is not None:
             normalisation["refinement"] = [compression.scale, compression.refinement.kappa]
-        place = {"unknown": evolution.unknown} if isinstance(evolution, Multistep) else {}
+        place = {}
+        if isinstance(evolution, Multistep):
+            place = {"unknown": evolution.unknown, "products": evolution.products}
         if isinstance(compression, Registered) and compression.pattern is not None:
-            tensors["compression.modes"] = compression.modes.float()  # which holds them exactly
+            modes = compression.modes
+            shortest = next(k for k in (torch.half, torch.float, torch.double) if modes.to(k).double().equal(modes))
+            tensors["compression.modes"] = modes.to(shortest)
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
         weights_file.save(path, arrays, self.about | place | {"closure": METHOD, "normalisation": normalisation})
 
@@ -152,7 +156,11 @@ class WaveModel:
             evolution: Evolution
             if options["evolution"] == "multistep":
                 evolution = Multistep.of_tensors(
-                    part("evolution."), window=options["window"], parameters=known, unknown=header.pop("unknown")
+                    part("evolution."),
+                    options["window"],
+                    known,
+                    header.pop("unknown"),
+                    header.pop("products", 0),
                 )
             else:
                 evolution = network(options, known)

@@ -5,7 +5,9 @@
 with alpha_i numbers and beta_i matrices, of any sign. Both act on differences of the window, d_i = z(n-i) - z(n-i-1),
 so that z(n+1) - z(n) = sum_i A_i d_i + f(s), and a constant is reproduced whatever A is. The coefficients of the linear
 multistep method are those of the mean of the diagonal of A_i, see `coefficients`. f is a combination of random Fourier
-features of s = (z(n), mean difference of the window, parameters), 1 and the parameters.
+features of s = (z(n), mean difference of the window, parameters), 1 and the parameters. With `products` it is a
+combination of 1, z(n) and the products of the leading entries of z(n): in modes of the state, equations with quadratic
+terms are of this form (operator inference, Peherstorfer and Willcox, CMAME 306 (2016) 196).
 
 Attention weights out of a softmax are convex: sum_i w_i z(n-i) stays within the hull of the window, so that it cannot
 extrapolate, not even a straight line, whose coefficients are 2 and -1.
@@ -39,11 +41,12 @@ EXTRAPOLATIONS = {1: (), 2: (1.0,), 3: (2.0, -1.0)}  # A_0, A_1 for z(n+1) by a 
 
 @dataclass
 class Multistep:
-    """z(n+1) - z(n) = [d / rate, 1, mu, phi(s)] C with phi = sin(s W + b).
+    """z(n+1) - z(n) = [d / rate, 1, mu, p(z(n)), phi(s)] C with phi = sin(s W + b).
 
     matrix: C (feature, latent). weight, phase: W (entry of s, feature) and b; without columns there is no phi. rate:
     deviation of the differences of each latent. window: number of states. parameters: entries of mu, 0 if unknown.
     correction: what is added, see `correction.py`, or None.
+    products: number of leading latents whose products are, with z(n), in p; 0 for no p.
     unknown: number of leading latents of z(n) that are no part of s; a model that does not know a position is the same
     everywhere.
     """
@@ -56,6 +59,7 @@ class Multistep:
     parameters: int
     unknown: int = 0
     correction: Correction | None = None
+    products: int = 0
 
     def inputs(self, window: Tensor, parameters: Tensor) -> Tensor:
         """s, (run, input), of windows (run, time, latent) and scaled parameters (run, parameter)."""
@@ -67,6 +71,9 @@ class Multistep:
         differences = window.diff(dim=1) / self.rate
         known = parameters[:, : self.parameters]
         found = [differences.flatten(1), torch.ones_like(window[:, -1, :1]), known]
+        if self.products:
+            left, right = torch.triu_indices(self.products, self.products, device=window.device)
+            found += [window[:, -1], window[:, -1, left] * window[:, -1, right]]
         if self.weight.shape[1]:
             found.append(torch.sin(self.inputs(window, parameters) @ self.weight + self.phase))
         return torch.cat(found, 1)
@@ -86,6 +93,11 @@ class Multistep:
             found.append(following)
             window = torch.cat([window[:, 1:], following[:, None]], 1)
         return torch.stack(found, 1) if found else window[:, :0]
+
+    def to(self, device: str | torch.device) -> Multistep:
+        """The model with its tensors on a device; a correction is moved in place."""
+        moved = {name: getattr(self, name).to(device) for name in ("matrix", "weight", "phase", "rate")}
+        return replace(self, **moved, correction=self.correction and self.correction.to(device))
 
     def coefficients(self) -> Tensor:
         """alpha_0, alpha_1, ... (window,): the part of the model that treats all latents alike; their sum is 1."""
@@ -107,11 +119,13 @@ class Multistep:
         return found
 
     @classmethod
-    def of_tensors(cls, tensors: dict[str, Tensor], window: int, parameters: int, unknown: int) -> Multistep:
+    def of_tensors(
+        cls, tensors: dict[str, Tensor], window: int, parameters: int, unknown: int, products: int
+    ) -> Multistep:
         """The model of `tensors()`. Raises LookupError if one is missing, ValueError for shapes that do not fit."""
         empty = torch.zeros((0, 0), dtype=torch.float64)
         weight, phase = tensors.get("weight", empty), tensors.get("phase", empty.flatten())
-        found = cls(tensors["matrix"], weight, phase, tensors["rate"], window, parameters, unknown)
+        found = cls(tensors["matrix"], weight, phase, tensors["rate"], window, parameters, unknown, products=products)
         own = {n.removeprefix("correction."): v for n, v in tensors.items() if n.startswith("correction.")}
         if own:
             latent, (hidden, inputs) = len(found.rate), own["query.weight"].shape
@@ -128,6 +142,7 @@ class Candidate:
     """A model to be tried: what f knows, the frequency of its features (None for none), jitter and ridge strength.
 
     extrapolation: the number of states of a polynomial extrapolation, which is not fitted; then nothing else counts.
+    products: of how many latents. instant: whether the differences of the window are left out.
     """
 
     unknown: int = 0
@@ -135,6 +150,8 @@ class Candidate:
     jitter: float = 0.0
     strength: float = 0.0
     extrapolation: int | None = None
+    products: int = 0
+    instant: bool = False
 
 
 def windows(z: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -155,13 +172,15 @@ def fit(
     error: Callable[[Tensor, Tensor], float],
     noisy: Tensor | None = None,
     positions: int = 0,
+    products: int = 0,
 ) -> tuple[Multistep, Multistep, dict[str, Any]]:
     """The model of latents (run, time, latent), the same without the runs held out, and how it was chosen.
 
     parameters: scaled, (run, parameter). held_out: (run,), whether a run is held out from the fit. error(predicted,
     runs): of roll-outs (run, time, latent) from the first window to the end, over the given runs. noisy: latents of
     states with noise (draw, run, time, latent), in whose place the windows are taken; roll-outs start from the last.
-    positions: number of leading latents that are positions.
+    positions: number of leading latents that are positions. products: of so many latents; then there are no random
+    features and no noise, and the ridge sees the latents in their own units, so that it falls on small ones most.
     Equal seeds give equal models.
     """
     z, used = z.double(), parameters.double()
@@ -173,7 +192,7 @@ def fit(
     stacked = torch.cat(entries, 1)
     # of the windows: a latent that varies with noise alone must not dominate the features
     rate = torch.cat(sources).diff(dim=1).flatten(0, 1).std(0).clamp_min(1e-12)
-    rate = rate.clamp_min(SLOWEST * float(rate.max()))
+    rate = torch.ones_like(rate) if products else rate.clamp_min(SLOWEST * float(rate.max()))
     starts = sources[-1][held_out][:, :size]
     best: tuple[float, Candidate, Multistep | None] = (math.inf, Candidate(), None)
 
@@ -184,37 +203,44 @@ def fit(
         generator = torch.Generator().manual_seed(seed)
         weight = (candidate.frequency or 0.0) * torch.randn((inputs, width), generator=generator, dtype=torch.float64)
         phase = 2 * math.pi * torch.rand(width, generator=generator, dtype=torch.float64)
+        own = candidate.products
+        width += (latent + own * (own + 1) // 2) if own else 0
         empty = torch.zeros((steps * latent + 1 + count + width, latent), dtype=torch.float64)
-        return Multistep(empty, weight, phase, rate, size, count, candidate.unknown)
+        return Multistep(empty, weight, phase, rate, size, count, candidate.unknown, products=own)
 
-    for shape in _shapes(size, features, sorted({0, positions, z.shape[2]})):
+    def fitted_to(runs: Tensor, shape: Candidate) -> Iterator[tuple[Candidate, Multistep]]:
+        """The models of all strengths, fitted to these runs."""
         model = model_of(shape)
-        if shape.extrapolation is not None:
-            _extrapolate(model, shape.extrapolation)
-            found = [(shape, model)]
-        else:
-            rows, right = _rows(model, stacked[~held_out], target[~held_out], used[~held_out], shape.jitter, seed)
-            found = [(replace(shape, strength=s), replace(model, matrix=matrix)) for s, matrix in _ridge(rows, right)]
-        for candidate, tried in found:
+        rows, right = _rows(model, stacked[runs], target[runs], used[runs], shape.jitter, seed)
+        skipped = (size - 1) * z.shape[2] if shape.instant else 0
+        for strength, matrix in _ridge(rows[:, skipped:], right):
+            full = torch.cat([model.matrix[:skipped], matrix])
+            yield replace(shape, strength=strength), replace(model, matrix=full)
+
+    everything = torch.ones_like(held_out)
+    for shape in _shapes(size, features, sorted({0, positions, z.shape[2]}), products):
+        fixed = [(shape, _extrapolation(model_of(shape), shape.extrapolation))] if shape.extrapolation else None
+        for candidate, tried in fixed or fitted_to(~held_out, shape):
             path = tried.rollout(starts, used[held_out], z.shape[1] - size)
             value = error(path, held_out) if torch.isfinite(path).all() else math.inf
             if value < best[0]:
                 best = (value, candidate, tried)
     least, chosen, fitted = best
-    model = model_of(chosen)
-    if chosen.extrapolation is not None:
-        _extrapolate(model, chosen.extrapolation)
+    if chosen.extrapolation:
+        model = _extrapolation(model_of(chosen), chosen.extrapolation)
     else:
-        rows, right = _rows(model, stacked, target, used, chosen.jitter, seed)
-        model.matrix = next(matrix for strength, matrix in _ridge(rows, right) if strength == chosen.strength)
+        model = next(found for candidate, found in fitted_to(everything, chosen) if candidate == chosen)
     return model, fitted or model, {"held_out": least} | {k: v for k, v in vars(chosen).items() if v is not None}
 
 
-def _shapes(size: int, features: int, unknown: list[int]) -> Iterator[Candidate]:
+def _shapes(size: int, features: int, unknown: list[int], products: int) -> Iterator[Candidate]:
     """Candidates whose strength is still open, and the extrapolations."""
     for order in EXTRAPOLATIONS:
         if order <= size:
             yield Candidate(extrapolation=order)
+    if products:
+        yield from (Candidate(), Candidate(products=products), Candidate(products=products, instant=True))
+        return
     for jitter in JITTERS:
         yield Candidate(jitter=jitter)
         if features:
@@ -222,13 +248,14 @@ def _shapes(size: int, features: int, unknown: list[int]) -> Iterator[Candidate]
                 yield Candidate(skipped, frequency, jitter)
 
 
-def _extrapolate(model: Multistep, order: int) -> None:
-    """Set the model to the polynomial through the last `order` states."""
+def _extrapolation(model: Multistep, order: int) -> Multistep:
+    """The model that is the polynomial through the last `order` states."""
     model.matrix.zero_()
     latent = len(model.rate)
     for back, factor in enumerate(EXTRAPOLATIONS[order]):
         first = (model.window - 2 - back) * latent
         model.matrix[first : first + latent] = torch.diag(factor * model.rate)
+    return model
 
 
 def _rows(

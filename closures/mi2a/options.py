@@ -24,9 +24,9 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    compression: Literal["pod-fourier", "convolutional", "registered"] = Field(
+    compression: Literal["pod-fourier", "pod", "convolutional", "registered"] = Field(
         "pod-fourier",
-        description="networks on coefficients of a basis, convolutions, or position and modes",
+        description="networks on coefficients of a basis, these coefficients, convolutions, or position and modes",
     )
     latent: int | None = Field(None, ge=1, description="number of latents; by default 2 in one dimension, 8 in two")
     noise: float = Field(0.02, ge=0, description="on the input of the encoder, relative to the largest |u|")
@@ -61,6 +61,9 @@ class TrainingOptions(BaseModel):
     validation: int = Field(5, ge=2, description="every so many runs one is held out from the fit of the evolution")
 
     random_features: int = Field(400, ge=0, description="of the window, in the multistep model")
+    products: int = Field(
+        0, ge=0, description="pod: leading latents whose products are the function f of the multistep model"
+    )
 
     attention: bool = Field(
         False, description="whether a correction by attention is trained, and kept if the runs held out gain by it"
@@ -82,6 +85,10 @@ class TrainingOptions(BaseModel):
     def _consistent(self) -> TrainingOptions:
         if self.compression != "registered" and (self.pattern_modes or self.errors == "latents"):
             raise ValueError('pattern_modes and errors = "latents" need compression = "registered"')
+        if self.products and (self.compression, self.evolution) != ("pod", "multistep"):
+            raise ValueError('products need compression = "pod" and evolution = "multistep"')
+        if self.products and (self.attention or self.parameters or self.window_noise):
+            raise ValueError("with products there is no attention, known parameters or window_noise")
         if list(self.spans) != sorted(set(self.spans)):
             raise ValueError("spans must increase")
         return self

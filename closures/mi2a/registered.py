@@ -79,6 +79,11 @@ class Registered(nn.Module):
     def latent(self) -> int:
         return len(self.centre)
 
+    def placed(self, device: str | torch.device) -> None:
+        """Move all tensors to a device."""
+        self.basis, self.waves = self.basis.to(device), [k.to(device) for k in self.waves]
+        self.to(device)
+
     @property
     def leading(self) -> Tensor:
         """The modes whose coefficients are latents."""
@@ -103,7 +108,7 @@ class Registered(nn.Module):
         at_rest = torch.cat([self.shifted(part, -place) for part, place in pairs])
         self._span(at_rest - self.level, wanted)
         if self.pattern is not None:
-            self.modes.copy_(self.modes.float())  # so that weights keep them in single precision
+            self.modes.copy_(self.modes.half())  # so that weights keep them in half precision
         z = self._raw(fields)
         self.centre.copy_(z.flatten(0, 1).mean(0))
         self.deviation.copy_(z.flatten(0, 1).std(0).clamp_min(1e-12))
@@ -134,7 +139,7 @@ class Registered(nn.Module):
         return self._back(self._forward(fields) * self._turn(s)[:, None])
 
     def _turn(self, s: Tensor) -> Tensor:
-        angle = torch.zeros(())
+        angle = torch.zeros((), device=s.device)
         for i, k in enumerate(self.waves):
             angle = angle + s[:, i].reshape(-1, *[1] * self.positions) * k
         return torch.polar(torch.ones_like(angle), -angle)
@@ -150,7 +155,7 @@ class Registered(nn.Module):
         assert isinstance(fits, Tensor)
         for axis, n in enumerate(self.shape if near is not None else ()):
             assert near is not None
-            off = torch.arange(n) / n - near[:, axis, None]
+            off = torch.arange(n, device=near.device) / n - near[:, axis, None]
             far = (off - off.round()).abs() >= 0.25
             fits = fits.masked_fill(far.reshape(len(far), *[n if i == axis else 1 for i in range(self.positions)]), -1)
         best = fits.flatten(1).argmax(1)
@@ -169,7 +174,7 @@ class Registered(nn.Module):
             off = (at_rest - pattern).flatten(1)[..., None]
             normal = slopes.transpose(1, 2) @ slopes
             ridge = 1e-14 * normal.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-300)
-            normal = normal + ridge[:, None, None] * torch.eye(len(self.shape), dtype=torch.float64)
+            normal = normal + ridge[:, None, None] * torch.eye(len(self.shape)).to(normal)
             change = torch.linalg.solve(normal, slopes.transpose(1, 2) @ off)[..., 0].clamp(-0.05, 0.05)
             s = s + change
             if float(change.abs().max()) < ROUND_OFF:

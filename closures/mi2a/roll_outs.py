@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from .training import Training
 
 
+def loss(job: Training, evolution: Evolution, moments: MomentsInBasis, step: int, span: int) -> Tensor:
+    """The loss of roll-outs of `span` steps from windows that are a function of the seed and the step."""
+    options, window = job.options, job.options.window
+    generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
+    runs = torch.from_numpy(generator.choice(job.used, options.span_batch)).to(job.c.device)
+    begins = generator.integers(job.c.shape[1] - window - span + 1, size=options.span_batch)
+    places = torch.from_numpy(begins[:, None] + np.arange(window + span)).to(job.c.device)
+    row = runs[:, None]
+    past = job.z[row, places[:, :window]]
+    if options.window_noise:
+        past = job.noisy_latents(generator, job.c[row, places[:, :window]], past)
+    path = rollout(evolution, past, job.scaled[runs], span)
+    if job.metric is not None:
+        ahead = job.z[row, places[:, window:]]
+        return (job.metric * (path - ahead).square()).sum(-1).mean().float()
+    return takacs(moments(job.c[row, places[:, window:]], job.compression.decoded(path)), options.psi)
+
+
 def over_spans(job: Training, module: nn.Module, evolution: Evolution) -> list[dict[str, Any]]:
     """Train the parameters of `module`, a part of `evolution` or all of it, and set it to the weights of the least
     error of the runs held out. Returns the log of the training.
@@ -25,25 +43,12 @@ def over_spans(job: Training, module: nn.Module, evolution: Evolution) -> list[d
     The loss is that of `losses` over roll-outs from windows of the runs that are not held out; with the metric of the
     latents their mean square error to first order.
     """
-    options, window = job.options, job.options.window
-    moments = MomentsInBasis(job.basis, job.largest)
-    used = np.flatnonzero(~job.held_out.numpy())
+    options = job.options
+    job.place(job.device)
+    module.to(job.device)
+    evolution = evolution.to(job.device)
+    moments = MomentsInBasis(job.compression.basis, job.largest)
     identity = {"options": options.model_dump(mode="json", exclude={"threads", "features"}), "data": job.digest}
-
-    def loss(step: int, span: int) -> Tensor:
-        generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
-        runs = generator.choice(used, options.span_batch)
-        begins = generator.integers(job.c.shape[1] - window - span + 1, size=options.span_batch)
-        places = torch.from_numpy(begins[:, None] + np.arange(window + span))
-        row = torch.from_numpy(runs)[:, None]
-        past = job.z[row, places[:, :window]]
-        if options.window_noise:
-            past = job.noisy_latents(generator, job.c[row, places[:, :window]], past)
-        path = rollout(evolution, past, job.scaled[runs], span)
-        if job.metric is not None:
-            ahead = job.z[row, places[:, window:]]
-            return (job.metric * (path - ahead).square()).sum(-1).mean().float()
-        return takacs(moments(job.c[row, places[:, window:]], job.compression.decoded(path)), options.psi)
 
     def validate() -> float:
         with torch.no_grad():
@@ -64,7 +69,9 @@ def over_spans(job: Training, module: nn.Module, evolution: Evolution) -> list[d
             f"span {span}",
             module.parameters(),
             options.span_learning_rate,
-            lambda step, span=span: loss(step, span),  # type: ignore[misc]
+            lambda step, span=span: loss(job, evolution, moments, step, span),  # type: ignore[misc]
         )
     module.load_state_dict(training.best)
+    module.cpu()
+    job.place("cpu")
     return training.log

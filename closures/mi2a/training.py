@@ -34,8 +34,16 @@ AUTOENCODER = {"compression", "latent", "noise", "modes", "energy", "snapshots",
 AUTOENCODER |= {"channels", "template", "steps", "batch", "learning_rate", "checkpoint_every", "seed"}
 
 
-def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress) -> WaveModel:
+def fit(
+    sweep: Sweep,
+    options: TrainingOptions,
+    directory: Path,
+    progress: Progress = no_progress,
+    device: str | torch.device = "cpu",
+) -> WaveModel:
     """The wave model of finished runs.
+
+    device: where networks are trained; regressions are solved on the processor.
 
     Batches are functions of the seed and the step, so a training that is interrupted resumes from `directory` and ends
     with the same weights bit for bit, on the same machine and number of threads. Trainings that differ in the latent
@@ -45,19 +53,24 @@ def fit(sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progr
     loss is no longer finite.
     """
     with torch_threads(options.threads):
-        return Training(sweep, options, directory, progress).run()
+        return Training(sweep, options, directory, progress, device).run()
 
 
 class Training:
     """One training: its runs in the basis, its compression and its losses."""
 
     def __init__(
-        self, sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+        self,
+        sweep: Sweep,
+        options: TrainingOptions,
+        directory: Path,
+        progress: Progress = no_progress,
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.sweep, self.directory, self.progress = sweep, directory, progress
+        self.sweep, self.directory, self.progress, self.device = sweep, directory, progress, device
         grid, equation = sweep.case.grid.grid(), sweep.case.build_equation()
         latent = options.latent or (2 if grid.dimensions == 1 else 8)
-        self.options = options.model_copy(update={"latent": latent})
+        self.options = options
         self._require()
         self.shape = {
             "fields": sweep.about["fields"],
@@ -67,14 +80,21 @@ class Training:
         states = torch.from_numpy(sweep.states()).flatten(2)
         each = np.unique(np.rint(np.linspace(0, states.shape[1] - 1, max(2, options.snapshots // len(sweep)))))
         some = states[:, each.astype(int)].flatten(0, 1)
-        reduced = options.compression == "pod-fourier"
-        self.basis = Basis.fit(some, options.modes, options.energy) if reduced else Basis.points(some)
+        if options.compression in ("pod", "pod-fourier"):
+            most = latent if options.compression == "pod" else options.modes
+            self.basis = Basis.fit(some, most, options.energy)
+        else:
+            self.basis = Basis.points(some)
+        if options.compression == "pod":  # a basis of fewer modes may hold all
+            latent = self.basis.size
+        self.options = options.model_copy(update={"latent": latent, "products": min(options.products, latent)})
         self.c = torch.stack([self.basis.coefficients(run) for run in states])
         self.largest = float(states.abs().max())
         lost = states - torch.stack([self.basis.states(c) for c in self.c])
         self.lost = float(lost.square().mean())
         self.digest = hashlib.sha256(self.c.numpy().tobytes()).hexdigest()
         self.held_out = torch.arange(len(sweep)) % options.validation == options.validation // 2
+        self.used = np.flatnonzero(~self.held_out.numpy())
         self.metric: Tensor | None = None  # of the latents, where errors are theirs
         self.compression: Compression | Registered
         if options.compression == "registered":
@@ -105,11 +125,20 @@ class Training:
                 'case is not periodic. Remedy: "pod-fourier" or "convolutional"'
             )
 
+    def place(self, device: str | torch.device) -> None:
+        """Move what losses need to a device: coefficients, latents, parameters, and the compression."""
+        for name in ("c", "z", "scaled", "held_out", "metric"):
+            if (value := getattr(self, name, None)) is not None:
+                setattr(self, name, value.to(device))
+        self.compression.placed(device)
+
     def run(self) -> WaveModel:
         """Train everything."""
         compression = self.compression
         if isinstance(compression, Registered):
             self.z = self.register(compression)
+        elif self.options.compression == "pod":
+            self.z = self.c
         else:
             self.train_autoencoder(compression)
             compression.normalise(self.c)
@@ -130,7 +159,8 @@ class Training:
             refined = compression.complete(self.c, self.z, self.held_out, path, self.options.seed)
             refined["held_out"] = error()
         if isinstance(compression, Compression):
-            refined = refine(compression, self.c, self.held_out, self.options.features, self.options.seed, error)
+            features = 0 if self.options.compression == "pod" else self.options.features
+            refined = refine(compression, self.c, self.held_out, features, self.options.seed, error)
         flat = self.z.flatten(0, 1)
         model = WaveModel(compression, evolution, flat.amin(0), flat.amax(0), self.about(chosen, refined))
         model.about["scores"] = self.scores(model)
@@ -170,20 +200,12 @@ class Training:
     def train_autoencoder(self, compression: Compression) -> None:
         """Least squares of clean snapshots from noisy ones."""
         options = self.options
-        rows = self.c.flatten(0, 1)
-        noise = options.noise * self.largest / self.basis.scale
+        self.place(self.device)
         identity = {
             "options": options.model_dump(mode="json", include=AUTOENCODER),
             "parameters": {"names": list(self.sweep.names), "values": self.sweep.parameters.tolist()},
             "data": self.digest,
         }
-
-        def loss(step: int) -> Tensor:
-            generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
-            chosen = torch.from_numpy(generator.integers(len(rows), size=min(options.batch, len(rows))))
-            clean = rows[chosen]
-            drawn = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32))
-            return (compression.decoder(compression.encoder(clean + noise * drawn)) - clean).square().sum(-1).mean()
 
         training = StagedTraining(
             nn.ModuleDict({"encoder": compression.encoder, "decoder": compression.decoder}),
@@ -194,7 +216,19 @@ class Training:
             progress=self.progress,
         )
         parameters = [*compression.encoder.parameters(), *compression.decoder.parameters()]
-        training.run("autoencoder", parameters, options.learning_rate, loss)
+        training.run("autoencoder", parameters, options.learning_rate, self.autoencoder_loss)
+        self.place("cpu")
+
+    def autoencoder_loss(self, step: int) -> Tensor:
+        """Of snapshots and noise that are a function of the seed and the step."""
+        options, rows = self.options, self.c.flatten(0, 1)
+        generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
+        chosen = torch.from_numpy(generator.integers(len(rows), size=min(options.batch, len(rows))))
+        clean = rows[chosen.to(rows.device)]
+        drawn = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32)).to(rows.device)
+        noise = options.noise * self.largest / self.basis.scale
+        found = self.compression.decoder(self.compression.encoder(clean + noise * drawn))
+        return (found - clean).square().sum(-1).mean()
 
     # -- evolution -----------------------------------------------------------------------------------------
 
@@ -218,13 +252,14 @@ class Training:
             self.error,
             noisy,
             self.compression.positions,
+            options.products,
         )
         return model, self.train_correction(model, fitted, chosen) if options.attention else chosen
 
     @torch.no_grad()
     def noisy_latents(self, generator: np.random.Generator, c: Tensor, z: Tensor) -> Tensor:
         """Latents of snapshots c (..., mode), whose latents are z, with white noise on their points."""
-        drawn = torch.from_numpy(generator.standard_normal(c.shape, dtype=np.float32))
+        drawn = torch.from_numpy(generator.standard_normal(c.shape, dtype=np.float32)).to(c.device)
         noise = self.options.window_noise * self.largest / self.basis.scale
         return self.compression.aligned(self.compression.latents(c + noise * drawn), z)
 

@@ -14,6 +14,11 @@ from subgrid.closures.lasdi.options import TrainingOptions as LasdiOptions
 from subgrid.closures.lasdi.training import Training as LasdiTraining
 from subgrid.closures.latent_diffusion.options import TrainingOptions as DiffusionOptions
 from subgrid.closures.latent_diffusion.training import Training as DiffusionTraining
+from subgrid.closures.mi2a import roll_outs
+from subgrid.closures.mi2a.losses import MomentsInBasis
+from subgrid.closures.mi2a.model import network
+from subgrid.closures.mi2a.options import TrainingOptions as WaveOptions
+from subgrid.closures.mi2a.training import Training as WaveTraining
 from subgrid.closures.regression.options import TrainingOptions
 from subgrid.closures.regression.rollout_training import RolloutTraining
 from subgrid.closures.regression.training import Training
@@ -104,8 +109,8 @@ def test_latent_diffusion_is_trained_on_the_device(lame_flow, tmp_path, latent):
     losses(training, (training.score_loss, model.denoiser), (training.distil_loss, model.student))
 
 
-@pytest.mark.parametrize("form", ["strong", "weak"])
-def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, form):
+def pulses(tmp_path, monkeypatch):
+    """The runs of a small sweep."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path))
     tables = {
         "title": "pulse",
@@ -118,6 +123,12 @@ def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, f
     }
     case = check(tables, "pulse.toml", tmp_path)
     assert case.sweep is not None
+    return runs(case, case.sweep.points(), lambda *a: None)
+
+
+@pytest.mark.parametrize("form", ["strong", "weak"])
+def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, form):
+    data = pulses(tmp_path, monkeypatch)
     options = {
         "modes": 6,
         "latent": 3,
@@ -128,13 +139,41 @@ def test_a_reduced_order_model_is_trained_on_the_device(tmp_path, monkeypatch, f
         "stride": 1,
         "trajectory_weight": 0.1,
     }
-    data = runs(case, case.sweep.points(), lambda *a: None)
     training = LasdiTraining(data, LasdiOptions(**options), tmp_path / "work", device="cpu")
     training.device = META
     training.use(data)
-    for network in (training.encoder, training.decoder):
-        network.to(META)
+    for part in (training.encoder, training.decoder):
+        part.to(META)
     losses(training, (training.first_loss, training.decoder), (training.first_loss, training.encoder))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "luong", "mi2a"])
+@pytest.mark.parametrize("compression", ["pod-fourier", "pod", "convolutional", "registered"])
+def test_a_wave_model_is_trained_on_the_device(tmp_path, monkeypatch, compression, kind):
+    data = pulses(tmp_path, monkeypatch)
+    options = {"compression": compression, "latent": 3, "modes": 6, "widths": [8], "channels": [2, 4], "features": 4}
+    options |= {"steps": 2, "validation": 3, "window": 4, "evolution": kind, "hidden": 4, "spans": [3]}
+    training = WaveTraining(data, WaveOptions(**options), tmp_path / "work")
+    training.z = torch.zeros((*training.c.shape[:2], 3))
+    training.place(META)
+    if compression in ("pod-fourier", "convolutional"):
+        losses(training, (training.autoencoder_loss, training.compression))
+    evolution = network(training.options.model_dump(), 0).to(META)
+    moments = MomentsInBasis(training.compression.basis, training.largest)
+    losses(training, (lambda step: roll_outs.loss(training, evolution, moments, step, 3), evolution))
+
+
+def test_a_wave_model_on_a_device_has_the_weights_of_the_processor(tmp_path, monkeypatch):
+    """What is trained returns to the processor, where the model is fitted and written."""
+    data = pulses(tmp_path, monkeypatch)
+    options = {"latent": 2, "modes": 6, "widths": [8], "frequencies": 4, "features": 4, "steps": 2, "validation": 3}
+    options |= {"window": 4, "hidden": 4, "spans": [3], "span_steps": 2, "evolution": "mi2a"}
+    moved = []
+    place = WaveTraining.place
+    monkeypatch.setattr(WaveTraining, "place", lambda self, device: (moved.append(device), place(self, device))[1])
+    model = WaveTraining(data, WaveOptions(**options), tmp_path / "work", device="cpu:0").run()
+    assert moved == ["cpu:0", "cpu", "cpu:0", "cpu"]
+    assert {p.device.type for p in model.evolution.parameters()} == {"cpu"}
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(capsys):

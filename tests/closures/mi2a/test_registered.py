@@ -132,6 +132,7 @@ def test_further_modes_of_a_pattern_follow_from_its_latents(cell_phase):
             held_out = torch.arange(14) % 5 == 2
             about = found.complete(c, z, held_out, z[held_out][:, 4:], 0)
             assert about["left"] < 1e-6
+            assert found.modes.half().double().equal(found.modes)  # as weights keep them
         errors.append(float((found.decode(found.encode(unseen)) - unseen).square().mean()))
     assert errors[1] < 0.01 * errors[0]
 

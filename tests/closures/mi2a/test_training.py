@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "errors": "latents",
         "evolution": "lstm",
     },
+    "pod": {"compression": "pod", "latent": 4, "evolution": "lstm"},
     "lstm": {"evolution": "lstm", "psi": 0.5},
     "luong": {"evolution": "luong", "window_noise": 0.01},
     "mi2a": {"evolution": "mi2a", "parameters": True},
@@ -88,7 +89,12 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(name, sweep, t
         (tmp_path / part).mkdir()
     calls: list[int] = []
     whole = train(sweep, tmp_path / "whole", lambda *_: calls.append(1), **VARIANTS[name])
-    steps = {"multistep": 9, "multistep with noise": 9, "registered": 10}  # of the autoencoder and of the network
+    steps = {
+        "multistep": 9,
+        "multistep with noise": 9,
+        "registered": 10,
+        "pod": 10,
+    }  # networks too
     assert len(calls) == steps.get(name, 19)
     for kill in (2, 3, 4) if len(calls) < 19 else (2, 3, 4, 5, 6):
         count = iter(range(1, 100))
@@ -103,9 +109,9 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(name, sweep, t
     train(sweep, tmp_path / "parts", lambda *_: pytest.fail("a finished training was repeated"), **VARIANTS[name])
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, "products"])
 def test_weights_predict_after_they_are_read(name, sweep, tmp_path):
-    train(sweep, tmp_path, **VARIANTS[name])
+    train(sweep, tmp_path, **VARIANTS.get(name, {"compression": "pod", "latent": 4, "products": 3}))
     model = WaveModel.load(tmp_path / "w.safetensors")
     window = torch.from_numpy(sweep.states()[:2, : model.window]).flatten(2)
     predicted = model.predict(window, sweep.parameters[:2], 5)
@@ -144,6 +150,8 @@ def test_a_trained_model_beats_the_mean_and_reports_its_reconstruction(sweep, tm
             "a roll-out of 40 need 43 states of each run, found 13",
         ),
         ({"pattern_modes": 2}, 'pattern_modes and errors = "latents" need compression = "registered"'),
+        ({"products": 2}, 'products need compression = "pod" and evolution = "multistep"'),
+        ({"compression": "pod", "products": 2, "attention": True}, "with products there is no attention"),
         ({"compression": "convolutional", "channels": [2] * 6}, "cannot be halved 6 times"),
     ],
 )
