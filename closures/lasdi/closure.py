@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,7 @@ from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
 from subgrid.solver.closure import ClosureError, Leap, Memory, Problem, View
 
-from ..learning.learned_closure import TrainingJob
-from ..learning.options import read_options
+from ..learning.learned_closure import Progress
 from ..learning.reduced_order import ReducedOrderModel
 from . import error_indicators
 from .options import METHOD, TrainingOptions
@@ -46,6 +46,7 @@ class Lasdi(ReducedOrderModel):
     """
 
     method: ClassVar[str] = METHOD
+    indicator: ClassVar[str] = "residual"
     stages: int | None = Field(None, ge=1)
     reach: float = Field(3.0, gt=0)
     trust: Literal["none", "spread", "residual"] = "none"
@@ -53,8 +54,6 @@ class Lasdi(ReducedOrderModel):
     distance: float = Field(0.005, gt=0)
     checks: int = Field(6, ge=2)
     _model: LatentModel = PrivateAttr()
-    _parameters: np.ndarray = PrivateAttr()
-    _problem: Problem = PrivateAttr()
     _residual: error_indicators.Residual = PrivateAttr()
 
     @model_validator(mode="after")
@@ -77,17 +76,11 @@ class Lasdi(ReducedOrderModel):
             raise ClosureError(
                 f"lasdi: the weights have {1 + len(model.stages)} stages, not {self.stages}. Remedy: fewer stages"
             )
-        remedy = 'Remedy: train over a wider sweep, trust = "residual", or extrapolate = true'
-        parameters = self.require_parameters(problem, model.names, model.ranges, self._extrapolates, remedy)
+        parameters = self.require_parameters(problem, model.names, model.ranges)
         self._model, self._parameters, self._problem = model, parameters, problem
         if self.trust == "residual":
             self._residual = error_indicators.Residual(problem)
         return {"solver_until": np.array(0)}
-
-    @property
-    def _extrapolates(self) -> bool:
-        """Whether leaps outside the training ranges and the time span are allowed."""
-        return self.extrapolate or self.trust != "none"
 
     def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
         from .dynamics import fastest_growth
@@ -97,17 +90,7 @@ class Lasdi(ReducedOrderModel):
         if view.step < memory["solver_until"]:
             return Leap.none(shape), memory
         interval = problem.every * problem.step
-        span = model.about["span"]
-        count = int((problem.start + span - view.time) / interval + 1e-6)
-        if count < 1:
-            if not self._extrapolates:
-                raise ClosureError(
-                    f"lasdi: trained over a time of {span:g}, which is over at t = {view.time:g}. "
-                    'Remedy: an earlier time.end, trust = "residual", or extrapolate = true'
-                )
-            count = max(1, int(span / interval + 1e-6))
-        if self.leap is not None:
-            count = min(count, self.leap // problem.every)
+        count = self._count(view.time)
         target = view.step + problem.every * count
         memory = {"solver_until": np.array(target + (self.solve or 0))}
         state = view.torch().reshape(len(problem.members), -1).float()
@@ -147,10 +130,6 @@ class Lasdi(ReducedOrderModel):
             )
         return error_indicators.accepted_states(values, self.tolerance, at)
 
-    def training_points(self) -> NDArray | None:
-        """Parameters of the training runs, those that a greedy design added included."""
-        return np.asarray(self._model.about["points"], dtype=np.float64).reshape(-1, len(self._model.names))
-
     def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray]:
         """Normalised latent trajectories of states (time, field, *grid) of the problem of `start`."""
         from .latent_trajectories import latent_trajectories
@@ -162,15 +141,7 @@ class Lasdi(ReducedOrderModel):
         return TrainingOptions
 
     @classmethod
-    def train(cls, job: TrainingJob) -> dict[str, float]:
-        """Fit the model to the runs and write its weights; returns its scores. See `training.fit`.
-
-        Raises ValueError for options that training does not have.
-        """
+    def fit(cls, sweep: Sweep, options: Any, directory: Path, progress: Progress, device: str) -> LatentModel:
         from .training import fit
 
-        options = read_options(cls.method, TrainingOptions, job.options)
-        model = fit(cast("Sweep", job.data), options, job.work, job.progress, job.device)
-        model.about |= job.origin
-        model.save(job.target)
-        return model.about["scores"]
+        return fit(sweep, options, directory, progress, device)

@@ -26,7 +26,7 @@ def latent_trajectories(
     predicted = dynamics.trajectories(start, known, interval, len(flat))[0]
     deviation = torch.full_like(predicted, torch.nan)
     if model.spread is not None:
-        mean, spread = model.spread.at(model.scaled(parameters))
+        mean, spread = model.spread.at(model.scaled(parameters).to(model.operator.device))
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn((DRAWS, mean.shape[1]), generator=generator, dtype=mean.dtype).to(mean.device)
         drawn = known + (mean + spread * noise).reshape(DRAWS, *known.shape[1:])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from ..learning import weights_file
 from ..learning.autoencoder import ConvolutionalDecoder, ConvolutionalEncoder, autoencoder
 from ..learning.basis import Basis
 from ..learning.perceptrons import Perceptron, StageDecoder, stage_decoders
+from ..learning.swept_parameters import SweptParameters
 from . import dynamics
 from .options import METHOD
 
@@ -32,7 +32,7 @@ class Stage:
 
 
 @dataclass
-class LatentModel:
+class LatentModel(SweptParameters):
     """u(t; mu) ~ mean + scale modes [D_1(z) + s_2 D_2(z) + ...],  dz/dt = [1, z, ...] Xi(mu),  z(0) = E(u(0)).
 
     States are (..., point), with fields and grid flattened to one axis; parameters are (run, parameter) in the units of
@@ -53,22 +53,6 @@ class LatentModel:
     spread: dynamics.Spread | None
     about: dict[str, Any]
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the parameters, in order."""
-        return [name for name, _ in self.about["parameters"]]
-
-    @property
-    def ranges(self) -> NDArray[np.float64]:
-        """(low, high) of each parameter in training, (parameter, 2)."""
-        return np.array([limits for _, limits in self.about["parameters"]])
-
-    def scaled(self, parameters: NDArray) -> Tensor:
-        """Parameters scaled to (-1, 1) over their training ranges."""
-        low, high = self.ranges.T
-        scaled = 2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1
-        return torch.from_numpy(scaled).to(self.operator.device)
-
     def to(self, device: str | torch.device) -> LatentModel:
         """The model with its tensors on a device; networks are moved in place."""
         basis, spread = self.basis.to(device), self.spread
@@ -81,7 +65,8 @@ class LatentModel:
 
     def coefficients(self, parameters: NDArray) -> Tensor:
         """Xi(mu), (run, entry, latent)."""
-        return dynamics.at(self.operator, dynamics.monomials(self.scaled(parameters), self.about["options"]["degree"]))
+        scaled = self.scaled(parameters).to(self.operator.device)
+        return dynamics.at(self.operator, dynamics.monomials(scaled, self.about["options"]["degree"]))
 
     @torch.inference_mode()
     def encode(self, states: Tensor) -> Tensor:
@@ -189,7 +174,7 @@ class LatentModel:
             raise ValueError(
                 "this model has no Gaussian processes. Remedy: train with spread = true under [train.lasdi]"
             )
-        mean, deviation = self.spread.at(self.scaled(parameters))
+        mean, deviation = self.spread.at(self.scaled(parameters).to(self.operator.device))
         generator = torch.Generator().manual_seed(seed)
         start, known = self.encode(states), self.coefficients(parameters)
         width = self.high - self.low

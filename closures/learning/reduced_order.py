@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from subgrid.solver.case.sweep_design import entry, with_entries
 from subgrid.solver.closure import ClosureError, Problem
 
-from .learned_closure import LearnedClosure
+from .learned_closure import LearnedClosure, Progress, TrainingJob
+from .options import read_options
+
+if TYPE_CHECKING:
+    from subgrid.ingest.sweep import Sweep
 
 
 class ReducedOrderModel(LearnedClosure):
@@ -20,13 +26,25 @@ class ReducedOrderModel(LearnedClosure):
     extrapolate: accept parameters outside the ranges of the training runs, and continue beyond their time span. mode:
     "alone" leaps to the end of the time span at once. "alternating" leaps over `leap` steps, lets the solver compute
     `solve` steps, and leaps again from the state reached.
+
+    A subclass has an option `trust`, "none" or the name of an error indicator, of which `indicator` is the one that
+    messages name. `start` sets the model, with `about`, `names` and `ranges`, and the problem.
     """
+
+    indicator: ClassVar[str]
 
     learns_from: ClassVar[Literal["training", "sweep"]] = "sweep"
     extrapolate: bool = False
     mode: Literal["alone", "alternating"] = "alone"
     leap: int | None = Field(None, ge=1)
     solve: int | None = Field(None, ge=1)
+
+    _model: Any = PrivateAttr()
+    _parameters: NDArray = PrivateAttr()
+    _problem: Problem = PrivateAttr()
+
+    if TYPE_CHECKING:
+        trust: str
 
     @model_validator(mode="after")
     def _consistent_turns(self) -> ReducedOrderModel:
@@ -43,19 +61,59 @@ class ReducedOrderModel(LearnedClosure):
                     "Remedy: a multiple of every"
                 )
 
-    def require_parameters(
-        self, problem: Problem, names: list[str], ranges: NDArray, unbounded: bool, remedy: str
-    ) -> NDArray[np.float64]:
+    @property
+    def _extrapolates(self) -> bool:
+        """Whether leaps outside the training ranges and the time span are allowed."""
+        return self.extrapolate or self.trust != "none"
+
+    def require_parameters(self, problem: Problem, names: list[str], ranges: NDArray) -> NDArray[np.float64]:
         """The parameters of the run, (1, parameter). Raises ClosureError for one outside its training range."""
         tables = tables_of(problem)
         values = np.array([entry(tables[n.partition(".")[0]], n.partition(".")[2]) for n in names], dtype=np.float64)
         for name, value, (low, high) in zip(names, values, ranges, strict=True):
             slack = 1e-9 * (high - low)
-            if not unbounded and not low - slack <= value <= high + slack:
+            if not self._extrapolates and not low - slack <= value <= high + slack:
                 raise ClosureError(
-                    f"{self.method}: {name} = {value:g} lies outside the training range [{low:g}, {high:g}]. {remedy}"
+                    f"{self.method}: {name} = {value:g} lies outside the training range [{low:g}, {high:g}]. "
+                    f'Remedy: train over a wider sweep, trust = "{self.indicator}", or extrapolate = true'
                 )
         return values[None]
+
+    def _count(self, t: float) -> int:
+        """Number of states of a leap from time t. Raises ClosureError beyond the time span of the training runs."""
+        problem, span = self._problem, self._model.about["span"]
+        interval = problem.every * problem.step
+        count = int((problem.start + span - t) / interval + 1e-6)
+        if count < 1:
+            if not self._extrapolates:
+                raise ClosureError(
+                    f"{self.method}: trained over a time of {span:g}, which is over at t = {t:g}. "
+                    f'Remedy: an earlier time.end, trust = "{self.indicator}", or extrapolate = true'
+                )
+            count = max(1, int(span / interval + 1e-6))
+        return count if self.leap is None else min(count, self.leap // problem.every)
+
+    def training_points(self) -> NDArray | None:
+        """Parameters of the training runs, those that a greedy design added included."""
+        return np.asarray(self._model.about["points"], dtype=np.float64).reshape(-1, len(self._model.names))
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, sweep: Sweep, options: Any, directory: Path, progress: Progress, device: str) -> Any:
+        """The model of finished runs, with `about` and `save`."""
+
+    @classmethod
+    def train(cls, job: TrainingJob) -> dict[str, float]:
+        """Fit the model to the runs and write its weights; returns its scores.
+
+        Raises ValueError for options that training does not have.
+        """
+        options = read_options(cls.method, cls.training_options(), job.options)
+        model = cls.fit(cast("Sweep", job.data), options, job.work, job.progress, job.device)
+        model.about |= job.origin
+        model.save(job.target)
+        scores: dict[str, float] = model.about["scores"]
+        return scores
 
     @classmethod
     def mismatch(cls, header: dict[str, Any], problem: Problem, strict: bool) -> str | None:

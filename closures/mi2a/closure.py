@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from subgrid.solver.closure import ClosureError, FileOrName, Leap, Memory, Problem, View
 
-from ..learning.learned_closure import TrainingJob
-from ..learning.options import read_options
+from ..learning.learned_closure import Progress
 from ..learning.reduced_order import ReducedOrderModel
 from . import history
 from .options import METHOD, TrainingOptions
@@ -39,13 +39,12 @@ class MI2A(ReducedOrderModel):
     """
 
     method: ClassVar[str] = METHOD
+    indicator: ClassVar[str] = "distance"
     history: Annotated[str, FileOrName()] = "solver"
     trust: Literal["none", "distance"] = "none"
     distance: float = Field(0.05, gt=0)
     reach: float = Field(1.0, gt=0)
     _model: WaveModel = PrivateAttr()
-    _parameters: NDArray = PrivateAttr()
-    _problem: Problem = PrivateAttr()
     _given: NDArray | None = PrivateAttr(default=None)
 
     def start(self, problem: Problem) -> Memory:
@@ -60,8 +59,7 @@ class MI2A(ReducedOrderModel):
                 f"{METHOD}: {path.name} predicts at intervals of {model.about['interval']:g}, every = {problem.every} "
                 f"steps are {interval:g}. Remedy: every = {model.about['interval'] / problem.step:g}"
             )
-        remedy = 'Remedy: train over a wider sweep, trust = "distance", or extrapolate = true'
-        parameters = self.require_parameters(problem, model.names, model.ranges, self._extrapolates, remedy)
+        parameters = self.require_parameters(problem, model.names, model.ranges)
         self._model, self._parameters, self._problem = model, parameters, problem
         times = problem.start + interval * np.arange(model.window)
         self._given = history.given(self.history, problem, times)
@@ -72,11 +70,6 @@ class MI2A(ReducedOrderModel):
             "replaced": np.array(0),
             "solver_until": np.array(0),
         }
-
-    @property
-    def _extrapolates(self) -> bool:
-        """Whether leaps outside the training ranges and the time span are allowed."""
-        return self.extrapolate or self.trust != "none"
 
     def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
         import torch
@@ -123,24 +116,6 @@ class MI2A(ReducedOrderModel):
         memory["step"] = np.array(target - problem.every)
         return Leap(found.double().numpy(), times), memory
 
-    def _count(self, t: float) -> int:
-        """Number of states of a leap from time t."""
-        problem, model = self._problem, self._model
-        interval = problem.every * problem.step
-        count = int((problem.start + model.about["span"] - t) / interval + 1e-6)
-        if count < 1:
-            if not self._extrapolates:
-                raise ClosureError(
-                    f"{METHOD}: trained over a time of {model.about['span']:g}, which is over at t = {t:g}. "
-                    'Remedy: an earlier time.end, trust = "distance", or extrapolate = true'
-                )
-            count = max(1, int(model.about["span"] / interval + 1e-6))
-        return count if self.leap is None else min(count, self.leap // problem.every)
-
-    def training_points(self) -> NDArray | None:
-        """Parameters of the training runs."""
-        return np.asarray(self._model.about["points"], dtype=np.float64).reshape(-1, len(self._model.names))
-
     def latent_trajectories(self, states: NDArray, interval: float) -> dict[str, NDArray] | None:
         """Latents of states (time, field, *grid), and their prediction; None at other intervals."""
         import torch
@@ -163,16 +138,7 @@ class MI2A(ReducedOrderModel):
         return TrainingOptions
 
     @classmethod
-    def train(cls, job: TrainingJob) -> dict[str, float]:
-        """Fit the model to the runs and write its weights; returns its scores. See `training.fit`.
-
-        Raises ValueError for options that training does not have.
-        """
+    def fit(cls, sweep: Sweep, options: Any, directory: Path, progress: Progress, device: str) -> WaveModel:
         from .training import fit
 
-        options = read_options(cls.method, TrainingOptions, job.options)
-        model = fit(cast("Sweep", job.data), options, job.work, job.progress, job.device)
-        model.about |= job.origin
-        model.save(job.target)
-        scores: dict[str, Any] = model.about["scores"]
-        return scores
+        return fit(sweep, options, directory, progress, device)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..learning import weights_file
 from ..learning.basis import Basis
 from ..learning.perceptrons import StageDecoder
+from ..learning.swept_parameters import SweptParameters
 from .compression import Compression, untrained
 from .multistep import Multistep
 from .networks import Recurrent
@@ -26,7 +27,7 @@ BLOCK = 1024  # snapshots decoded at a time
 
 
 @dataclass
-class WaveModel:
+class WaveModel(SweptParameters):
     """z = E(u), z(n+1) = G(z(n), ..., z(n-w+1); mu), u ~ D(z).
 
     States are (..., point), with fields and grid flattened to one axis, latents (..., latent) and normalised,
@@ -41,24 +42,9 @@ class WaveModel:
     about: dict[str, Any]
 
     @property
-    def names(self) -> list[str]:
-        """The names of the parameters, in order."""
-        return [name for name, _ in self.about["parameters"]]
-
-    @property
-    def ranges(self) -> NDArray[np.float64]:
-        """(low, high) of each parameter in training, (parameter, 2)."""
-        return np.array([limits for _, limits in self.about["parameters"]])
-
-    @property
     def window(self) -> int:
         """Number of past states that a prediction needs."""
         return int(self.about["options"]["window"])
-
-    def scaled(self, parameters: NDArray) -> Tensor:
-        """Parameters scaled to (-1, 1) over their training ranges."""
-        low, high = self.ranges.T
-        return torch.from_numpy(2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1)
 
     @torch.inference_mode()
     def encode(self, states: Tensor) -> Tensor:

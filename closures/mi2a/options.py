@@ -40,6 +40,9 @@ class TrainingOptions(BaseModel):
     pattern_modes: int = Field(
         0, ge=0, description="registered: further modes, whose coefficients are a function of the latents"
     )
+    band: float = Field(
+        1.0, gt=0, le=1, description="registered: wavenumbers of the modes, relative to those of the grid"
+    )
     cell_phase: bool = Field(True, description="whether this function sees the place within a grid cell")
     errors: Literal["states", "latents"] = Field(
         "states",

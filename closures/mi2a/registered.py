@@ -11,8 +11,9 @@ the template, then those of what it leaves. s and a follow from a snapshot by Ga
 started at the grid point where the patterns fit best (cross-correlation by FFT) and projected on the modes in each step
 (variable projection). Positions are unwrapped along a window, so a crossing of the boundary is no jump.
 
-Only the leading modes are latents; the coefficients of `pattern_modes` further ones are a function of them that
-`pattern.py` fits after the evolution is known.
+With `band` < 1 the modes have no wavenumbers above this fraction of those of the grid, and weights hold them on a
+coarser grid. Only the leading modes are latents; the coefficients of `pattern_modes` further ones are a function of
+them that `pattern.py` fits after the evolution is known.
 
 With one mode this is the pulse of linear convection: its latents move along straight lines, where the free
 latents of an autoencoder fold. Sources: shifted proper orthogonal decomposition, Reiss et al., SIAM J. Sci. Comput. 40
@@ -41,13 +42,15 @@ MOST = 20_000_000  # values of the snapshots that give the modes
 class Registered(nn.Module):
     """Positions and coefficients of snapshots; see above.
 
-    modes: the patterns at rest (mode, field, *grid), orthonormal, first those whose coefficients are latents. level:
-    mean of each field, which shifts do not change. pattern: the coefficients of the other modes, or None. Latents are
-    (s along each axis, in units of the domain, then a), in double precision; normalised, their mean over the training
-    runs is 0 and their standard deviation 1. basis: the values at the points.
+    patterns: the modes at rest (mode, field, *grid), orthonormal, first those whose coefficients are latents. modes:
+    the same on the grid that `band` leaves. level: mean of each field, which shifts do not change. pattern: the
+    coefficients of the other modes, or None. Latents are (s along each axis, in units of the domain, then a), in double
+    precision; normalised, their mean over the training runs is 0 and their standard deviation 1. basis: the values at
+    the points.
     """
 
     modes: Tensor
+    patterns: Tensor
     level: Tensor
     centre: Tensor
     deviation: Tensor
@@ -62,7 +65,12 @@ class Registered(nn.Module):
                 f"train.mi2a.latent: {options['latent']} latents hold {self.positions} positions and no pattern. "
                 f"Remedy: latent = {self.positions + 1} or more"
             )
-        self.register_buffer("modes", torch.zeros((modes + further, self.fields, *self.shape), dtype=torch.float64))
+        self.coarse = tuple(max(4, 2 * round(n * options.get("band", 1.0) / 2)) for n in self.shape)
+        if options.get("band", 1.0) == 1:
+            self.coarse = self.shape
+        shape = (modes + further, self.fields)
+        self.register_buffer("modes", torch.zeros((*shape, *self.coarse), dtype=torch.float64))
+        self.register_buffer("patterns", torch.zeros((*shape, *self.shape), dtype=torch.float64), persistent=False)
         self.register_buffer("level", torch.zeros((self.fields, *[1] * self.positions), dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(options["latent"], dtype=torch.float64))
         self.register_buffer("deviation", torch.ones(options["latent"], dtype=torch.float64))
@@ -87,7 +95,12 @@ class Registered(nn.Module):
     @property
     def leading(self) -> Tensor:
         """The modes whose coefficients are latents."""
-        return self.modes[: self.latent - self.positions]
+        return self.patterns[: self.latent - self.positions]
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        found = super().load_state_dict(*args, **options)
+        self.patterns.copy_(resampled(self.modes, self.shape))
+        return found
 
     @torch.no_grad()
     def fit(self, c: Tensor, template: str) -> None:
@@ -99,16 +112,18 @@ class Registered(nn.Module):
         """
         fields = self.basis.states(c).reshape(*c.shape[:2], self.fields, *self.shape).double()
         self.level.copy_(fields.mean((0, 1, *self.axes)).reshape(self.level.shape))
-        wanted = len(self.modes)
+        wanted = len(self.patterns)
         first = fields[0, :1] if template == "snapshot" else fields[0]
         self._span(first - self.level, wanted)
         some = fields[:: -(-fields.numel() // MOST)]
         s = self._raw(some)[..., : self.positions].flatten(0, 1)
         pairs = zip(some.flatten(0, 1).split(BLOCK), s.split(BLOCK), strict=True)
         at_rest = torch.cat([self.shifted(part, -place) for part, place in pairs])
-        self._span(at_rest - self.level, wanted)
+        self._span(resampled(resampled(at_rest - self.level, self.coarse), self.shape), wanted)
+        self.modes.copy_(resampled(self.patterns, self.coarse))
         if self.pattern is not None:
             self.modes.copy_(self.modes.half())  # so that weights keep them in half precision
+            self.patterns.copy_(resampled(self.modes, self.shape))
         z = self._raw(fields)
         self.centre.copy_(z.flatten(0, 1).mean(0))
         self.deviation.copy_(z.flatten(0, 1).std(0).clamp_min(1e-12))
@@ -117,7 +132,7 @@ class Registered(nn.Module):
         self.deviation[self.positions :] = self.deviation[self.positions :].clamp_min(SMALLEST * size)
 
     def _span(self, patterns: Tensor, wanted: int) -> None:
-        """Set the modes to the `wanted` leading singular vectors of patterns (snapshot, field, *grid)."""
+        """Set the patterns to the `wanted` leading singular vectors of patterns (snapshot, field, *grid)."""
         flat = patterns.flatten(1)
         values, vectors = torch.linalg.eigh(flat @ flat.T if len(flat) <= flat.shape[1] else flat.T @ flat)
         values, vectors = values.flip(0), vectors.flip(1)
@@ -125,8 +140,8 @@ class Registered(nn.Module):
         leading = vectors[:, :kept]
         if len(flat) <= flat.shape[1]:
             leading = flat.T @ leading / values[:kept].sqrt()
-        self.modes.zero_()
-        self.modes[:kept] = leading.T.reshape(kept, *self.modes.shape[1:])
+        self.patterns.zero_()
+        self.patterns[:kept] = leading.T.reshape(kept, *self.patterns.shape[1:])
 
     def _forward(self, fields: Tensor) -> Tensor:
         return torch.fft.rfftn(fields, dim=self.axes, norm="ortho")
@@ -189,7 +204,7 @@ class Registered(nn.Module):
         path: latents of roll-outs of the runs held out, to their end.
         """
         assert self.pattern is not None
-        flat, modes = (self.centre + self.deviation * z.double()).flatten(0, 1), self.modes[len(self.leading) :]
+        flat, modes = (self.centre + self.deviation * z.double()).flatten(0, 1), self.patterns[len(self.leading) :]
         found = []
         for part, s in zip(c.flatten(0, 1).split(BLOCK), flat[:, : self.positions].split(BLOCK), strict=True):
             fields = self.basis.states(part).double().reshape(-1, self.fields, *self.shape) - self.level
@@ -262,8 +277,20 @@ class Registered(nn.Module):
         if self.pattern is not None:
             known = z.double().reshape(-1, self.latent)[:, self.positions :]
             a = torch.cat([a, self.pattern(known, s)], 1)
-        fields = (a @ self.modes.flatten(1)).reshape(-1, self.fields, *self.shape)
+        fields = (a @ self.patterns.flatten(1)).reshape(-1, self.fields, *self.shape)
         return (self.shifted(fields, s) + self.level).flatten(1).reshape(*z.shape[:-1], -1).float()
+
+
+def resampled(fields: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Periodic fields (..., *grid) on a grid of another shape, by their Fourier series; wavenumbers that one of the
+    grids does not resolve are left out."""
+    for axis, n in zip(range(-len(shape), 0), shape, strict=True):
+        points = fields.shape[axis]
+        if n != points:
+            spectrum = torch.fft.rfft(fields, dim=axis, norm="forward")
+            spectrum = spectrum.narrow(axis, 0, min(n, points) // 2)
+            fields = torch.fft.irfft(spectrum, n, dim=axis, norm="forward")
+    return fields
 
 
 def unwrapped(s: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ class Training:
     def register(self, compression: Registered) -> Tensor:
         """Fit registered latents and return those of the runs, or read both from the directory of the training."""
         file = self.directory / "registered.safetensors"
-        names = ("latent", "template", "pattern_modes", "cell_phase", "features")
+        names = ("latent", "template", "pattern_modes", "band", "cell_phase", "features")
         identity = {name: getattr(self.options, name) for name in names} | {"data": self.digest}
         try:
             arrays, header = read_tensors(file)

@@ -137,6 +137,22 @@ def test_further_modes_of_a_pattern_follow_from_its_latents(cell_phase):
     assert errors[1] < 0.01 * errors[0]
 
 
+def test_modes_of_a_band_are_kept_on_a_coarser_grid():
+    """Half of the wavenumbers hold these pulses to 1e-4 of their height, and a file gives the same latents."""
+    states = widening()
+    basis = Basis.points(states.flatten(0, 1))
+    options = {"latent": 3, "pattern_modes": 2, "band": 0.5, "cell_phase": False, "features": 20}
+    about = {"fields": ["u"], "shape": [32]}
+    found, again = Registered(options, basis, about), Registered(options, basis, about)
+    found.fit(basis.coefficients(states.float()), "run")
+    assert found.modes.shape[-1] == 16
+    assert float(torch.fft.rfft(found.patterns)[..., 8:].abs().max()) < 1e-12
+    gram = found.patterns.flatten(1) @ found.patterns.flatten(1).T
+    assert torch.allclose(gram, torch.eye(4, dtype=torch.float64), atol=1e-3)
+    again.load_state_dict(found.state_dict())
+    assert torch.equal(again.encode(states), found.encode(states))
+
+
 def test_the_metric_of_latents_is_that_of_states_to_first_order():
     found = Registered({"latent": 3}, Basis.points(widening().flatten(0, 1)), {"fields": ["u"], "shape": [32]})
     found.fit(found.basis.coefficients(widening().float()), "run")
