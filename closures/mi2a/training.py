@@ -227,8 +227,9 @@ class Training:
         clean = rows[chosen.to(rows.device)]
         drawn = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32)).to(rows.device)
         noise = options.noise * self.largest / self.basis.scale
-        found = self.compression.decoder(self.compression.encoder(clean + noise * drawn))
-        return (found - clean).square().sum(-1).mean()
+        compression = self.compression
+        assert isinstance(compression, Compression)
+        return (compression.decoder(compression.encoder(clean + noise * drawn)) - clean).square().sum(-1).mean()
 
     # -- evolution -----------------------------------------------------------------------------------------
 
