@@ -13,6 +13,7 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.grid import Grid
 
+from .entities import mask_of
 from .requests import training_request
 from .trajectories import Progress, generate
 
@@ -34,7 +35,8 @@ class Dataset:
     """Pairs (state, missing term) for training and for validation, each (sample, field, *grid) in single precision.
 
     about: equation (name, parameters, omit), fields, shape, length, step of the reference, seed. sequences: the states
-    in temporal order, (trajectory, time, field, *grid) in double precision, for training and for validation.
+    in temporal order, (trajectory, time, field, *grid) in double precision, for training and for validation. masks:
+    which entities are real, (trajectory, entity), for training and for validation; None where all are.
     """
 
     train: tuple[NDArray, NDArray]
@@ -42,6 +44,7 @@ class Dataset:
     about: dict[str, Any]
     sequences: tuple[NDArray, NDArray]
     model: Model
+    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
 
 def dataset(case: Case, progress: Progress) -> Dataset:
@@ -67,4 +70,6 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     }
     model = Model(equation, grid, case.time.stepper, case.step, multiple(case.training.every, case.step), case.time.cfl)
     sequences = (trajectories.state[:split], trajectories.state[split:])
-    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model)
+    mask = mask_of(case, range(case.training.trajectories))
+    masks = None if mask is None else (mask[:split], mask[split:])
+    return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model, masks)

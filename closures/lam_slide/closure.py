@@ -34,6 +34,8 @@ class LamSlide(LearnedClosure):
     answer: "sample", or "predictor", the deterministic prediction that the sample is the residual of. A correction or a
     leap of another closure discards the past frames.
 
+    Members may have different numbers of entities.
+
     Raises ClosureError if the weights are for another closure, equation, force or interval, and if there are more
     entities than identifiers.
     """
@@ -44,8 +46,11 @@ class LamSlide(LearnedClosure):
     answer: Literal["sample", "predictor"] = "sample"
     _model: TrajectoryModel = PrivateAttr()
     _problem: Problem = PrivateAttr()
+    _mask: Any = PrivateAttr(None)
 
     def start(self, problem: Problem) -> Memory:
+        import torch
+
         from .model import TrajectoryModel, draw_identifiers
 
         path = self.find_weights(problem)
@@ -56,22 +61,21 @@ class LamSlide(LearnedClosure):
                 f"{METHOD}: {path.name} predicts at intervals of {model.interval:g}, every = {problem.every} steps are "
                 f"{interval:g}. Remedy: every = {model.interval / problem.step:g}"
             )
-        if (entities := problem.grid.points) > len(model.pool):
+        real = np.ones((len(problem.members), problem.grid.points), bool) if problem.mask is None else problem.mask
+        if (entities := int(real.sum(1).max())) > len(model.pool):
             raise ClosureError(
                 f"{METHOD}: {path.name} has {len(model.pool)} identifiers, the case has {entities} entities. "
                 f"Remedy: fewer entities, or a training with identifiers = {entities}"
             )
-        if problem.mask is not None and not problem.mask.all():
-            raise ClosureError(
-                f"{METHOD}: members with fewer entities than others are not known to it. Remedy: leave out "
-                "ensemble.entities, and run each number by itself"
-            )
         self._model, self._problem = model, problem
+        self._mask = None if real.all() else torch.from_numpy(real)
         stream = Stream(problem.seed, "identifiers", 0, problem.members)
-        drawn = [draw_identifiers(stream.generator(m), len(model.pool), entities) for m in problem.members]
+        identifiers = np.zeros(real.shape, np.int64)
+        for row, here, m in zip(identifiers, real, problem.members, strict=True):
+            row[here] = draw_identifiers(stream.generator(m), len(model.pool), int(here.sum()))
         return {
-            "identifiers": np.stack(drawn),
-            "past": np.zeros((len(problem.members), 0, entities, 3)),
+            "identifiers": identifiers,
+            "past": np.zeros((len(problem.members), 0, problem.grid.points, 3)),
             "step": np.array(0),
             "replaced": np.array(0),
         }
@@ -93,16 +97,21 @@ class LamSlide(LearnedClosure):
         coupling = torch.from_numpy(state[:, 6].astype(np.float32))
         with torch.inference_mode():
             if self.answer == "predictor":
-                x, v = model.predict(given, coupling)
+                x, v = model.predict(given, coupling, mask=self._mask)
             else:
                 white = view.random.normal(model.latent_shape()).astype(np.float32)
                 identifiers = model.pool[torch.from_numpy(memory["identifiers"])]
-                x, v = model.sampled(given, coupling, identifiers, torch.from_numpy(white), self.evaluations)
+                x, v = model.sampled(
+                    given, coupling, identifiers, torch.from_numpy(white), self.evaluations, self._mask
+                )
         if not (torch.isfinite(x).all() and torch.isfinite(v).all()):
             raise ClosureError(
                 f"{METHOD}: the prediction from t = {view.time:g} is not finite. Remedy: other weights, or states like "
                 "those of the training"
             )
+        if self._mask is not None:  # entities that are not real stay where they are
+            here = self._mask[:, None, :, None]
+            x, v = torch.where(here, x, given[:, -1:]), torch.where(here, v, 0.0)
         constant = coupling[:, None, :, None].expand(*x.shape[:3], 1)
         found = torch.cat([x, v, constant], -1).permute(1, 0, 3, 2).double().numpy()
         count = len(found)
@@ -136,7 +145,7 @@ class LamSlide(LearnedClosure):
         from .training import fit
 
         options = read_options(cls.method, TrainingOptions, job.options)
-        model, header = fit(cast("Dataset", job.data), options, job.work, job.progress)
+        model, header = fit(cast("Dataset", job.data), options, job.work, job.progress, job.device)
         model.save(job.target, {**header, **job.origin})
         scores: dict[str, float] = header["scores"]
         return scores

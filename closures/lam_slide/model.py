@@ -26,7 +26,8 @@ class TrajectoryModel(nn.Module):
     is zero in frames that are not.
 
     options: those of `TrainingOptions`. classes: the couplings that occur. Positions are (batch, frame, entity, 3),
-    couplings (batch, entity), identifiers (batch, entity, dimension), frames `interval` apart in time.
+    couplings (batch, entity), identifiers (batch, entity, dimension), frames `interval` apart in time. mask: which
+    entities are real, (batch, entity), None where all are; what is returned of the others has no meaning.
 
     scale: of the residuals of positions and velocities, (2, frame), and of positions about their centre, in `length`.
     """
@@ -63,11 +64,13 @@ class TrajectoryModel(nn.Module):
 
     # -- positions and their residuals ------------------------------------------------------------------------
 
-    def predict(self, past: Tensor, coupling: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, past: Tensor, coupling: Tensor, count: int | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Positions and velocities of the next `count` frames by the predictor alone."""
         count = count or self.future
         if self.predictor is not None:
-            return self.predictor(past, coupling, count)
+            return self.predictor(past, coupling, count, mask)
         found = constant_velocity(past, count)
         return found, ((past[:, -1:] - past[:, -2:-1]) / self.interval).expand_as(found)
 
@@ -84,17 +87,19 @@ class TrajectoryModel(nn.Module):
         steps = past.diff(dim=1) / self.interval
         return torch.cat([steps[:, :1], steps], 1)
 
-    def features(self, base: Tensor, off: tuple[Tensor, Tensor], coupling: Tensor) -> Tensor:
+    def features(
+        self, base: Tensor, off: tuple[Tensor, Tensor], coupling: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """(batch, window, entity, feature) of base positions and of the residuals of positions and velocities."""
         scaled = [r / s[:, None, None] for r, s in zip(off, self.scale, strict=True)]
-        parts = [self._windows(p) for p in (self.centred(base), *scaled)]
+        parts = [self._windows(p) for p in (self.centred(base, mask), *scaled)]
         c = coupling[:, None, :, None].expand(-1, parts[0].shape[1], -1, -1)
         return torch.cat([*parts, c], -1)
 
-    def centred(self, base: Tensor) -> Tensor:
+    def centred(self, base: Tensor, mask: Tensor | None = None) -> Tensor:
         """Positions about the centre of the last frame given, in units of `length`."""
         last = self.past - 1
-        return (base - base[:, last : last + 1].mean(2, keepdim=True)) / self.length
+        return (base - centre(base[:, last : last + 1], mask)) / self.length
 
     def _windows(self, x: Tensor) -> Tensor:
         """(batch, window, entity, frame and coordinate) of (batch, frame, entity, 3)."""
@@ -104,12 +109,14 @@ class TrajectoryModel(nn.Module):
         """The inverse of the order of `features`, for one property."""
         return x.unflatten(3, (self.window, 3)).transpose(2, 3).flatten(1, 2)
 
-    def condition(self, past: Tensor, base: tuple[Tensor, Tensor], coupling: Tensor) -> Tensor:
+    def condition(
+        self, past: Tensor, base: tuple[Tensor, Tensor], coupling: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """The features of what is known: residuals in the frames given, and zero after them."""
         zero = torch.zeros_like(base[0][:, self.past :])
         x = torch.cat([past - base[0][:, : self.past], zero], 1)
         v = torch.cat([self.known_velocity(past) - base[1][:, : self.past], zero], 1)
-        return self.features(base[0], (x, v), coupling)
+        return self.features(base[0], (x, v), coupling, mask)
 
     def residuals(self, z: Tensor, identifiers: Tensor, begin: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Residuals of positions and velocities, and all outputs, of latents of the windows from `begin` on."""
@@ -121,11 +128,17 @@ class TrajectoryModel(nn.Module):
 
     @torch.inference_mode()
     def sampled(
-        self, past: Tensor, coupling: Tensor, identifiers: Tensor, white: Tensor, evaluations: int
+        self,
+        past: Tensor,
+        coupling: Tensor,
+        identifiers: Tensor,
+        white: Tensor,
+        evaluations: int,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Positions and velocities of the next `future` frames for white noise (batch, window, slot, channel)."""
-        base = self.base(past, self.predict(past, coupling))
-        condition = self.autoencoder.encode(self.condition(past, base, coupling), identifiers)
+        base = self.base(past, self.predict(past, coupling, mask=mask))
+        condition = self.autoencoder.encode(self.condition(past, base, coupling, mask), identifiers, 0, mask)
         z = sample(self.denoiser, white, condition, "euler", evaluations, lambda: white, 1.0)
         x, v, _ = self.residuals(z, identifiers, self.known)
         return base[0][:, self.past :] + x, base[1][:, self.past :] + v
@@ -159,6 +172,14 @@ def orthogonal(count: int, dimension: int) -> Tensor:
     generator = np.random.Generator(np.random.Philox(key=[count, dimension]))
     found, _ = np.linalg.qr(generator.standard_normal((dimension, count)))
     return torch.from_numpy(found.T.astype(np.float32).copy())
+
+
+def centre(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over real entities of x (batch, frame, entity, 3), with an axis of length one in their place."""
+    if mask is None:
+        return x.mean(2, keepdim=True)
+    weight = mask.to(x)[:, None, :, None]
+    return (weight * x).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
 
 
 def draw_identifiers(generator: np.random.Generator, pool: int, entities: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 Identifiers are (batch, entity, dimension), latents (batch, window, slot, channel). Slots are vectors in the space of
 identifiers: the bias beta <identifier, slot> of both cross-attentions binds entities to slots from the first step on.
+
+A mask says which entities are real, (batch, entity); None where all are. No attention goes to the others.
 """
 
 from __future__ import annotations
@@ -100,18 +102,20 @@ class Autoencoder(nn.Module):
         self.ask, self.read = nn.Linear(dimension, width), Block(width, heads)
         self.heads = nn.ModuleDict({name: perceptron(width, 2 * width, size) for name, size in sizes.items()})
 
-    def encode(self, features: Tensor, identifiers: Tensor, begin: int = 0) -> Tensor:
+    def encode(self, features: Tensor, identifiers: Tensor, begin: int = 0, mask: Tensor | None = None) -> Tensor:
         """Latents (batch, window, slot, channel) of features (batch, window, entity, feature), from window `begin`."""
         known = identifiers[:, None].expand(-1, features.shape[1], -1, -1)
         tokens = self.embed(torch.cat([features, known], -1)) + self.frames[0][begin : begin + features.shape[1]]
         bias = self.beta * (self.slots @ identifiers.mT)[:, None]
+        if mask is not None:
+            bias = bias.masked_fill(~mask[:, None, None], -math.inf)
         x = self.queries.expand(*tokens.shape[:2], -1, -1)
         x = self.mix(self.gather(x, tokens, bias.expand(-1, tokens.shape[1], -1, -1)))
         z = self.to_latent(x)
         return functional.layer_norm(z, z.shape[-1:])
 
     def decode(self, z: Tensor, identifiers: Tensor, begin: int = 0) -> dict[str, Tensor]:
-        """Each property (batch, window, entity, size), of windows from `begin`."""
+        """Each property (batch, window, entity, size), of windows from `begin`; without meaning where none is real."""
         tokens = self.unmix(self.from_latent(z) + self.places + self.frames[1][begin : begin + z.shape[1]])
         asked = functional.dropout(identifiers, self.dropout, self.training)
         x = self.ask(asked)[:, None].expand(-1, z.shape[1], -1, -1)

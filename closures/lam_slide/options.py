@@ -10,6 +10,8 @@ METHOD = "lam-slide"  # in headers of weights
 Count = Annotated[int, Field(ge=1)]
 Predictor = Literal["constant", "pairs"]  # see predictor
 
+Orientations = Literal["space", "plane"]
+
 
 class TrainingOptions(BaseModel):
     """Training of LaM-SLidE: the predictor, then the first stage, the second stage, and both decoders together.
@@ -53,6 +55,9 @@ class TrainingOptions(BaseModel):
     flow_learning_rate: float = Field(1e-3, gt=0)
     joint_steps: int = Field(300, ge=0, description="of the second stage and the decoder together")
 
+    orientations: Orientations = Field(
+        "space", description="of a batch: turned in space, or turned and reflected in x and y"
+    )
     batch: int = Field(64, ge=1)
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)

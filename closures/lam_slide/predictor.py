@@ -50,6 +50,8 @@ class PairNetwork(nn.Module):
 
     The velocity is not given: the network observes the frames known one by one, and corrects its velocity by the error
     of its own prediction of the next frame, v <- v + k e / interval. k = 1 is exact for constant forces.
+
+    mask: which entities are real, (batch, entity); the others exert no force.
     """
 
     def __init__(self, interval: float, window: int, hidden: int = 64, substeps: int = 4) -> None:
@@ -67,7 +69,7 @@ class PairNetwork(nn.Module):
             last.bias.zero_()
 
     def acceleration(self, x: Tensor, v: Tensor, invariant: Tensor, pairs: Tensor, mass: Tensor) -> Tensor:
-        """(batch, entity, 3). invariant: of the couplings, (batch, pair, 3); pairs: +1 and -1, (pair, entity)."""
+        """(batch, entity, 3). invariant: of the couplings, (batch, pair, 3); pairs: +1, -1, ([batch,] pair, entity)."""
         apart, moving = pairs @ x, pairs @ v
         r = (apart.square().sum(-1, keepdim=True) + 1e-12).sqrt()
         near = 1 / (r + SOFT)
@@ -78,12 +80,15 @@ class PairNetwork(nn.Module):
         force = ((f3 * near + f2) * near + f1) * near * apart + f4 * moving
         return mass * (pairs.mT @ force)
 
-    def forward(self, past: Tensor, coupling: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def forward(self, past: Tensor, coupling: Tensor, count: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Positions and velocities of the next `count` frames, (batch, count, entity, 3) each."""
         pairs = pair_matrix(past.shape[2]).to(past)
         c_i, c_j = (coupling @ pairs.clamp_min(0).mT)[..., None], (coupling @ (-pairs).clamp_min(0).mT)[..., None]
         invariant = torch.cat([c_i + c_j, c_i * c_j, (c_i - c_j).abs()], -1)
         mass = (self.mass * coupling).exp()[..., None]
+        if mask is not None:  # a pair counts if both of its entities are real
+            real = (pairs.abs() @ mask.to(past)[..., None]) == 2
+            pairs = pairs * real
         h = self.interval / self.substeps
         bound = LIMIT / (past.shape[0] * past.shape[2])
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from subgrid.ingest.training_set import Dataset
 
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.training import StagedTraining, no_progress
+from .losses import Batch, distances, frame_means, mean, reconstruction
 from .model import TrajectoryModel, draw_identifiers
 from .options import TrainingOptions
 
@@ -28,49 +27,52 @@ FIRST = 10000  # purposes of random numbers above it are not spans
 SAMPLES = 5  # per validation trajectory, in the scores
 
 
-@dataclass
-class Batch:
-    """Positions and velocities (batch, frame, entity, 3), couplings (batch, entity), and what the predictor answers."""
-
-    x: Tensor
-    v: Tensor
-    c: Tensor
-    predicted: tuple[Tensor, Tensor]
-
-
 def fit(
-    dataset: Dataset, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+    dataset: Dataset,
+    options: TrainingOptions,
+    directory: Path,
+    progress: Progress = no_progress,
+    device: str = "cpu",
 ) -> tuple[TrajectoryModel, dict[str, Any]]:
     """(model, header) of the trajectories of a training set of particles; resumes from `directory`.
 
     Batches are functions of the seed and the step, so that an interrupted training ends with the same weights bit for
-    bit, on the same machine and number of threads. Raises ValueError for options that the data do not fit, or a
+    bit, on the same machine and number of threads. device: of torch, on which the networks are trained. Raises ValueError for options that the data do not fit, or a
     directory that holds another training; FloatingPointError if the loss is no longer finite.
     """
     with torch_threads(options.threads):
-        return Training(dataset, options, directory, progress).run()
+        return Training(dataset, options, directory, progress, device).run()
 
 
 class Training:
     """One training: its trajectories, its model and its losses."""
 
     def __init__(
-        self, dataset: Dataset, options: TrainingOptions, directory: Path, progress: Progress = no_progress
+        self,
+        dataset: Dataset,
+        options: TrainingOptions,
+        directory: Path,
+        progress: Progress = no_progress,
+        device: str = "cpu",
     ) -> None:
-        self.dataset, self.options = dataset, options
+        self.dataset, self.options, self.device = dataset, options, device
         self.states, self.valid = (torch.from_numpy(np.asarray(s, dtype=np.float32)) for s in dataset.sequences)
         self.count = options.past + options.future
         self._require()
         interval = dataset.model.sampling * dataset.model.step
-        classes = sorted(set(self.states[:, 0, 6].flatten().tolist()))
+        self.masks = [None, None] if dataset.masks is None else [torch.from_numpy(m) for m in dataset.masks]
+        couplings = self.states[:, 0, 6]
+        classes = sorted(set((couplings if self.masks[0] is None else couplings[self.masks[0]]).flatten().tolist()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            self.model = TrajectoryModel(options.model_dump(mode="json"), interval, classes)
+            self.model = TrajectoryModel(options.model_dump(mode="json"), interval, classes).to(device)
         self.entities = self.states.shape[-1]
         identity = {
             "options": options.model_dump(mode="json", exclude={"threads"}),
             "data": hashlib.sha256(self.states.numpy().tobytes()).hexdigest(),
         }
+        if self.masks[0] is not None:
+            identity["masks"] = hashlib.sha256(self.masks[0].numpy().tobytes()).hexdigest()
         self.training = StagedTraining(
             self.model, self.stages(), directory, identity, every=options.checkpoint_every, progress=progress
         )
@@ -119,12 +121,15 @@ class Training:
             both = [*model.denoiser.parameters(), *decoder]
             training.run("joint", both, 0.5 * rate, seeded(self.joint_loss))
         model.eval().requires_grad_(False)
-        return model, self.header()
+        header = self.header()
+        return model.cpu(), header
 
     # -- batches --------------------------------------------------------------------------------------------
 
     def batch(self, step: int, purpose: int) -> tuple[Batch, np.random.Generator]:
-        """Trajectories, from any frame on, turned or reflected at random, and the generator that drew them.
+        """Trajectories, from any frame on, turned at random, and the generator that drew them.
+
+        The draws are made on the host, so that they are the same on every device.
 
         `predicted` is empty for the purpose of training the predictor.
         """
@@ -134,13 +139,26 @@ class Training:
         begin = generator.integers(self.states.shape[1] - self.count + 1, size=size)
         frames = torch.from_numpy(begin[:, None] + np.arange(self.count))
         found = self.states[chosen[:, None], frames].transpose(2, 3)
-        turns = np.linalg.qr(generator.standard_normal((size, 3, 3)))[0].astype(np.float32)
-        turned = torch.from_numpy(turns)[:, None]
+        found = found.to(self.device)
+        turned = torch.from_numpy(self.turns(generator, size)).to(self.device)[:, None]
         x, v = (found[..., part] @ turned for part in (slice(0, 3), slice(3, 6)))
+        mask = None if self.masks[0] is None else self.masks[0][chosen].to(self.device)
         if purpose < FIRST:
-            return Batch(x, v, found[:, 0, :, 6], (x[:, :0], v[:, :0])), generator
-        a, b = (self.predicted[chosen, torch.from_numpy(begin)] @ turned[:, None]).unbind(1)
-        return Batch(x, v, found[:, 0, :, 6], (a, b)), generator
+            return Batch(x, v, found[:, 0, :, 6], (x[:, :0], v[:, :0]), mask), generator
+        a, b = (self.predicted[chosen, torch.from_numpy(begin)].to(self.device) @ turned[:, None]).unbind(1)
+        return Batch(x, v, found[:, 0, :, 6], (a, b), mask), generator
+
+    def turns(self, generator: np.random.Generator, size: int) -> np.ndarray:
+        """(batch, 3, 3): rotations of space, or rotations and reflections of the plane of the first two coordinates.
+
+        The Householder vectors of `qr` give an even number of reflections for 3 x 3 and one for 2 x 2.
+        """
+        if self.options.orientations == "space":
+            return np.linalg.qr(generator.standard_normal((size, 3, 3)))[0].astype(np.float32)
+        found = np.tile(np.eye(3, dtype=np.float32), (size, 1, 1))
+        found[:, :2, :2] = np.linalg.qr(generator.standard_normal((size, 2, 2)))[0]
+        found[:, :2, 1] *= np.where(generator.random((size, 1)) < 0.5, -1, 1)
+        return found
 
     @cached_property
     @torch.no_grad()
@@ -148,15 +166,22 @@ class Training:
         """Answers of the predictor from every frame of all trajectories, (trajectory, frame, 2, frame, entity, 3)."""
         past, found = self.options.past, []
         for begin in range(self.states.shape[1] - self.count + 1):
-            parts = [_positions(part) for part in self.states[:, begin : begin + past].split(BLOCK)]
-            found.append(torch.cat([torch.stack(self.model.predict(x, c), 1) for x, _, c in parts]))
+            parts = self.blocks(self.states[:, begin : begin + past], self.masks[0])
+            found.append(torch.cat([torch.stack(self.model.predict(x, c, mask=m), 1).cpu() for x, _, c, m in parts]))
         return torch.stack(found, 1)
+
+    def blocks(self, states: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Positions, velocities, couplings and mask of blocks of states (trajectory, frame, field, entity)."""
+        for begin in range(0, len(states), BLOCK):
+            u = states[begin : begin + BLOCK].transpose(2, 3).to(self.device)
+            real = None if mask is None else mask[begin : begin + BLOCK].to(self.device)
+            yield u[..., :3], u[..., 3:6], u[:, 0, :, 6], real
 
     def identifiers(self, generator: np.random.Generator, size: int) -> Tensor:
         """An assignment for each of `size` trajectories, (batch, entity, dimension)."""
         pool = len(self.model.pool)
         drawn = np.stack([draw_identifiers(generator, pool, self.entities) for _ in range(size)])
-        return self.model.pool[torch.from_numpy(drawn)]
+        return self.model.pool[torch.from_numpy(drawn).to(self.device)]
 
     @torch.no_grad()
     def normalise(self) -> None:
@@ -164,18 +189,17 @@ class Training:
         past = self.options.past
         off: list[Tensor] = []
         lengths = []
-        for part, predicted in zip(
-            self.states[:, : self.count].split(BLOCK), self.predicted[:, 0].split(BLOCK), strict=True
-        ):
-            x, v, _ = _positions(part)
-            base = self.model.base(x[:, :past], (predicted[:, 0], predicted[:, 1]))
-            off.append(torch.stack([(a - b).norm(dim=-1).mean((0, 2)) for a, b in zip((x, v), base, strict=True)]))
-            lengths.append(float(self.model.centred(x).norm(dim=-1).mean()))
-        mean = torch.stack(off).mean(0)
+        parts = self.blocks(self.states[:, : self.count], self.masks[0])
+        for (x, v, _, mask), predicted in zip(parts, self.predicted[:, 0].split(BLOCK), strict=True):
+            base = self.model.base(x[:, :past], (predicted[:, 0].to(x), predicted[:, 1].to(x)))
+            errors = [(a - b).norm(dim=-1) for a, b in zip((x, v), base, strict=True)]
+            off.append(torch.stack([frame_means(e, mask).mean(0) for e in errors]))
+            lengths.append(float(mean(self.model.centred(x, mask).norm(dim=-1), mask)))
+        norms = torch.stack(off).mean(0)
         for frames in (slice(0, past), slice(past, None)):
-            least = 0.1 * mean[:, frames].amax(1, keepdim=True)
-            mean[:, frames] = mean[:, frames].maximum(least.clamp_min(1e-6))
-        self.model.scale.copy_(mean)
+            least = 0.1 * norms[:, frames].amax(1, keepdim=True)
+            norms[:, frames] = norms[:, frames].maximum(least.clamp_min(1e-6))
+        self.model.scale.copy_(norms)
         self.model.length.copy_(torch.tensor(np.mean(lengths)))
 
     # -- losses ---------------------------------------------------------------------------------------------
@@ -184,9 +208,9 @@ class Training:
         """Errors of roll-outs of `span` frames: |e| below one and 1 + log |e| above, for encounters are chaotic."""
         batch, _ = self.batch(step, span)
         past = self.options.past
-        found = self.model.predict(batch.x[:, :past], batch.c, span)
+        found = self.model.predict(batch.x[:, :past], batch.c, span, batch.mask)
         off = [(a - b[:, past : past + span]).norm(dim=-1) for a, b in zip(found, (batch.x, batch.v), strict=True)]
-        errors = [torch.where(e < 1, e, 1 + e.clamp_min(1).log()).mean() for e in off]
+        errors = [mean(torch.where(e < 1, e, 1 + e.clamp_min(1).log()), batch.mask) for e in off]
         return errors[0] + self.options.velocity_weight * errors[1]
 
     def first_loss(self, step: int) -> Tensor:
@@ -194,8 +218,8 @@ class Training:
         batch, generator = self.batch(step, FIRST + 1)
         identifiers = self.identifiers(generator, len(batch.x))
         base, features, _ = self.prepared(batch)
-        z = self.model.autoencoder.encode(features, identifiers)
-        return self.reconstruction(z, identifiers, batch, base, 0)
+        z = self.model.autoencoder.encode(features, identifiers, 0, batch.mask)
+        return reconstruction(self.model, self.options, z, identifiers, batch, base, 0)
 
     def second_loss(self, step: int) -> Tensor:
         """The loss of the flow on frozen latents, and of the positions that it decodes."""
@@ -204,7 +228,7 @@ class Training:
     def joint_loss(self, step: int) -> Tensor:
         """The same with the decoder trained, which still has to reconstruct from true latents."""
         loss, z, identifiers, batch, base = self.flow_loss(step, FIRST + 3)
-        return loss + self.reconstruction(z, identifiers, batch, base, self.model.known)
+        return loss + reconstruction(self.model, self.options, z, identifiers, batch, base, self.model.known)
 
     def flow_loss(self, step: int, purpose: int) -> tuple[Tensor, Tensor, Tensor, Batch, tuple[Tensor, Tensor]]:
         """The flow's loss on a batch, with the latents of the unknown windows, identifiers, batch and base."""
@@ -213,10 +237,10 @@ class Training:
         identifiers = self.identifiers(generator, size)
         base, features, condition = self.prepared(batch)
         with torch.no_grad():
-            z = model.autoencoder.encode(features[:, model.known :], identifiers, model.known)
-            given = model.autoencoder.encode(condition, identifiers)
-        xi = torch.from_numpy(generator.standard_normal(z.shape, dtype=np.float32))
-        uniform = torch.from_numpy(generator.random(size, dtype=np.float32))
+            z = model.autoencoder.encode(features[:, model.known :], identifiers, model.known, batch.mask)
+            given = model.autoencoder.encode(condition, identifiers, 0, batch.mask)
+        xi = torch.from_numpy(generator.standard_normal(z.shape, dtype=np.float32)).to(self.device)
+        uniform = torch.from_numpy(generator.random(size, dtype=np.float32)).to(self.device)
         angle = model.denoiser.angles(uniform)
         angle[: round(o.pure * size)] = model.denoiser.first_angle
         cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
@@ -227,9 +251,9 @@ class Training:
         true = batch.x[:, past:] - base[0][:, past:]
         unit = model.scale[0, past:].mean()
         loss = (f - (cos * xi - sin * z)).square().mean()
-        loss = loss + o.position_weight * (found - true).norm(dim=-1).mean() / unit
+        loss = loss + o.position_weight * mean((found - true).norm(dim=-1), batch.mask) / unit
         where = base[0][:, past:]
-        loss = loss + o.distance_weight * o.position_weight * self.distances(where + found, where + true) / unit
+        loss = loss + o.distance_weight * o.position_weight * distances(where + found, where + true, batch.mask) / unit
         return loss, z, identifiers, batch, base
 
     def prepared(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
@@ -238,37 +262,8 @@ class Training:
         with torch.no_grad():
             base = model.base(past, batch.predicted)
             velocity = torch.cat([model.known_velocity(past), batch.v[:, self.options.past :]], 1)
-            features = model.features(base[0], (batch.x - base[0], velocity - base[1]), batch.c)
-            return base, features, model.condition(past, base, batch.c)
-
-    def reconstruction(
-        self, z: Tensor, identifiers: Tensor, batch: Batch, base: tuple[Tensor, Tensor], begin: int
-    ) -> Tensor:
-        """Errors of positions, pair distances and velocities in units of the residuals, of the base, of the species."""
-        model, o = self.model, self.options
-        frames = slice(begin * o.window, None)
-        x, v, c = batch.x, batch.v, batch.c
-        velocity = torch.cat([model.known_velocity(x[:, : o.past]), v[:, o.past :]], 1)
-        found, speed, out = model.residuals(z, identifiers, begin)
-        true, rate = x[:, frames] - base[0][:, frames], velocity[:, frames] - base[1][:, frames]
-        unit, fast = model.scale[:, frames].mean(1)
-        loss = (found - true).norm(dim=-1).mean() / unit
-        where = base[0][:, frames]
-        loss = loss + o.distance_weight * self.distances(where + found, where + true) / unit
-        loss = loss + o.velocity_weight * (speed - rate).norm(dim=-1).mean() / fast
-        loss = loss + 0.1 * (model.frames(out["base"]) - model.centred(base[0])[:, frames]).norm(dim=-1).mean()
-        classes = torch.tensor(model.classes)
-        target = (c[..., None] - classes).abs().argmin(-1)[:, None].expand(out["species"].shape[:3])
-        return loss + o.species_weight * functional.cross_entropy(out["species"].flatten(0, 2), target.flatten())
-
-    @staticmethod
-    def distances(x: Tensor, y: Tensor) -> Tensor:
-        """Mean difference of pair distances."""
-        i, j = torch.triu_indices(x.shape[2], x.shape[2], 1)
-        if not len(i):
-            return x.new_zeros(())
-        r, s = ((a[:, :, i] - a[:, :, j]).square().sum(-1).add(1e-12).sqrt() for a in (x, y))
-        return (r - s).abs().mean()
+            features = model.features(base[0], (batch.x - base[0], velocity - base[1]), batch.c, batch.mask)
+            return base, features, model.condition(past, base, batch.c, batch.mask)
 
     # -- what is written --------------------------------------------------------------------------------------
 
@@ -288,20 +283,21 @@ class Training:
         past, model = self.options.past, self.model
         generator = np.random.Generator(np.random.Philox(key=[self.options.seed, (FIRST + 4) << 32]))
         errors: dict[str, list[Tensor]] = {"reconstruction": [], "predictor": [], "one": [], "ten": []}
-        for part in self.valid[:, : self.count].split(BLOCK):
-            x, v, c = _positions(part)
-            batch = Batch(x, v, c, model.predict(x[:, :past], c))
+        for x, v, c, mask in self.blocks(self.valid[:, : self.count], self.masks[1]):
+            batch = Batch(x, v, c, model.predict(x[:, :past], c, mask=mask), mask)
             identifiers = self.identifiers(generator, len(x))
             base, features, _ = self.prepared(batch)
-            z = model.autoencoder.encode(features, identifiers)
+            z = model.autoencoder.encode(features, identifiers, 0, mask)
             future, true = base[0][:, past:], x[:, past:]
-            errors["reconstruction"].append(_error(future + model.residuals(z, identifiers, 0)[0][:, past:], true))
-            errors["predictor"].append(_error(future, true))
+            rebuilt = future + model.residuals(z, identifiers, 0)[0][:, past:]
+            errors["reconstruction"].append(_error(rebuilt, true, mask))
+            errors["predictor"].append(_error(future, true, mask))
             for _ in range(SAMPLES):
-                white = generator.standard_normal((len(x), *model.latent_shape()), dtype=np.float32)
+                drawn = generator.standard_normal((len(x), *model.latent_shape()), dtype=np.float32)
+                white = torch.from_numpy(drawn).to(self.device)
                 for name, evaluations in (("one", 1), ("ten", 10)):
-                    found = model.sampled(x[:, :past], c, identifiers, torch.from_numpy(white), evaluations)
-                    errors[name].append(_error(found[0], true))
+                    found = model.sampled(x[:, :past], c, identifiers, white, evaluations, mask)
+                    errors[name].append(_error(found[0], true, mask))
         joined = {name: torch.cat(parts) for name, parts in errors.items()}
         scores = {f"{name}_ade": float(e.mean()) for name, e in joined.items()}
         return scores | {f"{name}_fde": float(e[:, -1].mean()) for name, e in joined.items()}
@@ -321,12 +317,6 @@ def seeded(loss: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
 ENCODER = ("embed", "queries", "gather", "mix", "to_latent", "frames.0", "slots", "beta")
 
 
-def _positions(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions, velocities and couplings of states (batch, frame, field, entity)."""
-    u = states.transpose(2, 3)
-    return u[..., :3], u[..., 3:6], u[:, 0, :, 6]
-
-
-def _error(found: Tensor, true: Tensor) -> Tensor:
+def _error(found: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:
     """Displacement errors (trajectory, frame), means over entities."""
-    return (found - true).norm(dim=-1).mean(-1)
+    return frame_means((found - true).norm(dim=-1), mask)

@@ -9,6 +9,8 @@ import problems
 import pytest
 import torch
 
+from subgrid.closures.lam_slide.options import TrainingOptions as SlideOptions
+from subgrid.closures.lam_slide.training import Training as SlideTraining
 from subgrid.closures.lasdi.model import LatentModel
 from subgrid.closures.lasdi.options import TrainingOptions as LasdiOptions
 from subgrid.closures.lasdi.training import Training as LasdiTraining
@@ -24,6 +26,7 @@ from subgrid.closures.regression.rollout_training import RolloutTraining
 from subgrid.closures.regression.training import Training
 from subgrid.commands import cli
 from subgrid.ingest.sweep import runs
+from subgrid.ingest.training_set import dataset
 from subgrid.solver.backend import Backend
 from subgrid.solver.case.reading import check
 from subgrid.solver.case.shipped import folder
@@ -107,6 +110,35 @@ def test_latent_diffusion_is_trained_on_the_device(lame_flow, tmp_path, latent):
     model = training.model.to(META)
     assert model.student is not None
     losses(training, (training.score_loss, model.denoiser), (training.distil_loss, model.student))
+
+
+@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_trajectories_of_entities_are_learned_on_the_device(tmp_path, monkeypatch, predictor, masked):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path))
+    tables = {
+        "title": "particles",
+        "equation": {"name": "charged-particles"},
+        "grid": {"entities": 3},
+        "time": {"end": 0.6, "step": 0.02, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "output": {"every": 0.2},
+        "reference": {"shape": [3], "trajectories": 1, "restrict": "subsample"},
+        "training": {"trajectories": 4, "validation": 1, "start": 0.0, "end": 0.6, "every": 0.1},
+    } | ({"ensemble": {"members": 2, "entities": [2, 3]}} if masked else {})
+    options = {"past": 2, "future": 4, "window": 2, "predictor": predictor, "width": 8, "flow_width": 8, "batch": 2}
+    data = dataset(check(tables, "particles.toml", tmp_path), lambda *a: None)
+    training = SlideTraining(data, SlideOptions(**options), tmp_path / "work", device=META)
+    training.normalise = lambda: None
+    if predictor == "pairs":
+        losses(training, (lambda step: training.predictor_loss(step, 3), training.model.predictor))
+    training.predicted = torch.zeros(3, 2, 2, 4, 3, 3)
+    losses(
+        training,
+        (training.first_loss, training.model.autoencoder),
+        (training.second_loss, training.model.denoiser),
+        (training.joint_loss, training.model.denoiser),
+    )
 
 
 def pulses(tmp_path, monkeypatch):

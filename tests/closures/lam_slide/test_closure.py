@@ -120,6 +120,24 @@ def test_more_entities_than_in_training_are_sampled(entities, simulate):
     assert seen[80].shape == (2, 7, entities) and np.isfinite(seen[80]).all()
 
 
+def test_members_with_fewer_entities_have_the_samples_of_these_alone(simulate):
+    fewer, _ = followed(simulate(ensemble={"members": 2, "entities": [3, 5]}))
+    alone, _ = followed(simulate(ensemble={"members": 1, "entities": [3]}))
+    whole, _ = followed(simulate(ensemble={"members": 2}))
+    np.testing.assert_allclose(fewer[80][0, :, :3], alone[80][0, :, :3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fewer[80][1], whole[80][1], rtol=1e-4, atol=1e-5)
+    # placeholders rest, after the frames that the solver computes
+    np.testing.assert_array_equal(fewer[80][0, :, 3:], fewer[20][0, :, 3:])
+    assert not np.allclose(fewer[80][0, :, :3], whole[80][0, :, :3], atol=1e-3)
+
+
+def test_the_pool_bounds_the_entities_that_are_real(simulate):
+    seen, _ = followed(simulate(grid={"entities": 12}, ensemble={"entities": [10, 4]}))
+    assert np.isfinite(seen[80]).all()
+    with pytest.raises(ClosureError, match="has 10 identifiers, the case has 11 entities"):
+        simulate(grid={"entities": 12}, ensemble={"entities": [4, 11]})
+
+
 @pytest.mark.parametrize(
     ("options", "tables", "message"),
     [
@@ -129,7 +147,6 @@ def test_more_entities_than_in_training_are_sampled(entities, simulate):
             "has 10 identifiers, the case has 11 entities. Remedy: fewer entities",
         ),
         ({"weights": None}, {"grid": {"entities": 17}}, "has 16 identifiers, the case has 17 entities"),
-        ({}, {"ensemble": {"entities": [3, 5]}}, "fewer entities than others are not known to it. Remedy: leave out"),
         ({"every": 10}, {}, "predicts at intervals of 0.1, every = 10 steps are 0.2. Remedy: every = 5"),
         ({}, {"equation": {"force": "gravity"}}, "is for equation.force = 'coulomb', the case has 'gravity'"),
         ({}, {"equation": {"strength": 2.0}}, "is for equation.strength = 1.0, the case has 2.0"),

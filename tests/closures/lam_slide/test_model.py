@@ -111,6 +111,24 @@ def test_other_identifiers_change_the_sample_and_their_number_bounds_the_entitie
     assert x.shape == v.shape == (3, 4, 8, 3) and torch.isfinite(x).all()
 
 
+@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+def test_entities_that_are_not_real_change_nothing(predictor, small_model):
+    """Three real entities among five: as three alone, whatever the others are, also for the gradient of the loss."""
+    model = small_model(predictor=predictor).double()
+    past, coupling = trajectories()
+    past, coupling, known = past.double(), coupling.double(), identifiers(model).double()
+    mask = torch.tensor([True, False, True, True, False]).expand(3, 5)
+    rest = (known, noise(model).double(), 3)
+    x, v = model.sampled(past, coupling, *rest, mask)
+    real = mask[0]
+    alone = model.sampled(past[:, :, real], coupling[:, real], known[:, real], *rest[1:])
+    for a, b in zip((x, v), alone, strict=True):
+        torch.testing.assert_close(a[:, :, real], b)
+    past[:, :, 1], coupling[:, 4] = 7.0, -coupling[:, 4]
+    torch.testing.assert_close(model.sampled(past, coupling, *rest, mask)[0][:, :, real], x[:, :, real])
+    assert not torch.allclose(model.sampled(past, coupling, *rest)[0][:, :, real], x[:, :, real], atol=1e-3)
+
+
 def test_the_residual_is_zero_where_the_condition_does_not_know_it(small_model):
     """The condition of the frames given is that of the truth; windows of frames are rearranged without loss."""
     model = small_model()

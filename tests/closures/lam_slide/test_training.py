@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,45 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
         torch.rand(3)  # the state of the global generator does not matter
     assert train(tmp_path / "parts", predictor=predictor) == whole
     train(tmp_path / "parts", lambda *_: pytest.fail("a finished training was repeated"), predictor=predictor)
+
+
+@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+def test_losses_are_those_of_the_real_entities(predictor, data, small, tmp_path):
+    """With a fifth entity that is not real they are those of the other four, and so are the scales."""
+    options = TrainingOptions(**small | {"predictor": predictor, "dropout": 0.0})
+    four = tuple(s[..., :4] for s in data.sequences)
+    masks = tuple(np.tile(np.arange(5) < 4, (len(s), 1)) for s in data.sequences)
+    trainings = [
+        Training(replace(data, sequences=four), options, tmp_path / "four"),
+        Training(replace(data, masks=masks), options, tmp_path / "five"),
+    ]
+    known = trainings[0].identifiers(np.random.default_rng(0), 6)
+    for training, count in zip(trainings, (4, 5), strict=True):
+        training.identifiers = lambda *_, count=count: torch.cat([known, training.model.pool[:6, None]], 1)[:, :count]
+        training.normalise()
+    torch.testing.assert_close(trainings[0].model.scale, trainings[1].model.scale)
+    for loss in ("first_loss", "second_loss", "joint_loss"):
+        torch.testing.assert_close(*(getattr(t, loss)(3) for t in trainings), rtol=1e-4, atol=1e-5)
+    if predictor == "pairs":
+        torch.testing.assert_close(*(t.predictor_loss(3, 2) for t in trainings))
+
+
+def test_a_training_set_knows_how_many_entities_are_real(particles, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    tables = {"training": TABLES["training"] | {"trajectories": 5, "validation": 2}}
+    tables["ensemble"] = particles["ensemble"] | {"entities": [3, 5]}
+    found = dataset(check(particles | TABLES | tables, "particles.toml", Path()), silent)
+    assert [m.sum(1).tolist() for m in found.masks] == [[3, 5, 3], [5, 3]]
+    model, header = fit(found, TrainingOptions(**small), tmp_path / "work")
+    assert model.classes == [-1.0, 1.0]  # without the zeros of placeholders
+    assert all(np.isfinite(value) for value in header["scores"].values())
+
+
+def test_batches_in_the_plane_stay_in_it(data, small, tmp_path):
+    options = TrainingOptions(**small | {"orientations": "plane"})
+    turns = Training(data, options, tmp_path).turns(np.random.default_rng(0), 50)
+    np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
+    assert (turns[:, 2] == [0, 0, 1]).all() and set(np.sign(np.linalg.det(turns))) == {-1.0, 1.0}
 
 
 def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):

@@ -1,0 +1,83 @@
+"""Batches of trajectories, and the loss of what is decoded of them: means over real entities alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .model import TrajectoryModel
+from .options import TrainingOptions
+
+
+@dataclass
+class Batch:
+    """Positions and velocities (batch, frame, entity, 3), couplings (batch, entity), and what the predictor answers.
+
+    mask: which entities are real, (batch, entity); None where all are.
+    """
+
+    x: Tensor
+    v: Tensor
+    c: Tensor
+    predicted: tuple[Tensor, Tensor]
+    mask: Tensor | None = None
+
+
+def mean(e: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of e (batch, frame, entity) over frames and real entities."""
+    if mask is None:
+        return e.mean()
+    weight = mask.to(e)[:, None]
+    return (weight * e).sum() / (weight.sum() * e.shape[1])
+
+
+def frame_means(e: Tensor, mask: Tensor | None) -> Tensor:
+    """(batch, frame): the means over the real entities of each trajectory of e (batch, frame, entity)."""
+    if mask is None:
+        return e.mean(-1)
+    weight = mask.to(e)[:, None]
+    return (weight * e).sum(-1) / weight.sum(-1)
+
+
+def distances(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean difference of pair distances, over pairs of real entities."""
+    i, j = torch.triu_indices(x.shape[2], x.shape[2], 1, device=x.device)
+    if not len(i):
+        return x.new_zeros(())
+    r, s = ((a[:, :, i] - a[:, :, j]).square().sum(-1).add(1e-12).sqrt() for a in (x, y))
+    if mask is None:
+        return (r - s).abs().mean()
+    weight = (mask[:, i] & mask[:, j]).to(x)[:, None]
+    return (weight * (r - s).abs()).sum() / (weight.sum() * x.shape[1]).clamp_min(1)
+
+
+def reconstruction(
+    model: TrajectoryModel,
+    o: TrainingOptions,
+    z: Tensor,
+    identifiers: Tensor,
+    batch: Batch,
+    base: tuple[Tensor, Tensor],
+    begin: int,
+) -> Tensor:
+    """Errors of positions, pair distances and velocities in units of the residuals, of the base, of the species."""
+    frames = slice(begin * o.window, None)
+    x, v, c, mask = batch.x, batch.v, batch.c, batch.mask
+    velocity = torch.cat([model.known_velocity(x[:, : o.past]), v[:, o.past :]], 1)
+    found, speed, out = model.residuals(z, identifiers, begin)
+    true, rate = x[:, frames] - base[0][:, frames], velocity[:, frames] - base[1][:, frames]
+    unit, fast = model.scale[:, frames].mean(1)
+    loss = mean((found - true).norm(dim=-1), mask) / unit
+    where = base[0][:, frames]
+    loss = loss + o.distance_weight * distances(where + found, where + true, mask) / unit
+    loss = loss + o.velocity_weight * mean((speed - rate).norm(dim=-1), mask) / fast
+    off = model.frames(out["base"]) - model.centred(base[0], mask)[:, frames]
+    loss = loss + 0.1 * mean(off.norm(dim=-1), mask)
+    classes = torch.tensor(model.classes, device=c.device)
+    target = (c[..., None] - classes).abs().argmin(-1)[:, None].expand(out["species"].shape[:3])
+    if mask is not None:
+        target = target.where(mask[:, None], -100)  # what `cross_entropy` leaves out
+    return loss + o.species_weight * functional.cross_entropy(out["species"].flatten(0, 2), target.flatten())
