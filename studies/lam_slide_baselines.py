@@ -128,14 +128,16 @@ def descend(network: nn.Module, loss: Callable[[int], Tensor], seconds: float, r
     return step
 
 
-def transformer(training: Training, seconds: float) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
-    """The transformer, as the residual of constant velocity: (prediction of past and couplings, steps taken)."""
+def transformer(
+    training: Training, seconds: float, base_of: Callable[[Tensor, int], Tensor] = constant_velocity
+) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
+    """The transformer, as the residual of a prediction: (prediction of past and couplings, steps taken)."""
     past, future = training.options.past, training.options.future
     torch.manual_seed(training.options.seed)
     network = EntityTransformer(past, future, False)
 
     def predict(x: Tensor, c: Tensor) -> Tensor:
-        base = constant_velocity(x, future)
+        base = base_of(x, future)
         return base + network(torch.zeros_like(base), torch.zeros(len(x)), condition(x, base, c))
 
     def loss(step: int) -> Tensor:

@@ -24,6 +24,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ SCENES = {
     "ZARA2": ["crowds_zara02"],
 }
 FURTHER = ["crowds_zara03", "uni_examples"]  # for training only
-FILES = [*sum(SCENES.values(), []), *FURTHER]
+FILES = [*chain.from_iterable(SCENES.values()), *FURTHER]
 GIVEN, PREDICTED, SAMPLES = 8, 12, 20
 COUNT, INTERVAL = GIVEN + PREDICTED, 0.4
 OPTIONS: dict[str, Any] = {
@@ -64,9 +65,10 @@ OPTIONS: dict[str, Any] = {
     "depth": 3,
     "heads": 2,
     "batch": 32,
-    "steps": 1500,
-    "flow_steps": 4000,
-    "joint_steps": 500,
+    "steps": 800,
+    "flow_steps": 1600,
+    "flow_learning_rate": 2e-3,
+    "joint_steps": 300,
     "orientations": "plane",
     "threads": 1,
     "checkpoint_every": 500,
@@ -142,7 +144,10 @@ def noisy(x: NDArray, degrees: float, speed: float, samples: int, seed: int) -> 
 
 
 def baselines(folder: Path, degrees: float, speed: float) -> list[Row]:
-    data = {s: np.concatenate(sum((complete(folder / f"{n}.txt") for n in f), [])) for s, f in SCENES.items()}
+    data = {
+        scene: np.concatenate([part for name in files for part in complete(folder / f"{name}.txt")])
+        for scene, files in SCENES.items()
+    }
     rows = []
     for name, samples, angle, factor in (
         ("constant velocity", 1, 0.0, 0.0),
@@ -215,7 +220,9 @@ def scored(model: TrajectoryModel, windows: Windows, evaluations: int, seed: int
     return row | {"fde": float(off[..., -1].mean()), "milliseconds": 1e3 * seconds / found[..., 0, 0].size}
 
 
-def train(folder: Path, scene: str, size: int, changes: dict[str, Any], work: Path) -> list[Row]:
+def train(
+    folder: Path, scene: str, size: int, stride: int, evaluations: list[int], changes: dict[str, Any], work: Path
+) -> list[Row]:
     data = learned(folder, scene, size)
     options = TrainingOptions(**OPTIONS | changes)
     begin = time.process_time()
@@ -226,9 +233,10 @@ def train(folder: Path, scene: str, size: int, changes: dict[str, Any], work: Pa
     common = {"scene": scene, "seconds": seconds, "groups": len(data.masks[0])} | {"set": changes}
     rows: list[Row] = [common | {"name": "validation"} | header["scores"]]
     held = Windows(data.sequences[1][:, :, :2].swapaxes(2, 3), data.masks[1])
-    rows += [common | {"name": "validation"} | scored(model, held, n) for n in (1, 5, 10)]
-    test = joined([grouped(complete(folder / f"{n}.txt"), size) for n in SCENES[scene]])
-    return rows + [common | {"name": "test"} | scored(model, test, n) for n in (1, 5, 10)]
+    rows += [common | {"name": "validation"} | scored(model, held, n) for n in evaluations]
+    test = joined([grouped(complete(folder / f"{n}.txt")[::stride], size) for n in SCENES[scene]])
+    common |= {"name": "test", "stride": stride, "pedestrians": int(test.mask.sum())}
+    return rows + [common | scored(model, test, n) for n in evaluations]
 
 
 def main() -> None:
@@ -239,6 +247,8 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=0.3)
     parser.add_argument("--scene", choices=list(SCENES), default="ETH")
     parser.add_argument("--group", type=int, default=6, help="largest number of pedestrians in a sample")
+    parser.add_argument("--stride", type=int, default=1, help="every so many windows of the scene are the test")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[10])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="options of the training")
     parser.add_argument("--work", type=Path, help="folder of checkpoints and weights; a training there resumes")
     parser.add_argument("--out", type=Path, default=Path("lam-slide-pedestrians.jsonl"))
@@ -249,7 +259,7 @@ def main() -> None:
     else:
         changes = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
         work = options.work or Path(tempfile.mkdtemp())
-        rows = train(options.folder, options.scene, options.group, changes, work)
+        rows = train(options.folder, options.scene, options.group, options.stride, options.evaluations, changes, work)
     for row in rows:
         line = json.dumps(row, default=float)
         print(line, flush=True)

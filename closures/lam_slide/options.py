@@ -55,9 +55,7 @@ class TrainingOptions(BaseModel):
     flow_learning_rate: float = Field(1e-3, gt=0)
     joint_steps: int = Field(300, ge=0, description="of the second stage and the decoder together")
 
-    orientations: Orientations = Field(
-        "space", description="of a batch: turned in space, or turned and reflected in x and y"
-    )
+    orientations: Orientations = Field("space", description="of a batch: turned in space, or in x and y")
     batch: int = Field(64, ge=1)
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)

@@ -37,8 +37,10 @@ def fit(
     """(model, header) of the trajectories of a training set of particles; resumes from `directory`.
 
     Batches are functions of the seed and the step, so that an interrupted training ends with the same weights bit for
-    bit, on the same machine and number of threads. device: of torch, on which the networks are trained. Raises ValueError for options that the data do not fit, or a
-    directory that holds another training; FloatingPointError if the loss is no longer finite.
+    bit, on the same machine and number of threads. device: of torch, on which the networks are trained.
+
+    Raises ValueError for options that the data do not fit, or a directory that holds another training;
+    FloatingPointError if the loss is no longer finite.
     """
     with torch_threads(options.threads):
         return Training(dataset, options, directory, progress, device).run()

@@ -72,10 +72,13 @@ class FittedTerm(LearnedClosure):
     """du/dt += sum_j c_j g_j(u), with coefficients c_j from the training pairs, or trained on through the solver.
 
     noise = "residual" adds noise with the isotropic spectrum of the validation residuals, white in time, as for
-    `regression`.
+    `regression`. noise_time: the correlation time T of the residuals; the noise then has the intensity of residuals
+    with the correlation exp(-t / T), which is 2 T times their variance. By default it is the step of the reference
+    times their variance, as of residuals that are drawn anew at every step.
     """
 
     noise: Literal["none", "residual"] = "none"
+    noise_time: float | None = Field(None, gt=0)
     options: ClassVar[type[FitOptions]] = FitOptions
     _noise: SpectralNoise | None = PrivateAttr(None)
 
@@ -140,7 +143,8 @@ class FittedTerm(LearnedClosure):
         with weights_file.using(path):
             self._noise = None
             if self.noise == "residual":
-                laws = [residual_noise(problem.grid, power, header["step"]) for power in tensors[SPECTRUM]]
+                span = header["step"] if self.noise_time is None else 2 * self.noise_time
+                laws = [residual_noise(problem.grid, power, span) for power in tensors[SPECTRUM]]
                 self._noise = SpectralNoise(problem.grid, np.stack([law.amplitude for law in laws]))
             yield tensors[COEFFICIENTS], header
 

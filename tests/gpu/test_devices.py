@@ -32,11 +32,8 @@ from subgrid.solver.case.reading import check
 from subgrid.solver.case.shipped import folder
 
 META = "meta"
-CALLED = [
-    n
-    for n, (_, closure, _, _) in problems.CLOSURES.items()
-    if closure not in (*problems.LEAPS, *problems.ON_HOST, "none")
-]
+OTHERS = (*problems.LEAPS, *problems.ON_HOST, "none")
+CALLED = [n for n, (_, closure, _, _) in problems.CLOSURES.items() if closure not in OTHERS]
 
 
 @pytest.fixture

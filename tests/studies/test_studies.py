@@ -15,6 +15,7 @@ COMMANDS = [
     "exponax_reference",
     "hypar_two_stream",
     "lam_slide",
+    "lam_slide_ethanol",
     "lam_slide_pedestrians",
     "latent_diffusion",
     "mi2a",

@@ -82,7 +82,8 @@ def test_losses_are_those_of_the_real_entities(predictor, data, small, tmp_path)
     ]
     known = trainings[0].identifiers(np.random.default_rng(0), 6)
     for training, count in zip(trainings, (4, 5), strict=True):
-        training.identifiers = lambda *_, count=count: torch.cat([known, training.model.pool[:6, None]], 1)[:, :count]
+        more = torch.cat([known, training.model.pool[:6, None]], 1)[:, :count]
+        training.identifiers = lambda *_, more=more: more
         training.normalise()
     torch.testing.assert_close(trainings[0].model.scale, trainings[1].model.scale)
     for loss in ("first_loss", "second_loss", "joint_loss"):
