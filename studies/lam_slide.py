@@ -123,7 +123,7 @@ def rebuilt(model: TrajectoryModel, x: Tensor, v: Tensor, c: Tensor, known: Tens
         base = model.base(x[:, :past], model.predict(x[:, :past], c))
         speed = torch.cat([model.known_velocity(x[:, :past]), v[:, past:]], 1)
         z = model.autoencoder.encode(model.features(base[0], (x - base[0], speed - base[1]), c), known)
-        return base[0][:, past:] + model.residuals(z, known, 0)[0][:, past:]
+        return base[0][:, past:] + model.residuals(z, known, 0, base[0])[0][:, past:]
 
     return in_blocks(one, x[:, :count], v[:, :count], c, known)
 

@@ -5,8 +5,8 @@
     python studies/lam_slide_ethanol.py train FORCE_FIELD           `lam-slide`
 
 FORCE_FIELD is an .npz file of sGDML (Chmiela et al., Nat. Commun. 9 (2018) 3887). Molecules start at geometries of the
-file's training set, with Maxwell velocities of twice --kelvin, since half of the kinetic energy goes into the
-potential; then velocity Verlet with 1 fs at constant energy, --settle fs before the first frame. Molecules for
+file's training set, with Maxwell velocities of --kelvin, at which these geometries
+were drawn; then velocity Verlet with 1 fs at constant energy, --settle fs before the first frame. Molecules for
 validation and test are others than those for training. Masses in u, lengths in angstrom, energies in kcal/mol; one
 unit of time is 10 fs. ADE and FDE are mean and final displacement over atoms, for samples the mean over 5. One line of
 JSON per row is appended to --out.
@@ -119,7 +119,7 @@ def trajectories(field: ForceField, kelvin: float, settle: float, seed: int) -> 
     chosen = generator.choice(len(field.geometries), total, replace=False)
     x = np.stack([field.positions(field.geometries[n]) for n in chosen])
     mass = np.array([MASSES[z] for z in field.z])[:, None]
-    v = np.sqrt(2 * BOLTZMANN * kelvin * KCAL / mass) * generator.standard_normal(x.shape)
+    v = np.sqrt(BOLTZMANN * kelvin * KCAL / mass) * generator.standard_normal(x.shape)
     x -= (mass * x).sum(1, keepdims=True) / mass.sum()
     v -= (mass * v).sum(1, keepdims=True) / mass.sum()
     for n in range(total):

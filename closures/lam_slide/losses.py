@@ -67,7 +67,7 @@ def reconstruction(
     frames = slice(begin * o.window, None)
     x, v, c, mask = batch.x, batch.v, batch.c, batch.mask
     velocity = torch.cat([model.known_velocity(x[:, : o.past]), v[:, o.past :]], 1)
-    found, speed, out = model.residuals(z, identifiers, begin)
+    found, speed, out = model.residuals(z, identifiers, begin, base[0])
     true, rate = x[:, frames] - base[0][:, frames], velocity[:, frames] - base[1][:, frames]
     unit, fast = model.scale[:, frames].mean(1)
     loss = mean((found - true).norm(dim=-1), mask) / unit

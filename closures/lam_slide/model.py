@@ -30,10 +30,13 @@ class TrajectoryModel(nn.Module):
     entities are real, (batch, entity), None where all are; what is returned of the others has no meaning.
 
     scale: of the residuals of positions and velocities, (2, frame), and of positions about their centre, in `length`.
+    With residual_axes = "heading", residuals are along and across the last step given, in the plane of x and y, and in
+    units of that step: (|step| + a) / (pace + a), where pace is the mean of |step| and a = pace / 5.
     """
 
     scale: Tensor
     length: Tensor
+    pace: Tensor
     pool: Tensor
 
     def __init__(self, options: Mapping[str, Any], interval: float, classes: list[float]) -> None:
@@ -44,6 +47,9 @@ class TrajectoryModel(nn.Module):
         self.register_buffer("pool", orthogonal(o["identifiers"], o["dimension"]))
         self.register_buffer("scale", torch.ones(2, self.past + self.future))
         self.register_buffer("length", torch.ones(()))
+        self.heading = o.get("residual_axes", "space") == "heading"
+        if self.heading:
+            self.register_buffer("pace", torch.ones(()))
         self.predictor = None
         if o["predictor"] == "pairs":
             self.predictor = PairNetwork(interval, self.past, o["hidden"], o["substeps"])
@@ -91,7 +97,7 @@ class TrajectoryModel(nn.Module):
         self, base: Tensor, off: tuple[Tensor, Tensor], coupling: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         """(batch, window, entity, feature) of base positions and of the residuals of positions and velocities."""
-        scaled = [r / s[:, None, None] for r, s in zip(off, self.scale, strict=True)]
+        scaled = [self.to_own_axes(r, base) / s[:, None, None] for r, s in zip(off, self.scale, strict=True)]
         parts = [self._windows(p) for p in (self.centred(base, mask), *scaled)]
         c = coupling[:, None, :, None].expand(-1, parts[0].shape[1], -1, -1)
         return torch.cat([*parts, c], -1)
@@ -100,6 +106,31 @@ class TrajectoryModel(nn.Module):
         """Positions about the centre of the last frame given, in units of `length`."""
         last = self.past - 1
         return (base - centre(base[:, last : last + 1], mask)) / self.length
+
+    def to_own_axes(self, x: Tensor, base: Tensor) -> Tensor:
+        """Residuals (batch, frame, entity, 3) along the axes of each entity and in its units; base: positions."""
+        if not self.heading:
+            return x
+        axes, unit = self._own_axes(base)
+        return (axes @ x[..., None]).squeeze(-1) / unit
+
+    def from_own_axes(self, x: Tensor, base: Tensor) -> Tensor:
+        """The inverse of `to_own_axes`."""
+        if not self.heading:
+            return x
+        axes, unit = self._own_axes(base)
+        return (axes.mT @ x[..., None]).squeeze(-1) * unit
+
+    def _own_axes(self, base: Tensor) -> tuple[Tensor, Tensor]:
+        """The axes of each entity (batch, 1, entity, 3, 3), and its unit (batch, 1, entity, 1)."""
+        step = base[:, 1:2, :, :2] - base[:, :1, :, :2]
+        size = step.norm(dim=-1, keepdim=True)
+        rest = size < 1e-6 * self.pace
+        along, across = torch.where(rest, step.new_tensor([1.0, 0.0]), step / size.clamp_min(1e-12)).unbind(-1)
+        zero, one = torch.zeros_like(along), torch.ones_like(along)
+        rows = [along, across, zero, -across, along, zero, zero, zero, one]
+        axes = torch.stack(rows, -1).unflatten(-1, (3, 3))
+        return axes, (size + 0.2 * self.pace) / (1.2 * self.pace)
 
     def _windows(self, x: Tensor) -> Tensor:
         """(batch, window, entity, frame and coordinate) of (batch, frame, entity, 3)."""
@@ -118,11 +149,20 @@ class TrajectoryModel(nn.Module):
         v = torch.cat([self.known_velocity(past) - base[1][:, : self.past], zero], 1)
         return self.features(base[0], (x, v), coupling, mask)
 
-    def residuals(self, z: Tensor, identifiers: Tensor, begin: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Residuals of positions and velocities, and all outputs, of latents of the windows from `begin` on."""
+    def residuals(
+        self, z: Tensor, identifiers: Tensor, begin: int, base: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Residuals of positions and velocities, and all outputs, of latents of the windows from `begin` on.
+
+        base: positions in all frames.
+        """
         out = self.autoencoder.decode(z, identifiers, begin)
         scale = self.scale[:, begin * self.window :, None, None]
-        return self.frames(out["position"]) * scale[0], self.frames(out["velocity"]) * scale[1], out
+        x, v = (
+            self.from_own_axes(self.frames(out[name]) * s, base)
+            for name, s in zip(("position", "velocity"), scale, strict=True)
+        )
+        return x, v, out
 
     # -- samples ----------------------------------------------------------------------------------------------
 
@@ -140,7 +180,7 @@ class TrajectoryModel(nn.Module):
         base = self.base(past, self.predict(past, coupling, mask=mask))
         condition = self.autoencoder.encode(self.condition(past, base, coupling, mask), identifiers, 0, mask)
         z = sample(self.denoiser, white, condition, "euler", evaluations, lambda: white, 1.0)
-        x, v, _ = self.residuals(z, identifiers, self.known)
+        x, v, _ = self.residuals(z, identifiers, self.known, base[0])
         return base[0][:, self.past :] + x, base[1][:, self.past :] + v
 
     def latent_shape(self) -> tuple[int, int, int]:

@@ -12,6 +12,8 @@ Predictor = Literal["constant", "pairs"]  # see predictor
 
 Orientations = Literal["space", "plane"]
 
+Axes = Literal["space", "heading"]
+
 
 class TrainingOptions(BaseModel):
     """Training of LaM-SLidE: the predictor, then the first stage, the second stage, and both decoders together.
@@ -33,6 +35,7 @@ class TrainingOptions(BaseModel):
     span_steps: tuple[Count, ...] = Field((6000,), min_length=1, description="of Adam, for each span")
     span_learning_rate: float = Field(4e-3, gt=0)
 
+    residual_axes: Axes = Field("space", description="of residuals; heading: along the last step, in units of it")
     identifiers: int = Field(16, ge=1, description="size of the pool: the largest number of entities")
     dimension: int = Field(32, ge=1, description="of an identifier, at least the size of the pool")
     latents: int = Field(16, ge=1, description="latent vectors per window")

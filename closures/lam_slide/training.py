@@ -189,12 +189,16 @@ class Training:
     def normalise(self) -> None:
         """Set the scales: the mean norms of the residuals, at least a tenth of the largest of the frames."""
         past = self.options.past
+        if self.model.heading:
+            parts = self.blocks(self.states[:, past - 2 : past], self.masks[0])
+            steps = [mean((x[:, 1:] - x[:, :1])[..., :2].norm(dim=-1), m) for x, _, _, m in parts]
+            self.model.pace.copy_(torch.stack(steps).mean())
         off: list[Tensor] = []
         lengths = []
         parts = self.blocks(self.states[:, : self.count], self.masks[0])
         for (x, v, _, mask), predicted in zip(parts, self.predicted[:, 0].split(BLOCK), strict=True):
             base = self.model.base(x[:, :past], (predicted[:, 0].to(x), predicted[:, 1].to(x)))
-            errors = [(a - b).norm(dim=-1) for a, b in zip((x, v), base, strict=True)]
+            errors = [self.model.to_own_axes(a - b, base[0]).norm(dim=-1) for a, b in zip((x, v), base, strict=True)]
             off.append(torch.stack([frame_means(e, mask).mean(0) for e in errors]))
             lengths.append(float(mean(self.model.centred(x, mask).norm(dim=-1), mask)))
         norms = torch.stack(off).mean(0)
@@ -248,7 +252,7 @@ class Training:
         cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
         v = cos * z + sin * xi
         f = model.denoiser.raw(v, angle, model.denoiser.prepare(given))
-        found, _, _ = model.residuals(cos * v - sin * f, identifiers, model.known)
+        found, _, _ = model.residuals(cos * v - sin * f, identifiers, model.known, base[0])
         past = o.past
         true = batch.x[:, past:] - base[0][:, past:]
         unit = model.scale[0, past:].mean()
@@ -291,7 +295,7 @@ class Training:
             base, features, _ = self.prepared(batch)
             z = model.autoencoder.encode(features, identifiers, 0, mask)
             future, true = base[0][:, past:], x[:, past:]
-            rebuilt = future + model.residuals(z, identifiers, 0)[0][:, past:]
+            rebuilt = future + model.residuals(z, identifiers, 0, base[0])[0][:, past:]
             errors["reconstruction"].append(_error(rebuilt, true, mask))
             errors["predictor"].append(_error(future, true, mask))
             for _ in range(SAMPLES):

@@ -38,8 +38,9 @@ def test_identifiers_are_orthogonal_and_drawn_without_repetition():
 
 @pytest.mark.parametrize("predictor", ["pairs", "constant"])
 @pytest.mark.parametrize("evaluations", [1, 3])
-def test_permuted_entities_have_permuted_samples(predictor, evaluations, small_model):
-    model = small_model(predictor=predictor)
+@pytest.mark.parametrize("axes", ["space", "heading"])
+def test_permuted_entities_have_permuted_samples(predictor, evaluations, axes, small_model):
+    model = small_model(predictor=predictor, residual_axes=axes)
     (past, coupling), known = trajectories(), identifiers(model)
     order = torch.tensor([3, 0, 4, 1, 2])
     found = model.sampled(past, coupling, known, noise(model), evaluations)
@@ -109,6 +110,26 @@ def test_other_identifiers_change_the_sample_and_their_number_bounds_the_entitie
     past, coupling = trajectories(entities=8)
     x, v = model.sampled(past, coupling, identifiers(model, 8), noise(model), 2)
     assert x.shape == v.shape == (3, 4, 8, 3) and torch.isfinite(x).all()
+
+
+def test_residuals_along_the_heading_turn_with_the_trajectory(small_model):
+    model = small_model(residual_axes="heading", predictor="constant")
+    model.pace.fill_(0.5)
+    past, coupling = trajectories()
+    past[1, :, 2] = past[1, :1, 2]  # one entity at rest
+    base = model.base(past, model.predict(past, coupling))[0]
+    off = torch.randn(base.shape, generator=torch.Generator().manual_seed(4))
+    own = model.to_own_axes(off, base)
+    torch.testing.assert_close(model.from_own_axes(own, base), off, atol=1e-5, rtol=1e-5)
+    cos, sin = 0.6, 0.8
+    turn = torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    turned = model.to_own_axes(off @ turn, base @ turn)
+    moving = torch.ones(3, 5, dtype=torch.bool)
+    moving[1, 2] = False
+    torch.testing.assert_close(turned.transpose(1, 2)[moving], own.transpose(1, 2)[moving], atol=1e-4, rtol=1e-4)
+    step = (past[:, 1:] - past[:, :1]).expand_as(off)
+    along = model.to_own_axes(step, base)
+    assert along[..., 1].abs().max() < 1e-5 and (along[..., 0] >= 0).all()
 
 
 @pytest.mark.parametrize("predictor", ["pairs", "constant"])
