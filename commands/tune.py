@@ -13,9 +13,10 @@ import tomli_w
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from subgrid.ingest.entities import carrier_state, restricted_carrier
 from subgrid.ingest.perturbation import perturbed
 from subgrid.ingest.prepare import with_step
-from subgrid.ingest.requests import describe_initial, training_request
+from subgrid.ingest.requests import Request, describe_initial, training_request
 from subgrid.ingest.trajectories import generate
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ClosureTable
@@ -73,11 +74,6 @@ def tune(
         raise ValueError(
             "training: missing; tuning runs over its validation trajectories. "
             "Remedy: [training] with [reference] shape, or with a file of data"
-        )
-    if case.build_equation().carried:
-        raise ValueError(
-            "case: the flow that carries the tracers is not part of the training set, so that no rollout can start "
-            "there. Remedy: `subgrid compare` with another reference.seed and one row for each value"
         )
     if evaluations < 1:
         raise ValueError(f"--evaluations {evaluations}: expected 1 or more")
@@ -196,7 +192,8 @@ class Rollouts:
         assert case.training is not None
         owners = case.reference.trajectories if case.reference else 1
         self._members = case.ensemble.members // owners if score == "crps" else 1
-        trajectories = generate(case, training_request(case), bars)
+        request = training_request(case)
+        trajectories = generate(case, request, bars)
         self._case, self._score = case, score
         self.failure = ""  # why the last run that failed did
         last = case.training.trajectories
@@ -206,6 +203,32 @@ class Rollouts:
         self._truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
         self._equation, self._grid = case.build_equation(), case.grid.grid()
         self._every = multiple(case.training.every, case.step)
+        self._flow = self._carrier(request, bars)
+
+    def _carrier(self, request: Request, bars: Bars) -> NDArray | None:
+        """The flow that carries the entities of each rollout at its start, restricted to the grid of the case.
+
+        Raises ValueError for a [training] that starts later than the reference, since the flow there is not kept.
+        """
+        case, training, reference = self._case, self._case.training, self._case.reference
+        assert training is not None
+        if not self._equation.carried or reference is None:
+            return None
+        if training.start != request.start:
+            raise ValueError(
+                f"training.start: the flow of the tracers is known at t = {request.start:g} alone, found "
+                f"{training.start:g}. Remedy: training.start = {request.start:g}, and a longer equation.spin_up"
+            )
+        fine = self._grid.refined(request.reference_shape)
+        ids = tuple(range(training.trajectories - training.validation, training.trajectories))
+        flow = carrier_state(
+            case, reference.initial or case.initial, self._equation.complete(), fine, ids, request.seed, request.step,
+            request.start, lambda done, total: bars(done, total, "flow of the validation trajectories"),
+        )  # fmt: skip
+        if flow is None:
+            return None
+        flow = restricted_carrier(flow, self._equation, fine, self._grid, reference.restrict)
+        return np.repeat(flow, self._members, axis=0)
 
     def __call__(self, tables: tuple[ClosureTable, ...], perturbation: float) -> float:
         """The score, inverted if larger is better; infinite for a run that fails."""
@@ -226,6 +249,7 @@ class Rollouts:
                 closures=[table.couple(case.folder) for table in tables],
                 folder=case.folder,
                 initial=describe_initial(case.initial),
+                carrier=self._flow,
             )
             run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
             with np.errstate(all="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -22,25 +23,26 @@ PREFIX = "flow."  # of what the checkpoint of the flow holds, in the memory
 class CorrectedFlow(Closure):
     """dx/dt += u~(x, t) - u(x, t): tracers move with u~ in the place of u.
 
-    u is the flow of the model. u~ solves the same equation with `closures`, from the state of u at the start, and runs
-    alongside, one realisation for each member: closures that draw random numbers give each member a flow of its own.
+    u is the flow of the model. u~ solves the same equation with the closures `flow`, from the state of u at the start,
+    and runs alongside, one realisation for each member: with closures that draw random numbers each has its own flow.
 
-    closures: tables as in [[closure]], for the equation, grid and time step of the flow, which is half a step of the
+    flow: tables as in [[closure]], for the equation, grid and time step of the flow, which is half a step of the
     tracers over equation.carrier_substeps; `every` counts these. The flow is in the memory.
 
     The answer is the difference d_n of the velocities extrapolated to the middle of the time to the next call,
     1.5 d_n - 0.5 d_{n-1}: the scheme of Adams and Bashforth, of second order in the step.
 
-    Raises ClosureError for a flow that is stored or has noise of its own, and if one of `closures` refuses the flow.
+    Raises ClosureError for a flow that is stored or has noise of its own, and if one of the closures refuses the flow.
     """
 
     kind: ClassVar[Kind] = "classical"
     draws_later: ClassVar[bool] = True
-    closures: tuple[ClosureTable, ...] = Field(min_length=1)
+    flow: tuple[ClosureTable, ...] = Field(min_length=1)
     _flow: Simulation = PrivateAttr()
     _operators: Operators = PrivateAttr()
     _fine: Operators = PrivateAttr()
     _steps: int = PrivateAttr()
+    _to_numpy: Callable[[Any], NDArray] = PrivateAttr()
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "tracers")
@@ -57,7 +59,7 @@ class CorrectedFlow(Closure):
                 "corrected-flow: the noise of equation.carrier would be another one in the corrected flow. Remedy: a "
                 "flow without noise"
             )
-        self._steps = 2 * tracers.carrier_substeps
+        self._steps, self._to_numpy = 2 * tracers.carrier_substeps, problem.arrays.to_numpy
         members = len(problem.members)
         shape = (members, len(flow.fields), *grid.shape)
         self._flow = Simulation(
@@ -69,7 +71,7 @@ class CorrectedFlow(Closure):
             start=problem.start,
             seed=problem.seed,
             members=problem.members,
-            closures=[table.couple(problem.folder) for table in self.closures],
+            closures=[table.couple(problem.folder) for table in self.flow],
             folder=problem.folder,
             cfl=tracers.carrier_cfl,
         )
@@ -79,7 +81,7 @@ class CorrectedFlow(Closure):
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
         assert view.carrier is not None
         flow, operators = self._flow, self._operators
-        state = np.asarray(_on_host(view.carrier.state), dtype=np.float64)
+        state = np.asarray(self._to_numpy(view.carrier.state), dtype=np.float64)
         if memory:
             flow.restore({k.removeprefix(PREFIX): v for k, v in memory.items() if k.startswith(PREFIX)})
             flow.run(self._steps * view.step)
@@ -101,7 +103,3 @@ class CorrectedFlow(Closure):
         place = points_of(self._flow.equation, self._operators.grid)
         interpolate(c, x, *place, *self._fine.grid.spacing, found, 0, x.shape[-1])
         return found
-
-
-def _on_host(array: Any) -> Any:
-    return array if isinstance(array, np.ndarray) else array.cpu()

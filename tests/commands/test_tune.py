@@ -9,7 +9,7 @@ import pytest
 from subgrid.commands import tune as tuning
 from subgrid.commands.cli import execute
 from subgrid.commands.tune import _search, tune
-from subgrid.solver.case.reading import read, read_case
+from subgrid.solver.case.reading import check, read, read_case
 from subgrid.solver.closure.discovery import CLOSURES
 
 CASE = {
@@ -131,7 +131,10 @@ def test_the_last_closure_of_a_row_is_tuned_beside_the_others(case, monkeypatch)
 
 
 def test_every_classical_row_of_the_shipped_cases_can_be_tuned():
-    """But dynamic-smagorinsky, which finds its coefficient itself: there are ranges for what is to be chosen."""
+    """There are ranges for what is to be chosen.
+
+    dynamic-smagorinsky finds its coefficient itself, and the numbers of corrected-flow are those of its closures.
+    """
     found = set()
     for path in (Path(tuning.__file__).parents[1] / "cases").glob("*.toml"):
         case = read(path)
@@ -139,7 +142,7 @@ def test_every_classical_row_of_the_shipped_cases_can_be_tuned():
             rows = [row for row in case.compare.closures if len(row.closures) == 1]
             found |= {row.closures[0].name for row in rows if row.closures[0].find(case.folder).kind == "classical"}
     without = {name for name in found if not CLOSURES.find(name, Path()).tunable}
-    assert without <= {"dynamic-smagorinsky"}
+    assert without <= {"dynamic-smagorinsky", "corrected-flow"}
     assert {"smagorinsky", "hyperviscosity", "spectral-viscosity", "biharmonic", "hyperdiffusion"} <= found
 
 
@@ -188,3 +191,40 @@ def test_the_command_prints_the_table_of_the_closure(tmp_path, capsys):
     assert "NAME=LOW:HIGH" in capsys.readouterr().err
     assert execute(["0" if word == "3" else word for word in arguments]) == 2
     assert "--evaluations 0: expected 1 or more" in capsys.readouterr().err
+
+
+TRACERS = {
+    "title": "tracers",
+    "equation": {"name": "tracers", "carrier": {"name": "kolmogorov", "viscosity": 1e-2}, "spin_up": 0.4},
+    "grid": {"entities": 4, "shape": [16, 16], "length": [6.283185307179586, 6.283185307179586]},
+    "time": {"end": 0.4, "step": 0.1, "stepper": "rk4"},
+    "initial": {"kind": "reference"},
+    "output": {"every": 0.1},
+    "reference": {
+        "shape": [16, 16],
+        "step": 0.1,
+        "initial": {
+            "kind": "tracer-clusters",
+            "separation": 0.1,
+            "flow": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 5.0},
+        },
+        "restrict": "subsample",
+    },
+    "training": {"trajectories": 3, "validation": 2, "start": 0.0, "end": 0.4, "every": 0.1},
+}
+
+
+def test_tracers_are_tuned_in_the_flow_of_the_validation_trajectories(tmp_path, monkeypatch):
+    """On the grid of the reference a rollout is the reference itself, so each closure makes it worse."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pull.py").write_text(PULL, encoding="utf-8")
+    found = tune(check(TRACERS, "tracers.toml", tmp_path), "pull.py:Pull", evaluations=3, progress=False)
+    assert found.uncorrected < 1e-12 < found.score
+    assert found.table["rate"] == pytest.approx(0.01, rel=0.05)
+    late = TRACERS | {"training": TRACERS["training"] | {"start": 0.2}}
+    with pytest.raises(ValueError, match=r"the flow of the tracers is known at t = 0 alone, found 0.2. Remedy"):
+        tune(check(late, "tracers.toml", tmp_path), "pull.py:Pull", evaluations=3, progress=False)
+
+
+PULL = DAMPED.replace("1e-3, 1e3", "1e-2, 1e1").replace("Damped", "Pull")

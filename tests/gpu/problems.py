@@ -227,13 +227,14 @@ CLOSURES: dict[str, tuple[str, str, dict[str, Any], int]] = {
     ),
     "ou-displacement": ("tracers-kolmogorov", "ou-displacement", {}, 1),
     "correlated-velocity": ("tracers-kolmogorov", "correlated-velocity", {}, 1),
+    "corrected-flow": ("tracers-kolmogorov", "corrected-flow", {"flow": [{"name": "spectral-viscosity"}]}, 1),
     "mi2a": ("mi2a-burgers", "mi2a", {}, 4),
     "mi2a, registered": ("mi2a-convection", "mi2a", {}, 1),
     "lam-slide": ("lam-slide-charged", "lam-slide", {"evaluations": 2}, 100),
 }
 LEARNED = ("regression", "latent-diffusion", "lasdi", "mi2a", "lam-slide")
 LEAPS = ("lasdi", "mi2a", "lam-slide")  # answer with states that replace the run's
-ON_HOST = ("ou-displacement", "correlated-velocity")  # their answers for entities are computed there
+ON_HOST = ("ou-displacement", "correlated-velocity", "corrected-flow")  # their answers for entities are computed there
 # steps after which a closure has answered; a window of states comes first
 STEPS = {"mi2a": 60, "mi2a, registered": 60, "lam-slide": 1200}
 

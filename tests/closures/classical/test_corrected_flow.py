@@ -51,7 +51,7 @@ def build(*closures, members=(0, 1), step=0.1, noise=None, equation=None, **opti
     initial = case.reference.initial
     x = initial.state(equation, grid, members, 0)
     flow = initial.carrier(equation, grid, members, 0, case.folder)
-    rows = [CorrectedFlow(closures=[c]) for c in closures]
+    rows = [CorrectedFlow(flow=[c]) for c in closures]
     return Simulation(equation, grid, "rk4", step, x, members=members, carrier=flow, closures=rows, **options)
 
 
@@ -101,6 +101,6 @@ def test_flows_that_cannot_be_corrected_are_refused(tmp_path):
     grid = build().grid
     for wrong, message in ((stored, "a stored flow cannot be corrected"), (shaken, "the noise of equation.carrier")):
         with pytest.raises(ClosureError, match=message):
-            CorrectedFlow(closures=[NONE]).start(Problem(wrong, grid, 0.1, 1, 0.0, (0,), 0))
+            CorrectedFlow(flow=[NONE]).start(Problem(wrong, grid, 0.1, 1, 0.0, (0,), 0))
     with pytest.raises(ClosureError, match="kolmogorov"):
-        CorrectedFlow(closures=[NONE]).start(Problem(equation.carrier, grid.carrier, 0.1, 1, 0.0, (0,), 0))
+        CorrectedFlow(flow=[NONE]).start(Problem(equation.carrier, grid.carrier, 0.1, 1, 0.0, (0,), 0))
