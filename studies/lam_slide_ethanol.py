@@ -184,7 +184,7 @@ def baseline_rows(training: Training, states: NDArray, seconds: float) -> list[d
         row("mean of the frames given", past.mean(1, keepdim=True).expand_as(true), true),
         row("linear fit", baselines.linear_fit(past, o.future), true),
     ]
-    for name, base in (("constant velocity", baselines.constant_velocity), ("rest", at_rest)):
+    for name, base in (("constant velocity", baselines.constant_velocity), ("rest", at_rest)) if seconds else ():
         predict, steps = baselines.transformer(training, seconds, base)
         with torch.no_grad():
             rows.append(row(f"transformer about {name}", predict(past, c), true, seconds=seconds, steps=steps))
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("field", type=Path, metavar="FORCE_FIELD")
     parser.add_argument("--kelvin", type=float, default=500.0)
     parser.add_argument("--settle", type=float, default=200.0)
-    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of each transformer")
+    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of each transformer; 0 for none")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="options of the training")
     parser.add_argument("--work", type=Path, default=Path("lam-slide-ethanol"), help="folder of the trajectories")
     parser.add_argument("--out", type=Path, default=Path("lam-slide-ethanol.jsonl"))
