@@ -109,7 +109,7 @@ class ForceField:
         squares[self.i, self.j] = squares[self.j, self.i] = inverse**-2
         centred = np.eye(atoms) - 1 / atoms
         values, vectors = np.linalg.eigh(-0.5 * centred @ squares @ centred)
-        return vectors[:, -3:] * np.sqrt(values[-3:])
+        return vectors[:, -3:] * np.sqrt(np.maximum(values[-3:], 0))
 
 
 def trajectories(field: ForceField, kelvin: float, settle: float, seed: int) -> NDArray:
