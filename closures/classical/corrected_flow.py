@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
 from subgrid.solver.case.tables import ClosureTable
-from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, View
+from subgrid.solver.closure import Closure, ClosureError, Kind, Memory, Problem, Tendency, UnknownClosure, View
 from subgrid.solver.equations.tracers.equation import Tracers
 from subgrid.solver.equations.tracers.kernels import interpolate
 from subgrid.solver.equations.tracers.splines import coefficients, finer, points_of
@@ -43,6 +44,22 @@ class CorrectedFlow(Closure):
     _fine: Operators = PrivateAttr()
     _steps: int = PrivateAttr()
     _to_numpy: Callable[[Any], NDArray] = PrivateAttr()
+
+    @field_validator("flow")
+    @classmethod
+    def _known(cls, tables: tuple[ClosureTable, ...]) -> tuple[ClosureTable, ...]:
+        """Names and options of the closures; those of files are looked up at the start, where their folder is known."""
+        for table in tables:
+            if table.name is None:
+                continue
+            try:
+                table.find(Path())(**table.options)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{table.name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            except UnknownClosure as error:
+                raise ValueError(str(error)) from None
+        return tables
 
     def start(self, problem: Problem) -> Memory:
         self.require_equation(problem, "tracers")

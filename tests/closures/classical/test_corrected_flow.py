@@ -104,3 +104,17 @@ def test_flows_that_cannot_be_corrected_are_refused(tmp_path):
             CorrectedFlow(flow=[NONE]).start(Problem(wrong, grid, 0.1, 1, 0.0, (0,), 0))
     with pytest.raises(ClosureError, match="kolmogorov"):
         CorrectedFlow(flow=[NONE]).start(Problem(equation.carrier, grid.carrier, 0.1, 1, 0.0, (0,), 0))
+
+
+@pytest.mark.parametrize(
+    ("flow", "message"),
+    [
+        ([], "at least 1 item"),
+        ([{"name": "nope"}], "nope"),
+        ([{"name": "leith", "foo": 2}], "leith.foo: Extra inputs are not permitted"),
+        ([{"name": "leith", "coefficient": -1}], "leith.coefficient: Input should be greater than"),
+    ],
+)
+def test_mistakes_in_the_closures_of_the_flow_are_found_with_the_case(flow, message):
+    with pytest.raises(ValueError, match=message):
+        CorrectedFlow(flow=flow)
