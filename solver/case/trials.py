@@ -67,6 +67,9 @@ def initial_times(p: Parts) -> Iterator[str]:
     """Mistakes for formulas of a time of their own, which must be the time at which a run starts from them."""
     if not p.time:
         return
+    if p.equation and p.grid and len(p.grid.points) in p.equation.dimensions:
+        equation, grid, times = p.equation, p.grid.grid(), (p.time.start, (p.time.start + p.time.end) / 2, p.time.end)
+        yield from _tried("equation", lambda: equation.require_times(grid, times))
     starts: list[tuple[str, InitialState | None, str, float]] = [("initial", p.initial, "time.start", p.time.start)]
     if (reference := p.reference) and reference.shape is not None and reference.file is None:
         own = reference.start is not None

@@ -53,6 +53,7 @@ class Equation(BaseModel, ABC):
     terms: ClassVar[tuple[str, ...]]
     split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` advances separately
     autonomous: ClassVar[bool] = False  # whether N does not depend on t
+    fed: ClassVar[bool] = False  # whether sources or sides may raise signal speeds from nothing within a step
     adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
     axis_names: ClassVar[tuple[str, ...]] = AXES
     carried: ClassVar[bool] = False  # whether the entities are carried by a flow on `Grid.carrier`
@@ -119,6 +120,9 @@ class Equation(BaseModel, ABC):
 
     def require(self, grid: Grid) -> None:
         """Raise ValueError, with key and remedy, if the equation's parameters do not fit the grid."""
+
+    def require_times(self, grid: Grid, times: tuple[float, ...]) -> None:
+        """Raise ValueError, with key and remedy, if what depends on time has no values at one of the times."""
 
     @property
     def spectral(self) -> bool:

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..grid import Grid
+
 LONGEST, MOST_NODES = 2000, 500
+NODES = 4  # of Gauss-Legendre quadrature along each axis of a cell
 CONSTANTS = {"pi": math.pi}
 FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     **{name: (1, getattr(np, name)) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt")},
@@ -73,6 +76,10 @@ class Expression:
         with np.errstate(all="ignore"):
             return np.asarray(self._compute(self._tree, {**CONSTANTS, **values}), dtype=np.float64)
 
+    def uses(self, name: str) -> bool:
+        """Whether the formula names `name`."""
+        return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(self._tree))
+
     def _quoted(self) -> str:
         return repr(self._text if len(self._text) <= 60 else self._text[:57] + "...")
 
@@ -124,3 +131,28 @@ class Expression:
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 return FUNCTIONS[name][1](*(self._compute(argument, values) for argument in arguments))
         raise AssertionError("the formula was checked when it was made")
+
+
+def cell_means(
+    formula: Expression, along: Mapping[str, NDArray[np.float64]], grid: Grid, known: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Means of a formula over the cells of a grid, by Gauss-Legendre quadrature with NODES points along each axis.
+
+    along: centres of the cells by axis, in array order; known: the values of other names. Exact for polynomials of
+    degree 7.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    total = np.zeros(grid.shape)
+    for place in np.ndindex(*(NODES,) * grid.dimensions):
+        moved = {
+            name: values + 0.5 * h * nodes[i]
+            for (name, values), h, i in zip(along.items(), grid.spacing, place, strict=True)
+        }
+        weight = np.prod([0.5 * weights[i] for i in place])
+        total += weight * formula(sparse(moved) | known)
+    return total
+
+
+def sparse(along: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Coordinates by axis, in array order, shaped to broadcast over the grid."""
+    return dict(zip(along, np.meshgrid(*along.values(), indexing="ij", sparse=True), strict=True))

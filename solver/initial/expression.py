@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..equations.base import Equation
-from ..equations.expressions import Expression
+from ..equations.expressions import Expression, cell_means, sparse
 from ..equations.initial_state import InitialState, Members
 from ..grid import Grid
-
-NODES = 4  # of Gauss-Legendre quadrature along each axis of a cell
 
 
 class Formula(InitialState):
@@ -54,23 +51,9 @@ class Formula(InitialState):
             raise ValueError(f"fields: {name} = {error}") from None
 
 
-def _at_points(formula: Callable[..., NDArray], equation: Equation, grid: Grid, member: int) -> NDArray:
-    return formula(_coordinates(equation, grid, equation.coordinates(grid)) | {"member": float(member)})
+def _at_points(formula: Expression, equation: Equation, grid: Grid, member: int) -> NDArray:
+    return formula(sparse(equation.coordinates(grid)) | {"member": float(member)})
 
 
-def _over_cells(formula: Callable[..., NDArray], equation: Equation, grid: Grid, member: int) -> NDArray:
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    total = np.zeros(grid.shape)
-    for place in np.ndindex(*(NODES,) * grid.dimensions):
-        moved = {
-            name: values + 0.5 * h * nodes[i]
-            for (name, values), h, i in zip(equation.coordinates(grid).items(), grid.spacing, place, strict=True)
-        }
-        weight = np.prod([0.5 * weights[i] for i in place])
-        total += weight * formula(_coordinates(equation, grid, moved) | {"member": float(member)})
-    return total
-
-
-def _coordinates(equation: Equation, grid: Grid, along: dict[str, NDArray]) -> dict[str, Any]:
-    """Coordinates by axis, broadcastable to the grid."""
-    return dict(zip(along, np.meshgrid(*along.values(), indexing="ij", sparse=True), strict=True))
+def _over_cells(formula: Expression, equation: Equation, grid: Grid, member: int) -> NDArray:
+    return cell_means(formula, equation.coordinates(grid), grid, {"member": float(member)})

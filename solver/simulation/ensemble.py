@@ -274,7 +274,8 @@ class ArrayEnsemble:
         for n in range(first, first + count):
             t, tendency = start + n * self._step, frozen.at(n, self._arithmetic)
             if self._cfl is None:
-                self.internal, self._memory = self._steps.advance(self.internal, t, tendency, self._memory)
+                with _reporting_blow_up():
+                    self.internal, self._memory = self._steps.advance(self.internal, t, tendency, self._memory)
             else:
                 self._advance_adaptively(t, tendency, self._cfl)
 
@@ -285,7 +286,10 @@ class ArrayEnsemble:
 
             def masked(u: Array, time: Array, h: Array) -> tuple[Array, Array]:
                 found, _ = stepper.advance(u, time, tendency, {}, xp.astype(h, u.dtype))
-                return found, admissibility(equation, found)
+                good = admissibility(equation, found)
+                if equation.fed:
+                    good = good & (h * stepper.courant_rate(found) <= adaptive.GROWTH * cfl)
+                return found, good
 
             with _reporting_blow_up():
                 self.internal, self._substeps = adaptive.cover_on_device(
@@ -305,14 +309,16 @@ class ArrayEnsemble:
             found, _ = stepper.advance(self.internal, time, tendency, {}, h)
             if not admissible(equation, found):
                 return False
+            if equation.fed and not h * rate_of(found) <= adaptive.GROWTH * cfl:
+                return False
             self.internal = found
             return True
 
-        def courant_rate() -> float:
-            return stepper.host_courant_rate(self._backend.to_numpy(self.internal))
+        def rate_of(u: Array) -> float:
+            return stepper.host_courant_rate(self._backend.to_numpy(u))
 
         with _reporting_blow_up():
-            adaptive.cover(t, self._step, cfl, courant_rate, attempt)
+            adaptive.cover(t, self._step, cfl, lambda: rate_of(self.internal), attempt)
 
 
 @contextmanager
@@ -323,4 +329,5 @@ def _reporting_blow_up() -> Iterator[None]:
     except ArithmeticError as error:
         if from_plugin(error):
             raise
-        raise BlowUp(f"{error}. Remedy: a smaller time.cfl, or another closure") from None
+        remedy = "" if "Remedy" in str(error) else ". Remedy: a smaller time.cfl, or another closure"
+        raise BlowUp(f"{error}{remedy}") from None

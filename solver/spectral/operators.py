@@ -41,6 +41,10 @@ class Operators:
             self._constants[name] = self._convert(np.require(make(), requirements="W"))
         return self._constants[name]
 
+    def array(self, values: NDArray) -> Array:
+        """A writable NumPy array in the namespace and on the device, for values that change from call to call."""
+        return self._convert(np.require(values, requirements="W"))
+
     @functools.cached_property
     def k(self) -> tuple[Array, ...]:
         return tuple(self._convert(k) for k in self.grid.wavenumbers())

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 Array = Any
+GROWTH = 1.5  # of the Courant number in a step, where sources or sides feed the state
 MOST_UNREAD = 64  # steps that are taken before the device is asked how far they came
 
 

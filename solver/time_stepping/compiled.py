@@ -146,12 +146,17 @@ def _copy(source: NDArray, target: NDArray) -> None:
 def advance_adaptively(
     stepper: ExplicitStepper | SplitStepper, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float
 ) -> None:
-    """Advance u in place from time t over `span`, in steps of Courant number at most `cfl`: see `adaptive.cover`."""
+    """Advance u in place from time t over `span`, in steps of Courant number at most `cfl`: see `adaptive.cover`.
+
+    Where rhs.fed is set, a step after which its Courant number is more than GROWTH cfl is rejected, too.
+    """
+    fed = getattr(stepper.rhs, "fed", False)
 
     def attempt(time: float, h: float) -> bool:
         _copy(u, stepper.before)
         stepper.advance(u, time, frozen, h)
-        if stepper.rhs.admissible(u):  # type: ignore[attr-defined]
+        grown = fed and not h * stepper.courant_rate(u) <= adaptive.GROWTH * cfl
+        if not grown and stepper.rhs.admissible(u):  # type: ignore[attr-defined]
             return True
         _copy(stepper.before, u)
         return False

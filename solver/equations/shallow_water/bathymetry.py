@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import Field as Option
 
 from ...backend.files import DamagedFile, array_headers, read_arrays
 from ...backend.netcdf import is_netcdf, read_variable
 from ...grid import Grid, increasing_order
+from ..expressions import Expression
 
 Point = tuple[float, float]
 AXES = ("y", "x")
@@ -75,6 +76,28 @@ class Bumps(Bathymetry):
             return functools.reduce(np.add, parts)
 
         return cell_averages(bottom, grid)
+
+
+class BathymetryFormula(Bathymetry):
+    """b(x, y) as a formula of x and y. Raises ValueError for what `Expression` refuses, and where it is not finite."""
+
+    kind: Literal["expression"] = "expression"
+    value: str
+
+    @field_validator("value")
+    @classmethod
+    def _is_a_formula(cls, value: str) -> str:
+        Expression(value, AXES)
+        return value
+
+    def averages(self, grid: Grid) -> NDArray[np.float64]:
+        formula = Expression(self.value, AXES)
+        found = cell_averages(lambda y, x: formula({"y": y, "x": x}), grid)
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"equation.bathymetry.value: {self.value!r} is not finite at all cells. Remedy: change the formula"
+            )
+        return found
 
 
 class BathymetryFile(Bathymetry):
@@ -187,7 +210,7 @@ def _not_numbers(path: Path, shape: tuple[int, ...], found: str) -> ValueError:
     )
 
 
-Bottom = Annotated[Flat | Paraboloid | Bumps | BathymetryFile, Option(discriminator="kind")]
+Bottom = Annotated[Flat | Paraboloid | Bumps | BathymetryFormula | BathymetryFile, Option(discriminator="kind")]
 
 
 def on_grid(bottom: Bathymetry, grid: Grid) -> NDArray[np.float64] | None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ...backend import pays, share
 from ...grid import Grid
 from ...spectral import empty
-from . import array_code, balance_kernels, sweep_kernels
+from . import array_code, balance_kernels, friction_kernels, sweep_kernels
+from .friction import Resistance
 from .pointwise_kernels import GHOSTS, TILE, VECTOR
 
 # Nanoseconds per cell on one thread, at 256 x 256.
@@ -41,7 +42,7 @@ class ShallowWaterBalance:
         sides: tuple[str, str, str, str],
         gravity: float,
         coriolis: float,
-        friction: float,
+        friction: Resistance,
         reconstruction: str,
         dry_depth: float,
         dtype: str,
@@ -133,10 +134,16 @@ class ShallowWaterBalance:
         return all(found)
 
     def relax(self, u: NDArray, h: float) -> None:
-        def work(first: int, last: int, place: int) -> None:
-            balance_kernels.relax(u, self._friction, self._dry_depth, h, first, last)
+        manning, quadratic, linear = self._friction
+        decay, span = self._friction.decay(h)
 
-        self._share(work, u, FRICTION if self._friction else RELAX)
+        def work(first: int, last: int, place: int) -> None:
+            if quadratic or linear:
+                friction_kernels.resist(u, manning, quadratic, decay, span, self._dry_depth, first, last)
+            else:
+                balance_kernels.relax(u, manning, self._dry_depth, h, first, last)
+
+        self._share(work, u, FRICTION if any(self._friction) else RELAX)
 
     def sweep_rate(self, u: NDArray) -> float:
         """The largest speed / spacing along one axis."""
@@ -153,7 +160,11 @@ class ShallowWaterBalance:
                 self._stage_1 = empty(u.shape, str(u.dtype))
             self._sweep(part, u, self._stage_1, None, h)
             self._sweep(part, self._stage_1, u, True, h)
+        self._fall(u, h)
         self._turn(u, 0.25 * self._coriolis * h)
+
+    def _fall(self, u: NDArray, h: float) -> None:
+        """In place: rain during a flow, half of what falls in the time, as two flows share a time; here none."""
 
     def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
         fields = u, out, average, self._bottom

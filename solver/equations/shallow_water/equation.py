@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as Option
+from pydantic import model_validator
 
 from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
 from ..right_hand_side import RightHandSide
-from . import array_code, compiled, sweep_array_code
+from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
+from .friction import Resistance
+from .rain import Rain, RainRate
+from .sides import Prescribed, Sides, Values
 
 LARGEST_DRY = 1e-5  # of the deepest water: ten times as much slows a front over dry land by 5 %
-Side = Literal["periodic", "wall", "open"]
-
-
-class Sides(BaseModel):
-    """Boundary condition of each side: "periodic", "wall" (free slip) or "open" (zero gradient)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    left: Side
-    right: Side
-    bottom: Side
-    top: Side
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_for_all(cls, given: object) -> object:
-        return dict.fromkeys(("left", "right", "bottom", "top"), given) if isinstance(given, str) else given
-
-    @model_validator(mode="after")
-    def _periodic_in_pairs(self) -> Sides:
-        for one, other in (("left", "right"), ("bottom", "top")):
-            if (getattr(self, one) == "periodic") != (getattr(self, other) == "periodic"):
-                a, b = getattr(self, one), getattr(self, other)
-                raise ValueError(f"{one} and {other} must both be periodic or neither, found {a!r} and {b!r}")
-        return self
-
-    @property
-    def all(self) -> tuple[str, str, str, str]:
-        return self.left, self.right, self.bottom, self.top
 
 
 class ShallowWater(Equation):
-    """h_t + div(h u) = 0, (h u)_t + div(h u u + g h^2/2) = -g h grad b - g n^2 |u| u / h^(1/3) + f h (v, -u).
+    """h_t + div(h u) = r, (h u)_t + div(h u u + g h^2/2) = -g h grad b - friction + f h (v, -u).
 
     State (member, 3, y, x), cell averages: depth h >= 0 in length, momenta h u along x and h v along y in
-    length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. manning: n, in
-    time/length^(1/3). coriolis: f, in 1/time. dry: depth below which a cell counts as dry, in length.
+    length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. Friction is the sum of Manning's
+    g n^2 |u| u / h^(1/3) (manning: n, in time/length^(1/3)), Darcy and Weisbach's f |u| u / 8 (darcy_weisbach: f),
+    Chezy's g |u| u / C^2 (chezy: C, in length^(1/2)/time) and k h u (linear_friction: k, in 1/time). rain: r >= 0, in
+    length/time, a number or a formula of x, y and t. coriolis: f, in 1/time. dry: depth below which a cell counts as
+    dry, in length. boundary: see `Sides`.
 
     HLLC fluxes of MUSCL or WENO5 states with hydrostatic reconstruction, see array_code.py. Explicit steps keep the
     depth non-negative if the sum over the axes of (|u| + sqrt(g h)) step / spacing is at most 1/2 with "muscl", or 1/3
     with "weno5"; adaptive stepping rejects a step that makes a depth negative. Friction is solved exactly over half a
     step before and after each step.
 
-    Terms that can be omitted: friction, coriolis.
+    Terms that can be omitted: friction, coriolis, rain.
     """
 
     name: ClassVar[str] = "shallow-water"
@@ -71,8 +50,7 @@ class ShallowWater(Equation):
         Field("momentum_x", "length^2/time", "h u"),
         Field("momentum_y", "length^2/time", "h v"),
     )
-    terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis")
-    autonomous: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
 
@@ -81,6 +59,10 @@ class ShallowWater(Equation):
     boundary: Sides = Sides(left="periodic", right="periodic", bottom="periodic", top="periodic")
     bathymetry: Bottom = Flat()
     manning: float = Option(default=0.0, ge=0)
+    darcy_weisbach: float = Option(default=0.0, ge=0)
+    chezy: float | None = Option(default=None, gt=0)
+    linear_friction: float = Option(default=0.0, ge=0)
+    rain: RainRate | None = None
     coriolis: float = 0.0
     dry: float = Option(default=1e-6, gt=0)
 
@@ -95,9 +77,24 @@ class ShallowWater(Equation):
         return "balance-law"
 
     @property
-    def friction(self) -> float:
-        """g n^2, or 0 if friction is omitted."""
-        return self.gravity * self.manning**2 if self.has("friction") else 0.0
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return self.boundary.steady and self.rainfall.steady
+
+    @property
+    def fed(self) -> bool:  # type: ignore[override]
+        return bool(self.boundary.prescribed) or self.rainfall.falls
+
+    @property
+    def resistance(self) -> Resistance:
+        """The coefficients of friction, 0 if it is omitted."""
+        if not self.has("friction"):
+            return Resistance(0.0, 0.0, 0.0)
+        chezy = 0.0 if self.chezy is None else self.gravity / self.chezy**2
+        return Resistance(self.gravity * self.manning**2, self.darcy_weisbach / 8 + chezy, self.linear_friction)
+
+    @property
+    def rainfall(self) -> Rain:
+        return Rain((self.rain or 0.0) if self.has("rain") else 0.0)
 
     @property
     def rotation(self) -> float:
@@ -106,36 +103,100 @@ class ShallowWater(Equation):
 
     def require(self, grid: Grid) -> None:
         self.bottom(grid)
+        for axis, sides in zip(("y", "x"), (("bottom", "top"), ("left", "right")), strict=True):
+            count = grid.shape[axis == "x"]
+            if count < 4 and any(side in self.boundary.prescribed for side in sides):
+                raise ValueError(f"grid.shape: prescribed sides need 4 cells along {axis}, found {count}")
+
+    def require_times(self, grid: Grid, times: tuple[float, ...]) -> None:
+        """Raise ValueError if a formula of a side or of the rain has no admissible values at one of the times."""
+        try:
+            for t in times:
+                self.side_values(grid, t)
+                self.rainfall.means(grid, t)
+        except ArithmeticError as error:
+            raise ValueError(str(error)) from None
 
     def bottom(self, grid: Grid) -> NDArray[np.float64] | None:
         """Cell averages of b, (y, x), or None for a flat bottom."""
         return on_grid(self.bathymetry, grid)
 
+    def side_values(self, grid: Grid, t: float) -> dict[str, Values]:
+        """Discharge out of the domain, depth and level at the cells along each prescribed side, by its name."""
+        return {side: given.values(side, grid, t) for side, given in self.boundary.prescribed.items()}
+
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
-        b = self.bottom(operators.grid)
-        return array_code.rate(
-            u,
-            None if b is None else operators.constant("bottom", b.copy),
-            self.boundary.all,
-            operators.grid.spacing[-2:],  # type: ignore[arg-type]
-            self.gravity,
-            self.rotation,
-            self.reconstruction,
-            self.dry,
-            operators.xp,
+        extended, inner, b = self._extension(operators, t)
+        rate = inner(
+            array_code.rate(
+                extended(u),
+                b,
+                self.boundary.all,
+                operators.grid.spacing[-2:],  # type: ignore[arg-type]
+                self.gravity,
+                self.rotation,
+                self.reconstruction,
+                self.dry,
+                operators.xp,
+            )
+        )
+        if not self.rainfall.falls:
+            return rate
+        rain = self._rain(operators, t)
+        return operators.xp.concat([rate[:, :1, ...] + rain, rate[:, 1:, ...]], axis=1)
+
+    def _rain(self, operators: Operators, t: float) -> Array:
+        if self.rainfall.steady:
+            return operators.constant("rain", lambda: self.rainfall.means(operators.grid, 0.0))
+        return operators.array(self.rainfall.means(operators.grid, float(t)))
+
+    def _extension(
+        self, operators: Operators, t: float, axes: tuple[str, ...] = ("left", "right", "bottom", "top")
+    ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array | None]:
+        """Functions that add and remove ghost cells beyond prescribed sides, and the bottom with them."""
+        xp, b = operators.xp, self.bottom(operators.grid)
+        ground = None if b is None else operators.constant("bottom", b.copy)
+        sides = {name: side for name, side in self.boundary.prescribed.items() if name in axes}
+        if not sides:
+            return lambda u: u, lambda u: u, ground
+        widths = sides_array_code.padding(sides)
+        whole = None
+        if b is not None:
+            extended_bottom = sides_array_code.padded_bottom(b, widths, np)
+            whole = operators.constant(f"bottom beyond {', '.join(sides)}", lambda: extended_bottom)
+
+        def values(side: str, given: Prescribed) -> list[Array | None]:
+            found = given.values(side, operators.grid, float(t))
+            if given.steady:
+                return [None if v is None else operators.constant(f"{side} {i}", v.copy) for i, v in enumerate(found)]
+            return [None if v is None else operators.array(v.copy()) for v in found]
+
+        at = {side: values(side, given) for side, given in sides.items()}
+        return (
+            lambda u: sides_array_code.padded(u, ground, at, self.gravity, self.dry, xp),
+            lambda u: sides_array_code.inner(u, widths),
+            whole,
         )
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
-        b = self.bottom(operators.grid)
-        ground = None if b is None else operators.constant("bottom", lambda: b)
+        """Sides and rain must be steady: see `Equation.flow`."""
+        extended, inner, ground = self._extension(
+            operators, 0.0, ("left", "right") if part == "x" else ("bottom", "top")
+        )
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
-        angle = 0.25 * self.rotation * h if self.rotation else 0.0
-        u = array_code.apply_coriolis(u, angle, operators.xp)
-        u = sweep_array_code.shift(u, part, ground, self.boundary.all, spacing, self.gravity, self.dry, h, operators.xp)
-        return array_code.apply_coriolis(u, angle, operators.xp)
+        angle, xp = 0.25 * self.rotation * h if self.rotation else 0.0, operators.xp
+        u = array_code.apply_coriolis(u, angle, xp)
+        sides, g, dry = self.boundary.all, self.gravity, self.dry
+        u = sweep_array_code.shift(u, part, ground, sides, spacing, g, dry, h, xp, extended, inner)
+        if self.rainfall.falls:
+            u = xp.concat([u[:, :1, ...] + 0.5 * h * self._rain(operators, 0.0), u[:, 1:, ...]], axis=1)
+        return array_code.apply_coriolis(u, angle, xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
-        return array_code.relax(u, self.friction, self.dry, h, operators.xp)
+        law = self.resistance
+        if law.quadratic or law.linear:
+            return friction.resist(u, law, self.dry, h, operators.xp)
+        return array_code.relax(u, law.manning, self.dry, h, operators.xp)
 
     def require_resolved(self, state: NDArray) -> None:
         """The dry depth must be at most LARGEST_DRY of the deepest water where shores or dry land are possible."""
@@ -164,13 +225,15 @@ class ShallowWater(Equation):
         return (state[:, 0, ...] >= 0).all()
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
+        if self.fed:
+            return prescribed.PrescribedBalance(self, grid, dtype)
         return compiled.ShallowWaterBalance(
             grid,
             self.bottom(grid),
             self.boundary.all,
             self.gravity,
             self.rotation,
-            self.friction,
+            self.resistance,
             self.reconstruction,
             self.dry,
             dtype,

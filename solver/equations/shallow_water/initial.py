@@ -151,7 +151,12 @@ class DamBreak(Water):
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
         breaks, _ = dam_break(self.left, self.right, equation.gravity)
         start, end = grid.origin[1], grid.origin[1] + grid.length[1]
-        fits = equation.bottom(grid) is None and not equation.friction and not equation.rotation
+        fits = (
+            equation.bottom(grid) is None
+            and not any(equation.resistance)
+            and not equation.rotation
+            and not equation.rainfall.falls
+        )
         fits &= equation.boundary.left != "periodic" and max(self.left, self.right) > 0
         if not fits or self.position + breaks[0] * t < start or self.position + breaks[-1] * t > end:
             return None
@@ -253,7 +258,12 @@ class Thacker(Water):
         return self._averages(equation, grid, 0.0)
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
-        if not isinstance(equation.bathymetry, Paraboloid) or equation.friction or equation.rotation:
+        if (
+            not isinstance(equation.bathymetry, Paraboloid)
+            or any(equation.resistance)
+            or equation.rotation
+            or equation.fed
+        ):
             return None
         return self._averages(equation, grid, t)
 

@@ -5,6 +5,7 @@ The names are those of array_code. sweep_kernels computes the same on the CPU wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...backend import real_type
@@ -133,8 +134,12 @@ def shift(
     dry_depth: float,
     h: Array | float,
     xp: Any,
+    extended: Callable[[Array], Array] = lambda state: state,
+    inner: Callable[[Array], Array] = lambda state: state,
 ) -> Array:
     """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y".
+
+    extended, inner: with and without ghost cells beyond prescribed sides, which the bottom has.
 
     On a flat bottom one step of `flat`. Over a bottom by Heun's method, two stages of the well-balanced rates:
     MUSCL-Hancock steps along x and y in turn amplify any perturbation of a lake at rest, because their half step in a
@@ -142,6 +147,7 @@ def shift(
     """
 
     def changes(state: Array) -> Array:
+        state = extended(state)
         depth, q, p = (state[:, k, ...] for k in range(3))
         depth = xp.maximum(depth, 0 * depth)
         ground = None if bottom is None else xp.broadcast_to(bottom, depth.shape)
@@ -157,7 +163,7 @@ def shift(
         if part == "y":
             depth, q, p = (xp.matrix_transpose(a) for a in found)
             found = depth, p, q
-        return xp.stack(list(found), axis=1)
+        return inner(xp.stack(list(found), axis=1))
 
     if bottom is None:
         return state + changes(state)
