@@ -182,6 +182,14 @@ def hllc(
     return mass, middle + 0.5 * jump, middle - 0.5 * jump, mass * xp.where(mass > 0, v_left, v_right)
 
 
+def mass_flux(cells: Cells, flat: bool, gravity: float, reconstruction: str, dry_depth: float, xp: Any) -> Array:
+    """The flux of the mass through the face in the middle of the last axis, which has 2 WIDTHS cells."""
+    low, high = _RECONSTRUCTIONS[reconstruction](cells, dry_depth, xp)
+    left, right = Faces(*(a[..., 0] for a in high)), Faces(*(a[..., 1] for a in low))
+    h_left, h_right = (left.h, right.h) if flat else hydrostatic(left, right, xp)
+    return hllc(h_left, left.u, left.v, h_right, right.u, right.v, gravity, xp)[0]
+
+
 def root(a: Array, xp: Any) -> Array:
     """sqrt(a) with derivative 0 at a = 0, where automatic differentiation of sqrt would give infinity."""
     positive = a > 0

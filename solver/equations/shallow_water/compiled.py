@@ -34,6 +34,7 @@ class ShallowWaterBalance:
     """du/dt of shallow water, for batches (member * 3, row, column); sides are left, right, bottom, top."""
 
     divided = True
+    fed = False  # see `compiled.advance_adaptively` of the time stepping
 
     def __init__(
         self,
@@ -134,14 +135,14 @@ class ShallowWaterBalance:
         return all(found)
 
     def relax(self, u: NDArray, h: float) -> None:
-        manning, quadratic, linear = self._friction
-        decay, span = self._friction.decay(h)
+        law, per = self._friction, [1 / spacing for spacing in self._spacing]
+        shared = self.fed and any(law)
 
         def work(first: int, last: int, place: int) -> None:
-            if quadratic or linear:
-                friction_kernels.resist(u, manning, quadratic, decay, span, self._dry_depth, first, last)
+            if law.quadratic or law.linear or shared:
+                friction_kernels.resist(u, *law, self._dry_depth, h, shared, self._gravity, *per, first, last)
             else:
-                balance_kernels.relax(u, manning, self._dry_depth, h, first, last)
+                balance_kernels.relax(u, law.manning, self._dry_depth, h, first, last)
 
         self._share(work, u, FRICTION if any(self._friction) else RELAX)
 
@@ -164,7 +165,7 @@ class ShallowWaterBalance:
         self._turn(u, 0.25 * self._coriolis * h)
 
     def _fall(self, u: NDArray, h: float) -> None:
-        """In place: rain during a flow, half of what falls in the time, as two flows share a time; here none."""
+        """In place: rain and friction of a flow, for half the time, as two flows share a time; here none."""
 
     def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
         fields = u, out, average, self._bottom

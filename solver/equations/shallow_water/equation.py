@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from . import array_code, compiled, friction, prescribed, sides_array_code, swee
 from .bathymetry import Bottom, Flat, on_grid
 from .friction import Resistance
 from .rain import Rain, RainRate
+from .sides import NAMES as SIDES
 from .sides import Prescribed, Sides, Values
 
 LARGEST_DRY = 1e-5  # of the deepest water: ten times as much slows a front over dry land by 5 %
@@ -29,8 +29,8 @@ class ShallowWater(Equation):
     """h_t + div(h u) = r, (h u)_t + div(h u u + g h^2/2) = -g h grad b - friction + f h (v, -u).
 
     State (member, 3, y, x), cell averages: depth h >= 0 in length, momenta h u along x and h v along y in
-    length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. Friction is the sum of Manning's
-    g n^2 |u| u / h^(1/3) (manning: n, in time/length^(1/3)), Darcy and Weisbach's f |u| u / 8 (darcy_weisbach: f),
+    length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. Friction is the sum of
+    Manning's g n^2 |u| u / h^(1/3) (manning: n, in time/length^(1/3)), Darcy and Weisbach's f |u| u / 8 (darcy_weisbach: f),
     Chezy's g |u| u / C^2 (chezy: C, in length^(1/2)/time) and k h u (linear_friction: k, in 1/time). rain: r >= 0, in
     length/time, a number or a formula of x, y and t. coriolis: f, in 1/time. dry: depth below which a cell counts as
     dry, in length. boundary: see `Sides`.
@@ -97,6 +97,11 @@ class ShallowWater(Equation):
         return Rain((self.rain or 0.0) if self.has("rain") else 0.0)
 
     @property
+    def unforced(self) -> bool:
+        """Whether there is no friction, rotation and rain."""
+        return not any(self.resistance) and not self.rotation and not self.rainfall.falls
+
+    @property
     def rotation(self) -> float:
         """f in 1/time, or 0 if the Coriolis force is omitted."""
         return self.coriolis if self.has("coriolis") else 0.0
@@ -126,76 +131,82 @@ class ShallowWater(Equation):
         return {side: given.values(side, grid, t) for side, given in self.boundary.prescribed.items()}
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
-        extended, inner, b = self._extension(operators, t)
-        rate = inner(
-            array_code.rate(
-                extended(u),
-                b,
-                self.boundary.all,
-                operators.grid.spacing[-2:],  # type: ignore[arg-type]
-                self.gravity,
-                self.rotation,
-                self.reconstruction,
-                self.dry,
-                operators.xp,
-            )
-        )
-        if not self.rainfall.falls:
-            return rate
-        rain = self._rain(operators, t)
-        return operators.xp.concat([rate[:, :1, ...] + rain, rate[:, 1:, ...]], axis=1)
+        scheme = self.gravity, self.rotation, self.reconstruction, self.dry, operators.xp
+        spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
+        if not self.boundary.prescribed:
+            rate = array_code.rate(u, self._ground(operators), self.boundary.all, spacing, *scheme)
+        else:
+            extension = self._extension(operators, t)
+            whole = extension.extended(u)
+            rate = array_code.rate(whole, extension.bottom, self.boundary.all, spacing, *scheme)
+            rate = extension.correct(extension.inner(rate), whole, spacing)
+        if self.rainfall.falls:
+            rate = operators.xp.concat([rate[:, :1, ...] + self._rain(operators, t), rate[:, 1:, ...]], axis=1)
+        if self.fed and any(self.resistance):
+            part, drag = friction.share(u, self.resistance, self._shared(operators.grid), self.dry, operators.xp)
+            drag = (part * drag)[:, None, ...]
+            rate = operators.xp.concat([rate[:, :1, ...], rate[:, 1:, ...] - drag * u[:, 1:, ...]], axis=1)
+        return rate
+
+    def _shared(self, grid: Grid) -> friction.Shared:
+        return friction.Shared(self.gravity, grid.spacing[-2:])  # type: ignore[arg-type]
+
+    def slowed(self, u: Array, h: float, grid: Grid, xp: Any) -> Array:
+        """The state after a time h of the share of friction that is in the rates, frozen."""
+        part, drag = friction.share(u, self.resistance, self._shared(grid), self.dry, xp)
+        factor = xp.exp(-h * part * drag)[:, None, ...]
+        return xp.concat([u[:, :1, ...], factor * u[:, 1:, ...]], axis=1)
+
+    def _ground(self, operators: Operators) -> Array | None:
+        b = self.bottom(operators.grid)
+        return None if b is None else operators.constant("bottom", b.copy)
 
     def _rain(self, operators: Operators, t: float) -> Array:
         if self.rainfall.steady:
             return operators.constant("rain", lambda: self.rainfall.means(operators.grid, 0.0))
         return operators.array(self.rainfall.means(operators.grid, float(t)))
 
-    def _extension(
-        self, operators: Operators, t: float, axes: tuple[str, ...] = ("left", "right", "bottom", "top")
-    ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Array | None]:
-        """Functions that add and remove ghost cells beyond prescribed sides, and the bottom with them."""
-        xp, b = operators.xp, self.bottom(operators.grid)
-        ground = None if b is None else operators.constant("bottom", b.copy)
-        sides = {name: side for name, side in self.boundary.prescribed.items() if name in axes}
-        if not sides:
-            return lambda u: u, lambda u: u, ground
-        widths = sides_array_code.padding(sides)
+    def _extension(self, operators: Operators, t: float, names: tuple[str, ...] = SIDES) -> sides_array_code.Extension:
+        """The state with ghost cells beyond the prescribed sides among `names`."""
+        grid, b, ground = operators.grid, self.bottom(operators.grid), self._ground(operators)
+        sides = {name: side for name, side in self.boundary.prescribed.items() if name in names}
         whole = None
         if b is not None:
-            extended_bottom = sides_array_code.padded_bottom(b, widths, np)
-            whole = operators.constant(f"bottom beyond {', '.join(sides)}", lambda: extended_bottom)
+            widths = sides_array_code.padding(sides)
+            whole = operators.constant(
+                f"bottom beyond {', '.join(sides)}", lambda: sides_array_code.padded_bottom(b, widths, np)
+            )
 
-        def values(side: str, given: Prescribed) -> list[Array | None]:
-            found = given.values(side, operators.grid, float(t))
-            if given.steady:
-                return [None if v is None else operators.constant(f"{side} {i}", v.copy) for i, v in enumerate(found)]
+        def values(name: str, side: Prescribed) -> list[Array | None]:
+            found = side.values(name, grid, float(t))
+            if side.steady:
+                return [None if v is None else operators.constant(f"{name} {i}", v.copy) for i, v in enumerate(found)]
             return [None if v is None else operators.array(v.copy()) for v in found]
 
-        at = {side: values(side, given) for side, given in sides.items()}
-        return (
-            lambda u: sides_array_code.padded(u, ground, at, self.gravity, self.dry, xp),
-            lambda u: sides_array_code.inner(u, widths),
-            whole,
+        at = {name: values(name, side) for name, side in sides.items()}
+        return sides_array_code.Extension(
+            at, ground, whole, (self.gravity, self.reconstruction, self.dry), operators.xp
         )
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
         """Sides and rain must be steady: see `Equation.flow`."""
-        extended, inner, ground = self._extension(
-            operators, 0.0, ("left", "right") if part == "x" else ("bottom", "top")
-        )
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
         angle, xp = 0.25 * self.rotation * h if self.rotation else 0.0, operators.xp
         u = array_code.apply_coriolis(u, angle, xp)
-        sides, g, dry = self.boundary.all, self.gravity, self.dry
-        u = sweep_array_code.shift(u, part, ground, sides, spacing, g, dry, h, xp, extended, inner)
+        extension = self._extension(operators, 0.0, SIDES[:2] if part == "x" else SIDES[2:])
+        scheme = self.boundary.all, spacing, self.gravity, self.dry, h, xp, extension.extended, extension.inner
+        u = sweep_array_code.shift(u, part, extension.bottom, *scheme)
         if self.rainfall.falls:
             u = xp.concat([u[:, :1, ...] + 0.5 * h * self._rain(operators, 0.0), u[:, 1:, ...]], axis=1)
+        if self.fed and any(self.resistance):
+            u = self.slowed(u, 0.5 * h, operators.grid, xp)
         return array_code.apply_coriolis(u, angle, xp)
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         law = self.resistance
-        if law.quadratic or law.linear:
-            return friction.resist(u, law, self.dry, h, operators.xp)
+        if law.quadratic or law.linear or (self.fed and any(law)):
+            shared = self._shared(operators.grid) if self.fed else None
+            return friction.resist(u, law, self.dry, h, operators.xp, shared)
         return array_code.relax(u, law.manning, self.dry, h, operators.xp)
 
     def require_resolved(self, state: NDArray) -> None:

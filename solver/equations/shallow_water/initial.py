@@ -151,12 +151,7 @@ class DamBreak(Water):
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
         breaks, _ = dam_break(self.left, self.right, equation.gravity)
         start, end = grid.origin[1], grid.origin[1] + grid.length[1]
-        fits = (
-            equation.bottom(grid) is None
-            and not any(equation.resistance)
-            and not equation.rotation
-            and not equation.rainfall.falls
-        )
+        fits = equation.bottom(grid) is None and equation.unforced
         fits &= equation.boundary.left != "periodic" and max(self.left, self.right) > 0
         if not fits or self.position + breaks[0] * t < start or self.position + breaks[-1] * t > end:
             return None
@@ -258,12 +253,7 @@ class Thacker(Water):
         return self._averages(equation, grid, 0.0)
 
     def _later(self, equation: ShallowWater, grid: Grid, t: float) -> NDArray[np.float64] | None:
-        if (
-            not isinstance(equation.bathymetry, Paraboloid)
-            or any(equation.resistance)
-            or equation.rotation
-            or equation.fed
-        ):
+        if not isinstance(equation.bathymetry, Paraboloid) or not equation.unforced:
             return None
         return self._averages(equation, grid, t)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...grid import Grid
-from . import sides_array_code, sides_kernels
+from . import friction_kernels, sides_array_code, sides_kernels
 from .compiled import ShallowWaterBalance
 from .sides import Values
 
@@ -50,6 +50,7 @@ class PrescribedBalance(ShallowWaterBalance):
         self._shape, self._dtype = shape, dtype
         self._state = self._found = np.zeros((0, *shape), dtype)
         self._values: dict[str, Values] | None = None
+        self._through: dict[str, NDArray] = {}
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         self._rates(u, t)
@@ -68,9 +69,21 @@ class PrescribedBalance(ShallowWaterBalance):
     def _rates(self, u: NDArray, t: float) -> None:
         self._fill(u, t)
         self._balance(self._state, self._found, (0.0, 0.0, 1.0), self._state, None)
+        for side, values in self._values_at(t).items():
+            if values[0] is not None:
+                place, step, along_y, first, last = self._place(side)
+                per = 1 / self._spacing[0 if along_y else 1]
+                through, scheme = self._through[side], (self._gravity, self._dry_depth)
+                beside = self._bottom, self._wide, place, step, along_y
+                sides_kernels.correct(self._state, *beside, *scheme, first, last, through, per, self._found)
         rain = self._equation.rainfall
         if rain.falls:
             self._inner(self._found)[::3] += rain.means(self._grid, t).astype(self._dtype, copy=False)
+
+        if any(law := self._friction):
+            per = [1 / spacing for spacing in self._spacing]
+            out = self._inner(self._found)
+            friction_kernels.add_drag(u, *law, self._dry_depth, self._gravity, *per, out, 0, u.shape[1])
 
     def _inner(self, padded: NDArray) -> NDArray:
         return sides_array_code.inner(padded, self._widths)
@@ -80,25 +93,23 @@ class PrescribedBalance(ShallowWaterBalance):
         if len(self._state) != len(u):
             self._state, self._found = (np.zeros((len(u), *self._shape), self._dtype) for _ in range(2))
         self._inner(self._state)[...] = u
+        none = np.zeros(1, self._dtype)
+        for side, values in self._values_at(t).items():
+            place, step, along_y, first, last = self._place(side)
+            if side not in self._through or len(self._through[side]) != len(u) // 3:
+                self._through[side] = np.zeros((len(u) // 3, last - first), self._dtype)
+            given = [none if v is None else v.astype(self._dtype, copy=False) for v in values]
+            which, scheme = tuple(v is not None for v in values), (self._gravity, self._dry_depth)
+            beside = self._bottom, place, step, along_y
+            sides_kernels.fill(self._state, *beside, *given, which, *scheme, first, last, self._through[side])
+
+    def _place(self, side: str) -> tuple[int, int, bool, int, int]:
+        """Index of the cells beside a side, the step into the domain, whether along y, and the range along the side."""
         (bottom, top), (left, right) = self._widths
         rows, columns = (bottom, self._shape[0] - top), (left, self._shape[1] - right)
-        for side, values in self._values_at(t).items():
-            along_y, low = side in ("bottom", "top"), side in ("left", "bottom")
-            first, last = rows if along_y else columns
-            none = np.zeros(1, self._dtype)
-            given = [none if v is None else v.astype(self._dtype, copy=False) for v in values]
-            sides_kernels.fill(
-                self._state,
-                self._bottom,
-                first if low else last - 1,
-                1 if low else -1,
-                along_y,
-                *given,
-                tuple(v is not None for v in values),
-                self._gravity,
-                self._dry_depth,
-                *(columns if along_y else rows),
-            )
+        along_y, low = side in ("bottom", "top"), side in ("left", "bottom")
+        first, last = rows if along_y else columns
+        return (first if low else last - 1), (1 if low else -1), along_y, *(columns if along_y else rows)
 
     def _values_at(self, t: float) -> dict[str, Values]:
         if self._values is not None:
@@ -119,3 +130,6 @@ class PrescribedBalance(ShallowWaterBalance):
         rain = self._equation.rainfall
         if rain.falls:
             u[::3] += (0.5 * h * rain.means(self._grid, 0.0)).astype(self._dtype, copy=False)
+        if any(self._friction):
+            state = u.reshape(-1, 3, *u.shape[1:])
+            state[...] = self._equation.slowed(state, 0.5 * h, self._grid, np)

@@ -44,9 +44,7 @@ class Prescribed(BaseModel):
         if self.depth is not None and self.level is not None:
             raise ValueError("depth and level exclude each other. Remedy: remove one of them")
         if self.discharge is None and self.depth is None and self.level is None:
-            raise ValueError(
-                "expected discharge, depth or level. Remedy: give one, or discharge with one of the others"
-            )
+            raise ValueError("expected discharge, depth or level. Remedy: give one, or discharge and another")
         return self
 
     @property

@@ -9,18 +9,18 @@ the last is a cubic equation for c_b, of which the subcritical root is taken. Wi
 at most at critical speed: water cannot be drawn faster, and a level below the critical depth is a free overfall. With
 two conditions both are imposed. Where the water leaves at more than critical speed nothing is imposed, unless a bore
 that is as deep as the condition asks would move into the domain. The face is that of the first cell, with limited
-slopes; the ghost cells continue the line through the first cell and the face. sides_kernels computes the same with
-Numba. Source: Toro, Shock-Capturing Methods for Free-Surface Shallow Flows (2001), chapter 5 for the invariants.
+slopes; the ghost cells continue the line through the first cell and the face. Of the fluxes that follow, explicit
+steppers replace that of the mass by the prescribed discharge. sides_kernels computes the same with Numba. Source: Toro, Shock-Capturing Methods for Free-Surface Shallow Flows (2001), chapter 5 for the invariants.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from .array_code import Array, root, velocity
+from .array_code import WIDTHS, Array, Cells, mass_flux, root, velocity
 
 DEPTH = 3  # ghost cells
-STEEPEST = 0.1  # change of depth or velocity over half a cell that ghost cells continue, over depth and speed
+STEEPEST = 0.1  # change over half a cell that ghost cells continue, of surface or depth and of velocity, relative
 
 
 def _minmod(a: Array, b: Array, xp: Any) -> Array:
@@ -64,8 +64,9 @@ def ghosts(
     gravity: float,
     dry_depth: float,
     xp: Any,
-) -> list[tuple[Array, Array, Array]]:
-    """Depth, momentum out of the domain and momentum along the side of the ghost cells, from the side outwards.
+) -> tuple[list[tuple[Array, Array, Array]], Array, Array]:
+    """Ghost cells from the side outwards: depth, momentum out of the domain and along the side; and the discharge out
+    of the domain with where it is imposed.
 
     h, q: depth and momentum out of the domain of the first three cells from the side inwards; p: momentum along the
     side of the first; b: their bottom.
@@ -88,6 +89,7 @@ def ghosts(
         wanted = xp.maximum(level - height, none)
     if discharge is not None and wanted is not None:
         h_b, w_b = wanted, velocity(wanted, none + discharge, dry_depth, xp)
+        through, imposed = none + discharge, h_face >= 0
     else:
         if wanted is not None:
             c_b = root(gravity * wanted, xp)
@@ -102,16 +104,21 @@ def ghosts(
             w_b = xp.minimum(velocity(h_b, flux, dry_depth, xp), c_b)
         bore = 0.5 * gravity * h_b * (h_b + h_face) > w * w * h_face
         leaves = (w >= c) & ~bore
+        through, imposed = none, leaves & ~leaves
+        if discharge is not None:
+            through, imposed = xp.minimum(none + discharge, h_b * root(gravity * h_b, xp)), ~leaves
         h_b, w_b = xp.where(leaves, h_face, h_b), xp.where(leaves, w, w_b)
 
     v = xp.where(w_b < 0, none, velocity(h[0], p, dry_depth, xp))
-    lift = _clip(h_b + height - e[0], STEEPEST * h_b, xp)
+    lift, most = h_b + height - e[0], STEEPEST * h_b
+    even = xp.minimum(xp.abs(lift), xp.abs(h_b - h[0])) <= most  # the surface, or the depth on a slope
+    lift = xp.where(even, lift, _clip(lift, most, xp))
     faster = _clip(w_b - velocity(h[0], q[0], dry_depth, xp), STEEPEST * (xp.abs(w_b) + root(gravity * h_b, xp)), xp)
     found = []
     for k in range(DEPTH):
         h_k = xp.maximum(h_b + (2 * k + 1) * (lift - rise), none)
         found.append((h_k, h_k * (w_b + (2 * k + 1) * faster), h_k * v))
-    return found
+    return found, through, imposed
 
 
 def padding(prescribed: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -132,52 +139,114 @@ def padded_bottom(b: Array, widths: tuple[tuple[int, int], tuple[int, int]], xp:
     return b
 
 
-def padded(
-    state: Array, bottom: Array | None, values: dict[str, Any], gravity: float, dry_depth: float, xp: Any
-) -> Array:
-    """The state (member, 3, y, x) with ghost cells beyond the sides in `values`: discharge, depth, level by side.
+class Side:
+    """One prescribed side of a state (member, 3, y, x), turned so that it lies across the last axis."""
 
-    Corners repeat the ghost cells beside them; no flux of a cell of the domain depends on them.
-    """
-    (_, _), (left, right) = padding(values)
-    beyond = {side: _beyond(state, bottom, side, given, gravity, dry_depth, xp) for side, given in values.items()}
-    rows = [state]
-    if "left" in beyond:
-        rows.insert(0, beyond["left"])
-    if "right" in beyond:
-        rows.append(beyond["right"])
-    whole = [xp.concat(rows, axis=-1)]
-    for side, place in (("bottom", 0), ("top", 1)):
-        if side in beyond:
-            found = beyond[side]
-            found = xp.concat([found[..., :1]] * left + [found] + [found[..., -1:]] * right, axis=-1)
-            whole.insert(place * len(whole), found)
-    return xp.concat(whole, axis=-2)
+    def __init__(self, name: str, values: Any) -> None:
+        self.name, self.values = name, values
+        self.along_y, self.low = name in ("bottom", "top"), name in ("left", "bottom")
+        self.along, self.across = (2, 1) if self.along_y else (1, 2)
+        self.outward = -1.0 if self.low else 1.0
+
+    def turned(self, a: Array | None, xp: Any) -> Array | None:
+        return a if a is None or not self.along_y else xp.matrix_transpose(a)
+
+    def beyond(
+        self, state: Array, bottom: Array | None, gravity: float, dry_depth: float, xp: Any
+    ) -> tuple[Array, Array, Array]:
+        """The ghost cells, (member, 3, y, 3) or (member, 3, 3, x), and the discharge with where it is imposed."""
+        state, ground = self.turned(state, xp), self.turned(bottom, xp)
+        cells = (0, 1, 2) if self.low else (-1, -2, -3)
+        found, through, imposed = ghosts(
+            tuple(state[:, 0, :, i] for i in cells),  # type: ignore[index, arg-type]
+            tuple(self.outward * state[:, self.along, :, i] for i in cells),  # type: ignore[index, arg-type]
+            state[:, self.across, :, cells[0]],  # type: ignore[index]
+            None if ground is None else tuple(ground[None, :, i] + 0 * state[:, 0, :, 0] for i in cells),  # type: ignore
+            *self.values,
+            gravity,
+            dry_depth,
+            xp,
+        )
+        parts = [{0: h, self.along: self.outward * q, self.across: p} for h, q, p in found]
+        parts = parts[::-1] if self.low else parts
+        found = xp.stack([xp.stack([cell[k] for k in range(3)], axis=1) for cell in parts], axis=-1)
+        return self.turned(found, xp), through, imposed
+
+    def excess(
+        self, padded: Array, bottom: Array | None, through: Array, imposed: Array, scheme: tuple[Any, ...], xp: Any
+    ) -> Array:
+        """What the flux of the mass out of the domain exceeds the imposed discharge by, (member, cell along the side).
+
+        padded, bottom: with ghost cells, without those along the side. scheme: gravity, reconstruction, dry depth.
+        """
+        gravity, reconstruction, dry_depth = scheme
+        width = WIDTHS[reconstruction]
+        state, ground = self.turned(padded, xp), self.turned(bottom, xp)
+        n = state.shape[-1]  # type: ignore[union-attr]
+        near = slice(DEPTH - width, DEPTH + width) if self.low else slice(n - DEPTH - width, n - DEPTH + width)
+        h, q, p = (state[:, k, :, near] for k in (0, self.along, self.across))  # type: ignore[index]
+        h = xp.maximum(h, 0 * h)
+        e = h if ground is None else h + ground[None, :, near]
+        mass = mass_flux(
+            Cells(h, e, *(velocity(h, a, dry_depth, xp) for a in (q, p)), q, p), ground is None, *scheme, xp
+        )
+        return xp.where(imposed, self.outward * mass - through, xp.zeros_like(through))
 
 
-def _beyond(
-    state: Array, bottom: Array | None, side: str, values: Any, gravity: float, dry_depth: float, xp: Any
-) -> Array:
-    """The ghost cells beyond one side, (member, 3, y, 3) or (member, 3, 3, x)."""
-    along_y, low = side in ("bottom", "top"), side in ("left", "bottom")
-    turned = xp.matrix_transpose(state) if along_y else state
-    ground = bottom if bottom is None or not along_y else xp.matrix_transpose(bottom)
-    cells = (0, 1, 2) if low else (-1, -2, -3)
-    along, across, sign = (2, 1, -1.0) if along_y else (1, 2, -1.0)
-    sign = sign if low else 1.0
-    found = ghosts(
-        tuple(turned[:, 0, :, i] for i in cells),  # type: ignore[arg-type]
-        tuple(sign * turned[:, along, :, i] for i in cells),  # type: ignore[arg-type]
-        turned[:, across, :, cells[0]],
-        None if ground is None else tuple(ground[None, :, i] + 0 * turned[:, 0, :, 0] for i in cells),  # type: ignore
-        *values,
-        gravity,
-        dry_depth,
-        xp,
-    )
-    parts = [{0: h, along: sign * q, across: p} for h, q, p in (reversed(found) if low else found)]
-    turned = xp.stack([xp.stack([cell[k] for k in range(3)], axis=1) for cell in parts], axis=-1)
-    return xp.matrix_transpose(turned) if along_y else turned
+class Extension:
+    """A state (member, 3, y, x) with ghost cells beyond prescribed sides."""
+
+    def __init__(
+        self, sides: dict[str, Any], bottom: Array | None, whole: Array | None, scheme: tuple[Any, ...], xp: Any
+    ):
+        """sides: discharge, depth and level by side; bottom, whole: the bottom without and with ghost cells."""
+        self._sides = {name: Side(name, values) for name, values in sides.items()}
+        self._bottom, self.bottom, self._scheme, self._xp = bottom, whole, scheme, xp
+        self._widths = padding(sides)
+        self._let_through: dict[str, tuple[Array, Array]] = {}
+
+    def extended(self, state: Array) -> Array:
+        """Corners repeat the ghost cells beside them; no flux of a cell of the domain depends on them."""
+        (_, _), (left, right) = self._widths
+        gravity, _, dry_depth = self._scheme
+        beyond, xp = {}, self._xp
+        for name, side in self._sides.items():
+            beyond[name], *let_through = side.beyond(state, self._bottom, gravity, dry_depth, xp)
+            self._let_through[name] = tuple(let_through)  # type: ignore[assignment]
+        row = [beyond[name] if name else state for name in ("left", "", "right") if not name or name in beyond]
+        middle = xp.concat(row, axis=-1) if len(row) > 1 else state
+        column = []
+        for name in ("bottom", "", "top"):
+            if not name:
+                column.append(middle)
+            elif name in beyond:
+                a = beyond[name]
+                column.append(xp.concat([a[..., :1]] * left + [a] + [a[..., -1:]] * right, axis=-1))
+        return xp.concat(column, axis=-2) if len(column) > 1 else middle
+
+    def inner(self, state: Array) -> Array:
+        """The state without ghost cells."""
+        return inner(state, self._widths)
+
+    def correct(self, rate: Array, extended: Array, spacing: tuple[float, float]) -> Array:
+        """The rates (member, 3, y, x) with the imposed discharges in the place of the fluxes of mass."""
+        (below, above), (left, right) = self._widths
+        xp, depth = self._xp, rate[:, 0, ...]
+        rows = slice(below, extended.shape[-2] - above), slice(left, extended.shape[-1] - right)
+        for name, side in self._sides.items():
+            if side.values[0] is None:
+                continue
+            strip = (rows[0], slice(None)) if not side.along_y else (slice(None), rows[1])
+            bottom = None if self.bottom is None else self.bottom[strip]
+            through, imposed = self._let_through[name]
+            excess = side.excess(extended[:, :, *strip], bottom, through, imposed, self._scheme, xp)
+            change = (excess / spacing[0 if side.along_y else 1])[..., None]
+            turned = side.turned(depth, xp)
+            cells = [turned[..., :1] + change, turned[..., 1:]]  # type: ignore[index]
+            if not side.low:
+                cells = [turned[..., :-1], turned[..., -1:] + change]  # type: ignore[index]
+            depth = side.turned(xp.concat(cells, axis=-1), xp)
+        return xp.concat([depth[:, None, ...], rate[:, 1:, ...]], axis=1)
 
 
 def inner(state: Array, widths: tuple[tuple[int, int], tuple[int, int]]) -> Array:

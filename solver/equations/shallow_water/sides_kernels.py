@@ -7,7 +7,7 @@ import math
 import numba
 
 from ...backend import kernel
-from .pointwise_kernels import OPTIONS
+from .pointwise_kernels import OPTIONS, depths, half_slope, hllc, level, smooth, weno5
 from .sides_array_code import DEPTH, STEEPEST
 
 
@@ -44,11 +44,12 @@ def speed_of_discharge(r, discharge, gravity):
 
 
 @kernel(**OPTIONS)
-def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dry_depth, first, last):
+def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dry_depth, first, last, through):
     """In place: the ghost cells of u (batch * 3, row, column) beyond the cell `place` of one side.
 
     step: +1 where the domain lies above the side, else -1; b: the bottom (row, column), or None. discharge (out of the
     domain), depth, level: (cell along the side,), of the cells first ... last - 1; given: which of them are conditions.
+    through (batch, cell along the side): the discharge out of the domain where it is imposed, else infinite.
     """
     along, across = (2, 1) if along_y else (1, 2)
     for m in range(0, u.shape[0], 3):
@@ -82,7 +83,9 @@ def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dr
                 wanted = max(level[n] - height, 0.0)
             if given[0] and (given[1] or given[2]):
                 h_b, w_b = wanted, _velocity(wanted, discharge[n], dry_depth)
+                through[m // 3, n] = discharge[n]
             else:
+                through[m // 3, n] = math.inf
                 if given[0]:
                     c_b = speed_of_discharge(invariant, discharge[n], gravity)
                     h_b = c_b * c_b / gravity
@@ -96,8 +99,12 @@ def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dr
                 bore = 0.5 * gravity * h_b * (h_b + h_face) > w * w * h_face
                 if w >= c and not bore:
                     h_b, w_b = h_face, w
+                elif given[0]:
+                    through[m // 3, n] = min(discharge[n], h_b * math.sqrt(gravity * h_b))
             v = 0.0 * w_b if w_b < 0.0 else _velocity(h_0, u[m + across, r_0, c_0], dry_depth)
-            lift = _clip(h_b + height - e_0, STEEPEST * h_b)
+            lift = h_b + height - e_0
+            if min(abs(lift), abs(h_b - h_0)) > STEEPEST * h_b:
+                lift = _clip(lift, STEEPEST * h_b)
             largest = STEEPEST * (abs(w_b) + math.sqrt(gravity * h_b))
             faster = _clip(w_b - _velocity(h_0, q_0, dry_depth), largest)
             for k in range(DEPTH):
@@ -106,3 +113,74 @@ def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dr
                 u[m, r, column] = h_k
                 u[m + along, r, column] = -step * (h_k * (w_b + (2 * k + 1) * faster))
                 u[m + across, r, column] = h_k * v
+
+
+@numba.njit(inline="always")
+def _near(u, b, m, along, across, r, c, d_r, d_c, k, dry_depth):
+    """Depth, surface, velocities and momenta of the k-th cell from (r, c)."""
+    row, column = r + k * d_r, c + k * d_c
+    h, q, p = max(u[m, row, column], 0.0), u[m + along, row, column], u[m + across, row, column]
+    e = h
+    if b is not None:
+        e = h + b[row, column]
+    return h, e, _velocity(h, q, dry_depth), _velocity(h, p, dry_depth), q, p
+
+
+@numba.njit(inline="always")
+def _high(a_0, a_1, a_2, a_3, a_4, b, wide, dry_depth):
+    """Depth, surface and velocities at the upper face of the middle cell of five; see balance_kernels._along."""
+    h_0, e_0, u_0, v_0, q_0, p_0 = a_0
+    h_1, e_1, u_1, v_1, q_1, p_1 = a_1
+    h_2, e_2, u_2, v_2, q_2, p_2 = a_2
+    h_3, e_3, u_3, v_3, q_3, p_3 = a_3
+    h_4, e_4, u_4, v_4, q_4, p_4 = a_4
+    h = h_2 + half_slope(h_2 - h_1, h_3 - h_2)
+    u = u_2 + half_slope(u_2 - u_1, u_3 - u_2)
+    v = v_2 + half_slope(v_2 - v_1, v_3 - v_2)
+    e = h
+    if b is not None:
+        e = e_2 + level(e_1, e_2, e_3, h_1, h_2, h_3, dry_depth)
+    if wide is not None:
+        d_low, d = weno5(h_0, h_1, h_2, h_3, h_4)
+        _, q = weno5(q_0, q_1, q_2, q_3, q_4)
+        _, p = weno5(p_0, p_1, p_2, p_3, p_4)
+        resolved = min(min(min(h_0, h_1), min(h_3, h_4)), h_2) > dry_depth
+        resolved = resolved & (max(abs(d_low - h_2), abs(d - h_2)) <= 0.5 * h_2)
+        if b is not None:
+            resolved = resolved & smooth(e_0 - h_0, e_1 - h_1, e_2 - h_2, e_3 - h_3, e_4 - h_4, h_2)
+            _, f = weno5(e_0, e_1, e_2, e_3, e_4)
+            e = f if resolved else e
+        if resolved:
+            h, u, v = d, q / d, p / d
+    return h, e if b is not None else h, u, v
+
+
+@kernel(**OPTIONS)
+def correct(u, b, wide, place, step, along_y, gravity, dry_depth, first, last, through, per, out):
+    """out += per (flux of mass - imposed discharge) in the cells beside a side, for the depths of out, as u with ghosts.
+
+    The arguments b and wide are resolved at compile time, as in balance_kernels.
+    """
+    along, across = (2, 1) if along_y else (1, 2)
+    for m in range(0, u.shape[0], 3):
+        for i in range(first, last):
+            imposed = through[m // 3, i - first]
+            if imposed == math.inf:
+                continue
+            r, c = (place, i) if along_y else (i, place)
+            d_r, d_c = (-step, 0) if along_y else (0, -step)  # outwards
+            a_3 = _near(u, b, m, along, across, r, c, d_r, d_c, -2, dry_depth)
+            a_2 = _near(u, b, m, along, across, r, c, d_r, d_c, -1, dry_depth)
+            a_1 = _near(u, b, m, along, across, r, c, d_r, d_c, 0, dry_depth)
+            g_1 = _near(u, b, m, along, across, r, c, d_r, d_c, 1, dry_depth)
+            g_2 = _near(u, b, m, along, across, r, c, d_r, d_c, 2, dry_depth)
+            g_3 = _near(u, b, m, along, across, r, c, d_r, d_c, 3, dry_depth)
+            h_in, e_in, u_in, v_in = _high(a_3, a_2, a_1, g_1, g_2, b, wide, dry_depth)
+            h_out, e_out, u_out, v_out = _high(g_3, g_2, g_1, a_1, a_2, b, wide, dry_depth)
+            if b is not None:
+                h_in, h_out = depths(h_in, e_in, h_out, e_out)
+            if step > 0:
+                mass, _, _, _ = hllc(h_out, u_out, v_out, h_in, u_in, v_in, gravity)
+            else:
+                mass, _, _, _ = hllc(h_in, u_in, v_in, h_out, u_out, v_out, gravity)
+            out[m, r, c] += per * (-step * mass - imposed)
