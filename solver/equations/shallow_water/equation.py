@@ -30,10 +30,10 @@ class ShallowWater(Equation):
 
     State (member, 3, y, x), cell averages: depth h >= 0 in length, momenta h u along x and h v along y in
     length^2/time. b is the bottom, e = h + b the surface. gravity: g, in length/time^2. Friction is the sum of
-    Manning's g n^2 |u| u / h^(1/3) (manning: n, in time/length^(1/3)), Darcy and Weisbach's f |u| u / 8 (darcy_weisbach: f),
-    Chezy's g |u| u / C^2 (chezy: C, in length^(1/2)/time) and k h u (linear_friction: k, in 1/time). rain: r >= 0, in
-    length/time, a number or a formula of x, y and t. coriolis: f, in 1/time. dry: depth below which a cell counts as
-    dry, in length. boundary: see `Sides`.
+    Manning's g n^2 |u| u / h^(1/3) (manning: n, in time/length^(1/3)), Darcy and Weisbach's f |u| u / 8
+    (darcy_weisbach: f), Chezy's g |u| u / C^2 (chezy: C, in length^(1/2)/time) and k h u (linear_friction: k, in
+    1/time). rain: r >= 0, in length/time, a number or a formula of x, y and t. coriolis: f, in 1/time. dry: depth below
+    which a cell counts as dry, in length. boundary: see `Sides`.
 
     HLLC fluxes of MUSCL or WENO5 states with hydrostatic reconstruction, see array_code.py. Explicit steps keep the
     depth non-negative if the sum over the axes of (|u| + sqrt(g h)) step / spacing is at most 1/2 with "muscl", or 1/3

@@ -72,10 +72,11 @@ class PrescribedBalance(ShallowWaterBalance):
         for side, values in self._values_at(t).items():
             if values[0] is not None:
                 place, step, along_y, first, last = self._place(side)
+                slack = sides_array_code.slack(values)
                 per = 1 / self._spacing[0 if along_y else 1]
                 through, scheme = self._through[side], (self._gravity, self._dry_depth)
                 beside = self._bottom, self._wide, place, step, along_y
-                sides_kernels.correct(self._state, *beside, *scheme, first, last, through, per, self._found)
+                sides_kernels.correct(self._state, *beside, *scheme, first, last, through, slack, per, self._found)
         rain = self._equation.rainfall
         if rain.falls:
             self._inner(self._found)[::3] += rain.means(self._grid, t).astype(self._dtype, copy=False)

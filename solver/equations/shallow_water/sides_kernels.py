@@ -73,7 +73,7 @@ def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dr
             h_face = e_0 + 0.5 * _minmod(e_0 - e_1, e_1 - e_2) - height
             q_face = q_0 + 0.5 * _minmod(q_0 - q_1, q_1 - q_2)
             if not (min(min(h_0, h_1), h_2) > dry_depth and abs(h_face - h_0) <= 0.5 * h_0):
-                h_face, q_face = h_0, q_0
+                h_face, q_face, height = h_0, q_0, b_0
             w, c = _velocity(h_face, q_face, dry_depth), math.sqrt(gravity * h_face)
             invariant = w + 2.0 * c
             wanted = 0.0 * h_0
@@ -108,7 +108,8 @@ def fill(u, b, place, step, along_y, discharge, depth, level, given, gravity, dr
             largest = STEEPEST * (abs(w_b) + math.sqrt(gravity * h_b))
             faster = _clip(w_b - _velocity(h_0, q_0, dry_depth), largest)
             for k in range(DEPTH):
-                h_k = max(h_b + (2 * k + 1) * (lift - rise), 0.0)
+                ground = b_0 + 2 * (k + 1) * rise
+                h_k = max(h_b + (2 * k + 1) * lift + (height - ground), 0.0) if h_b > 0.0 else 0.0 * h_b
                 r, column = r_0 - (k + 1) * d_r, c_0 - (k + 1) * d_c
                 u[m, r, column] = h_k
                 u[m + along, r, column] = -step * (h_k * (w_b + (2 * k + 1) * faster))
@@ -156,8 +157,8 @@ def _high(a_0, a_1, a_2, a_3, a_4, b, wide, dry_depth):
 
 
 @kernel(**OPTIONS)
-def correct(u, b, wide, place, step, along_y, gravity, dry_depth, first, last, through, per, out):
-    """out += per (flux of mass - imposed discharge) in the cells beside a side, for the depths of out, as u with ghosts.
+def correct(u, b, wide, place, step, along_y, gravity, dry_depth, first, last, through, slack, per, out):
+    """out += per (flux of mass - imposed discharge), beyond `slack`, in the cells beside a side. out: as u.
 
     The arguments b and wide are resolved at compile time, as in balance_kernels.
     """
@@ -183,4 +184,5 @@ def correct(u, b, wide, place, step, along_y, gravity, dry_depth, first, last, t
                 mass, _, _, _ = hllc(h_out, u_out, v_out, h_in, u_in, v_in, gravity)
             else:
                 mass, _, _, _ = hllc(h_in, u_in, v_in, h_out, u_out, v_out, gravity)
-            out[m, r, c] += per * (-step * mass - imposed)
+            excess = -step * mass - imposed
+            out[m, r, c] += per * (excess - _clip(excess, slack * abs(imposed)))
