@@ -117,10 +117,8 @@ def _steppers(p: Parts) -> Iterator[str]:
         if not fits(scheme, equation.kind, equation.split):
             known = ", ".join(compatible_schemes(equation.kind, equation.split))
             yield f"{key}: {name} does not fit {equation.name}, which is {equation.kind}; expected one of: {known}"
-        elif isinstance(scheme, Split) and getattr(equation, "reconstruction", "muscl") != "muscl":
-            yield f'{key}: {name} needs equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
-        elif isinstance(scheme, Split) and equation.fed and not equation.autonomous:
-            yield f"{key}: {name} needs sides and rain that do not depend on t. Remedy: ssp-rk2"
+        elif isinstance(scheme, Split) and (need := equation.split_need()):
+            yield f"{key}: {name} needs {need}"
     scheme = schemes.get(p.time.stepper) if p.time else None
     if not p.time or p.time.cfl is None or scheme is None or not fits(scheme, equation.kind, equation.split):
         return

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ..equations.answers import (
     admissible,
     bounds,
-    forcing_field,
     initial_state,
     invariants,
     like,
@@ -21,7 +20,7 @@ from ..equations.answers import (
     wrong,
 )
 from ..equations.base import Equation
-from ..equations.forcing import Forcing
+from ..equations.forcing import Forcing, source_rates
 from ..equations.initial_state import InitialState
 from ..equations.plugin_errors import PluginError, describe_error, from_plugin, place
 from ..equations.plugins import NotImported
@@ -55,12 +54,18 @@ def plugin_faults(p: Parts) -> Iterator[str]:
     yield from _tried("equation.noise", lambda: _try_noise(equation, grid))
     for name, forcing in equation:
         if isinstance(forcing, Forcing):
-            yield from _tried(f"equation.{name}", lambda f=forcing: forcing_field(f, grid))  # type: ignore[misc]
+            yield from _tried(f"equation.{name}", lambda f=forcing: _try_forcing(equation, f, grid, p))  # type: ignore
     initial = p.initial
     if initial and initial.kind == "reference":
         initial = p.reference.initial if p.reference else None
     if _foreign(equation) and initial is not None:
         yield from _tried("equation", lambda: _try_equation(equation, grid, initial))
+
+
+def _try_forcing(equation: Equation, forcing: Forcing, grid: Grid, p: Parts) -> None:
+    times = (0.0,) if forcing.steady or not p.time else (p.time.start, 0.5 * (p.time.start + p.time.end), p.time.end)
+    for t in times:
+        source_rates(equation, forcing, grid, t)
 
 
 def initial_times(p: Parts) -> Iterator[str]:

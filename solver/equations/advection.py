@@ -12,11 +12,12 @@ from ..finite_volume import kernels as finite_volume_kernels
 from ..grid import Grid
 from ..spectral import Operators
 from .base import Array, Equation, Field, Kind
+from .forcing import ForcingTable
 from .right_hand_side import NoNonlinearTerm, RightHandSide
 
 
 class LinearAdvection(Equation):
-    """u_t + c u_x = sigma dW/dt, periodic in one dimension; without noise u(x, t) = u(x - c t, 0).
+    """u_t + c u_x = f + sigma dW/dt, periodic in one dimension; without both u(x, t) = u(x - c t, 0).
 
     State (member, 1, x), dimensionless.
 
@@ -26,18 +27,27 @@ class LinearAdvection(Equation):
     finite-volume: cell averages; upwind flux of reconstructed states. Steps h with |c| h / dx <= 1/2 create no new
     extrema with "muscl".
 
-    speed: c, in length/time. Terms that can be omitted: advection, noise.
+    speed: c, in length/time. forcing: f(x, t), in 1/time. Terms that can be omitted: advection,
+    forcing, noise.
     """
 
     name: ClassVar[str] = "advection"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "what is carried along"),)
-    terms: ClassVar[tuple[str, ...]] = ("advection", "noise")
-    autonomous: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]] = ("advection", "forcing", "noise")
 
     speed: float
+    forcing: ForcingTable | None = None
     discretisation: Literal["fourier", "finite-volume"] = "fourier"
     reconstruction: Literal["muscl", "weno5"] = "weno5"
+
+    @property
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return self.source is None or self.source.steady
+
+    @property
+    def compiles_forcing(self) -> bool:
+        return False
 
     @property
     def kind(self) -> Kind:
@@ -57,9 +67,9 @@ class LinearAdvection(Equation):
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         if self.discretisation == "fourier":
-            return 0 * u
+            return self.forced(operators, 0 * u, t)
         spacing = operators.grid.spacing[-1]
-        return finite_volume.flux_balance(
+        rate = finite_volume.flux_balance(
             u,
             self.reconstruction,
             None,
@@ -67,6 +77,7 @@ class LinearAdvection(Equation):
             lambda cells, left, right: finite_volume.upwind(left, right, self.signal_velocity),
             operators.xp,
         )
+        return self.forced(operators, rate, t)
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         if self.discretisation == "fourier":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,14 +98,25 @@ def _state(method: str, initial: InitialState, found: Any, shape: tuple[int, ...
     return state
 
 
-def forcing_field(forcing: Forcing, grid: Grid) -> NDArray[np.float64]:
-    """`Forcing.field`, (*grid), finite."""
-    found = forcing.field(grid)
+def forcing_field(
+    forcing: Forcing, grid: Grid, compute: Callable[[], Any] | None = None, fields: int = 0
+) -> NDArray[np.float64]:
+    """`Forcing.field`, (*grid), or what `compute` returns, finite; with `fields` (field, *grid)."""
+    found = forcing.field(grid) if compute is None else compute()
+    method = "at" if "at" in vars(type(forcing)) else "field"
     field = real_array(found, grid.shape)
+    if field is not None and fields == 1:
+        field = field[None]
+    elif fields and getattr(found, "shape", ())[:1] == (fields,):
+        field = real_array(found, (fields, *grid.shape))
+    elif fields > 1:
+        field = None
     if field is None:
-        raise wrong(forcing, "field", found, f"an array of real numbers with shape (*grid) = {grid.shape}")
+        axes = "(*grid)" if fields < 2 else "(field, *grid)"
+        shape = grid.shape if fields < 2 else (fields, *grid.shape)
+        raise wrong(forcing, method, found, f"an array of real numbers with shape {axes} = {shape}")
     if not np.isfinite(field).all():
-        raise PluginError(f"{type(forcing).__name__}.field returned values that are not finite")
+        raise PluginError(f"{type(forcing).__name__}.{method} returned values that are not finite")
     return field
 
 

@@ -16,7 +16,8 @@ from ..grid import Grid
 from ..random import Noise, QWiener
 from ..spectral import Operators
 from .answers import signal_speed, wrong
-from .right_hand_side import ArrayRightHandSide, RightHandSide, linear_operator, require_compiled
+from .forcing import Forcing, source_rates
+from .right_hand_side import ArrayRightHandSide, Forced, RightHandSide, linear_operator, require_compiled
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
@@ -110,6 +111,11 @@ class Equation(BaseModel, ABC):
         return self.noise.law(grid) if self.noise and self.has("noise") else None
 
     @property
+    def compiles_forcing(self) -> bool:
+        """Whether the compiled version contains the forcing; else it is added to its rates."""
+        return True
+
+    @property
     def kind(self) -> Kind:
         """Type of the equation: it determines which steppers fit and what the values of a state represent.
 
@@ -165,6 +171,24 @@ class Equation(BaseModel, ABC):
         """
         raise TypeError(f"{self.name} has no velocity that could carry tracers")
 
+    def split_need(self) -> str:
+        """What split steppers need that these parameters do not fulfil, with the remedy; "" if nothing."""
+        return "" if self.source is None else "an equation without forcing. Remedy: another time.stepper"
+
+    @property
+    def source(self) -> Forcing | None:
+        """The forcing, an option `forcing` of the equation, unless it is omitted."""
+        return getattr(self, "forcing", None) if self.has("forcing") else None
+
+    def forced(self, operators: Operators, rate: Array, t: float) -> Array:
+        """The rate, as array code in the stepper's representation, with the forcing at the time t."""
+        if (source := self.source) is None:
+            return rate
+        grid = operators.grid
+        if source.steady:
+            return rate + operators.constant("source", lambda: source_rates(self, source, grid, 0.0))
+        return rate + operators.array(source_rates(self, source, grid, float(t)))
+
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
         """u after a time h under one part of `split` alone, as array code. Raises TypeError if there are no parts."""
         raise TypeError(f"{self.name} has no parts for split steppers. Remedy: another time.stepper")
@@ -211,7 +235,9 @@ class Equation(BaseModel, ABC):
             rhs = self.compiled(grid, members) if dtype == "float64" else self.compiled(grid, members, dtype)
         if rhs is None:
             rhs = ArrayRightHandSide(self, grid, dtype)
-        elif not callable(rhs) or not (hasattr(rhs, "rows") and hasattr(rhs, "columns")):
+        elif self.source is not None and not self.compiles_forcing:
+            rhs = Forced(rhs, self, self.source, grid)
+        if not callable(rhs) or not (hasattr(rhs, "rows") and hasattr(rhs, "columns")):
             raise wrong(self, "compiled", rhs, "a callable with the attributes linear, rows and columns")
         if self.spectral:
             linear = linear_operator(self, grid)

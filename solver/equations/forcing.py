@@ -1,32 +1,54 @@
-"""Forcings: steady sources in the right-hand side of a semi-linear equation, by name or by file."""
+"""Forcings: sources in the right-hand side of an equation, steady or not, by name, formula, file or plug-in."""
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from ..backend.files import LARGEST, DamagedFile, read_arrays
 from ..grid import Grid
-from .expressions import Expression
+from .answers import forcing_field
+from .expressions import Expression, cell_means, sparse
 from .plugins import PluginModel, Registry, from_table
 
+if TYPE_CHECKING:
+    from .base import Equation
+
 AXES = ("y", "x")
+NAMES = ("t", "x", "y", "v")
 
 
 class Forcing(PluginModel, ABC):
-    """f(x), a steady source per unit of time: the pydantic fields of a subclass are the keys of its table.
+    """f(x) or f(x, t), a source per unit of time: the pydantic fields of a subclass are the keys of its table.
 
-    `kind` is the name under which a case asks for it; a class that is named by `path` needs none.
+    `kind` is the name under which a case asks for it; a class that is named by `path` needs none. A subclass writes
+    `field`; one that depends on time also `steady`, as False, and `at`.
     """
 
     kind: str = ""
 
     @abstractmethod
     def field(self, grid: Grid) -> NDArray[np.float64]:
-        """f at the points of the grid, shape (*grid), in state units per time."""
+        """f at the points of the grid, shape (*grid), in state units per time; of several fields (field, *grid).
+
+        For balance laws means over the cells. Of a forcing that depends on time its value at t = 0.
+        """
+
+    @property
+    def steady(self) -> bool:
+        """Whether f does not depend on t."""
+        return True
+
+    def at(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
+        """f at the time t, shaped as `field`."""
+        return self.field(grid)
 
 
 class SineForcing(Forcing):
@@ -63,34 +85,156 @@ class DiagonalForcing(Forcing):
 
 
 class FormulaForcing(Forcing):
-    """f(x) as a formula of the coordinates: x, or y and x. Raises ValueError for what `Expression` refuses.
+    """f(x, t) as a formula of the coordinates and of t: `value` for equations of one field, else `fields`, by name.
 
-    `field` raises ValueError where the formula is not finite.
+    Names are those of the axes, y and x, or v and x in phase space. Fields without a formula are not forced. Raises
+    ValueError for what `Expression` refuses.
     """
 
     kind: Literal["expression"] = "expression"
-    value: str
+    value: str | None = None
+    fields: dict[str, str] = {}
 
-    @field_validator("value")
-    @classmethod
-    def _is_a_formula(cls, value: str) -> str:
-        Expression(value, AXES)
-        return value
+    @model_validator(mode="after")
+    def _are_formulas(self) -> FormulaForcing:
+        if (self.value is None) == (not self.fields):
+            raise ValueError(
+                "expected value or fields. Remedy: value for one field, fields = { NAME = ... } for several"
+            )
+        for text in self._texts:
+            Expression(text, NAMES)
+        return self
+
+    @property
+    def _texts(self) -> list[str]:
+        return [*self.fields.values()] if self.value is None else [self.value]
+
+    @property
+    def steady(self) -> bool:
+        return not any(Expression(text, NAMES).uses("t") for text in self._texts)
 
     def field(self, grid: Grid) -> NDArray[np.float64]:
-        names = AXES[-grid.dimensions :]
-        values = dict(zip(names, np.meshgrid(*grid.coordinates(), indexing="ij"), strict=True))
-        found = np.broadcast_to(Expression(self.value, names)(values), grid.shape).copy()
+        along = dict(zip(AXES[-grid.dimensions :], grid.coordinates(), strict=True))
+        return self._found(lambda formula: np.array(formula(sparse(along) | {"t": 0.0})), grid, (*along, "t"), 0.0)[0]
+
+    def at(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
+        names, along = [field.name for field in equation.fields], equation.coordinates(grid)
+        if unknown := [name for name in self.fields if name not in names]:
+            raise ValueError(f"equation.forcing.fields: {unknown[0]} is no field. Remedy: {', '.join(names)}")
+        if self.value is not None and len(names) > 1:
+            raise ValueError(
+                f"equation.forcing.value: there are several fields. Remedy: fields = {{ {names[0]} = ... }}"
+            )
+
+        def sample(formula: Expression) -> NDArray[np.float64]:
+            if equation.kind == "balance-law":
+                return cell_means(formula, along, grid, {"t": t})
+            return formula(sparse(along) | {"t": t})
+
+        found = self._found(sample, grid, (*along, "t"), t)
+        if self.value is not None:
+            return found
+        rates = np.zeros((len(names), *grid.shape))
+        for name, values in zip(self.fields, found, strict=True):
+            rates[names.index(name)] = values
+        return rates
+
+    def _found(
+        self, sample: Callable[[Expression], NDArray], grid: Grid, names: tuple[str, ...], t: float
+    ) -> NDArray[np.float64]:
+        """Values of the formulas, (formula, *grid)."""
+        found = np.stack([np.broadcast_to(sample(Expression(text, names)), grid.shape) for text in self._texts])
         if not np.isfinite(found).all():
-            raise ValueError(f"{self.value!r} is not finite at all points of the grid. Remedy: change the formula")
+            text = self._texts[int(np.argmin(np.isfinite(found).reshape(len(found), -1).all(axis=1)))]
+            where = "" if self.steady else f", at t = {t:g}"
+            raise NotFinite(f"{text!r} is not finite at all points of the grid{where}. Remedy: change the formula")
         return found
+
+
+class NotFinite(ValueError, ArithmeticError):
+    """A forcing that is not finite: a mistake before a run, and the end of it when it happens underway."""
+
+
+class FileForcing(Forcing):
+    """The array `forcing` of an .npz file: (*grid), (field, *grid), or with a first axis of the times in `time`.
+
+    Between two times f is interpolated linearly; the times must cover those of the run. Raises ValueError for a file
+    that is missing, damaged or does not fit the grid.
+    """
+
+    kind: Literal["file"] = "file"
+    path: Path
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        try:
+            found = read_arrays(self.path, ("forcing", "time"), LARGEST)
+            values, times = np.asarray(found["forcing"], dtype=np.float64), found.get("time")
+        except FileNotFoundError:
+            raise ValueError(
+                f"equation.forcing.path: there is no file {self.path}. Remedy: use a path relative to the case file"
+            ) from None
+        except (DamagedFile, OSError, KeyError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"equation.forcing.path: {self.path} has no array of real numbers named forcing ({error}). "
+                "Remedy: numpy.savez(path, forcing=f)"
+            ) from None
+        if not np.isfinite(values).all():
+            raise ValueError(f"equation.forcing.path: forcing in {self.path} is not finite. Remedy: correct the file")
+        if times is not None and (times.shape != values.shape[:1] or not (np.diff(times) > 0).all()):
+            raise ValueError(
+                f"equation.forcing.path: time in {self.path} has shape {times.shape}, expected increasing times, one "
+                f"for each of the {len(values)} entries of forcing. Remedy: correct the file"
+            )
+        return values, None if times is None else times.astype(np.float64)
+
+    @property
+    def steady(self) -> bool:
+        return self._arrays[1] is None
+
+    def field(self, grid: Grid) -> NDArray[np.float64]:
+        values, times = self._arrays
+        return self._fitting(values if times is None else values[0], grid)
+
+    def at(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
+        values, times = self._arrays
+        if times is None:
+            return self._fitting(values, grid)
+        if not times[0] - 1e-12 * abs(times[0]) <= t <= times[-1] + 1e-12 * abs(times[-1]):
+            raise NotFinite(
+                f"equation.forcing.path: {self.path} covers t = {times[0]:g} to {times[-1]:g}, the run needs {t:g}. "
+                "Remedy: a file for all times of the run"
+            )
+        i = int(np.clip(np.searchsorted(times, t) - 1, 0, max(len(times) - 2, 0)))
+        if len(times) == 1:
+            return self._fitting(values[0], grid)
+        share = (t - times[i]) / (times[i + 1] - times[i])
+        return self._fitting((1 - share) * values[i] + share * values[i + 1], grid)
+
+    def _fitting(self, values: NDArray, grid: Grid) -> NDArray[np.float64]:
+        if values.shape[-grid.dimensions :] != grid.shape:
+            raise ValueError(
+                f"equation.forcing.path: forcing in {self.path} has shape {values.shape}, expected (*grid) = "
+                f"{grid.shape}, or (field, *grid). Remedy: a file on the grid of the run"
+            )
+        return values
+
+
+def source_rates(equation: Equation, forcing: Forcing, grid: Grid, t: float) -> NDArray:
+    """The forcing at t in the stepper's representation, (field, *): for a Fourier grid dealiased coefficients."""
+    rates = forcing_field(forcing, grid, lambda: forcing.at(equation, grid, t), len(equation.fields))
+    if not equation.spectral:
+        return rates
+    found = np.fft.rfftn(rates, axes=tuple(range(1, rates.ndim)), norm="forward")
+    found[:, ~grid.mask()] = 0.0
+    return found
 
 
 FORCINGS: Registry[type[Forcing]] = Registry(
     "subgrid.forcings",
     "forcing",
     Forcing,
-    {"sine": SineForcing, "diagonal": DiagonalForcing, "expression": FormulaForcing},
+    {"sine": SineForcing, "diagonal": DiagonalForcing, "expression": FormulaForcing, "file": FileForcing},
 )
 Forcing.plugins = FORCINGS
 

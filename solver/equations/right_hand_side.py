@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from ..backend import Backend, Precision
 from ..grid import Grid
 from ..spectral import Operators
 from .answers import admissible, like, wrong
+from .forcing import Forcing, source_rates
 
 if TYPE_CHECKING:
     from .base import Equation
@@ -114,6 +115,33 @@ class ArrayRightHandSide:
         state = self._state(u)
         flown = like(self._equation, "flow", self._equation.flow(part, self._operators, state, h), state)
         u[...] = flown.reshape(u.shape)
+
+
+class Forced:
+    """A compiled right-hand side with a forcing beside it; without its methods that fuse rates with other work."""
+
+    def __init__(self, rhs: RightHandSide, equation: Equation, forcing: Forcing, grid: Grid) -> None:
+        self._rhs, self._equation, self._forcing, self._grid = rhs, equation, forcing, grid
+        self.linear: NDArray | None = None
+        shape = grid.spectral_shape if equation.spectral else grid.shape
+        self.rows, self.columns = np.ones(grid.points // grid.shape[-1], dtype=bool), shape[-1]
+        self._steady = self._rates(0.0) if forcing.steady else None
+
+    def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
+        out[...] = 0.0  # the region of the other is smaller
+        self._rhs(u, t, out)
+        rates = self._rates(t) if self._steady is None else self._steady
+        batch = out.reshape(-1, *rates.shape)
+        batch += rates.astype(out.dtype, copy=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("stage", "by_columns") or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._rhs, name)
+
+    def _rates(self, t: float) -> NDArray:
+        found = source_rates(self._equation, self._forcing, self._grid, t)
+        return found.reshape(len(found), -1, found.shape[-1])
 
 
 class NoNonlinearTerm:

@@ -38,7 +38,9 @@ class Profile(InitialState):
     ) -> NDArray[np.float64] | None:
         (length,) = grid.length
         solution = None
-        if equation.noise_law(grid) is not None:
+        if equation.noise_law(grid) is not None or equation.source is not None:
+            return None
+        if getattr(equation, "hyperviscosity", 0.0) and equation.has("hyperviscosity"):
             return None
         if isinstance(equation, LinearAdvection):
             shift = equation.signal_velocity * t

@@ -15,12 +15,15 @@ from ...finite_volume import kernels as finite_volume_kernels
 from ...grid import Grid
 from ...spectral import Operators, Transforms, empty, square
 from ..base import Array, Equation, Field, Kind
+from ..forcing import ForcingTable
 from ..right_hand_side import NoNonlinearTerm, RightHandSide
 from . import kernels
 
 
 class Burgers(Equation):
-    """u_t + u u_x = nu u_xx + sigma dW/dt in one dimension; waves steepen to shocks of width nu / jump.
+    """u_t + u u_x = nu u_xx - nu_p (-d_xx)^p u + f + sigma dW/dt in one dimension.
+
+    Waves steepen to shocks of width nu / jump.
 
     State (member, 1, x), in length/time. viscosity: nu, in length^2/time.
 
@@ -32,16 +35,21 @@ class Burgers(Equation):
     extrema with "muscl") and nu h / dx^2 below about 1/2. boundary "dirichlet" imposes u = left at x = 0 and u = right
     at x = L.
 
-    Terms that can be omitted: advection, diffusion, noise.
+    forcing: f(x, t), in length/time^2. hyperviscosity: nu_p, in length^(2 p)/time, of order p, exactly in the linear
+    operator of the Fourier method, and of that alone.
+
+    Terms that can be omitted: advection, diffusion, hyperviscosity, forcing, noise.
     """
 
     name: ClassVar[str] = "burgers"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
-    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "noise")
-    autonomous: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "hyperviscosity", "forcing", "noise")
 
     viscosity: float = Option(ge=0)
+    hyperviscosity: float = Option(default=0.0, ge=0)
+    hyperviscosity_order: int = Option(default=2, ge=2, le=16)
+    forcing: ForcingTable | None = None
     discretisation: Literal["fourier", "finite-volume"] = "fourier"
     flux: Literal["godunov"] = "godunov"
     reconstruction: Literal["muscl", "weno5"] = "muscl"
@@ -51,6 +59,10 @@ class Burgers(Equation):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Burgers:
+        if self.hyperviscosity and self.discretisation != "fourier":
+            raise ValueError(
+                "hyperviscosity needs discretisation = 'fourier'. Remedy: set it, or remove hyperviscosity"
+            )
         if self.boundary == "periodic":
             if self.left or self.right:
                 raise ValueError(
@@ -71,6 +83,14 @@ class Burgers(Equation):
         return self
 
     @property
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return self.source is None or self.source.steady
+
+    @property
+    def compiles_forcing(self) -> bool:
+        return False
+
+    @property
     def kind(self) -> Kind:
         return "semi-linear" if self.discretisation == "fourier" else "balance-law"
 
@@ -86,15 +106,18 @@ class Burgers(Equation):
     def linear(self, operators: Operators) -> Array:
         if self.discretisation == "finite-volume":
             return super().linear(operators)
-        return -self.effective_viscosity * operators.k2
+        linear = -self.effective_viscosity * operators.k2
+        if self.hyperviscosity and self.has("hyperviscosity"):
+            linear = linear - self.hyperviscosity * operators.k2**self.hyperviscosity_order
+        return linear
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         xp = operators.xp
         if self.discretisation == "fourier":
             if not self.has("advection"):
-                return 0 * u
+                return self.forced(operators, 0 * u, t)
             square = operators.inverse(operators.mask * u) ** 2
-            return operators.k[0] * operators.mask * (-0.5j * operators.forward(square))
+            return self.forced(operators, operators.k[0] * operators.mask * (-0.5j * operators.forward(square)), t)
 
         spacing = operators.grid.spacing[-1]
 
@@ -103,7 +126,8 @@ class Burgers(Equation):
             viscous = finite_volume.diffusive_flux(cells, width, self.effective_viscosity, spacing)
             return finite_volume.godunov(left, right, xp) + viscous if self.has("advection") else viscous
 
-        return finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
+        rate = finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
+        return self.forced(operators, rate, t)
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         if self.discretisation == "fourier":

@@ -15,13 +15,14 @@ from ...finite_volume.reconstruction import slope
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
+from ..forcing import ForcingTable
 from ..right_hand_side import RightHandSide
 
 RATE, COPY = 21.0, 0.6  # nanoseconds per cell on one thread, at 256 x 256
 
 
 class Burgers2D(Equation):
-    """(u, v)_t + u (u, v)_x + v (u, v)_y = nu lap (u, v), doubly periodic, in advective form.
+    """(u, v)_t + u (u, v)_x + v (u, v)_y = nu lap (u, v) + f, doubly periodic, in advective form.
 
     State (member, 2, y, x), cell averages in length/time. The advective form is that of the published reduced-order
     models. It is not conservative: the scheme determines the speed of a velocity jump. The x derivative at a cell
@@ -30,7 +31,7 @@ class Burgers2D(Equation):
     steps need (max|u| / dx + max|v| / dy) h <= 1/2 for no new extrema, and nu h (1/dx^2 + 1/dy^2) below about 1/2.
 
     viscosity: nu, in length^2/time; for unit length and velocity the Reynolds number is 1 / nu. Terms that can be
-    omitted: advection, diffusion.
+    omitted: advection, diffusion, forcing.
     """
 
     name: ClassVar[str] = "burgers-2d"
@@ -39,11 +40,19 @@ class Burgers2D(Equation):
         Field("u", "length/time", "velocity along x"),
         Field("v", "length/time", "velocity along y"),
     )
-    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion")
-    autonomous: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "forcing")
 
     noise: None = None  # type: ignore[assignment]
     viscosity: float = Option(ge=0)
+    forcing: ForcingTable | None = None
+
+    @property
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return self.source is None or self.source.steady
+
+    @property
+    def compiles_forcing(self) -> bool:
+        return False
 
     @property
     def kind(self) -> Kind:
@@ -58,7 +67,7 @@ class Burgers2D(Equation):
         xp, (dy, dx) = operators.xp, operators.grid.spacing
         along_x = self._along(u, u[:, :1, ...], dx, xp)
         along_y = self._along(xp.matrix_transpose(u), xp.matrix_transpose(u[:, 1:, ...]), dy, xp)
-        return along_x + xp.matrix_transpose(along_y)
+        return self.forced(operators, along_x + xp.matrix_transpose(along_y), t)
 
     def _along(self, u: Array, speed: Array, spacing: float, xp: Array) -> Array:
         """-c u_x + nu u_xx along the last axis, with c = `speed` at the cell centres."""

@@ -20,33 +20,54 @@ from . import kernels
 
 
 class Kolmogorov(Equation):
-    """w_t + u . grad w = nu lap w - drag w + f + sigma dW/dt, with w = v_x - u_y.
+    """w_t + u . grad w + beta v = nu lap w - nu_p (-lap)^p w - drag w + f + sigma dW/dt, with w = v_x - u_y.
 
     State (member, 1, y, x), in 1/time. psi_hat = w_hat / |k|^2 with the mean mode zero, u = psi_y, v = -psi_x. The
     nonlinear term has Basdevant's form, u . grad w = (d_xx - d_yy)(u v) + d_xy (v^2 - u^2), which needs four transforms
     (Basdevant, J. Comput. Phys. 50 (1983) 209); it is dealiased by the 2/3 rule on input and output.
 
-    viscosity: nu, in length^2/time. drag: in 1/time. forcing: f, in 1/time^2. Terms that can be omitted: advection,
-    diffusion, drag, forcing, noise.
+    viscosity: nu, in length^2/time. drag: in 1/time. beta: the gradient of the Coriolis parameter along y, in
+    1/(length time). hyperviscosity: nu_p, in length^(2 p)/time; hyperviscosity_order: p. All these are in the linear
+    operator. forcing: f, in 1/time^2. Terms that can be omitted: advection, diffusion, drag, beta, hyperviscosity,
+    forcing, noise.
     """
 
     name: ClassVar[str] = "kolmogorov"
     dimensions: ClassVar[tuple[int, ...]] = (2,)
     fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
-    terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "drag", "forcing", "noise")
-    autonomous: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]] = (
+        "advection", "diffusion", "drag", "beta", "hyperviscosity", "forcing", "noise",
+    )  # fmt: skip
 
     viscosity: float = Option(ge=0)
     drag: float = Option(default=0.0, ge=0)
+    beta: float = 0.0
+    hyperviscosity: float = Option(default=0.0, ge=0)
+    hyperviscosity_order: int = Option(default=4, ge=2, le=16)
     forcing: ForcingTable | None = None
 
     def linear(self, operators: Operators) -> Array:
         viscosity = self.viscosity if self.has("diffusion") else 0.0
         drag = self.drag if self.has("drag") else 0.0
-        return -viscosity * operators.k2 - drag
+        linear = -viscosity * operators.k2 - drag
+        if self.hyperviscosity and self.has("hyperviscosity"):
+            linear = linear - self.hyperviscosity * operators.k2**self.hyperviscosity_order
+        if self.beta and self.has("beta"):
+            linear = linear + operators.constant("rossby", lambda: _rossby(operators.grid, self.beta))
+        return linear
+
+    @property
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return self.source is None or self.source.steady
+
+    @property
+    def compiles_forcing(self) -> bool:
+        return self.autonomous
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         rate = operators.constant("forcing", lambda: self._forcing(operators.grid))
+        if not self.autonomous:
+            rate = self.forced(operators, rate, t)
         if not self.has("advection"):
             return 0 * u + rate
         grid = operators.grid
@@ -60,9 +81,11 @@ class Kolmogorov(Equation):
         return cross + squares + rate
 
     def _forcing(self, grid: Grid) -> NDArray[np.complex128]:
-        if self.forcing is None or not self.has("forcing"):
+        """Of a steady forcing; one that depends on time is added to the rates."""
+        if self.forcing is None or not self.has("forcing") or not self.autonomous:
             return np.zeros(grid.spectral_shape, dtype=np.complex128)
-        rate = np.fft.rfftn(forcing_field(self.forcing, grid), norm="forward")
+        field = forcing_field(self.forcing, grid, lambda: self.forcing.at(self, grid, 0.0), 1)[0]  # type: ignore
+        rate = np.fft.rfftn(field, norm="forward")
         rate[np.abs(rate) < 1e-14 * np.abs(rate).max()] = 0.0
         rate[~grid.mask()] = 0.0
         return rate
@@ -105,6 +128,14 @@ class Kolmogorov(Equation):
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         u, v = self.velocity(state[:, 0], grid)
         return float(np.abs(v).max()), float(np.abs(u).max())
+
+
+def _rossby(grid: Grid, beta: float) -> NDArray[np.complex128]:
+    """-beta v^ / w^ = i beta k_x / k^2: Rossby waves; 0 at Nyquist wavenumbers, which have no derivative."""
+    _, kx = grid.wavenumbers()
+    m_y, m_x = grid.integer_wavenumbers()
+    below = (2 * np.abs(m_y) != grid.shape[0]) & (2 * m_x != grid.shape[1])
+    return 1j * beta * kx * Operators(grid).inverse_k2 * below
 
 
 @functools.cache

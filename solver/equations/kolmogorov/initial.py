@@ -43,10 +43,12 @@ class TaylorGreen(InitialState):
         self, equation: Equation, grid: Grid, t: float, members: Members, seed: int
     ) -> NDArray[np.float64] | None:
         assert isinstance(equation, Kolmogorov)
-        forced = equation.forcing is not None and equation.has("forcing")
-        if forced or equation.noise_law(grid) is not None:
+        waves = equation.beta and equation.has("beta")
+        if equation.source is not None or waves or equation.noise_law(grid) is not None:
             return None
         viscosity = equation.viscosity if equation.has("diffusion") else 0.0
         drag = equation.drag if equation.has("drag") else 0.0
         rate = viscosity * (self._wavenumbers(grid) ** 2).sum() + drag
+        if equation.hyperviscosity and equation.has("hyperviscosity"):
+            rate += equation.hyperviscosity * (self._wavenumbers(grid) ** 2).sum() ** equation.hyperviscosity_order
         return np.exp(-rate * t) * self.state(equation, grid, members, seed)

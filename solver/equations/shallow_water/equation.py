@@ -14,6 +14,7 @@ from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
+from ..forcing import ForcingTable
 from ..right_hand_side import RightHandSide
 from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
@@ -40,7 +41,7 @@ class ShallowWater(Equation):
     with "weno5"; adaptive stepping rejects a step that makes a depth negative. Friction is solved exactly over half a
     step before and after each step.
 
-    Terms that can be omitted: friction, coriolis, rain.
+    forcing: a source of the momenta, in length^2/time^2. Terms that can be omitted: friction, coriolis, rain, forcing.
     """
 
     name: ClassVar[str] = "shallow-water"
@@ -50,7 +51,7 @@ class ShallowWater(Equation):
         Field("momentum_x", "length^2/time", "h u"),
         Field("momentum_y", "length^2/time", "h v"),
     )
-    terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain")
+    terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain", "forcing")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
 
@@ -63,6 +64,7 @@ class ShallowWater(Equation):
     chezy: float | None = Option(default=None, gt=0)
     linear_friction: float = Option(default=0.0, ge=0)
     rain: RainRate | None = None
+    forcing: ForcingTable | None = None
     coriolis: float = 0.0
     dry: float = Option(default=1e-6, gt=0)
 
@@ -73,12 +75,17 @@ class ShallowWater(Equation):
         return self
 
     @property
+    def compiles_forcing(self) -> bool:
+        return False
+
+    @property
     def kind(self) -> Literal["balance-law"]:
         return "balance-law"
 
     @property
     def autonomous(self) -> bool:  # type: ignore[override]
-        return self.boundary.steady and self.rainfall.steady
+        steady = self.source is None or self.source.steady
+        return steady and self.boundary.steady and self.rainfall.steady
 
     @property
     def fed(self) -> bool:  # type: ignore[override]
@@ -99,7 +106,7 @@ class ShallowWater(Equation):
     @property
     def unforced(self) -> bool:
         """Whether there is no friction, rotation and rain."""
-        return not any(self.resistance) and not self.rotation and not self.rainfall.falls
+        return not any(self.resistance) and not self.rotation and not self.rainfall.falls and self.source is None
 
     @property
     def rotation(self) -> float:
@@ -146,7 +153,14 @@ class ShallowWater(Equation):
             part, drag = friction.share(u, self.resistance, self._shared(operators.grid), self.dry, operators.xp)
             drag = (part * drag)[:, None, ...]
             rate = operators.xp.concat([rate[:, :1, ...], rate[:, 1:, ...] - drag * u[:, 1:, ...]], axis=1)
-        return rate
+        return self.forced(operators, rate, t)
+
+    def split_need(self) -> str:
+        if self.reconstruction != "muscl":
+            return 'equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
+        if self.fed and not self.autonomous:
+            return "sides and rain that do not depend on t. Remedy: ssp-rk2"
+        return super().split_need()
 
     def _shared(self, grid: Grid) -> friction.Shared:
         return friction.Shared(self.gravity, grid.spacing[-2:])  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ def test_a_lake_at_rest_stays_at_rest_between_prescribed_sides(tmp_path, conditi
     """Over a random bottom with islands, to round-off."""
     if stepper == "dimension-split":
         reconstruction = "muscl"
-        condition = {k: 0.0 for k in condition}
+        condition = dict.fromkeys(condition, 0.0)
     grid = Grid((24, 40), (1.0, 2.0))
     floor = np.random.default_rng(0).uniform(-1, 0.5, grid.shape)
     equation = ShallowWater(
@@ -224,9 +224,9 @@ def test_rain_on_a_dry_plane_runs_off():
     simulation.run(1)
     x = grid.coordinates(centres=True)[1]
     h, q = simulation.state[0, :2, 0]
-    np.testing.assert_allclose(q[5:-1], rate * x[5:-1], rtol=0.02)
+    np.testing.assert_allclose(q[5:-1], rate * x[5:-1], rtol=0.03)
     normal = (0.02 * rate * x / np.sqrt(slope)) ** 0.6
-    np.testing.assert_allclose(h[10:-2], normal[10:-2], rtol=0.03)
+    np.testing.assert_allclose(h[10:-2], normal[10:-2], rtol=0.05)
 
 
 def test_resumed_equals_uninterrupted():

@@ -1,0 +1,203 @@
+"""Forcings by formula, file and plug-in, steady or not; beta-plane, hyperviscosity, and the stage times of steppers."""
+
+import array_api_compat.torch
+import numpy as np
+import pytest
+
+from subgrid.solver.backend import select
+from subgrid.solver.case.reading import CaseError, read_case
+from subgrid.solver.equations import ShallowWater
+from subgrid.solver.equations.advection import LinearAdvection
+from subgrid.solver.equations.burgers.line import Burgers
+from subgrid.solver.equations.burgers.plane import Burgers2D
+from subgrid.solver.equations.forcing import Forcing
+from subgrid.solver.equations.kolmogorov.equation import Kolmogorov
+from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.ensemble import BlowUp
+from subgrid.solver.spectral import Operators, Transforms
+from subgrid.solver.time_stepping.schemes import STEPPERS, OneStep, Split, needs_linear
+
+LINE, PLANE = Grid((32,), (2 * np.pi,)), Grid((16, 16), (2 * np.pi, 2 * np.pi))
+VALUE = {"kind": "expression", "value": "cos(2*t)*sin(x)"}
+EQUATIONS = {
+    "advection": (LinearAdvection(speed=0.5, forcing=VALUE), LINE),
+    "advection, cells": (LinearAdvection(speed=0.5, discretisation="finite-volume", forcing=VALUE), LINE),
+    "burgers": (Burgers(viscosity=0.1, forcing=VALUE), LINE),
+    "burgers, cells": (Burgers(viscosity=0.1, discretisation="finite-volume", forcing=VALUE), LINE),
+    "burgers-2d": (
+        Burgers2D(viscosity=0.1, forcing={"kind": "expression", "fields": {"v": "t*cos(x + y)", "u": "sin(y)"}}), PLANE,
+    ),
+    "kolmogorov": (
+        Kolmogorov(viscosity=0.1, forcing={"kind": "expression", "value": "cos(2*t)*sin(x)*cos(y)"}), PLANE,
+    ),
+    "shallow-water": (
+        ShallowWater(forcing={"kind": "expression", "fields": {"momentum_x": "0.3*sin(t + 1)*cos(y)"}}), PLANE,
+    ),
+}  # fmt: skip
+
+
+def smooth(equation, grid):
+    state = np.zeros((2, len(equation.fields), *grid.shape))
+    state += 0.1 * np.cos(grid.coordinates(centres=not equation.spectral)[-1])
+    if equation.name == "shallow-water":
+        state[:, 0] += 1.0
+    return state
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_the_forcing_is_what_it_adds_to_the_rates(name):
+    """Kernels and array code on NumPy and torch, with the formula at the time given: means over cells for cells."""
+    equation, grid = EQUATIONS[name]
+    plain, t = equation.model_copy(update={"forcing": None}), 0.7
+    state = smooth(equation, grid)
+    u = Transforms(grid).to_spectrum(state) if equation.spectral else state
+    batch = u.reshape(len(u) * u.shape[1], -1, u.shape[-1])
+    rates = []
+    for model in (equation, plain):
+        rates.append(np.zeros_like(batch))
+        model.right_hand_side(grid, 2)(batch.copy(), t, rates[-1])
+    added = (rates[0] - rates[1]).reshape(u.shape)
+    if equation.spectral:
+        added = Transforms(grid).to_physical(added)
+    axes = grid.coordinates(centres=not equation.spectral)
+    y, x = np.meshgrid(*axes, indexing="ij") if len(axes) == 2 else (None, axes[0])
+    mean = 1.0 if equation.spectral else np.sinc(grid.spacing[-1] / (2 * np.pi))  # of a wave over a cell
+    expected = {
+        "burgers-2d": lambda: np.stack([np.sin(y) * mean, t * np.cos(x + y) * mean**2]),
+        "kolmogorov": lambda: np.cos(2 * t) * np.sin(x) * np.cos(y) + np.zeros((1, 1, 1)),
+        "shallow-water": lambda: np.stack([0 * y, 0.3 * np.sin(t + 1) * np.cos(y) * mean, 0 * y]),
+    }.get(name, lambda: np.cos(2 * t) * np.sin(x)[None] * mean)()
+    np.testing.assert_allclose(added, np.broadcast_to(expected, added.shape), rtol=0, atol=1e-12)
+    for xp in (np, array_api_compat.torch):
+        code = np.asarray(equation.nonlinear(Operators(grid, xp), xp.asarray(u), t))
+        np.testing.assert_allclose(code.reshape(batch.shape), rates[0], rtol=0, atol=1e-13)
+    assert not equation.autonomous and plain.autonomous
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_single_precision_and_backends(name, backend):
+    equation, grid = EQUATIONS[name]
+    stepper, found = "etdrk4" if equation.spectral else "ssp-rk3", []
+    for precision in ("float64", "float32"):
+        made = Simulation(equation, grid, stepper, 0.01, smooth(equation, grid), backend=select(backend, precision))
+        made.advance(20)
+        found.append(np.asarray(made.state, dtype=np.float64))
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("stepper", [n for n, s in STEPPERS.available() if not isinstance(s, Split)])
+def test_every_stepper_evaluates_the_forcing_at_the_times_of_its_stages(stepper, backend):
+    """u_t + c u_x = cos(2 t) sin(x), whose solution is known, at the order of the stepper; a wrong time gives first."""
+    equation, scheme, errors = EQUATIONS["advection"][0], STEPPERS[stepper], []
+    x, c, end = LINE.coordinates()[0], 0.5, 1.0
+    # u_hat' = -i c u_hat + cos(2 t) / (2 i): solved by variation of constants
+    a = np.array([1j * (2 + c), 1j * (c - 2)])
+    mode = np.exp(-1j * c * end) * (np.expm1(a * end) / a).sum() / (4j)
+    exact = 2 * np.real(mode * np.exp(1j * x))
+    steps = (20, 40) if scheme.order > 2 else (80, 160)
+    for n in steps:
+        made = Simulation(equation, LINE, stepper, end / n, np.zeros((1, 1, 32)), backend=select(backend))
+        made.advance(n)
+        errors.append(np.abs(made.state[0, 0] - exact).max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(scheme.order, abs=0.3)
+    assert isinstance(scheme, OneStep) or needs_linear(scheme)
+
+
+def test_a_plug_in_that_depends_on_time():
+    class Ramp(Forcing):
+        @property
+        def steady(self):
+            return False
+
+        def field(self, grid):
+            return np.zeros(grid.shape)
+
+        def at(self, equation, grid, t):
+            return np.full(grid.shape, 2 * t)
+
+    made = Simulation(Burgers(viscosity=0.0, forcing=Ramp()), LINE, "rk4", 0.1, np.zeros((1, 1, 32)))
+    made.advance(10)
+    np.testing.assert_allclose(made.state, 1.0, rtol=1e-13)
+
+
+def test_files_are_interpolated_in_time(tmp_path):
+    np.savez(tmp_path / "f.npz", forcing=np.arange(3.0)[:, None] * np.ones(32), time=[0.0, 1.0, 2.0])
+    np.savez(tmp_path / "steady.npz", forcing=np.ones((1, 32)))
+    for name, expected in (("f.npz", 0.5 * 1.5**2), ("steady.npz", 1.5)):
+        equation = Burgers(viscosity=0.0, forcing={"kind": "file", "path": tmp_path / name})
+        made = Simulation(equation, LINE, "rk4", 0.1, np.zeros((1, 1, 32)))
+        made.advance(15)
+        np.testing.assert_allclose(made.state, expected, rtol=1e-13)
+    late = Simulation(
+        Burgers(viscosity=0.0, forcing={"kind": "file", "path": tmp_path / "f.npz"}), LINE, "rk4", 0.1,
+        np.zeros((1, 1, 32)), start=1.5,
+    )  # fmt: skip
+    with pytest.raises(BlowUp, match=r"covers t = 0 to 2, the run needs 2\..*Remedy: a file for all times of the run"):
+        late.advance(10)
+
+
+def test_rossby_waves_move_at_their_phase_speed_exactly():
+    """w = cos(k_x x + k_y y + beta k_x t / k^2), with any step of an exponential stepper; also kernels and torch."""
+    y, x = np.meshgrid(*PLANE.coordinates(), indexing="ij")
+    equation = Kolmogorov(viscosity=0.0, beta=3.0)
+    for backend in ("numpy", "torch"):
+        made = Simulation(equation, PLANE, "etdrk4", 0.5, np.cos(2 * x + y)[None, None], backend=select(backend))
+        made.advance(4)
+        np.testing.assert_allclose(made.state[0, 0], np.cos(2 * x + y + 3.0 * 2 / 5 * 2.0), rtol=0, atol=1e-12)
+    still = Simulation(
+        equation.model_copy(update={"omit": ("beta",)}), PLANE, "etdrk4", 0.5, np.cos(2 * x + y)[None, None]
+    )
+    still.advance(4)
+    np.testing.assert_allclose(still.state[0, 0], np.cos(2 * x + y), rtol=0, atol=1e-12)
+
+
+def test_hyperviscosity_damps_exactly():
+    y, x = np.meshgrid(*PLANE.coordinates(), indexing="ij")
+    flow = Kolmogorov(viscosity=0.0, hyperviscosity=1e-3, hyperviscosity_order=3)
+    made = Simulation(flow, PLANE, "etdrk2", 0.5, np.cos(2 * x + y)[None, None])
+    made.advance(2)
+    np.testing.assert_allclose(made.state[0, 0], np.exp(-1e-3 * 5**3) * np.cos(2 * x + y), rtol=0, atol=1e-12)
+    wave = Burgers(viscosity=0.0, hyperviscosity=1e-3, hyperviscosity_order=2, omit=("advection",))
+    made = Simulation(wave, LINE, "etdrk2", 0.5, np.cos(3 * LINE.coordinates()[0])[None, None])
+    made.advance(2)
+    np.testing.assert_allclose(made.state[0, 0], np.exp(-1e-3 * 81) * np.cos(3 * LINE.coordinates()[0]), atol=1e-12)
+
+
+CASE = {
+    "title": "forced",
+    "equation": {"name": "burgers", "viscosity": 0.1},
+    "grid": {"shape": [16], "length": [1.0]},
+    "time": {"end": 1.0, "step": 0.01, "stepper": "rk4"},
+    "initial": {"kind": "sine"},
+    "output": {"every": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("equation", "message"),
+    [
+        ({"forcing": {"kind": "expression", "value": "t.real"}}, "a formula cannot contain this. Remedy"),
+        ({"forcing": {"kind": "expression", "value": "__import__('os')"}}, "Remedy"),
+        ({"forcing": {"kind": "expression", "value": "9**9**9**9"}}, "not finite at all points.*Remedy"),
+        ({"forcing": {"kind": "expression", "value": "1/(1 - t)"}}, "at t = 1. Remedy"),
+        ({"forcing": {"kind": "expression", "value": "y"}}, "'y' is not known. Remedy"),
+        ({"forcing": {"kind": "expression"}}, "expected value or fields. Remedy"),
+        ({"forcing": {"kind": "expression", "fields": {"w": "1"}}}, "w is no field. Remedy: velocity"),
+        ({"forcing": {"kind": "file", "path": "/none.npz"}}, "there is no file /none.npz. Remedy"),
+        ({"hyperviscosity": 1.0, "discretisation": "finite-volume"}, "needs discretisation = 'fourier'. Remedy"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(equation, message):
+    with pytest.raises(CaseError, match=message):
+        read_case(CASE | {"equation": CASE["equation"] | equation})
+
+
+def test_a_forcing_that_fails_later_ends_the_run():
+    equation = Burgers(viscosity=0.1, forcing={"kind": "expression", "value": "1/(0.3 - t > 0)"})
+    for backend in ("numpy", "torch"):
+        made = Simulation(equation, LINE, "rk4", 0.1, np.zeros((1, 1, 32)), backend=select(backend))
+        with pytest.raises(BlowUp, match=r"not finite at all points of the grid, at t = .*Remedy: change the formula$"):
+            made.advance(10)
