@@ -140,6 +140,8 @@ def _content(path: str) -> dict[str, str]:
     """Name and hash of a file, independent of its folder; of a plug-in, "file.py:Name", the name alone."""
     if is_path(path):
         return {"path": Path(path).name}  # `_source` has the hash
+    if Path(path).is_dir():  # a Zarr store
+        return {"path": Path(path).name, "sha256": sha256_of_data(Path(path))}
     with open(path, "rb") as file:
         return {"path": Path(path).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

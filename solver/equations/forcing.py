@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..backend.files import LARGEST, DamagedFile, read_arrays
 from ..grid import Grid
@@ -93,17 +93,22 @@ class FormulaForcing(Forcing):
 
     kind: Literal["expression"] = "expression"
     value: str | None = None
-    fields: dict[str, str] = {}
+    fields: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _are_formulas(self) -> FormulaForcing:
+    def _one_or_several(self) -> FormulaForcing:
         if (self.value is None) == (not self.fields):
             raise ValueError(
                 "expected value or fields. Remedy: value for one field, fields = { NAME = ... } for several"
             )
-        for text in self._texts:
-            Expression(text, NAMES)
         return self
+
+    @field_validator("value", "fields")
+    @classmethod
+    def _are_formulas(cls, given: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for text in given.values() if isinstance(given, dict) else [] if given is None else [given]:
+            Expression(text, NAMES)
+        return given
 
     @property
     def _texts(self) -> list[str]:

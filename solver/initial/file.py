@@ -13,6 +13,8 @@ from ..backend.files import DamagedFile, array_headers, read_arrays
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState, Members
 from ..grid import Grid, increasing_order
+from . import labelled
+from .regridding import on_grid
 
 LARGEST_STATE = 2**28  # bytes of a file that is read for any grid; for a large grid, 256 members
 
@@ -20,19 +22,25 @@ NEGLIGIBLE = 1e-280  # the compiled steppers set smaller values to zero in the f
 
 
 class File(InitialState):
-    """The array `state` of an .npz file: (field, *grid) for all members, or (member, field, *grid).
+    """The state in a file: NetCDF, Zarr or .npz, on the grid of the case or on another grid of the same domain.
 
-    With a member axis, member m starts from entry m; a single entry is used for all members. Arrays named as the axes
-    of the equation, `y` and `x` for instance, are coordinates: they must be those of the grid, in any order, and place
-    the values. Numbers of any precision and byte order are read; values below 1e-280, subnormal ones among them, are
-    zero, and zeros have no sign. Raises ValueError if the
-    file is missing, damaged, too large, holds pickled or complex arrays, or does not fit the equation, the grid or the
-    members.
+    NetCDF and Zarr: a variable for every field, by name, with named dimensions in any order: the axes of the equation,
+    `member` if members differ, and `time`, of which `time` selects one, by default the last. .npz: the array `state`,
+    (field, *grid) for all members or (member, field, *grid).
+
+    With a member axis, member m starts from entry m; a single entry is used for all members. Coordinates, variables or
+    arrays named as the axes, must be those of a grid of the domain, in any order, and place the values; those of NetCDF
+    and Zarr must be there. A file with coordinates on another grid is carried over as `Run` does. Numbers of any
+    precision and byte order are read; values below 1e-280, subnormal ones among them, are zero, and zeros have no sign.
+
+    Raises ValueError if the file is missing, damaged, too large, holds pickled or complex arrays, or does not fit the
+    equation, the domain or the members.
     """
 
     kind: Literal["file"] = "file"
     from_file: ClassVar[bool] = True
     path: Path
+    time: float | None = None
 
     def state(
         self, equation: Equation, grid: Grid, members: Members, seed: int, folder: Path | None = None
@@ -50,23 +58,23 @@ class File(InitialState):
         expected = (len(equation.fields), *grid.shape)
         largest = max(LARGEST_STATE, 8 * math.prod(expected) * max(256, max(members) + 1))
         try:
-            headers = array_headers(path, ("state",))
-            if (header := headers.get("state")) is None:
-                raise ValueError(
-                    f"path: {path} contains the arrays {sorted(headers)}, expected 'state'. "
-                    "Remedy: name the array 'state'"
-                )
-            _require_fit(path, *header, equation, grid, max(members))
-            found = read_arrays(path, ("state", *axes), largest * header[1].itemsize // 8)
+            if labelled.is_labelled(path):
+                state, found = labelled.read(path, equation, axes, self.time, largest)
+            elif self.time is not None:
+                raise ValueError("time: an .npz file has no times. Remedy: remove initial.time")
+            else:
+                state, found = self._read_npz(path, equation, grid, members, largest)
         except FileNotFoundError:
             raise ValueError(f"path: there is no file {path}. Remedy: use a path relative to the case file") from None
         except DamagedFile as error:
             raise ValueError(f"path: {error}. Remedy: save it with numpy.savez(path, state=u)") from None
         except OSError as error:
             raise ValueError(f"path: {path} cannot be read ({error.strerror})") from None
-        state = np.array(found.pop("state"), dtype=np.float64, order="C", ndmin=1 + len(expected))
+        _require_fit(path, state.shape, state.dtype, equation, grid, max(members), set(axes) <= set(found))
+        state = np.array(state, dtype=np.float64, order="C", ndmin=1 + len(expected))
         state[np.abs(state) < NEGLIGIBLE] = 0.0
-        for axis, (name, points) in enumerate(equation.coordinates(grid).items(), start=2):
+        source = grid.refined(state.shape[2:]) if set(axes) <= set(found) else grid
+        for axis, (name, points) in enumerate(equation.coordinates(source).items(), start=2):
             if name in found:
                 try:
                     state = state.take(increasing_order(found[name], points), axis)
@@ -75,14 +83,39 @@ class File(InitialState):
                         f"path: coordinates {name} of {path}: {error}, as on the grid of the case. "
                         "Remedy: set grid.length and grid.origin, or use a file for the domain of the case"
                     ) from None
-        return state
+        return on_grid(state, equation, source, grid)
+
+    def _read_npz(
+        self, path: Path, equation: Equation, grid: Grid, members: Members, largest: int
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """The state and the coordinates by axis."""
+        axes = equation.axes(grid)
+        headers = array_headers(path, ("state", *axes))
+        if (header := headers.get("state")) is None:
+            raise ValueError(
+                f"path: {path} contains the arrays {sorted(headers)}, expected 'state'. Remedy: name the array 'state'"
+            )
+        _require_fit(path, *header, equation, grid, max(members), set(axes) <= set(headers))
+        found = read_arrays(path, ("state", *axes), largest * header[1].itemsize // 8)
+        return found.pop("state"), found
 
 
 def _require_fit(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], equation: Equation, grid: Grid, last: int
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    equation: Equation,
+    grid: Grid,
+    last: int,
+    placed: bool,
 ) -> None:
-    """Raise ValueError if a state of this shape and type does not fit equation and grid, or lacks member `last`."""
+    """Raise ValueError if a state of this shape and type does not fit equation and grid, or lacks member `last`.
+
+    placed: whether there are coordinates, so that another grid is possible, except for particles.
+    """
     expected = (len(equation.fields), *grid.shape)
+    if placed and equation.kind != "particles" and len(shape) in (len(expected), 1 + len(expected)):
+        expected = (len(equation.fields), *shape[-grid.dimensions :])
     if dtype.kind not in "fiu":
         raise ValueError(f"path: state in {path} must be real numbers, found {dtype}")
     if len(shape) == len(expected):

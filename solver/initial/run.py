@@ -17,9 +17,8 @@ from pydantic import ValidationError, model_validator
 from ..backend.files import LARGEST
 from ..equations.base import Equation
 from ..equations.initial_state import InitialState, Members
-from ..finite_volume.averages import average_cells
 from ..grid import Grid
-from ..spectral import Transforms, resample
+from .regridding import on_grid
 
 SAME_TIME = 1e-6  # of the interval between outputs
 SAME_DOMAIN = 1e-12  # of the length
@@ -75,7 +74,7 @@ class Run(InitialState):
             )
         if state.shape[2:] != source.shape:
             raise ValueError(f"path: the run {outputs.folder} is damaged (its outputs do not fit its grid)")
-        state = _on_grid(state, equation, source, grid)
+        state = on_grid(state, equation, source, grid)
         if len(state) == 1:
             return np.repeat(state, len(members), axis=0)
         if max(members) >= len(state):
@@ -101,17 +100,6 @@ def contents(path: Path, time: float) -> dict[str, str]:
     outputs = _Outputs(path)
     files = (f for f in outputs.folder.glob(f"fields.zarr/*/c/{outputs.index(time)}/**/*") if f.is_file())
     return {f.relative_to(outputs.folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
-
-
-def _on_grid(state: NDArray, equation: Equation, source: Grid, grid: Grid) -> NDArray[np.float64]:
-    """The state (member, field, *source) on another grid of the same domain."""
-    if source.shape == grid.shape:
-        return state
-    if equation.spectral:
-        spectrum = resample(Transforms(source).to_spectrum(state), source, grid)
-        return Transforms(grid).to_physical(spectrum)
-    lowest = state.min(axis=(0, *range(2, state.ndim)))
-    return average_cells(state, grid.shape, overlap=len(lowest) > 1 and bool((lowest == 0).any()))
 
 
 class _Outputs:

@@ -191,7 +191,7 @@ class Side:
 
         padded, bottom: with ghost cells, without those along the side. scheme: gravity, reconstruction, dry depth.
         """
-        gravity, reconstruction, dry_depth = scheme
+        _, reconstruction, dry_depth = scheme
         width = WIDTHS[reconstruction]
         state, ground = self.turned(padded, xp), self.turned(bottom, xp)
         n = state.shape[-1]  # type: ignore[union-attr]

@@ -130,11 +130,11 @@ def _near(u, b, m, along, across, r, c, d_r, d_c, k, dry_depth):
 @numba.njit(inline="always")
 def _high(a_0, a_1, a_2, a_3, a_4, b, wide, dry_depth):
     """Depth, surface and velocities at the upper face of the middle cell of five; see balance_kernels._along."""
-    h_0, e_0, u_0, v_0, q_0, p_0 = a_0
+    h_0, e_0, _, _, q_0, p_0 = a_0
     h_1, e_1, u_1, v_1, q_1, p_1 = a_1
     h_2, e_2, u_2, v_2, q_2, p_2 = a_2
     h_3, e_3, u_3, v_3, q_3, p_3 = a_3
-    h_4, e_4, u_4, v_4, q_4, p_4 = a_4
+    h_4, e_4, _, _, q_4, p_4 = a_4
     h = h_2 + half_slope(h_2 - h_1, h_3 - h_2)
     u = u_2 + half_slope(u_2 - u_1, u_3 - u_2)
     v = v_2 + half_slope(v_2 - v_1, v_3 - v_2)
