@@ -21,14 +21,14 @@ def with_contents(data: Any) -> Any:
 
     sha256 maps the name of the file to the SHA-256 of its contents; for a plug-in "file.py:Name" also the names of the
     neighbours that the file imports, directly or through others. A folder of trajectories is represented by the file
-    that holds the checksums of all others, the folder of a run from which the case starts by that output, a Zarr store by one checksum, and other
-    folders not at all. No plug-in is imported.
+    that holds the checksums of all others, the folder of a run from which the case starts by that output, a Zarr store
+    by one checksum, and other folders not at all. No plug-in is imported.
     """
     if isinstance(data, Mapping):
         if data.get("kind") == "run" and isinstance(data.get("time"), float) and Path(data["path"]).is_dir():
             return {**data, "path": {"path": data["path"], "sha256": contents(Path(data["path"]), data["time"])}}
-        if data.get("kind") == "file" and isinstance(path := data.get("path"), str) and Path(path).is_dir():
-            return {**data, "path": {"path": path, "sha256": {Path(path).name: sha256_of_data(Path(path))}}}
+        if data.get("kind") == "file" and isinstance(data.get("path"), str) and (store := Path(data["path"])).is_dir():
+            return {**data, "path": {"path": data["path"], "sha256": {store.name: sha256_of_data(store)}}}
         for key in ("file", "files", "stored"):
             if isinstance(data.get(key), str) and os.path.isabs(data[key]) and (path := Path(data[key])).is_dir():
                 data = {**data, key: {"path": str(path), "sha256": {path.name: sha256_of_data(path)}}}

@@ -149,7 +149,7 @@ def cell_means(
             for (name, values), h, i in zip(along.items(), grid.spacing, place, strict=True)
         }
         weight = np.prod([0.5 * weights[i] for i in place])
-        total += weight * formula(sparse(moved) | known)
+        total += weight * formula(sparse(moved) | dict(known))
     return total
 
 

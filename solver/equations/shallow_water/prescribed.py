@@ -82,9 +82,9 @@ class PrescribedBalance(ShallowWaterBalance):
             self._inner(self._found)[::3] += rain.means(self._grid, t).astype(self._dtype, copy=False)
 
         if any(law := self._friction):
-            per = [1 / spacing for spacing in self._spacing]
+            rates = [1 / spacing for spacing in self._spacing]
             out = self._inner(self._found)
-            friction_kernels.add_drag(u, *law, self._dry_depth, self._gravity, *per, out, 0, u.shape[1])
+            friction_kernels.add_drag(u, *law, self._dry_depth, self._gravity, *rates, out, 0, u.shape[1])
 
     def _inner(self, padded: NDArray) -> NDArray:
         return sides_array_code.inner(padded, self._widths)

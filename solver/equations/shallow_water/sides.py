@@ -60,7 +60,7 @@ class Prescribed(BaseModel):
         """
         axis = ALONG[side]
         places = grid.coordinates(centres=True)[0 if axis == "y" else 1]
-        found = []
+        found: list[NDArray[np.float64] | None] = []
         for name, given in (("discharge", self.discharge), ("depth", self.depth), ("level", self.level)):
             if given is None:
                 found.append(None)

@@ -191,7 +191,7 @@ class Side:
 
         padded, bottom: with ghost cells, without those along the side. scheme: gravity, reconstruction, dry depth.
         """
-        _, reconstruction, dry_depth = scheme
+        gravity, reconstruction, dry_depth = scheme
         width = WIDTHS[reconstruction]
         state, ground = self.turned(padded, xp), self.turned(bottom, xp)
         n = state.shape[-1]  # type: ignore[union-attr]
@@ -199,9 +199,8 @@ class Side:
         h, q, p = (state[:, k, :, near] for k in (0, self.along, self.across))  # type: ignore[index]
         h = xp.maximum(h, 0 * h)
         e = h if ground is None else h + ground[None, :, near]
-        mass = mass_flux(
-            Cells(h, e, *(velocity(h, a, dry_depth, xp) for a in (q, p)), q, p), ground is None, *scheme, xp
-        )
+        u, v = (velocity(h, a, dry_depth, xp) for a in (q, p))
+        mass = mass_flux(Cells(h, e, u, v, q, p), ground is None, gravity, reconstruction, dry_depth, xp)
         excess = self.outward * mass - through
         excess = excess - _clip(excess, slack(self.values) * xp.abs(through), xp)
         return xp.where(imposed, excess, xp.zeros_like(through))
