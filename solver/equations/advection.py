@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from ..backend import Precision
 from ..finite_volume import array_code as finite_volume
@@ -13,6 +15,7 @@ from ..grid import Grid
 from ..spectral import Operators
 from .base import Array, Equation, Field, Kind
 from .forcing import ForcingTable
+from .profiles import Profile, at_faces
 from .right_hand_side import NoNonlinearTerm, RightHandSide
 
 
@@ -27,16 +30,19 @@ class LinearAdvection(Equation):
     finite-volume: cell averages; upwind flux of reconstructed states. Steps h with |c| h / dx <= 1/2 create no new
     extrema with "muscl".
 
-    speed: c, in length/time. forcing: f(x, t), in 1/time. Terms that can be omitted: advection,
+    speed: c, in length/time. speed_profile: m(x) of a speed c m(x), u_t + (c m u)_x = 0, with finite volumes.
+    forcing: f(x, t), in 1/time. Terms that can be omitted: advection,
     forcing, noise.
     """
 
     name: ClassVar[str] = "advection"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "what is carried along"),)
+    later: ClassVar[tuple[str, ...]] = ("speed_profile", "forcing")
     terms: ClassVar[tuple[str, ...]] = ("advection", "forcing", "noise")
 
     speed: float
+    speed_profile: Profile | None = None
     forcing: ForcingTable | None = None
     discretisation: Literal["fourier", "finite-volume"] = "fourier"
     reconstruction: Literal["muscl", "weno5"] = "weno5"
@@ -74,15 +80,45 @@ class LinearAdvection(Equation):
             self.reconstruction,
             None,
             spacing,
-            lambda cells, left, right: finite_volume.upwind(left, right, self.signal_velocity),
+            lambda cells, left, right: self._flux(operators, left, right),
             operators.xp,
         )
         return self.forced(operators, rate, t)
+
+    @model_validator(mode="after")
+    def _profile_on_cells(self) -> LinearAdvection:
+        if self.speed_profile is not None and self.discretisation == "fourier":
+            raise ValueError(
+                "speed_profile needs discretisation = 'finite-volume'. Remedy: set it, or remove speed_profile"
+            )
+        return self
+
+    def require(self, grid: Grid) -> None:
+        if self.speed_profile is not None:
+            self._speeds(grid)
+
+    def _speeds(self, grid: Grid) -> NDArray[np.float64]:
+        """c m(x) at the faces."""
+        assert self.speed_profile is not None
+        return self.signal_velocity * at_faces(self.speed_profile, grid, "equation.speed_profile", negative=True)
+
+    def _flux(self, operators: Operators, left: Array, right: Array) -> Array:
+        if self.speed_profile is None:
+            return finite_volume.upwind(left, right, self.signal_velocity)
+        speeds = operators.constant("speeds", lambda: self._speeds(operators.grid))
+        return speeds * operators.xp.where(speeds > 0, left, right)
 
     def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
         if self.discretisation == "fourier":
             return NoNonlinearTerm()
         speed = self.signal_velocity
+        if self.speed_profile is not None:
+            speeds = self._speeds(grid).astype(dtype)
+
+            def flux(cells: NDArray, left: NDArray, right: NDArray, out: NDArray) -> None:
+                out[...] = speeds * np.where(speeds > 0, left, right)
+
+            return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, None, flux, dtype)
         return finite_volume_kernels.FluxBalance(
             grid,
             members,
@@ -98,7 +134,12 @@ class LinearAdvection(Equation):
         return {"mass": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[float, ...]:
-        return (abs(self.signal_velocity),)
+        return (self._largest(operators.grid),)
+
+    def _largest(self, grid: Grid) -> float:
+        if self.speed_profile is None:
+            return abs(self.signal_velocity)
+        return float(np.abs(self._speeds(grid)).max())
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
-        return (abs(self.signal_velocity),)
+        return (self._largest(grid),)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from ..backend import Launcher, Precision
 from ..grid import Grid
@@ -59,6 +59,8 @@ class Equation(BaseModel, ABC):
     axis_names: ClassVar[tuple[str, ...]] = AXES
     carried: ClassVar[bool] = False  # whether the entities are carried by a flow on `Grid.carrier`
 
+    later: ClassVar[tuple[str, ...]] = ()  # options that `_without_later` leaves out
+
     omit: tuple[str, ...] = ()
     noise: QWiener | None = None
 
@@ -69,6 +71,13 @@ class Equation(BaseModel, ABC):
         if unknown:
             raise ValueError(f"omit names {unknown}, which {cls.name} does not have; expected any of {list(cls.terms)}")
         return omit
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out options of later versions at their defaults: weights and caches of earlier ones still fit."""
+        fields = type(self).model_fields
+        kept = whole(self).items()
+        return {k: v for k, v in kept if k not in self.later or getattr(self, k) != fields[k].default}
 
     def has(self, term: str) -> bool:
         """True if the model contains the term."""

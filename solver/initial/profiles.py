@@ -40,6 +40,8 @@ class Profile(InitialState):
         solution = None
         if equation.noise_law(grid) is not None or equation.source is not None:
             return None
+        if getattr(equation, "viscosity_profile", None) or getattr(equation, "speed_profile", None):
+            return None
         if getattr(equation, "hyperviscosity", 0.0) and equation.has("hyperviscosity"):
             return None
         if isinstance(equation, LinearAdvection):

@@ -16,6 +16,7 @@ from ...grid import Grid
 from ...spectral import Operators, Transforms, empty, square
 from ..base import Array, Equation, Field, Kind
 from ..forcing import ForcingTable
+from ..profiles import Profile, at_faces
 from ..right_hand_side import NoNonlinearTerm, RightHandSide
 from . import kernels
 
@@ -35,7 +36,8 @@ class Burgers(Equation):
     extrema with "muscl") and nu h / dx^2 below about 1/2. boundary "dirichlet" imposes u = left at x = 0 and u = right
     at x = L.
 
-    forcing: f(x, t), in length/time^2. hyperviscosity: nu_p, in length^(2 p)/time, of order p, exactly in the linear
+    viscosity_profile: m(x) >= 0 of a viscosity nu m(x), (nu m u_x)_x, with finite volumes. forcing: f(x, t), in
+    length/time^2. hyperviscosity: nu_p, in length^(2 p)/time, of order p, exactly in the linear
     operator of the Fourier method, and of that alone.
 
     Terms that can be omitted: advection, diffusion, hyperviscosity, forcing, noise.
@@ -44,9 +46,11 @@ class Burgers(Equation):
     name: ClassVar[str] = "burgers"
     dimensions: ClassVar[tuple[int, ...]] = (1,)
     fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
+    later: ClassVar[tuple[str, ...]] = ("viscosity_profile", "hyperviscosity", "hyperviscosity_order", "forcing")
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "hyperviscosity", "forcing", "noise")
 
     viscosity: float = Option(ge=0)
+    viscosity_profile: Profile | None = None
     hyperviscosity: float = Option(default=0.0, ge=0)
     hyperviscosity_order: int = Option(default=2, ge=2, le=16)
     forcing: ForcingTable | None = None
@@ -59,6 +63,10 @@ class Burgers(Equation):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Burgers:
+        if self.viscosity_profile is not None and self.discretisation == "fourier":
+            raise ValueError(
+                "viscosity_profile needs discretisation = 'finite-volume'. Remedy: set it, or remove viscosity_profile"
+            )
         if self.hyperviscosity and self.discretisation != "fourier":
             raise ValueError(
                 "hyperviscosity needs discretisation = 'fourier'. Remedy: set it, or remove hyperviscosity"
@@ -124,6 +132,8 @@ class Burgers(Equation):
         def flux(cells: Array, left: Array, right: Array) -> Array:
             width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
             viscous = finite_volume.diffusive_flux(cells, width, self.effective_viscosity, spacing)
+            if self.viscosity_profile is not None:
+                viscous = viscous * operators.constant("viscosity", lambda: self._profile(operators.grid).copy())
             return finite_volume.godunov(left, right, xp) + viscous if self.has("advection") else viscous
 
         rate = finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
@@ -135,15 +145,31 @@ class Burgers(Equation):
         width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
         advects, viscosity, spacing = self.has("advection"), self.effective_viscosity, grid.spacing[-1]
 
+        profile = None if self.viscosity_profile is None else self._profile(grid).astype(dtype)
+        viscous = np.zeros((members, 1, grid.shape[0] + 1), dtype)
+
         def flux(cells: NDArray, left: NDArray, right: NDArray, out: NDArray) -> None:
             if advects:
                 finite_volume_kernels.godunov(left, right, out)
             else:
                 out[...] = 0.0
-            if viscosity:
+            if viscosity and profile is not None:
+                viscous[...] = 0.0
+                finite_volume_kernels.add_diffusive_flux(cells, width, viscosity, spacing, viscous)
+                out += viscous * profile
+            elif viscosity:
                 finite_volume_kernels.add_diffusive_flux(cells, width, viscosity, spacing, out)
 
         return finite_volume_kernels.FluxBalance(grid, members, self.reconstruction, self._ends, flux, dtype)
+
+    def require(self, grid: Grid) -> None:
+        if self.viscosity_profile is not None:
+            self._profile(grid)
+
+    def _profile(self, grid: Grid) -> NDArray[np.float64]:
+        """m at the faces, of a viscosity nu m(x)."""
+        assert self.viscosity_profile is not None
+        return at_faces(self.viscosity_profile, grid, "equation.viscosity_profile", negative=False)
 
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
         return (self.boundary == "periodic",)

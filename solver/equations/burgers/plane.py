@@ -40,6 +40,7 @@ class Burgers2D(Equation):
         Field("u", "length/time", "velocity along x"),
         Field("v", "length/time", "velocity along y"),
     )
+    later: ClassVar[tuple[str, ...]] = ("forcing",)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "forcing")
 
     noise: None = None  # type: ignore[assignment]

@@ -35,6 +35,7 @@ class Kolmogorov(Equation):
     name: ClassVar[str] = "kolmogorov"
     dimensions: ClassVar[tuple[int, ...]] = (2,)
     fields: ClassVar[tuple[Field, ...]] = (Field("vorticity", "1/time", "w = v_x - u_y"),)
+    later: ClassVar[tuple[str, ...]] = ("beta", "hyperviscosity", "hyperviscosity_order")
     terms: ClassVar[tuple[str, ...]] = (
         "advection", "diffusion", "drag", "beta", "hyperviscosity", "forcing", "noise",
     )  # fmt: skip

@@ -51,6 +51,7 @@ class ShallowWater(Equation):
         Field("momentum_x", "length^2/time", "h u"),
         Field("momentum_y", "length^2/time", "h v"),
     )
+    later: ClassVar[tuple[str, ...]] = ("darcy_weisbach", "chezy", "linear_friction", "rain", "forcing")
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain", "forcing")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")

@@ -166,6 +166,46 @@ def test_hyperviscosity_damps_exactly():
     np.testing.assert_allclose(made.state[0, 0], np.exp(-1e-3 * 81) * np.cos(3 * LINE.coordinates()[0]), atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize(("reconstruction", "order"), [("muscl", 1.8), ("weno5", 1.9)])
+def test_a_viscosity_that_varies(reconstruction, order, backend):
+    """(m u_x)_x + f = 0 for u = sin x and m = 1 + cos(x) / 2: it stays; second order, as m is taken at faces."""
+    forcing, errors = {"kind": "expression", "value": "sin(x) + sin(2*x)/2"}, []
+    for n in (16, 32):
+        grid = Grid((n,), (2 * np.pi,))
+        equation = Burgers(
+            viscosity=1.0, viscosity_profile="1 + 0.5*cos(x)", forcing=forcing, discretisation="finite-volume",
+            reconstruction=reconstruction, omit=("advection",),
+        )  # fmt: skip
+        u = (np.sin(grid.coordinates(centres=True)[0]) * np.sinc(1 / n))[None, None]
+        made = Simulation(equation, grid, "ssp-rk3", 0.2 / n**2, u, backend=select(backend))
+        made.advance(n**2)
+        errors.append(np.abs(made.state - u).max())
+    assert np.log2(errors[0] / errors[1]) > order
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_speed_that_varies(backend):
+    """u_t + (c m u)_x = 0: u = 1 / m stays, mass is kept, also where m changes sign; kernels equal array code."""
+    errors = []
+    for n in (32, 64):
+        grid = Grid((n,), (2 * np.pi,))
+        equation = LinearAdvection(speed=-2.0, speed_profile="2 + cos(x)", discretisation="finite-volume")
+        x = grid.coordinates(centres=True)[0][:, None] + 0.5 * grid.spacing[0] * np.polynomial.legendre.leggauss(8)[0]
+        u = ((1 / (2 + np.cos(x))) @ np.polynomial.legendre.leggauss(8)[1] / 2)[None, None]
+        made = Simulation(equation, grid, "ssp-rk3", 0.25 / n, u, backend=select(backend))
+        made.advance(n)
+        errors.append(np.abs(made.state - u).max())
+        assert equation.signal_speed(u, grid)[0] == pytest.approx(6.0)
+    assert np.log2(errors[0] / errors[1]) > 4.5
+    turning, state = equation.model_copy(update={"speed_profile": "sin(x)"}), np.ones((2, 1, n))
+    state[1, 0] += np.cos(grid.coordinates()[0])
+    out = np.zeros((2, 1, n))
+    turning.right_hand_side(grid, 2)(state.copy(), 0.0, out)
+    np.testing.assert_allclose(turning.nonlinear(Operators(grid), state, 0.0), out, rtol=0, atol=1e-13)
+    assert abs(out.sum()) < 1e-12 and np.abs(out).max() > 1
+
+
 CASE = {
     "title": "forced",
     "equation": {"name": "burgers", "viscosity": 0.1},
@@ -187,6 +227,9 @@ CASE = {
         ({"forcing": {"kind": "expression"}}, "expected value or fields. Remedy"),
         ({"forcing": {"kind": "expression", "fields": {"w": "1"}}}, "w is no field. Remedy: velocity"),
         ({"forcing": {"kind": "file", "path": "/none.npz"}}, "there is no file /none.npz. Remedy"),
+        ({"viscosity_profile": "x"}, "viscosity_profile needs discretisation = 'finite-volume'. Remedy"),
+        ({"viscosity_profile": "-x", "discretisation": "finite-volume"}, "viscosity_profile: '-x' is .*Remedy"),
+        ({"viscosity_profile": "x.real", "discretisation": "finite-volume"}, "a formula cannot contain this. Remedy"),
         ({"hyperviscosity": 1.0, "discretisation": "finite-volume"}, "needs discretisation = 'fourier'. Remedy"),
     ],
 )

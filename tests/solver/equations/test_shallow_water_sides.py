@@ -224,6 +224,7 @@ def test_rain_on_a_dry_plane_runs_off():
     simulation.run(1)
     x = grid.coordinates(centres=True)[1]
     h, q = simulation.state[0, :2, 0]
+    assert h.min() > 0
     np.testing.assert_allclose(q[5:-1], rate * x[5:-1], rtol=0.03)
     normal = (0.02 * rate * x / np.sqrt(slope)) ** 0.6
     np.testing.assert_allclose(h[20:70], normal[20:70], rtol=0.06)
