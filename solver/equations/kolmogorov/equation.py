@@ -96,7 +96,7 @@ class Kolmogorov(Equation):
         return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
     def launched(self, operators: Operators, launch: Launcher) -> LaunchedAdvection | None:
-        if not self.has("advection") or type(self).nonlinear is not Kolmogorov.nonlinear:
+        if not self.has("advection") or not self.autonomous or type(self).nonlinear is not Kolmogorov.nonlinear:
             return None
         return LaunchedAdvection(operators, self._forcing(operators.grid), launch)
 
