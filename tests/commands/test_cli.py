@@ -128,7 +128,7 @@ def test_list_names_everything_there_is(capsys):
     assert set(listing["equations"]) == set(EQUATIONS)
     assert set(listing["steppers"]) == set(STEPPERS)
     assert set(listing["initial states"]) == set(INITIAL_STATES)
-    assert set(listing["forcings"]) == {"sine", "diagonal", "expression"}
+    assert set(listing["forcings"]) == {"sine", "diagonal", "expression", "file"}
     assert set(listing["closures"]) >= {"none", "smagorinsky", "leith", "hyperviscosity", "oracle", "regression"}
     assert all(text and "unavailable" not in text for part in listing.values() for text in part.values())
     assert cli.execute(["list"]) == cli.DONE
