@@ -171,7 +171,7 @@ def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> 
         return
     from .run import resume as resume_run
 
-    summary = json.loads(resume_run(folder, until=until, invariants=False, progress=not json_).attrs["summary"])
+    summary = json.loads(resume_run(folder, until=until, progress=not json_).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subgrid.ingest.given_closures import with_closures
 from subgrid.ingest.prepare import Prepared, prepare
@@ -22,12 +21,13 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import read
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import PluginError
-from subgrid.solver.equations.answers import invariants
 from subgrid.solver.equations.plugin_errors import plugin_errors
+from subgrid.solver.equations.quantities import Quantity
 from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation.diagnostics import Diagnostics
 from subgrid.solver.simulation.folder import require_inputs, require_reference, require_vacant, stored_inputs
 from subgrid.solver.simulation.record import MemoryRecord, Record
-from subgrid.solver.simulation.schedule import Schedule, output_schedule, stops, wall_clock
+from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
 
 from .progress import Bars, Interrupted, interruptible, watching
 
@@ -66,10 +66,11 @@ def run(
         prepared = prepare(case, case.folder, with_reference=False, progress=bars)
         dump = None if folder is None else folder / "guard.npz"
         simulation = prepared.simulation(prepared.case.closure, dump=dump)
+        quantities = _observed(prepared, simulation)
         if folder is None:
-            return _execute(prepared, simulation, MemoryRecord(prepared.case, prepared.grid), bars)
+            return _execute(prepared, simulation, MemoryRecord(prepared.case, quantities), bars)
         reference = prepared.trajectories.directory if prepared.trajectories else None
-        with closing(Record.create(folder, prepared.case, prepared.grid, reference)) as record:
+        with closing(Record.create(folder, prepared.case, quantities, reference)) as record:
             record.log("start", case=prepared.case.title)
             return _execute(prepared, simulation, record, bars)
 
@@ -79,14 +80,13 @@ def resume(
     folder: str | os.PathLike[str],
     *,
     until: float | None = None,
-    invariants: bool = True,
     progress: bool | Bars = True,
 ) -> xr.Dataset:
     """Continue the run in a folder from its last checkpoint; the result is bitwise that of an uninterrupted run.
 
     until: a new end, later than the checkpoint, also of a run that is done; the result is bitwise that of a run with
-    time.end = until. Returns and raises the same as `run`. invariants: whether to compute the invariants of the outputs
-    before the checkpoint. A case with plug-ins that are named by `path` is code, and so is a run folder.
+    time.end = until. Returns and raises the same as `run`. A case with plug-ins that are named by `path` is code, and
+    so is a run folder.
 
     Raises RunFolderError, before anything is written, if the case or a file that it names changed since the run began,
     if the checkpoint or an output before it is damaged, or if the folder contains a symbolic link.
@@ -110,12 +110,19 @@ def resume(
                     raise DamagedFile(f"step {simulation.step_number} is beyond the end, {prepared.case.steps()} steps")
             except (ValueError, TypeError, IndexError) as error:  # whatever the arrays of the file lead to
                 raise record.damaged(error) from None
-        record.require_outputs(prepared.case, prepared.grid, simulation.step_number)
+        quantities = _observed(prepared, simulation)
+        record.require_outputs(prepared.case, quantities, simulation.step_number)
         if stored_inputs(folder) is None:
             LOG.warning("%s was made by a version that stored no hashes of its inputs: they are not compared", folder)
-        repaired = record.go_on(before, prepared.case, prepared.grid, reference)
+        repaired = record.go_on(before, prepared.case, quantities, reference)
         record.log("resume", step=simulation.step_number, repaired=repaired)
-        return _execute(prepared, simulation, record, bars, invariants)
+        return _execute(prepared, simulation, record, bars)
+
+
+def _observed(prepared: Prepared, simulation: Simulation) -> dict[str, Quantity]:
+    """Have the simulation measure its scalars; their names and units. Raises ValueError for a name that is taken."""
+    simulation.diagnostics = Diagnostics(simulation, prepared.case.output.diagnostics)
+    return simulation.diagnostics.quantities
 
 
 def _require_later(until: float, case: Case, step: Any) -> None:
@@ -136,16 +143,13 @@ def _require_later(until: float, case: Case, step: Any) -> None:
         ) from None
 
 
-def _execute(
-    prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars, read_back: bool = True
-) -> xr.Dataset:
+def _execute(prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars) -> xr.Dataset:
     began = time.perf_counter()
     status = "done"
     error: Exception | None = None
-    tracked: dict[int, dict[str, NDArray]] = {}
     try:
         with interruptible() as asked:
-            _loop(prepared, simulation, record, bars, asked.is_set, tracked)
+            _loop(prepared, simulation, record, bars, asked.is_set)
     except (BlowUp, PluginError) as failure:
         status, error = "failed", failure
     except Interrupted as stop:
@@ -172,6 +176,7 @@ def _execute(
     }
     if isinstance(record, Record):
         try:
+            record.flush()
             record.log(status, step=simulation.step_number, error=summary["error"])
             record.summarise(status, **summary)
         except OSError:
@@ -179,8 +184,7 @@ def _execute(
                 raise
     if error:
         raise error
-    dataset = _with_invariants(record.dataset(), prepared, tracked, read_back)
-    return dataset.assign_attrs(summary=json.dumps({"status": status, **summary}))
+    return record.dataset().assign_attrs(summary=json.dumps({"status": status, **summary}))
 
 
 def _final_invariants(simulation: Simulation, failed: bool) -> dict[str, list[float | None]]:
@@ -194,47 +198,17 @@ def _final_invariants(simulation: Simulation, failed: bool) -> dict[str, list[fl
     return {k: [float(x) if np.isfinite(x) else None for x in v] for k, v in values.items()}
 
 
-def _with_invariants(
-    dataset: xr.Dataset, prepared: Prepared, tracked: dict[int, dict[str, NDArray]], read_back: bool
-) -> xr.Dataset:
-    """The outputs with their invariants, (time, member).
-
-    With `read_back`, the invariants of outputs before a restart are computed from the stored fields. Otherwise, or if
-    the case does not store all fields, they are nan.
-    """
-    equation, grid = prepared.equation, prepared.grid
-    fields = [f.name for f in equation.fields]
-    complete = read_back and all(name in dataset for name in fields)
-    for index in range(dataset.sizes["time"]):
-        if complete and index not in tracked:
-            state = np.stack([dataset[name][index].values for name in fields], axis=1)
-            tracked[index] = invariants(equation, state, grid)
-    names = next(iter(tracked.values()), {})
-    missing = np.full(dataset.sizes["member"], np.nan)
-    return dataset.assign(
-        {
-            name if name not in dataset else f"invariant_{name}": (
-                ("time", "member"),
-                np.stack([tracked.get(i, {}).get(name, missing) for i in range(dataset.sizes["time"])]),
-                {"long_name": f"invariant of the equation: {name}", "units": "equation's own"},
-            )
-            for name in names
-        }
-    )
-
-
 def _loop(
     prepared: Prepared,
     simulation: Simulation,
     record: Record | MemoryRecord,
     bars: Bars,
     asked: Callable[[], bool],
-    tracked: dict[int, dict[str, NDArray]],
 ) -> None:
-    case, equation = prepared.case, prepared.equation
+    case, diagnostics = prepared.case, simulation.diagnostics
+    assert diagnostics is not None
     steps, resumed_at = case.steps(), simulation.step_number
-    outputs = output_schedule(case)
-    names = [f.name for f in equation.fields]
+    outputs = record.stops()
     wall = case.output.checkpoint_seconds()
     saves = None if wall is not None else Schedule(0, steps, multiple(float(case.output.checkpoint_every), case.step))
     saved = drawn = time.monotonic()
@@ -248,19 +222,16 @@ def _loop(
 
     def at(n: int) -> None:
         nonlocal drawn, note
-        if outputs.due(n):
-            state = simulation.state
-            record.write_frame(outputs.index(n), state, names)
-            tracked[outputs.index(n)] = invariants(equation, state, simulation.grid)
+        if record.due(n):
+            record.write_frame(n, simulation.state, diagnostics.measure() if outputs[0].due(n) else None)
         now = time.monotonic()
         due = saves.due(n) if saves else wall is not None and now - saved > wall
         if due and n > resumed_at and not simulation.leaping:
             save()
         if now - drawn > 1.0:
             drawn = now
-            values = simulation.invariants()
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
-            note = ", ".join(f"{k} {v.mean():.4g}" for k, v in values.items()) + f", closure {share:.0%} of the time"
+            note = f"{diagnostics.line()}, closure {share:.0%} of the time"
         bars(n, steps, "run", note)
         if asked() and not simulation.leaping:
             if not isinstance(record, Record):
@@ -268,6 +239,6 @@ def _loop(
             save()
             raise Interrupted(f"interrupted at step {n}. Resume with: subgrid resume {record.folder}")
 
-    events = stops(outputs, *([saves] if saves else []), stride=wall_clock(simulation, STRIDE_SECONDS))
-    simulation.run(steps, events, at, output_every=outputs.every)
+    events = stops(*outputs, *([saves] if saves else []), stride=wall_clock(simulation, STRIDE_SECONDS))
+    simulation.run(steps, events, at, output_every=math.gcd(*(schedule.every for schedule in outputs)))
     save()

@@ -23,7 +23,7 @@ from subgrid.solver.equations.answers import exact_state
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.folder import require_inputs, require_reference
-from subgrid.solver.simulation.record import provenance
+from subgrid.solver.simulation.provenance import provenance
 from subgrid.solver.simulation.schedule import output_times
 
 from ..progress import Bars, Interrupted, StoppingBars, interruptible, watching

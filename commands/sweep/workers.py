@@ -61,7 +61,7 @@ def carry_out(task: Task) -> None:
             else:
                 compare(read(task.case, task.overrides), out=task.folder, progress=False)
         elif begun:
-            resume(task.folder, invariants=False, progress=False)
+            resume(task.folder, progress=False)
         else:
             run(read(task.case, task.overrides), out=task.folder, progress=False)
     except (BlowUp, PluginError) as error:

@@ -19,10 +19,11 @@ from ..equations.plugins import unknown
 from ..time_stepping.schemes import STEPPERS, Split, compatible_schemes, fits, takes_courant_steps
 from .entities import entity_mistakes, grid_mistakes
 from .intervals import output_mistakes, sweep_mistakes, whole
+from .output import OutputTable, selection_mistakes
 from .precision import precision_mistakes
 from .starts import TRIED_POINTS, attempts
 from .sweep_design import SweepTable, numbers_of, with_entries
-from .tables import ClosureTable, EnsembleTable, GridTable, OutputTable, ReferenceTable, TimeTable, TrainingTable
+from .tables import ClosureTable, EnsembleTable, GridTable, ReferenceTable, TimeTable, TrainingTable
 from .trials import fault_of_trial, initial_times, plugin_faults
 
 LARGEST_STATE = 4 * 2**30  # bytes of one state; a larger one is treated as a typo
@@ -144,8 +145,8 @@ def _fields(p: Parts) -> Iterator[str]:
     names = [f.name for f in p.equation.fields] if p.equation else []
     if p.equation and p.reference:
         yield from (f"reference.unobserved: {unknown(f, names)}" for f in p.reference.unobserved if f not in names)
-    if p.equation and p.output:
-        yield from (f"output.fields: {unknown(f, names)}" for f in p.output.fields or () if f not in names)
+    if p.equation and p.output and p.grid and not any(_dimensions(p)) and not any(_sizes(p)):
+        yield from selection_mistakes(p.output, p.equation, p.grid.grid())
 
 
 def _parameters(p: Parts) -> Iterator[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .base import common_interval, dividing, multiple
+from .output import OutputTable
 from .sweep_design import SweepTable
-from .tables import OutputTable, TimeTable
+from .tables import TimeTable
 
 MOST_OUTPUTS = 10**6
 
@@ -23,20 +24,27 @@ def whole(spans: dict[str, float], step: float) -> Iterator[str]:
 def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
     """Mistakes for spans of the case that are not a whole number of its steps."""
     assert time.step is not None
-    spans = {"time.end - time.start": time.end - time.start, "output.every": output.every}
+    spans = {"time.end - time.start": time.end - time.start}
+    spans |= {f"{key}.every": group.every for key, group in output.all().items()}
     if not isinstance(output.checkpoint_every, str):
         spans["output.checkpoint_every"] = output.checkpoint_every
     yield from whole(spans, time.step)
 
 
 def output_mistakes(time: TimeTable, output: OutputTable) -> Iterator[str]:
-    """Mistakes in the interval of outputs, which need not divide the span."""
+    """Mistakes in the intervals of outputs, which need not divide the span."""
     span = time.end - time.start
-    if output.every > span * (1 + 1e-9):
-        yield f"output.every: must not exceed time.end - time.start = {span:g}, found {output.every:g}"
-    elif span / output.every > MOST_OUTPUTS:
-        yield f"output.every: gives {span / output.every:.2g} outputs, expected at most {MOST_OUTPUTS}"
-    elif time.step is not None:
+    found = False
+    for key, group in output.all().items():
+        if group.every > span * (1 + 1e-9):
+            found = True
+            yield f"{key}.every: must not exceed time.end - time.start = {span:g}, found {group.every:g}"
+        elif span / group.every > MOST_OUTPUTS:
+            found = True
+            yield f"{key}.every: gives {span / group.every:.2g} outputs, expected at most {MOST_OUTPUTS}"
+    if found:
+        return
+    if time.step is not None:
         yield from whole_steps(time, output)
     elif time.cfl is not None:
         try:

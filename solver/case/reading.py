@@ -31,6 +31,7 @@ from .bounds import DEEPEST, check_size, parse, require_bounded
 from .compare_rows import named_rows, row_mistakes
 from .consistency import Parts, contradictions
 from .mistakes import CaseError, not_finite, shortened, table, unknown_key
+from .output import OutputTable
 from .paths import absolute, with_path
 from .shipped import case_file
 from .tables import Case, ClosureTable, CompareRow, CompareTable, ReferenceTable, row_of
@@ -165,6 +166,8 @@ class _Checking:
         for name, key in (("reference", "file"), ("training", "file"), ("sweep", "files"), ("sweep", "table")):
             if name in data:
                 data[name] = self._data_file(data[name], name, key)
+        if "output" in data:
+            data["output"] = absolute(data["output"], OutputTable, self.folder)
         for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
             if name in data or not fields[name].is_required():
                 raw = data.get(name, None if name in ("training", "sweep") else {})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +21,7 @@ from . import sweep_design
 from .base import Count, Positive, Table, multiple
 from .data_file import DataFile
 from .grid_table import GridTable
+from .output import OutputTable
 from .sweep_design import SweepTable, with_entries
 
 
@@ -112,26 +111,6 @@ class ClosureTable(BaseModel):
 
 class GuardTable(Table):
     policy: Literal["stop", "skip", "off"] = "stop"
-
-
-def _wall(value: Any) -> Any:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    wall = isinstance(value, str) and re.fullmatch(r"\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*s\s*", value)
-    if not wall and not (number and 0 < value < math.inf):
-        raise ValueError(f'expected simulated time as a number > 0, or wall time as in "60 s", found {value!r}')
-    return value
-
-
-class OutputTable(Table):
-    """every and checkpoint_every are simulated times; checkpoint_every may also be a wall time, as in "60 s"."""
-
-    every: Positive
-    fields: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    checkpoint_every: Annotated[float | str, BeforeValidator(_wall)] = "60 s"
-
-    def checkpoint_seconds(self) -> float | None:
-        """Wall time between checkpoints in seconds, or None if it is set in simulated time."""
-        return float(self.checkpoint_every.strip(" s")) if isinstance(self.checkpoint_every, str) else None
 
 
 class ReferenceTable(DataFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..spectral import Operators
 from .base import Array, Equation, Field, Kind
 from .forcing import ForcingTable
 from .profiles import Profile, at_faces
+from .quantities import SPECTRUM, Derived, Quantity
 from .right_hand_side import NoNonlinearTerm, RightHandSide
 
 
@@ -40,6 +42,11 @@ class LinearAdvection(Equation):
     fields: ClassVar[tuple[Field, ...]] = (Field("u", "1", "what is carried along"),)
     later: ClassVar[tuple[str, ...]] = ("speed_profile", "forcing")
     terms: ClassVar[tuple[str, ...]] = ("advection", "forcing", "noise")
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "mass": Quantity("1", "mean <u>"),
+        "energy": Quantity("1", "energy <u^2>/2"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {"spectrum": replace(SPECTRUM, unit="1")}
 
     speed: float
     speed_profile: Profile | None = None
@@ -132,6 +139,12 @@ class LinearAdvection(Equation):
         """mass <u> and energy <u^2>/2 per unit length, (member,)."""
         u = state[:, 0]
         return {"mass": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
+
+    def densities(self, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": np.full(grid.spectral_shape, 0.5)}
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": state}
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[float, ...]:
         return (self._largest(operators.grid),)

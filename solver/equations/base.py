@@ -17,6 +17,7 @@ from ..random import Noise, QWiener
 from ..spectral import Operators
 from .answers import signal_speed, wrong
 from .forcing import Forcing, source_rates
+from .quantities import Derived, Quantity
 from .right_hand_side import ArrayRightHandSide, Forced, RightHandSide, linear_operator, require_compiled
 
 Array = Any
@@ -58,6 +59,8 @@ class Equation(BaseModel, ABC):
     adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
     axis_names: ClassVar[tuple[str, ...]] = AXES
     carried: ClassVar[bool] = False  # whether the entities are carried by a flow on `Grid.carrier`
+    quantities: ClassVar[dict[str, Quantity]] = {}  # units and descriptions of `invariants` and `diagnostics`
+    derived: ClassVar[dict[str, Derived]] = {}  # fields that outputs may hold beside those of the state
 
     later: ClassVar[tuple[str, ...]] = ()  # options that `_without_later` leaves out
 
@@ -99,6 +102,35 @@ class Equation(BaseModel, ABC):
     @abstractmethod
     def invariants(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Global quantities of the state (member, field, *grid), conserved or not; each is an array (member,)."""
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Further scalars of the state (member, field, *grid), each (member,); runs store them with the invariants."""
+        return {}
+
+    def densities(self, grid: Grid) -> dict[str, NDArray]:
+        """The quadratic invariants whose budget a run keeps: Q = sum over modes of density |u_hat|^2.
+
+        Each density is broadcastable to (*spectral_shape); none by default.
+        """
+        return {}
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """dQ/du of each quantity with a budget, (member, field, *grid): a tendency T changes Q by <dQ/du . T> per time.
+
+        <.> is the mean over the grid, summed over the fields. By default those of `densities`.
+        """
+        operators = Operators(grid)
+        found = self.densities(grid)
+        u = operators.to_spectrum(state) if found else state
+        return {name: operators.to_physical(2 * density * u) for name, density in found.items()}
+
+    def budget_terms(self) -> tuple[str, ...]:
+        """The terms of the model whose contributions to the budget a run stores; noise is stored in any case.
+
+        By default all, without the advection of a Fourier method, which conserves the invariants to round-off.
+        """
+        left_out = {"noise", "advection"} if self.spectral else {"noise"}
+        return tuple(term for term in self.terms if self.has(term) and term not in left_out)
 
     @abstractmethod
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:

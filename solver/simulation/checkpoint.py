@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..backend.files import DamagedFile
 
 Arrays = dict[str, NDArray]
-_OF_CLOSURE = re.compile(r"^closure\.(\d+)\.(memory\..+|held\.(?:step|value|slope|noise))$")
+_OF_CLOSURE = re.compile(r"^closure\.(\d+)\.(memory\..+|change\.\w+|held\.(?:step|value|slope|noise))$")
 
 
 def below(arrays: Arrays, prefix: str) -> Arrays:
@@ -31,6 +31,8 @@ def require_checkpoint(arrays: Arrays, now: Arrays, closures: int) -> None:
         if (match := _OF_CLOSURE.match(name)) is not None and int(match[1]) < closures:
             kind = match[2].removeprefix("held.")
             like = {"step": now["step"], "value": now["state"], "slope": now["state"]}.get(kind)
+            if kind.startswith("change."):
+                like = np.zeros(len(now["state"]))
         elif name in wanted:
             like = wanted[name]
         elif name.startswith("history."):

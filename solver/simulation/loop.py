@@ -44,6 +44,7 @@ from ..random import Noise, Stream, keys
 from ..time_stepping.schemes import Scheme, Split
 from .carrier import CarriedEnsemble, carried
 from .checkpoint import below, require_checkpoint
+from .diagnostics import Diagnostics
 from .ensemble import BlowUp, Ensemble, ensemble, fault_of_state
 from .fitting import fitting_scheme
 from .held import Held, NoiseSource, law_of, total
@@ -113,9 +114,11 @@ class Simulation:
         self._keys: dict[str, NDArray[np.uint64]] = {}
         law = equation.noise_law(grid)
         self._own_noise = [self._source(law, "equation", 1.0)] if law else []
-        self._held: list[Held | None] = [None for _ in self.closures]
+        self.held: list[Held | None] = [None for _ in self.closures]
         self.memories: list[Memory] = []
-        linear: list[Linear | None] = []
+        self.linear_parts: list[Linear | None] = []
+        self.changes: list[dict[str, NDArray]] = [{} for _ in self.closures]  # per time, by states that they replaced
+        self.diagnostics: Diagnostics | None = None
         for i, c in enumerate(self.closures):
             problem = Problem(
                 equation, grid, step, c.every, start, self.members, seed, backend.name, backend.device,
@@ -128,22 +131,20 @@ class Simulation:
                     self.memories.append(coerce_memory(memory))
                 except ValueError as error:
                     raise fault_of(c, "at its start", str(error)) from None
-            linear.append(part := checked_part(c, problem, scheme))
+            self.linear_parts.append(part := checked_part(c, problem, scheme))
             if part is not None and part.noise is not None:
                 self._own_noise.append(self._source(part.noise, f"{self._purpose(i)}/linear", c.weight))
-        added = joined(self.closures, linear)
+        added = joined(self.closures, self.linear_parts)
         self._ensemble: Ensemble = ensemble(equation, grid, scheme, step, state, backend, cfl, threads, added)
         if isinstance(equation, Tracers):
             self._ensemble = carried(
                 self._ensemble, equation, grid, carrier, step, start, seed, self.members, backend, threads,
                 folder or Path(),
             )  # fmt: skip
-        self._frozen = total(self._held, self._own_noise)
-        ends = [None if part is None or part.calls else -1 for part in linear]  # -1: never called
+        self._frozen = total(self.held, self._own_noise)
+        ends = [None if part is None or part.calls else -1 for part in self.linear_parts]  # -1: never called
         self._calls = [Schedule(0, end, c.every) for end, c in zip(ends, self.closures, strict=True)]
         self._next_call = stops(*self._calls)
-
-    # -- state ---------------------------------------------------------------------------------------------
 
     @property
     def time(self) -> float:
@@ -179,10 +180,11 @@ class Simulation:
         Once `cut` is set, a run with a later end does not pass through this state: the end has shortened a leap.
         """
         arrays = {"step": np.array(self.step_number), **self._ensemble.checkpoint()}
-        for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self._held, strict=True)):
+        for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self.held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             if held is not None:
-                arrays |= {f"closure.{i}.held.{k}": self._to_host(v) for k, v in held.checkpoint().items()}
+                arrays |= {f"closure.{i}.held.{k}": self.to_host(v) for k, v in held.checkpoint().items()}
+            arrays |= {f"closure.{i}.change.{k}": v for k, v in self.changes[i].items()}
             arrays[f"closure.{i}.counts"] = np.array([getattr(coupled, name) for name in COUNTS])
         return arrays
 
@@ -193,10 +195,11 @@ class Simulation:
         self._ensemble.restore(arrays)
         for i, coupled in enumerate(self.closures):
             self.memories[i] = below(arrays, f"closure.{i}.memory.")
-            self._held[i] = self._restored(i, below(arrays, f"closure.{i}.held."))
+            self.held[i] = self._restored(i, below(arrays, f"closure.{i}.held."))
+            self.changes[i] = below(arrays, f"closure.{i}.change.")
             for name, value in zip(COUNTS, arrays[f"closure.{i}.counts"], strict=True):
                 setattr(coupled, name, int(value))
-        self._frozen = total(self._held, self._own_noise)
+        self._frozen = total(self.held, self._own_noise)
 
     def _restored(self, i: int, held: dict[str, NDArray]) -> Held | None:
         if not held:
@@ -204,8 +207,6 @@ class Simulation:
         value, slope = (self.backend.asarray(held[k]) if k in held else None for k in ("value", "slope"))
         law = law_of(held["noise"], self.equation, self.grid) if "noise" in held else None
         return Held(int(held["step"]), value, slope, self._noise_of(i, law))
-
-    # -- stepping ------------------------------------------------------------------------------------------
 
     def advance(self, count: int) -> None:
         """Take `count` steps with the tendencies that are held now."""
@@ -247,9 +248,7 @@ class Simulation:
                     "another closure"
                 )
 
-    # -- closures ------------------------------------------------------------------------------------------
-
-    def _to_host(self, value: Any) -> NDArray:
+    def to_host(self, value: Any) -> NDArray:
         return value if isinstance(value, np.ndarray) else self.backend.to_numpy(value)
 
     def _purpose(self, index: int) -> str:
@@ -268,8 +267,7 @@ class Simulation:
         due = [i for i, calls in enumerate(self._calls) if calls.due(n)]
         if not due:
             return False
-        began = time.perf_counter()
-        leap = None
+        began, leap = time.perf_counter(), None
         for i in due:
             answer = self._call(i, n, steps, output_every)
             if isinstance(answer, Leap):
@@ -280,12 +278,15 @@ class Simulation:
                     self.closures[i].replaced += 1
                     leap = answer
                     break
+            self.changes[i] = {}
             if isinstance(answer, Correction):
                 self.closures[i].replaced += 1
+                if self.diagnostics is not None:
+                    self.diagnostics.change(i, self._ensemble.physical(), answer.state)
                 self.replace(answer.state)
             else:
-                self._held[i] = self._hold(i, answer, n) if isinstance(answer, Tendency) else None
-        self._frozen = total(self._held, self._own_noise)
+                self.held[i] = self._hold(i, answer, n) if isinstance(answer, Tendency) else None
+        self._frozen = total(self.held, self._own_noise)
         self.seconds["closure"] += time.perf_counter() - began
         if leap is not None:
             self._leap(leap, steps, at)
@@ -331,7 +332,7 @@ class Simulation:
         coupled = self.closures[i]
         value = coupled.weight * self._ensemble.inward(answer.field)
         linear = (coupled.hold or answer.hold) == "linear"
-        return Held.following(self._held[i], n, value, linear, self._noise_of(i, answer.noise))
+        return Held.following(self.held[i], n, value, linear, self._noise_of(i, answer.noise))
 
     def _leap(self, leap: Leap, steps: int, at: Callable[[int], None]) -> None:
         """Take the states of a leap one by one, except those beyond the end of the run."""

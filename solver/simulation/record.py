@@ -3,6 +3,7 @@
 case.toml              the case with every default
 inputs.json            the case again, with the hashes of the files that it names
 fields.zarr            the outputs
+groups/NAME.zarr       the outputs of a group
 checkpoint/state.npz   the last checkpoint
 log.jsonl              one event per line
 summary.json           how the run ended
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,7 @@ from ..backend.files import (
     write_json,
 )
 from ..case.tables import Case
-from ..equations.base import Field
-from ..grid import Grid
+from ..equations.quantities import Quantity
 from .folder import (
     COMPARISON,
     FOLDERS,
@@ -47,11 +47,16 @@ from .folder import (
     require_vacant,
     stored_inputs,
 )
-from .schedule import output_times
-from .store import chunk, empty_store, remove_partial, require_frames, write_store
+from .provenance import provenance
+from .schedule import Schedule
+from .selection import Selection, of_old_version, selections, with_chunks
+from .store import Writer, remove_partial, require_frames, write_store
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+FLUSH_SECONDS = 10.0  # after which an output is on disk at the latest, if another one follows
 
 
 class Record:
@@ -76,12 +81,16 @@ class Record:
         self._lock.close()
 
     @classmethod
-    def create(cls, folder: Path, case: Case, grid: Grid, reference: Path | None = None) -> Record:
+    def create(
+        cls, folder: Path, case: Case, quantities: Mapping[str, Quantity], reference: Path | None = None
+    ) -> Record:
         """The record of a new run. Raises RunFolderError if the folder is not vacant, see `require_vacant`.
 
-        reference: the folder of the reference's trajectories, if the run needs them.
+        quantities: the scalars that it stores. reference: the folder of the reference's trajectories, if the run needs
+        them.
         """
         require_vacant(folder)
+        case = with_chunks(case)
         text = _toml(case.resolved())
         inputs = case_inputs(tomllib.loads(text.decode()), reference)
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +100,9 @@ class Record:
         for left in FOLDERS:
             shutil.rmtree(folder / left, ignore_errors=True)
         (folder / "checkpoint").mkdir()
-        write_store(record._fields, _store(case, grid))
+        record._open(case, quantities)
+        for store in record._stores:
+            write_store(store.folder, store.files)
         write_json(folder / "inputs.json", inputs)
         replace(folder / "case.toml", text)
         (folder / STARTING).unlink()
@@ -117,21 +128,26 @@ class Record:
             raise
         return record
 
-    def require_outputs(self, case: Case, grid: Grid, step: int) -> None:
-        """Raise RunFolderError unless the outputs before a step are on disk and intact."""
-        files = _store(case, grid)
-        for path in (self._fields / key for key in files):
-            folders = [p for p in (path.parent, path.parent / "c") if p.exists() and not p.is_dir()]
-            if wrong := [path] if path.is_dir() else folders:
-                raise RunFolderError(f"{wrong[0]} is in the way of the outputs. Remedy: move it elsewhere")
-        count = int((np.rint((output_times(case) - case.time.start) / case.step) < step).sum())
+    def _open(self, case: Case, quantities: Mapping[str, Quantity]) -> None:
+        self._stores = [_Store.of(chosen, self.folder) for chosen in selections(case, quantities)]
+        self._flushed = time.monotonic()
+
+    def require_outputs(self, case: Case, quantities: Mapping[str, Quantity], step: int) -> None:
+        """Raise RunFolderError unless the outputs before a step are on disk and intact.
+
+        A folder whose case has no output.frames_per_chunk is of a version that wrote one frame per file and no scalars.
+        """
+        complete = case.output.frames_per_chunk is not None
+        self._open(case if complete else of_old_version(case), quantities)
         try:
-            for field in recorded_fields(case):
-                require_frames(self._fields, files, field.name, count)
+            for store in self._stores:
+                store.require(step, complete)
         except DamagedFile as error:
             raise RunFolderError(f"{error}. {self._restart}") from None
 
-    def go_on(self, before: Case, case: Case, grid: Grid, reference: Path | None = None) -> list[str]:
+    def go_on(
+        self, before: Case, case: Case, quantities: Mapping[str, Quantity], reference: Path | None = None
+    ) -> list[str]:
         """Make the folder that of `case`, which may end at another time than the run `before`; the first write.
 
         Returns the keys of fields.zarr that were missing or damaged. Killed at any instant, it leaves a folder that can
@@ -142,22 +158,26 @@ class Record:
         last = stored_inputs(self.folder) or {"ends": [], "references": {}}
         if extended := case.time.end != before.time.end:
             tables["time"]["end"] = case.time.end
-            old, new = output_times(before), output_times(case)
-            for index in (i for i, t in enumerate(old) if i >= len(new) or new[i] != t):
-                for field in recorded_fields(case):
-                    key = chunk(field.name, index, len(frame_dimensions(case, grid)))
-                    (self._fields / key).unlink(missing_ok=True)
+            old = before if before.output.frames_per_chunk is not None else of_old_version(before)
+            earlier = [_Store.of(chosen, self.folder) for chosen in selections(old, quantities)]
+            for one, other in zip(earlier, self._stores, strict=True):
+                times = [store.selection.dataset()["time"].values for store in (one, other)]
+                if (kept := _index(*times)) < len(times[0]):
+                    one.writer.cut(kept)
         inputs = case_inputs(tables, reference)
         inputs["ends"] = sorted({*last["ends"], before.time.end, case.time.end})
         inputs["references"] = last["references"] | inputs["references"]
         write_json(self.folder / "inputs.json", inputs)
         if extended:
             replace(path, _toml(tables))
-        written = write_store(self._fields, _store(case, grid))
+        written = []
+        for store in self._stores:
+            keys = write_store(store.folder, store.files)
+            written += keys if store is self._stores[0] else [f"{store.selection.place.name}/{key}" for key in keys]
+            remove_partial(store.folder)
         for place in (self.folder, self._checkpoint.parent):
             if place.is_dir():
                 remove_temporary(place)
-        remove_partial(self._fields)
         (self.folder / STARTING).unlink(missing_ok=True)
         return [] if extended else written
 
@@ -169,19 +189,35 @@ class Record:
         """The fields of the run on disk, (time, member, *grid), opened lazily."""
         import xarray as xr
 
-        return xr.open_dataset(self._fields, engine="zarr", chunks=None, consolidated=False)
+        return xr.open_dataset(self._fields, engine="zarr", chunks=None)
 
-    def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
-        """Write the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
-        import zarr
+    def due(self, n: int) -> bool:
+        """Whether step n has outputs."""
+        return any(schedule.due(n) for schedule in self.stops())
 
-        group = zarr.open_group(self._fields, mode="r+")
-        for i, name in enumerate(names):
-            if name in group:
-                group[name][index] = state[:, i]  # type: ignore[index]
+    def stops(self) -> list[Schedule]:
+        """The steps that have outputs, of each store."""
+        return [store.selection.schedule for store in self._stores]
+
+    def write_frame(self, n: int, state: NDArray, scalars: Mapping[str, NDArray] | None) -> None:
+        """Write the outputs of step n: fields and derived fields of the state (member, field, *grid), and scalars.
+
+        They are on disk when a chunk is full, after FLUSH_SECONDS, and before a checkpoint is saved.
+        """
+        for store in self._stores:
+            store.write(n, state, scalars)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all outputs to disk."""
+        for store in self._stores:
+            store.writer.flush()
+        self._flushed = time.monotonic()
 
     def save(self, arrays: dict[str, NDArray]) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint, after the outputs before it are on disk."""
+        self.flush()
         self._checkpoint.parent.mkdir(exist_ok=True)
         write_arrays(self._checkpoint, arrays)
 
@@ -215,26 +251,39 @@ class Record:
 
 
 class MemoryRecord:
-    """The fields of a run that writes no files."""
+    """The outputs of a run that writes no files."""
 
-    def __init__(self, case: Case, grid: Grid) -> None:
-        self._dataset = empty_dataset(case, grid)
-        self._fields = recorded_fields(case)
-        self._dims = frame_dimensions(case, grid)
-        shape = tuple(self._dataset.sizes[d] for d in self._dims)
-        self._values = {field.name: np.full(shape, np.nan, case.precision) for field in self._fields}
+    def __init__(self, case: Case, quantities: Mapping[str, Quantity]) -> None:
+        self._selections = selections(case, quantities)
+        self._dataset = self._selections[0].dataset()
+        self._values: dict[str, NDArray] = {}
+        for v in self._selections[0].variables():
+            self._values[v.name] = np.full([self._dataset.sizes[d] for d in v.dimensions], np.nan, v.dtype)
 
-    def write_frame(self, index: int, state: NDArray, names: list[str]) -> None:
-        """Store the state (member, field, *grid) as output number `index`; fields that are not recorded are skipped."""
-        for i, name in enumerate(names):
-            if name in self._values:
-                self._values[name][index] = state[:, i]
+    def due(self, n: int) -> bool:
+        """Whether step n has an output."""
+        return self._selections[0].schedule.due(n)
+
+    def stops(self) -> list[Schedule]:
+        """The steps that have outputs."""
+        return [self._selections[0].schedule]
+
+    def write_frame(self, n: int, state: NDArray, scalars: Mapping[str, NDArray] | None) -> None:
+        """Store the outputs of step n; groups of outputs are for runs with a folder."""
+        chosen = self._selections[0]
+        index = chosen.schedule.index(n)
+        named = {chosen.scalar(k): v for k, v in (scalars or {}).items()}
+        for name, frame in (chosen.frames(state) | named).items():
+            self._values[name][index] = frame
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
     def dataset(self) -> xr.Dataset:
-        """The fields of the run, (time, member, *grid); nan at outputs that were not reached."""
+        """The outputs of the run, (time, member, ...); nan at outputs that were not reached."""
         variables = {
-            f.name: (self._dims, self._values[f.name], {"units": f.unit, "long_name": f.description})
-            for f in self._fields
+            v.name: (v.dimensions, self._values[v.name], {"units": v.unit, "long_name": v.description})
+            for v in self._selections[0].variables()
         }
         return self._dataset.assign(variables)
 
@@ -245,70 +294,44 @@ def _toml(tables: dict[str, Any]) -> bytes:
     return tomli_w.dumps(tables).encode()
 
 
-def _store(case: Case, grid: Grid) -> dict[str, bytes]:
-    return empty_store(empty_dataset(case, grid), recorded_fields(case), frame_dimensions(case, grid), case.precision)
+@dataclass(frozen=True)
+class _Store:
+    """One store of a run: what it holds, the folder, its files without frames, and the writer of its frames."""
+
+    selection: Selection
+    folder: Path
+    files: dict[str, bytes]
+    writer: Writer
+
+    @classmethod
+    def of(cls, selection: Selection, folder: Path) -> _Store:
+        files = selection.files()
+        place = folder / selection.place
+        return cls(selection, place, files, Writer(place, files, [v.name for v in selection.variables()]))
+
+    def require(self, step: int, complete: bool) -> None:
+        """Raise DamagedFile unless the outputs before a step are intact. complete: those of scalars, too."""
+        for path in (self.folder / key for key in self.files):
+            folders = [p for p in (path.parent, path.parent / "c") if p.exists() and not p.is_dir()]
+            if wrong := [path] if path.is_dir() else folders:
+                raise RunFolderError(f"{wrong[0]} is in the way of the outputs. Remedy: move it elsewhere")
+        count = self.selection.schedule.index(step)
+        for variable in self.selection.variables():
+            scalar = len(variable.dimensions) == 2
+            if complete or not scalar:
+                derived = variable.name in self.selection.group.derived
+                require_frames(self.folder, self.files, variable.name, count, finite=not (scalar or derived))
+
+    def write(self, n: int, state: NDArray, scalars: Mapping[str, NDArray] | None) -> None:
+        """Write the outputs of step n, if it has any."""
+        chosen = self.selection
+        if chosen.schedule.due(n):
+            named = {chosen.scalar(k): v for k, v in (scalars or {}).items() if k in chosen.quantities}
+            self.writer.put(chosen.schedule.index(n), chosen.frames(state) | named)
 
 
-def recorded_fields(case: Case) -> tuple[Field, ...]:
-    """The fields that the case records in its outputs."""
-    chosen = case.output.fields
-    return tuple(f for f in case.build_equation().fields if not chosen or f.name in chosen)
-
-
-def frame_dimensions(case: Case, grid: Grid) -> tuple[str, ...]:
-    """Dimensions of a field of the outputs: time, member, and the axes of the grid."""
-    return ("time", "member", *case.build_equation().axes(grid))
-
-
-def empty_dataset(case: Case, grid: Grid) -> xr.Dataset:
-    """Coordinates and attributes of the outputs of a case, without fields."""
-    import xarray as xr
-
-    equation = case.build_equation()
-    coords: dict[str, Any] = {
-        "time": ("time", output_times(case), {"units": "equation's own", "long_name": "time"}),
-        "member": ("member", np.arange(case.ensemble.members)),
-    }
-    where = {"semi-linear": "points", "particles": "number"}.get(equation.kind, "cell centres")
-    for axis, values in equation.coordinates(grid).items():
-        coords[axis] = (axis, values, {"units": "equation's own", "long_name": f"{axis}, {where}"})
-    return xr.Dataset(coords=coords, attrs={"title": case.title, "equation": equation.name})
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, machine and git revision, for summaries and reports."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"python": platform.python_version()}
-    for package in ("subgrid", "numpy", "scipy", "numba", "torch", "pyfftw", "ducc0", "xarray", "zarr"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "git": _revision(),
-    }
-
-
-def _revision() -> str | None:
-    """Git revision of the checkout that contains this file, or None if it is not tracked by git."""
-    here = Path(__file__).resolve().parent
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=5,
-        )
-        tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None
+def _index(times: NDArray, others: NDArray) -> int:
+    """How many of the first output times are the same."""
+    count = min(len(times), len(others))
+    different = np.flatnonzero(times[:count] != others[:count])
+    return int(different[0]) if len(different) else count

@@ -66,12 +66,12 @@ class Schedule:
         return self.last if self.with_last and self.first <= n < self.last else None
 
 
-def output_schedule(case: Case) -> Schedule:
-    """The steps at which a case has outputs: 0, the multiples of output.every, and the last step.
+def output_schedule(case: Case, every: float | None = None) -> Schedule:
+    """The steps at which a case has outputs: 0, the multiples of `every` (by default output.every), and the last step.
 
-    Raises ValueError for a case whose output.every or span is not a whole number of steps.
+    Raises ValueError for a case whose interval or span is not a whole number of steps.
     """
-    return Schedule(0, case.steps(), multiple(case.output.every, case.step), with_last=True)
+    return Schedule(0, case.steps(), multiple(every or case.output.every, case.step), with_last=True)
 
 
 def output_times(case: Case) -> NDArray[np.float64]:

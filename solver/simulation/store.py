@@ -1,7 +1,8 @@
-"""The Zarr store of the outputs of a run: its metadata, and whether the stored frames are intact.
+"""A Zarr store of outputs: its metadata, the writing of its frames, and whether stored frames are intact.
 
-A store is a group with the coordinates and one array (time, member, *grid) per field, in chunks of one output time.
-Everything but the chunks of the fields follows from the case, so it can be compared with the disk and made again.
+A store is a group with the coordinates and one array (time, ...) per variable, in chunks of several output times. All
+but these chunks follows from the case, so it can be compared with the disk and made again. A chunk is written whole and
+renamed to its place; while it is not full it is written again with more frames, see `Writer.flush`.
 """
 
 from __future__ import annotations
@@ -9,28 +10,47 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..backend.files import DamagedFile, replace
-from ..equations.base import Field
+from ..backend.files import DamagedFile, remove_temporary, replace
 
 if TYPE_CHECKING:
     import xarray as xr
 
+CHUNK_BYTES = 2**22  # of a chunk before compression, if more than one frame fits
+MOST_FRAMES = 4096  # in a chunk
 _PARTIAL = re.compile(r"^\w+\.[0-9a-f]{32}\.partial$")
 
 
-def empty_store(
-    dataset: xr.Dataset, fields: Iterable[Field], dimensions: tuple[str, ...], dtype: str
-) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Variable:
+    """An array of a store: its name, dimensions (the first is time), unit, description, type, and frames per chunk."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    unit: str
+    description: str
+    dtype: str = "float64"
+    chunk: int = 1
+
+
+def frames_per_chunk(shape: Iterable[int], itemsize: int) -> int:
+    """How many frames of a shape (member, ...) a chunk holds by default."""
+    return max(1, min(MOST_FRAMES, CHUNK_BYTES // max(1, itemsize * math.prod(shape))))
+
+
+def empty_store(dataset: xr.Dataset, variables: Iterable[Variable]) -> dict[str, bytes]:
     """The files of a store without frames, by their keys, such as "time/zarr.json".
 
-    dataset: the coordinates and attributes. dimensions: those of a field, of which the first is time. dtype: the type
-    of the fields.
+    dataset: the coordinates and attributes. The metadata are consolidated, so that xarray opens the store without a
+    warning.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -39,23 +59,26 @@ def empty_store(
     store: dict[str, Any] = {}
     dataset.to_zarr(MemoryStore(store), mode="w", consolidated=False)
     group = zarr.open_group(MemoryStore(store), mode="r+")
-    shape = tuple(dataset.sizes[d] for d in dimensions)
-    for field in fields:
+    for variable in variables:
+        shape = tuple(dataset.sizes[d] for d in variable.dimensions)
         array = group.create_array(
-            field.name,
+            variable.name,
             shape=shape,
-            chunks=(1, *shape[1:]),
-            dtype=dtype,
+            chunks=(variable.chunk, *shape[1:]),
+            dtype=variable.dtype,
             compressors=ZstdCodec(level=0, checksum=True),  # so that damage is noticed
             fill_value=float("nan"),
-            dimension_names=dimensions,
+            dimension_names=variable.dimensions,
         )
-        array.attrs.update({"units": field.unit, "long_name": field.description})
+        array.attrs.update({"units": variable.unit, "long_name": variable.description})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that format 3 does not specify consolidated metadata yet
+        zarr.consolidate_metadata(MemoryStore(store))
     return {key: value.to_bytes() for key, value in store.items()}
 
 
 def write_store(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Write those files of a store that are missing or differ on disk; returns their keys. Chunks of fields stay."""
+    """Write those files of a store that are missing or differ on disk; returns their keys. Chunks of frames stay."""
     written = []
     for key, content in files.items():
         path = folder / key
@@ -67,41 +90,155 @@ def write_store(folder: Path, files: dict[str, bytes]) -> list[str]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete the files that Zarr left when its process was killed while it wrote a chunk, and no others."""
+    """Delete the files that a killed process left while it wrote to the store, and no others."""
     for place, _, files in os.walk(folder):
+        remove_temporary(Path(place))
         for name in filter(_PARTIAL.match, files):
             Path(place, name).unlink(missing_ok=True)
 
 
-def require_frames(folder: Path, files: dict[str, bytes], field: str, count: int) -> None:
-    """Raise DamagedFile unless the first `count` outputs of a field are on disk, intact and finite.
+class Chunks:
+    """The chunks of one variable of a store on disk, with the metadata of `files` and not those on disk."""
 
-    The metadata are those of `files`, not those on disk.
-    """
-    import zarr
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.storage import MemoryStore
+    def __init__(self, folder: Path, files: Mapping[str, bytes], name: str) -> None:
+        import zarr
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.storage import MemoryStore
 
-    buffer = default_buffer_prototype().buffer
-    store: dict[str, Any] = {k: buffer.from_bytes(files[k]) for k in ("zarr.json", f"{field}/zarr.json")}
-    array: Any = zarr.open_group(MemoryStore(store), mode="r")[field]
-    expected = array.dtype.itemsize * math.prod(array.shape[1:])
-    for index in range(count):
-        key = chunk(field, index, array.ndim)
-        path = folder / key
+        self._folder, self._name = folder, name
+        self._buffer = default_buffer_prototype().buffer
+        self._store: dict[str, Any] = {
+            key: self._buffer.from_bytes(files[key]) for key in ("zarr.json", f"{name}/zarr.json")
+        }
+        group: Any = zarr.open_group(MemoryStore(self._store), mode="r+", use_consolidated=False)
+        self._array: Any = group[name]
+        self.length: int = self._array.chunks[0]
+        self.frame: tuple[int, ...] = self._array.shape[1:]
+        self.dtype: np.dtype = self._array.dtype
+        self._bytes = self.dtype.itemsize * self.length * math.prod(self.frame)
+
+    def path(self, number: int) -> Path:
+        """The file of a chunk."""
+        return self._folder / self._key(number)
+
+    def write(self, number: int, frames: NDArray) -> None:
+        """Replace a chunk by these frames, (time, *frame), with nan after them."""
+        first = number * self.length
+        self._array[first : first + len(frames)] = frames
+        content = self._store.pop(self._key(number), None)
+        path = self.path(number)
+        if content is None:  # nan alone, which is what a chunk without a file holds
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, content.to_bytes())
+
+    def read(self, number: int, count: int) -> NDArray:
+        """The first `count` frames of a chunk. Raises DamagedFile unless they are on disk and intact."""
+        path = self.path(number)
         if not path.is_file():
             raise DamagedFile(f"{path} is missing")
         content = path.read_bytes()
-        if (size := _announced(content)) != expected:
-            raise DamagedFile(f"{path} is damaged: it announces {size} bytes, expected {expected}")
-        store[key] = buffer.from_bytes(content)
+        if (size := _announced(content)) != self._bytes:
+            raise DamagedFile(f"{path} is damaged: it announces {size} bytes, expected {self._bytes}")
+        key, first = self._key(number), number * self.length
+        self._store[key] = self._buffer.from_bytes(content)
         try:
-            intact = bool(np.isfinite(array[index]).all())
+            return np.asarray(self._array[first : first + count])
         except Exception as error:  # every codec has errors of its own
             raise DamagedFile(f"{path} is damaged ({error})") from None
-        if not intact:
-            raise DamagedFile(f"{path} is damaged: it holds values that are not finite")
-        del store[key]
+        finally:
+            del self._store[key]
+
+    def _key(self, number: int) -> str:
+        return "/".join([self._name, "c", str(number), *["0"] * len(self.frame)])
+
+
+def require_frames(folder: Path, files: Mapping[str, bytes], name: str, count: int, finite: bool = True) -> None:
+    """Raise DamagedFile unless the first `count` outputs of a variable are on disk and intact.
+
+    finite: whether they must be finite as well; a chunk of nan alone has no file.
+    """
+    chunks = Chunks(folder, files, name)
+    for first in range(0, count, chunks.length):
+        number = first // chunks.length
+        if not finite and not chunks.path(number).is_file():
+            continue
+        frames = chunks.read(number, min(chunks.length, count - first))
+        if finite and not np.isfinite(frames).all():
+            raise DamagedFile(f"{chunks.path(number)} is damaged: it holds values that are not finite")
+
+
+class Writer:
+    """Writes the outputs of a store in order. A chunk is kept in memory until it is full or `flush` is called."""
+
+    def __init__(self, folder: Path, files: Mapping[str, bytes], names: Iterable[str]) -> None:
+        self._columns = {name: _Column(Chunks(folder, files, name)) for name in names}
+
+    def put(self, index: int, frames: Mapping[str, NDArray]) -> None:
+        """Output number `index` of some variables."""
+        for name, frame in frames.items():
+            self._columns[name].put(index, frame)
+
+    def flush(self) -> None:
+        """Write what is not on disk; the chunks that are not full stay in memory, too."""
+        for column in self._columns.values():
+            column.flush()
+
+    def cut(self, count: int) -> None:
+        """Forget the outputs from number `count` on, on disk as well."""
+        for column in self._columns.values():
+            column.cut(count)
+
+
+class _Column:
+    """The chunk of one variable that is being filled."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._number = -1
+        self._frames: NDArray = np.empty((0, *chunks.frame), chunks.dtype)
+        self._filled = self._written = 0
+
+    def put(self, index: int, frame: NDArray) -> None:
+        number, place = divmod(index, self._chunks.length)
+        if number != self._number or place < self._filled:
+            self._open(number, place)
+        if place >= len(self._frames):  # grows, so that short runs need little memory
+            length = min(self._chunks.length, max(16, 2 * place))
+            larger = np.full((length, *self._chunks.frame), np.nan, self._chunks.dtype)
+            larger[: self._filled] = self._frames[: self._filled]
+            self._frames = larger
+        self._frames[self._filled : place] = np.nan
+        self._frames[place] = frame
+        self._filled = place + 1
+        if self._filled == self._chunks.length:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._filled > self._written:
+            self._chunks.write(self._number, self._frames[: self._filled])
+            self._written = self._filled
+
+    def cut(self, count: int) -> None:
+        number, place = divmod(count, self._chunks.length)
+        self._open(number, place)
+        if place:
+            self._chunks.write(number, self._frames[:place])
+        else:
+            self._chunks.path(number).unlink(missing_ok=True)
+        while self._chunks.path(number := number + 1).exists():
+            self._chunks.path(number).unlink()
+
+    def _open(self, number: int, count: int) -> None:
+        """Go to a chunk, of which `count` frames are kept: those in memory, or those on disk."""
+        self.flush()
+        self._frames = np.empty((0, *self._chunks.frame), self._chunks.dtype)
+        if count and self._chunks.path(number).is_file():
+            self._frames = self._chunks.read(number, count).copy()
+        else:
+            self._frames = np.full((count, *self._chunks.frame), np.nan, self._chunks.dtype)
+        self._number, self._filled, self._written = number, count, count
 
 
 def _announced(content: bytes) -> int | None:
@@ -114,8 +251,3 @@ def _announced(content: bytes) -> int | None:
     if not size or len(content) < start + size:
         return None
     return int.from_bytes(content[start : start + size], "little") + (256 if size == 2 else 0)
-
-
-def chunk(field: str, index: int, dimensions: int) -> str:
-    """The key of output number `index` of a field."""
-    return "/".join([field, "c", str(index), *["0"] * (dimensions - 1)])

@@ -58,7 +58,7 @@ STATE = np.sin(2 * np.pi * np.arange(32) / 32 + np.arange(2)[:, None, None])
 
 
 def tables(**changes: Any) -> dict[str, Any]:
-    """A case of 20 steps: outputs every 4, checkpoints every 5."""
+    """A case of 20 steps: outputs every 4, two in a file, checkpoints every 5."""
     return {
         "title": "Burgers",
         "equation": {"name": "burgers", "viscosity": 0.05},
@@ -66,7 +66,7 @@ def tables(**changes: Any) -> dict[str, Any]:
         "time": {"start": 1.0, "end": 1.2, "step": 0.01, "stepper": "etdrk4"},
         "initial": {"kind": "file", "path": "state.npz"},
         "ensemble": {"members": 2, "seed": 5},
-        "output": {"every": 0.04, "checkpoint_every": 0.05},
+        "output": {"every": 0.04, "checkpoint_every": 0.05, "frames_per_chunk": 2},
     } | changes
 
 
@@ -107,10 +107,10 @@ def started(out: str, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fra
     class Killed(BaseException):
         pass
 
-    def killing(self: Record, index: int, *rest: Any) -> None:
-        if index == frames:
+    def killing(self: Record, step: int, *rest: Any) -> None:
+        if step == 4 * frames:
             raise Killed
-        write(self, index, *rest)
+        write(self, step, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "write_frame", killing)
@@ -508,10 +508,10 @@ def test_a_full_disk_keeps_what_was_written(importable, monkeypatch):
     verbs.run(read_case(tables()), out="whole", progress=False)
     write = Record.write_frame
 
-    def full(self: Record, index: int, *rest: Any) -> None:
-        if index == 3:
+    def full(self: Record, step: int, *rest: Any) -> None:
+        if step == 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, index, *rest)
+        write(self, step, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Record, "write_frame", full)
@@ -535,7 +535,7 @@ def test_a_run_starts_from_the_last_output_of_another(importable):
     case = tables(initial={"kind": "run", "path": "../run"})
     Path("branch/case.toml").write_text(tomli_w.dumps(case), encoding="utf-8")
     assert cli.execute(["run", "branch/case.toml", "--out", "other", "--json"]) == cli.DONE
-    first, last = (xr.open_zarr(f"{name}/fields.zarr", consolidated=False) for name in ("other", "run"))
+    first, last = (xr.open_zarr(f"{name}/fields.zarr", chunks=None) for name in ("other", "run"))
     np.testing.assert_allclose(first["velocity"][0], last["velocity"][-1], atol=1e-15)
     assert "time = 1.2" in Path("other/case.toml").read_text(encoding="utf-8")
     verbs.resume("run", until=1.36, progress=False)

@@ -66,6 +66,8 @@ class RunReader(Reader):
         found = Contents(self.name, {}, {}, files=[store], origin={str(k): v for k, v in data.attrs.items()})
         dims = {"member": TRAJECTORY, "time": TIME}
         for key, v in data.data_vars.items():
+            if set(v.dims) <= dims.keys():  # a scalar of every member, no field
+                continue
             named = tuple(dims.get(str(d), str(d)) for d in v.dims)
             found.fields[str(key)] = Variable(named, lazy(v), v.attrs["units"], v.attrs["long_name"])
         found.axes[TIME] = Axis(data["time"].values, data["time"].attrs.get("units", ""))

@@ -17,6 +17,7 @@ from ...spectral import Operators, Transforms, empty, square
 from ..base import Array, Equation, Field, Kind
 from ..forcing import ForcingTable
 from ..profiles import Profile, at_faces
+from ..quantities import FLUX, SPECTRUM, Derived, Quantity
 from ..right_hand_side import NoNonlinearTerm, RightHandSide
 from . import kernels
 
@@ -48,6 +49,12 @@ class Burgers(Equation):
     fields: ClassVar[tuple[Field, ...]] = (Field("velocity", "length/time", "u"),)
     later: ClassVar[tuple[str, ...]] = ("viscosity_profile", "hyperviscosity", "hyperviscosity_order", "forcing")
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "hyperviscosity", "forcing", "noise")
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "momentum": Quantity("length/time", "mean velocity <u>"),
+        "energy": Quantity("length^2/time^2", "energy <u^2>/2"),
+        "dissipation": Quantity("length^2/time^3", "viscous dissipation of energy, nu <u_x^2>"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {"spectrum": SPECTRUM, "flux": FLUX}
 
     viscosity: float = Option(ge=0)
     viscosity_profile: Profile | None = None
@@ -178,6 +185,31 @@ class Burgers(Equation):
         """momentum <u> and energy <u^2>/2 per unit length, (member,)."""
         u = state[:, 0]
         return {"momentum": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Viscous dissipation of energy nu <u_x^2>, (member,): spectral, or by differences at the faces of cells."""
+        u = state[:, 0]
+        if self.spectral:
+            power = np.abs(np.fft.rfft(u, norm="forward")) ** 2 * grid.half_plane_weight()
+            squared = (power * grid.wavenumbers()[0] ** 2).sum(-1)
+        else:
+            ends = self._ends
+            if ends is None:
+                u = np.concatenate([u, u[:, :1]], axis=1)
+                steep = np.diff(u, axis=1)
+            else:
+                left, right = (np.full((len(u), 1), end) for end in ends)
+                outer = np.sqrt(2) * np.diff(np.concatenate([left, u[:, :1]], 1), axis=1)
+                last = np.sqrt(2) * np.diff(np.concatenate([u[:, -1:], right], 1), axis=1)
+                steep = np.concatenate([outer, np.diff(u, axis=1), last], axis=1)
+            squared = (steep**2).sum(-1) / (grid.shape[0] * grid.spacing[0] ** 2)
+        return {"dissipation": self.effective_viscosity * squared}
+
+    def densities(self, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": np.full(grid.spectral_shape, 0.5)}
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": state}
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...]:
         return (operators.xp.max(operators.xp.abs(u)) if self.has("advection") else 0.0,)

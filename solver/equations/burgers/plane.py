@@ -16,6 +16,7 @@ from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
 from ..forcing import ForcingTable
+from ..quantities import Quantity
 from ..right_hand_side import RightHandSide
 
 RATE, COPY = 21.0, 0.6  # nanoseconds per cell on one thread, at 256 x 256
@@ -42,6 +43,11 @@ class Burgers2D(Equation):
     )
     later: ClassVar[tuple[str, ...]] = ("forcing",)
     terms: ClassVar[tuple[str, ...]] = ("advection", "diffusion", "forcing")
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "momentum_x": Quantity("length/time", "mean velocity <u>"),
+        "momentum_y": Quantity("length/time", "mean velocity <v>"),
+        "energy": Quantity("length^2/time^2", "energy <u^2 + v^2>/2"),
+    }
 
     noise: None = None  # type: ignore[assignment]
     viscosity: float = Option(ge=0)
@@ -88,6 +94,9 @@ class Burgers2D(Equation):
         mean = state.mean(axis=(-2, -1))
         energy = 0.5 * (state**2).sum(1).mean(axis=(-2, -1))
         return {"momentum_x": mean[:, 0], "momentum_y": mean[:, 1], "energy": energy}
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": state}
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, ...]:
         if not self.has("advection"):

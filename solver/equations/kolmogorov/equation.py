@@ -15,6 +15,7 @@ from ...spectral import Operators, Transforms, square
 from ..answers import forcing_field
 from ..base import Array, Equation, Field
 from ..forcing import ForcingTable
+from ..quantities import FLUX, SPECTRUM, Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import kernels
 
@@ -39,6 +40,19 @@ class Kolmogorov(Equation):
     terms: ClassVar[tuple[str, ...]] = (
         "advection", "diffusion", "drag", "beta", "hyperviscosity", "forcing", "noise",
     )  # fmt: skip
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "energy": Quantity("length^2/time^2", "kinetic energy <|u|^2>/2"),
+        "enstrophy": Quantity("1/time^2", "enstrophy <w^2>/2"),
+        "palinstrophy": Quantity("1/(length^2 time^2)", "palinstrophy <|grad w|^2>/2"),
+        "dissipation": Quantity("length^2/time^3", "viscous dissipation of energy, nu <w^2>"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {
+        "velocity_x": Derived("length/time", "u = psi_y", lambda e, w, grid: e.velocity(w[:, 0], grid)[0]),
+        "velocity_y": Derived("length/time", "v = -psi_x", lambda e, w, grid: e.velocity(w[:, 0], grid)[1]),
+        "streamfunction": Derived("length^2/time", "psi, -lap psi = w", lambda e, w, grid: e.streamfunction(w, grid)),
+        "spectrum": SPECTRUM,
+        "flux": FLUX,
+    }
 
     viscosity: float = Option(ge=0)
     drag: float = Option(default=0.0, ge=0)
@@ -107,6 +121,11 @@ class Kolmogorov(Equation):
         psi = operators.forward(state) * operators.inverse_k2
         return operators.inverse(1j * ky * psi), operators.inverse(-1j * kx * psi)
 
+    def streamfunction(self, state: NDArray, grid: Grid) -> NDArray:
+        """psi (member, y, x) of a state (member, 1, y, x), in length^2/time."""
+        operators = Operators(grid)
+        return operators.to_physical(operators.to_spectrum(state[:, 0]) * operators.inverse_k2)
+
     def carrier_velocity(self, operators: Operators, u: Array) -> Array:
         ky, kx = operators.k
         psi = u[:, 0, ...] * operators.inverse_k2
@@ -121,6 +140,19 @@ class Kolmogorov(Equation):
             "energy": 0.5 * (power * operators.inverse_k2).sum(axes),
             "enstrophy": 0.5 * power.sum(axes),
         }
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """palinstrophy <|grad w|^2>/2 and viscous dissipation of energy nu <w^2>, (member,)."""
+        operators = Operators(grid)
+        power = np.abs(operators.to_spectrum(state[:, 0])) ** 2 * grid.half_plane_weight()
+        viscosity = self.viscosity if self.has("diffusion") else 0.0
+        return {
+            "palinstrophy": 0.5 * (power * operators.k2).sum((-2, -1)),
+            "dissipation": viscosity * (power.sum((-2, -1)) - power[..., 0, 0]),
+        }
+
+    def densities(self, grid: Grid) -> dict[str, NDArray]:
+        return {"energy": self.spectrum_density(grid), "enstrophy": np.full(grid.spectral_shape, 0.5)}
 
     def spectrum_density(self, grid: Grid) -> NDArray:
         """Kinetic energy per squared vorticity coefficient, 1 / (2 |k|^2)."""

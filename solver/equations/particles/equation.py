@@ -14,11 +14,22 @@ from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
+from ..quantities import Coordinates, Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import kernels
 
 LEAST_DISTANCE = 1000  # of two entities, in spacings of numbers at their positions
 Force = Literal["coulomb", "gravity", "springs"]
+
+
+def _distances(equation: Equation, state: NDArray, grid: Grid) -> NDArray[np.float64]:
+    """|x_i - x_j| of the pairs of `Equation.pairs`, (member, pair)."""
+    i, j = equation.pairs(grid.points)
+    return np.sqrt(((state[:, :3, i] - state[:, :3, j]) ** 2).sum(axis=1))
+
+
+def _pairs(equation: Equation, grid: Grid) -> Coordinates:
+    return {"pair": (np.arange(equation.pairs(grid.points).shape[1]), "1")}
 
 
 class ChargedParticles(Equation):
@@ -48,6 +59,21 @@ class ChargedParticles(Equation):
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")
     autonomous: ClassVar[bool] = True
     axis_names: ClassVar[tuple[str, ...]] = ("entity",)
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "energy": Quantity("mass length^2/time^2", "kinetic and potential energy of all entities"),
+        **{f"momentum_{axis}": Quantity("mass length/time", f"momentum along {axis}") for axis in "xyz"},
+        **{
+            f"angular_momentum_{axis}": Quantity("mass length^2/time", f"angular momentum about the {axis} axis")
+            for axis in "xyz"
+        },
+        "kinetic": Quantity("mass length^2/time^2", "kinetic energy of all entities"),
+        "potential": Quantity("mass length^2/time^2", "potential energy of all pairs"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {
+        "distance": Derived(
+            "length", "distance of the entities of a pair", lambda e, u, grid: _distances(e, u, grid), _pairs
+        )
+    }
 
     noise: None = None  # type: ignore[assignment]
     force: Force = "coulomb"
@@ -108,6 +134,18 @@ class ChargedParticles(Equation):
             **{f"momentum_{axis}": momentum[:, i].sum(-1) for i, axis in enumerate("xyz")},
             **{f"angular_momentum_{axis}": spin[:, i].sum(-1) for i, axis in enumerate("xyz")},
         }
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Kinetic and potential energy of all entities, (member,)."""
+        v, c = state[:, 3:6], state[:, 6]
+        mass = c if self.force == "gravity" else np.ones_like(c)
+        return {
+            "kinetic": 0.5 * (mass[:, None] * v**2).sum((1, 2)),
+            "potential": self._potential_energy(state[:, :3], c),
+        }
+
+    def budget_terms(self) -> tuple[str, ...]:
+        return ()
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         raise TypeError(f"{self.name} has no grid, so there is no Courant number. Remedy: set time.step, not time.cfl")

@@ -15,6 +15,7 @@ from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
 from ..forcing import ForcingTable
+from ..quantities import Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
@@ -55,6 +56,20 @@ class ShallowWater(Equation):
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain", "forcing")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "mass": Quantity("length", "mean depth <h>"),
+        "momentum_x": Quantity("length^2/time", "mean momentum <h u>"),
+        "momentum_y": Quantity("length^2/time", "mean momentum <h v>"),
+        "energy": Quantity("length^3/time^2", "kinetic and potential energy per area"),
+        "kinetic": Quantity("length^3/time^2", "kinetic energy <h |u|^2>/2"),
+        "potential": Quantity("length^3/time^2", "potential energy <g h^2/2 + g h b>"),
+        "froude": Quantity("1", "largest Froude number |u|/sqrt(g h) of the wet cells"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {
+        "surface": Derived("length", "surface elevation h + b", lambda e, u, grid: e.surface(u, grid)),
+        "velocity_x": Derived("length/time", "u", lambda e, u, grid: e.velocities(u)[0]),
+        "velocity_y": Derived("length/time", "v", lambda e, u, grid: e.velocities(u)[1]),
+    }
 
     gravity: float = Option(default=9.81, gt=0)
     reconstruction: Literal["muscl", "weno5"] = "muscl"
@@ -292,6 +307,33 @@ class ShallowWater(Equation):
         energy = 0.5 * (u * state[:, 1] + v * state[:, 2]) + potential
         means = {"mass": h, "momentum_x": state[:, 1], "momentum_y": state[:, 2], "energy": energy}
         return {name: value.mean(axis=(-2, -1)) for name, value in means.items()}
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """kinetic and potential energy per unit area, and the largest Froude number of the wet cells, (member,)."""
+        u, v = self.velocities(state)
+        h, b = state[:, 0], self.bottom(grid)
+        wet = h > self.dry
+        froude = np.where(wet, np.hypot(u, v) / np.sqrt(self.gravity * np.where(wet, h, 1.0)), 0.0)
+        potential = self.gravity * h * (0.5 * h if b is None else 0.5 * h + b)
+        return {
+            "kinetic": 0.5 * (u * state[:, 1] + v * state[:, 2]).mean((-2, -1)),
+            "potential": potential.mean((-2, -1)),
+            "froude": froude.max((-2, -1)),
+        }
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Of the energy: g (h + b) - |u|^2/2, u and v."""
+        u, v = self.velocities(state)
+        head = self.gravity * self.surface(state, grid) - 0.5 * (u**2 + v**2)
+        return {"energy": np.stack([head, u, v], axis=1)}
+
+    def budget_terms(self) -> tuple[str, ...]:
+        return ()  # friction is solved exactly within a step, and the Coriolis force does no work
+
+    def surface(self, state: NDArray, grid: Grid) -> NDArray:
+        """The surface h + b, (member, y, x); on dry land that of the bottom."""
+        b = self.bottom(grid)
+        return state[:, 0] if b is None else state[:, 0] + b
 
     def largest_rate(self, state: NDArray, grid: Grid) -> float:
         """max over the cells of (|u| + c) / dx + (|v| + c) / dy, in 1/time, c = sqrt(g h)."""

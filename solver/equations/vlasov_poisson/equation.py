@@ -12,8 +12,19 @@ from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
+from ..quantities import Coordinates, Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import array_code, transport
+
+
+def _moment(state: NDArray, grid: Grid, power: int) -> NDArray[np.float64]:
+    """The integral over v of v^power f, (member, x)."""
+    v = grid.coordinates(centres=True)[0][:, None]
+    return (v**power * state[:, 0]).sum(axis=1) * grid.spacing[0]
+
+
+def _places(equation: Equation, grid: Grid) -> Coordinates:
+    return {"x": (equation.coordinates(grid)["x"], "length")}
 
 
 class VlasovPoisson(Equation):
@@ -44,6 +55,22 @@ class VlasovPoisson(Equation):
     autonomous: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
     axis_names: ClassVar[tuple[str, ...]] = ("v", "x")
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "mass": Quantity("1", "particles, the integral of f"),
+        "momentum": Quantity("length/time", "momentum, the integral of v f"),
+        "kinetic": Quantity("length^2/time^2", "kinetic energy, the integral of v^2 f / 2"),
+        "field": Quantity("length^2/time^2", "energy of the field, the integral of E^2 / 2"),
+        "energy": Quantity("length^2/time^2", "kinetic energy and that of the field"),
+        "l2": Quantity("time/length^2", "the integral of f^2"),
+        "entropy": Quantity("1", "the integral of -f ln f"),
+        "temperature": Quantity("length^2/time^2", "variance of the velocity over all particles"),
+        "field_maximum": Quantity("length/time^2", "largest |E|"),
+    }
+    derived: ClassVar[dict[str, Derived]] = {
+        "density": Derived("1/length", "n, the integral of f over v", lambda e, f, grid: _moment(f, grid, 0), _places),
+        "current": Derived("1/time", "the integral of v f over v", lambda e, f, grid: _moment(f, grid, 1), _places),
+        "electric_field": Derived("length/time^2", "E", lambda e, f, grid: e.electric_field(f, grid), _places),
+    }
 
     interpolation: array_code.Order = 13
     positivity: bool = False
@@ -121,6 +148,28 @@ class VlasovPoisson(Equation):
             "l2": (f**2).sum((-2, -1)) * cell,
             "entropy": -(positive * np.log(positive)).sum((-2, -1)) * cell,
         }
+
+    def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """temperature <(v - <v>)^2> over all particles, and the largest |E|, (member,)."""
+        v = grid.coordinates(centres=True)[0]
+        rows = state[:, 0].sum(-1)
+        total = rows.sum(-1)
+        mean = (rows * v).sum(-1) / total
+        return {
+            "temperature": (rows * (v - mean[:, None]) ** 2).sum(-1) / total,
+            "field_maximum": np.abs(self.electric_field(state, grid)).max(-1),
+        }
+
+    def budget_terms(self) -> tuple[str, ...]:
+        return ()  # both terms together conserve the energy
+
+    def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
+        """Of the energy: v^2/2 + phi, times the area of phase space; phi from -phi_xx = n - <n>."""
+        line = Grid((grid.shape[1],), (grid.length[1],))
+        operators = Operators(line)
+        phi = operators.inverse(operators.forward(_moment(state, grid, 0)) * operators.inverse_k2)
+        v = grid.coordinates(centres=True)[0][:, None]
+        return {"energy": (0.5 * v**2 + phi[:, None, None, :]) * float(np.prod(grid.length))}
 
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """max|E| along v, max|v| along x."""

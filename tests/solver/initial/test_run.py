@@ -27,7 +27,7 @@ FLOW: dict[str, Any] = {
     "time": TIME,
     "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0},
     "ensemble": {"members": 2},
-    "output": {"every": 0.05},
+    "output": {"every": 0.05, "frames_per_chunk": 1},
 }
 WATER = FLOW | {
     "equation": {"name": "shallow-water", "bathymetry": {"kind": "bumps", "bumps": [

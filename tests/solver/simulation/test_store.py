@@ -10,14 +10,13 @@ import xarray as xr
 import zarr
 
 from subgrid.solver.backend.files import DamagedFile
-from subgrid.solver.equations.base import Field
-from subgrid.solver.simulation.store import chunk, empty_store, require_frames, write_store
+from subgrid.solver.simulation.store import Variable, Writer, empty_store, require_frames, write_store
 
 
 @pytest.fixture
 def files() -> dict[str, bytes]:
     dataset = xr.Dataset(coords={"time": [0.0, 1.0], "member": [0], "x": np.arange(16.0)})
-    return empty_store(dataset, [Field("u", "1", "a field")], ("time", "member", "x"), "float64")
+    return empty_store(dataset, [Variable("u", ("time", "member", "x"), "1", "a field")])
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def frame(files, tmp_path) -> Path:
     """The file of a frame of random numbers, which do not compress."""
     write_store(tmp_path, files)
     zarr.open_group(tmp_path, mode="r+")["u"][0] = np.random.default_rng(0).normal(size=(1, 16))  # type: ignore[index]
-    return tmp_path / chunk("u", 0, 3)
+    return tmp_path / "u" / "c" / "0" / "0" / "0"
 
 
 def test_intact_frames_pass_and_frames_that_were_not_written_do_not(files, frame, tmp_path):
@@ -69,3 +68,60 @@ def test_what_differs_is_written_and_nothing_else(files, tmp_path):
     (tmp_path / "time" / "c" / "0").write_bytes(b"damaged")
     assert sorted(write_store(tmp_path, files)) == ["time/c/0", "u/zarr.json"]
     assert {key: (tmp_path / key).read_bytes() for key in files} == files
+
+
+COUNT, LENGTH = 23, 8
+
+
+@pytest.fixture
+def long() -> dict[str, bytes]:
+    """23 frames of 5 numbers in chunks of 8."""
+    dataset = xr.Dataset(coords={"time": np.arange(float(COUNT)), "member": [0], "x": np.arange(5.0)})
+    return empty_store(dataset, [Variable("u", ("time", "member", "x"), "1", "a field", chunk=LENGTH)])
+
+
+def values(index: int) -> dict[str, np.ndarray]:
+    return {"u": index + np.arange(5.0)[None]}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_flushes_and_restarts_at_any_output_end_with_the_same_bytes(long, tmp_path):
+    """A chunk that is not full is written again; the frames after a restart are those of the run without it."""
+    write_store(tmp_path / "whole", long)
+    writer = Writer(tmp_path / "whole", long, ["u"])
+    for index in range(COUNT):
+        writer.put(index, values(index))
+    writer.flush()
+    expected = contents(tmp_path / "whole")
+    assert sum("/c/" in name and name.startswith("u") for name in expected) == 3
+    for restart in range(COUNT):
+        place = tmp_path / f"restart-{restart}"
+        write_store(place, long)
+        writer = Writer(place, long, ["u"])
+        for index in range(COUNT):
+            if index == restart:
+                writer.put(index, {"u": np.full((1, 5), -1.0)})  # what a killed run wrote after its checkpoint
+                writer.flush()
+                require_frames(place, long, "u", restart)
+                writer = Writer(place, long, ["u"])
+            writer.put(index, values(index))
+            if index % 3 == 0:
+                writer.flush()
+        writer.flush()
+        assert contents(place) == expected
+
+
+def test_outputs_that_are_cut_off_leave_the_bytes_of_a_shorter_run(long, tmp_path):
+    for count in range(COUNT + 1):
+        folders = [tmp_path / f"{name}-{count}" for name in ("cut", "short")]
+        for folder, written in zip(folders, (COUNT, count), strict=True):
+            write_store(folder, long)
+            writer = Writer(folder, long, ["u"])
+            for index in range(written):
+                writer.put(index, values(index))
+            writer.flush()
+        Writer(folders[0], long, ["u"]).cut(count)
+        assert contents(folders[0]) == contents(folders[1])
