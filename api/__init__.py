@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         View,
     )
     from subgrid.solver.equations.base import Equation, Field
+    from subgrid.solver.equations.diagnostic import Diagnostic
     from subgrid.solver.equations.forcing import Forcing
     from subgrid.solver.equations.initial_state import InitialState
     from subgrid.solver.equations.plugin_errors import PluginError
+    from subgrid.solver.equations.quantities import Derived, Quantity
     from subgrid.solver.grid import Grid
     from subgrid.solver.random import EntityNoise, SpectralNoise
     from subgrid.solver.simulation.loop import Simulation
@@ -65,9 +67,11 @@ _HOMES = {
         "View",
     ),
     "solver.equations.base": ("Equation", "Field"),
+    "solver.equations.diagnostic": ("Diagnostic",),
     "solver.equations.forcing": ("Forcing",),
     "solver.equations.initial_state": ("InitialState",),
     "solver.equations.plugin_errors": ("PluginError",),
+    "solver.equations.quantities": ("Derived", "Quantity"),
     "solver.grid": ("Grid",),
     "solver.random": ("EntityNoise", "SpectralNoise"),
     "solver.simulation.loop": ("Simulation",),
@@ -80,6 +84,8 @@ __all__ = [
     "ClosureError",
     "Correction",
     "Coupled",
+    "Derived",
+    "Diagnostic",
     "EntityNoise",
     "Equation",
     "Field",
@@ -90,6 +96,7 @@ __all__ = [
     "Linear",
     "PluginError",
     "Problem",
+    "Quantity",
     "Reader",
     "Simulation",
     "SpectralNoise",

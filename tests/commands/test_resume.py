@@ -480,8 +480,6 @@ def test_an_interrupted_run_leaves_a_checkpoint_and_resumes(folder):
     data["time"] = data["time"] | {"end": 1.0 + 0.01 * 1200}
     output = {"every": 0.3, "checkpoint_every": "3600 s", "frames_per_chunk": 1}
     case.write_text(tomli_w.dumps(data | {"output": output}))
-        tomli_w.dumps(data | {"output": {"every": 0.3, "checkpoint_every": "3600 s", "frames_per_chunk": 1}})
-    )
     errors = folder / "errors"
     pid = child(lambda: cli.execute(["run", str(case), "--out", str(out), "--json"]), errors)
     while not any((out / "fields.zarr" / "vorticity" / "c").glob("[1-9]*")):
