@@ -148,17 +148,25 @@ def _unknown_key(model: type[BaseModel], loc: Loc, also: Iterable[str], raw: Any
     for part in loc[:-1]:
         raw = raw.get(part, raw) if isinstance(raw, dict) else raw[part] if isinstance(part, int) else raw
         if isinstance(part, int):
+            models = [_chosen(models[0], raw)]
             continue
         tagged = [
             m for m in models if len(models) > 1 and "kind" in m.model_fields and m.model_fields["kind"].default == part
         ]
         field = models[0].model_fields.get(part)
+        if field is None and not tagged:  # the name of an entry of a table of tables
+            continue
         models = tagged or list(_models(field.annotation if field else None))
         if not models:
             return "unknown key"
-        if plugins := getattr(models[0], "plugins", None):
-            models = [plugins.of(raw, "kind")]
+        models[0] = _chosen(models[0], raw)
     return unknown_key(str(loc[-1]), [*models[0].model_fields, *(also if len(loc) == 1 else ())])
+
+
+def _chosen(model: type[BaseModel], raw: Any) -> type[BaseModel]:
+    """The model of the plug-in that a table names, if it is one; a list of tables chooses for each."""
+    plugins = getattr(model, "plugins", None)
+    return model if plugins is None or not isinstance(raw, dict) else plugins.of(raw, "kind")
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
