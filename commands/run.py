@@ -223,7 +223,8 @@ def _loop(
     def at(n: int) -> None:
         nonlocal drawn, note
         if record.due(n):
-            record.write_frame(n, simulation.state, diagnostics.measure() if outputs[0].due(n) else None)
+            state = simulation.state
+            record.write_frame(n, state, diagnostics.measure(state) if outputs[0].due(n) else None)
         now = time.monotonic()
         due = saves.due(n) if saves else wall is not None and now - saved > wall
         if due and n > resumed_at and not simulation.leaping:

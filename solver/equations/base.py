@@ -107,6 +107,13 @@ class Equation(BaseModel, ABC):
         """Further scalars of the state (member, field, *grid), each (member,); runs store them with the invariants."""
         return {}
 
+    def sums(self, grid: Grid) -> dict[str, NDArray]:
+        """Further scalars of a Fourier method that are sums over modes of density |u_hat|^2: their densities.
+
+        They are stored as those of `diagnostics` are, and cost less.
+        """
+        return {}
+
     def densities(self, grid: Grid) -> dict[str, NDArray]:
         """The quadratic invariants whose budget a run keeps: Q = sum over modes of density |u_hat|^2.
 

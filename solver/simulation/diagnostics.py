@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,19 +38,33 @@ OWN_UNITS = Quantity("equation's own", "invariant of the equation")
 class Budget:
     """Contributions to the budgets of an equation on a grid, from states (member, field, *grid) in double precision.
 
-    Of a semi-linear equation, T_hat and the state are Fourier coefficients, and <dQ/du . T> is the sum over modes of
-    2 density Re(conj(u_hat) T_hat).
+    Of a semi-linear equation, tendencies and the state u are Fourier coefficients, and <dQ/du . T> is the sum over
+    modes of 2 density Re(conj(u_hat) T_hat). A linear term, T_hat = L u_hat, is a sum of |u_hat|^2.
     """
 
     def __init__(self, equation: Equation, grid: Grid) -> None:
         self.equation, self._grid, self._operators = equation, grid, Operators(grid)
-        densities = equation.densities(grid)
-        shape = (1, len(equation.fields), *grid.shape)
-        self.names = tuple(equation.gradients(np.ones(shape), grid))
-        weight = 2 * grid.half_plane_weight() if densities else np.ones(())
-        self._weights = np.array([weight * np.broadcast_to(d, grid.spectral_shape) for d in densities.values()])
+        fields = len(equation.fields)
+        self.names = tuple(equation.gradients(np.ones((1, fields, *grid.shape)), grid))
         self.terms = equation.budget_terms() if self.names else ()
-        self._alone = {term: _alone(equation, term, grid) for term in self.terms}
+        self._shape = (fields, *grid.spectral_shape) if equation.spectral else ()
+        self._weight = grid.half_plane_weight() if equation.spectral else np.ones(())
+        densities = equation.densities(grid) if equation.spectral else {}
+        self._twice = 2 * self.rows(densities.values()) if densities else np.zeros((0, 1))
+        self._alone = {term: _Term(equation, term, grid) for term in self.terms}
+
+    def rows(self, densities: Iterable[NDArray]) -> NDArray:
+        """(row, field * mode): what the products with |u_hat|^2 are summed with, for densities."""
+        found = [np.broadcast_to(self._weight * density, self._shape).ravel() for density in densities]
+        return np.array(found)
+
+    def linear_rows(self, eigenvalues: NDArray) -> NDArray:
+        """The same for the contributions of T_hat = eigenvalues u_hat to every quantity."""
+        return self._twice * np.broadcast_to(eigenvalues.real, self._shape).ravel()
+
+    def eigenvalues(self, term: str) -> NDArray:
+        """The linear operator of one term alone, (field, *spectral_shape)."""
+        return np.broadcast_to(self._alone[term].eigenvalues, self._shape)
 
     def inward(self, state: NDArray) -> NDArray:
         """The state, or a tendency, in the stepper's representation."""
@@ -61,34 +75,22 @@ class Budget:
         if not self.equation.spectral:
             gradients = self.equation.gradients(state, self._grid)
             return {name: _means(g * tendency) for name, g in gradients.items()}
-        return self._sums(u.real * tendency.real + u.imag * tendency.imag)
+        product = (u.real * tendency.real + u.imag * tendency.imag).reshape(len(u), -1)
+        return dict(zip(self.names, self._twice @ product.T, strict=True))
 
-    def linear_powers(self, u: NDArray, eigenvalues: NDArray) -> Values:
-        """The same for T_hat = eigenvalues u_hat."""
-        return self._sums(eigenvalues.real * (u.real**2 + u.imag**2))
-
-    def of_term(self, term: str, state: NDArray, u: NDArray, t: float) -> Values:
-        """The contribution of one term alone."""
-        alone, operators, eigenvalues, steady_zero = self._alone[term]
-        found = {name: np.zeros(len(state)) for name in self.names}
-        if eigenvalues is not None:
-            _add(found, self.linear_powers(u, eigenvalues))
-        if not steady_zero:
-            _add(found, self.powers(state, u, alone.nonlinear(operators, u, t)))
-        return found
+    def of_term(self, term: str, state: NDArray, u: NDArray, t: float) -> Values | None:
+        """The contribution of N of one term alone; None if it vanishes always."""
+        tendency = self._alone[term].tendency(u, t)
+        return None if tendency is None else self.powers(state, u, tendency)
 
     def of_noise(self, law: Noise, factor: float) -> Values:
         """The expected injection by factor dW, (1,)."""
-        if not isinstance(law, SpectralNoise) or not self._weights.size:
+        if not isinstance(law, SpectralNoise) or not self.equation.densities(self._grid):
             return {name: np.array([np.nan]) for name in self.names}
-        power = np.broadcast_to((factor * law.amplitude) ** 2, (len(self.equation.fields), *self._grid.spectral_shape))
-        return self._sums(0.5 * power[None])
-
-    def _sums(self, product: NDArray) -> Values:
-        """The sums over fields and modes of 2 density times the product (member, field, *spectral_shape), (member,)."""
-        by_mode = product.sum(axis=1).reshape(len(product), -1)
-        found = by_mode @ self._weights.reshape(len(self.names), -1).T
-        return dict(zip(self.names, found.T, strict=True))
+        shape = (len(self.equation.fields), *self._grid.spectral_shape)
+        power = self._grid.half_plane_weight() * np.broadcast_to((factor * law.amplitude) ** 2, shape)
+        densities = self.equation.densities(self._grid)
+        return {name: np.array([(density * power).sum()]) for name, density in densities.items()}
 
     def change(self, before: NDArray, after: NDArray, span: float) -> Values:
         """The change of each quantity by a replaced state over a span, (member,): exact for quadratic quantities."""
@@ -97,30 +99,68 @@ class Budget:
         return self.powers(middle, self.inward(middle), self.inward(step))
 
 
+class _Term:
+    """One term of an equation alone: its eigenvalues, and its N, which may be the same always, or zero."""
+
+    def __init__(self, equation: Equation, term: str, grid: Grid) -> None:
+        self._alone = equation.model_copy(update={"omit": tuple(t for t in equation.terms if t != term)})
+        self._operators = Operators(grid)
+        self._steady: NDArray | None = None
+        self._zero = False
+        self.eigenvalues: NDArray = np.zeros(1)
+        if equation.spectral:
+            self.eigenvalues = np.asarray(self._alone.linear(self._operators))
+            probes = [np.full((1, len(equation.fields), *grid.spectral_shape), value) for value in (0j, 1.0 + 0.5j)]
+            first, second = (np.asarray(self._alone.nonlinear(self._operators, probe, 0.0)) for probe in probes)
+            if equation.autonomous and np.array_equal(first, second):
+                self._steady, self._zero = first, not first.any()
+
+    def tendency(self, u: NDArray, t: float) -> NDArray | None:
+        """N in the stepper's representation; None for zero."""
+        if self._zero or self._steady is not None:
+            return None if self._zero else self._steady
+        return self._alone.nonlinear(self._operators, u, t)
+
+
 class Diagnostics:
     """The scalars of a simulation at its outputs.
 
-    quantities: their names with units, known before the first output. own: the diagnostics that the case names. Raises
-    ValueError if one of these has the name of another scalar or of a field, and PluginError for a wrong answer.
+    quantities: their names with units, known before the first output. shown: those that are no contributions to a
+    budget. own: the diagnostics that the case names. Raises ValueError if one of these has the name of another scalar
+    or of a field, and PluginError for a wrong answer.
     """
 
     def __init__(self, simulation: Simulation, own: Sequence[Diagnostic] = ()) -> None:
         self._simulation, self._own = simulation, own
         equation, grid = simulation.equation, simulation.grid
-        self._budget = Budget(equation, grid)
+        self._budget = budget = Budget(equation, grid)
         self._noise = equation.noise_law(grid)
         self._labels = _labels([c.name for c in simulation.closures], (*equation.terms, "noise"))
+        sums = equation.sums(grid) if equation.spectral else {}
         state = simulation.state.astype(np.float64)
-        found = [*invariants(equation, state, grid), *equation.diagnostics(state, grid)]
+        measured, quadratic = list(invariants(equation, state, grid)), equation.densities(grid)
+        self._covered = equation.spectral and set(measured) <= set(quadratic)  # their sums are theirs to round-off
+        if self._covered:
+            sums = {name: quadratic[name] for name in measured} | sums
+        self._sums, rows = list(sums), [budget.rows(sums.values())] if sums else []
+        linear = {term: budget.eigenvalues(term) for term in budget.terms} if equation.spectral else {}
+        for label, coupled, part in zip(self._labels, simulation.closures, simulation.linear_parts, strict=True):
+            if part is not None and budget.names:
+                linear[label] = coupled.weight * part.eigenvalues
+        for source, eigenvalues in linear.items():
+            if np.any(eigenvalues.real):
+                self._sums += [f"{name}_by_{source}" for name in budget.names]
+                rows.append(budget.linear_rows(eigenvalues))
+        self._rows = np.concatenate(rows) if rows else None
+        found = [*dict.fromkeys([*measured, *sums, *equation.diagnostics(state, grid)])]
         self.quantities = {name: equation.quantities.get(name, OWN_UNITS) for name in found}
         self.shown = tuple(found)
-        sources = [*self._budget.terms, *(["noise"] if self._noise is not None else []), *self._labels]
-        for name in self._budget.names:
-            per_time = equation.quantities.get(name, OWN_UNITS)
+        sources = [*budget.terms, *(["noise"] if self._noise is not None else []), *self._labels]
+        for name in budget.names:
+            unit = over_time(equation.quantities.get(name, OWN_UNITS).unit)
             for source in sources:
-                self.quantities[f"{name}_by_{source}"] = Quantity(
-                    over_time(per_time.unit), f"rate of change of {name} by {source.replace('_', ' ')}"
-                )
+                meaning = f"rate of change of {name} by {source.replace('_', ' ')}"
+                self.quantities[f"{name}_by_{source}"] = Quantity(unit, meaning)
         taken = {*self.quantities, *(f.name for f in equation.fields)}
         for diagnostic in own:
             new = quantities_of(diagnostic, equation, grid)
@@ -133,16 +173,25 @@ class Diagnostics:
             self.quantities |= new
             self.shown += tuple(new)
 
-    def measure(self) -> Values:
-        """All scalars of the state now, each (member,)."""
-        simulation = self._simulation
+    def measure(self, raw: NDArray | None = None) -> Values:
+        """All scalars of the state now, each (member,). raw: `Simulation.state`, if it was read already."""
+        simulation, budget = self._simulation, self._budget
         equation, grid, t = simulation.equation, simulation.grid, simulation.time
-        raw = simulation.state
-        found = invariants(equation, raw, grid)
+        raw = simulation.state if raw is None else raw
         state = np.asarray(raw, dtype=np.float64)
-        found |= equation.diagnostics(state, grid)
-        for source, values in self._contributions(state, t):
-            found |= {f"{name}_by_{source}": np.broadcast_to(v, (len(state),)) for name, v in values.items()}
+        found = ({} if self._covered else invariants(equation, raw, grid)) | equation.diagnostics(state, grid)
+        u = state
+        if equation.spectral and (self._rows is not None or budget.names):
+            u = simulation.to_host(simulation.internal).astype(np.complex128, copy=False)
+            u = u.reshape(len(state), len(equation.fields), *grid.spectral_shape)
+        known: Values = {}
+        if self._rows is not None:
+            known = dict(zip(self._sums, self._rows @ (u.real**2 + u.imag**2).reshape(len(u), -1).T, strict=True))
+        for source, values in self._contributions(state, u, t):
+            for name, value in values.items():
+                key = f"{name}_by_{source}"
+                known[key] = known[key] + value if key in known else np.broadcast_to(value, (len(state),))
+        found |= known
         for diagnostic in self._own:
             found |= values_of(diagnostic, equation, grid, state, t)
         return found
@@ -159,52 +208,37 @@ class Diagnostics:
         to_host = simulation.backend.to_numpy
         simulation.changes[index] = self._budget.change(to_host(before), to_host(after), span)
 
-    def _contributions(self, state: NDArray, t: float) -> Iterator[tuple[str, Values]]:
-        """(source, contributions) of every term, of noise and of every closure."""
+    def _contributions(self, state: NDArray, u: NDArray, t: float) -> Iterator[tuple[str, Values]]:
+        """(source, contributions) of every term, of noise and of every closure, without the linear parts."""
         budget = self._budget
+        zero = {name: np.zeros(1) for name in budget.names}
         if not budget.names:
             return
-        u = budget.inward(state) if budget.terms or self._labels else state
         for term in budget.terms:
-            yield term, budget.of_term(term, state, u, t)
+            yield term, budget.of_term(term, state, u, t) or zero
         if self._noise is not None:
             yield "noise", budget.of_noise(self._noise, 1.0)
         for i, label in enumerate(self._labels):
-            yield label, self._of_closure(i, state, u)
+            yield label, self._of_closure(i, state, u) or zero
 
     def _of_closure(self, i: int, state: NDArray, u: NDArray) -> Values:
         simulation, budget = self._simulation, self._budget
         coupled, part, held = simulation.closures[i], simulation.linear_parts[i], simulation.held[i]
         if simulation.changes[i]:
             return simulation.changes[i]
-        replaced = coupled.replaced > 0 and held is None
-        unknown = replaced or (coupled.calls == 0 and (part is None or part.calls))
-        total = {name: np.full(len(state), np.nan if unknown else 0.0) for name in budget.names}
-        if part is not None:
-            _add(total, budget.linear_powers(u, coupled.weight * part.eigenvalues))
-            if part.noise is not None:
-                _add(total, budget.of_noise(part.noise, coupled.weight))
+        if (coupled.replaced and held is None) or (coupled.calls == 0 and (part is None or part.calls)):
+            return {name: np.full(1, np.nan) for name in budget.names}
+        total: Values = {}
+        if part is not None and part.noise is not None:
+            _add(total, budget.of_noise(part.noise, coupled.weight))
         if held is not None:
             value = simulation.to_host(held.value)
             if held.slope is not None:
                 value = value + (simulation.step_number - 1 - held.step) * simulation.to_host(held.slope)
-            _add(total, budget.powers(state, u, value))
+            _add(total, budget.powers(state, u, value.reshape(u.shape)))
             if held.noise is not None:
                 _add(total, budget.of_noise(held.noise.law, held.noise.factor))
         return total
-
-
-def _alone(equation: Equation, term: str, grid: Grid) -> tuple[Equation, Operators, NDArray | None, bool]:
-    """The equation with one term alone: with its own operators, its eigenvalues, and whether its N vanishes always."""
-    alone = equation.model_copy(update={"omit": tuple(t for t in equation.terms if t != term)})
-    operators = Operators(grid)
-    if not equation.spectral:
-        return alone, operators, None, False
-    shape = (len(equation.fields), *grid.spectral_shape)
-    eigenvalues = np.broadcast_to(np.asarray(alone.linear(operators)), shape)
-    probe = np.full((1, *shape), 1.0 + 0.5j)
-    steady_zero = equation.autonomous and not np.any(alone.nonlinear(operators, probe, 0.0))
-    return alone, operators, eigenvalues if eigenvalues.any() else None, steady_zero
 
 
 def _means(product: NDArray) -> NDArray:
@@ -229,7 +263,7 @@ def over_time(unit: str) -> str:
 
 def _add(total: Values, values: Values) -> None:
     for name, value in values.items():
-        total[name] = total[name] + value
+        total[name] = total[name] + value if name in total else value
 
 
 def _labels(names: Sequence[str], taken: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ fourier        Kolmogorov flow from a random field with step 0.256 / n, Burgers 
                with the modes above the 2/3 cut left out; the ratio to those alone stands behind).
   torch N      the array code on torch: over its own four transforms, and torch-cfd's explicit terms over it.
   run          `subgrid run` without closures, with its first and last output and its checkpoint, over bare steps.
+  diagnostics  50 steps and the scalars of an output over the 50 steps alone, without files.
   burgers      microseconds of one ETDRK2 step of Burgers' equation, 256 points, one member.
 vlasov         the published two-stream case, one member, by the stepper alone.
   rk4          milliseconds of an RK4 step with WENO5 fluxes: four right-hand sides, each with its field.

@@ -186,23 +186,20 @@ class Burgers(Equation):
         u = state[:, 0]
         return {"momentum": u.mean(-1), "energy": 0.5 * (u**2).mean(-1)}
 
+    def sums(self, grid: Grid) -> dict[str, NDArray]:
+        """Viscous dissipation of energy nu <u_x^2>."""
+        return {"dissipation": self.effective_viscosity * grid.wavenumbers()[0] ** 2}
+
     def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Viscous dissipation of energy nu <u_x^2>, (member,): spectral, or by differences at the faces of cells."""
-        u = state[:, 0]
+        """Viscous dissipation of energy nu <u_x^2> by differences at the faces of cells, (member,)."""
         if self.spectral:
-            power = np.abs(np.fft.rfft(u, norm="forward")) ** 2 * grid.half_plane_weight()
-            squared = (power * grid.wavenumbers()[0] ** 2).sum(-1)
-        else:
-            ends = self._ends
-            if ends is None:
-                u = np.concatenate([u, u[:, :1]], axis=1)
-                steep = np.diff(u, axis=1)
-            else:
-                left, right = (np.full((len(u), 1), end) for end in ends)
-                outer = np.sqrt(2) * np.diff(np.concatenate([left, u[:, :1]], 1), axis=1)
-                last = np.sqrt(2) * np.diff(np.concatenate([u[:, -1:], right], 1), axis=1)
-                steep = np.concatenate([outer, np.diff(u, axis=1), last], axis=1)
-            squared = (steep**2).sum(-1) / (grid.shape[0] * grid.spacing[0] ** 2)
+            return {}
+        u, ends = state[:, 0], self._ends
+        outer = (u[:, -1:], u[:, :1]) if ends is None else tuple(np.full((len(u), 1), end) for end in ends)
+        steep = np.diff(np.concatenate([outer[0], u, outer[1]], axis=1), axis=1)
+        weight = np.ones(steep.shape[1])
+        weight[[0, -1]] = 0.5 if ends is None else 2.0  # the same face twice, or half a cell from a wall
+        squared = (weight * steep**2).sum(-1) / (grid.shape[0] * grid.spacing[0] ** 2)
         return {"dissipation": self.effective_viscosity * squared}
 
     def densities(self, grid: Grid) -> dict[str, NDArray]:
