@@ -196,12 +196,14 @@ def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = N
 
 
 @app.command
-def report(folder: Path, *, json_: Json = False) -> None:
-    """Draw the pictures and the report of a comparison again."""
-    from .comparison.comparison import Comparison
+def report(folder: Path, *, style: Literal["page", "one-column", "two-column"] = "page", json_: Json = False) -> None:
+    """Draw the report of a comparison again, or that of a run: its scalars, budgets and last state.
+
+    --style: draw the pictures for a paper instead, as PDF and PNG, one or two columns wide.
+    """
     from .report import printed
 
-    printed.path(Comparison.load(folder), folder, json_)
+    printed.path(folder, style, json_)
 
 
 for _name, _help in (  # imported when they are called

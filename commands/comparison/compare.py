@@ -287,6 +287,7 @@ def _comparison(
             for kept, j in zip(ladder, judged_ladder, strict=True)
         ],
         command=command,
+        unit=prepared.observed_fields[0].unit,
         **provenance(),
     )
     return Comparison(metrics, assemble(prepared, found, truth, studied))

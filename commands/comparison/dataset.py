@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.ingest.prepare import Prepared
+from subgrid.solver.equations import Equation
 from subgrid.solver.simulation.schedule import output_times
 
 from .entities import edges
@@ -58,8 +59,10 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
         energy = _filled(kept, "energy", truth.diagnostics["energy"].shape)
         variables["spectrum"] = (("source", "wavenumber"), energy)
         axes["wavenumber"] = np.arange(energy.shape[1])
+    if getattr(equation, "bottom", None) is not None and (bed := equation.bottom(grid)) is not None:  # type: ignore[attr-defined]
+        variables["bed"] = (tuple(axes)[: bed.ndim], bed, {"units": "length", "long_name": "height of the bed"})
     hidden = [f.name for f in equation.fields if f not in prepared.observed_fields]
-    return xr.Dataset(
+    found = xr.Dataset(
         variables,
         coords={
             "source": np.array(sources, dtype=object),
@@ -73,9 +76,23 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
             "field": field,
             "units": units,
             "correlation_threshold": case.compare.correlation_threshold,
+            "resolved_wavenumber": min(grid.cuts if equation.spectral else (n // 2 for n in grid.shape)),
         }
         | ({"unobserved": ", ".join(hidden)} if hidden else {}),
     )
+    for name, unit in _units(equation, units).items():
+        if name in found.variables:
+            found[name].attrs["units"] = unit
+    return found
+
+
+def _units(equation: Equation, of_field: str) -> dict[str, str]:
+    """Units of the variables and coordinates, in the names of dimensions."""
+    quantities = {f"invariant_{name}": quantity.unit for name, quantity in equation.quantities.items()}
+    spectrum = {"spectrum": equation.derived["spectrum"].unit} if "spectrum" in equation.derived else {}
+    lengths = {axis: "length" for axis in "xyz" if equation.kind != "particles"}
+    own = {"time": "time", "frame_time": "time", "v": "length/time", "crps": of_field}
+    return own | quantities | spectrum | lengths
 
 
 def _filled(kept: list[dict[str, Any]], name: str, shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:

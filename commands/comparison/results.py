@@ -115,6 +115,7 @@ class Metrics(BaseModel):
     versions: dict[str, str]
     machine: str
     git: str | None = None
+    unit: str = ""  # of the field that is compared
 
     def best(self, *kinds: RowKind) -> Row | None:
         """The row of these kinds with the lowest time-mean error; None if none of them finished."""

@@ -104,19 +104,37 @@ def _has_spectra(metrics: Metrics, comparison: xr.Dataset) -> bool:
 
 
 def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
-    figure, axes = canvas(height=4.8)
-    a, k = axes[0, 0], comparison["wavenumber"].values
-    top = 0.0
+    """The spectra over the wavenumbers that the grid resolves, and below them their ratios to the reference."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure, axes = canvas(2, 1, 6.0, sharex=True, height_ratios=(2, 1))
+    a, below, k = axes[0, 0], axes[1, 0], comparison["wavenumber"].values
+    shown = (k > 0) & (k <= comparison.attrs.get("resolved_wavenumber", k[-1]))
+    true = np.where(shown, _of(comparison, "spectrum", "reference", positive=True), np.nan)
+    top, ratios = 0.0, []
     for look in looks(metrics.rows):
-        spectrum = np.where(k > 0, _of(comparison, "spectrum", look.name, positive=True), np.nan)
-        if np.isfinite(spectrum).any():
-            a.plot(k, spectrum, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
-            top = top if look.failed else max(top, float(np.nanmax(spectrum)))
+        spectrum = np.where(shown, _of(comparison, "spectrum", look.name, positive=True), np.nan)
+        if not np.isfinite(spectrum).any():
+            continue
+        line = {"color": look.color, "linestyle": look.dash, "linewidth": look.width}
+        a.plot(k, spectrum, label=look.label, **line)
+        below.plot(k, spectrum / true, **line)
+        if not look.failed:
+            top = max(top, float(np.nanmax(spectrum)))
+            ratios.append(spectrum / true)
     a.set(xscale="log", yscale="log", title="Energy spectrum, mean over the window")
-    a.set(xlabel=with_units("wavenumber k", comparison["wavenumber"]))
     a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
+    below.set(yscale="log", ylabel="E(k) / reference", xlabel=with_units("wavenumber k", comparison["wavenumber"]))
+    below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    below.yaxis.set_major_formatter("{x:g}")
+    below.yaxis.set_minor_formatter(NullFormatter())
+    if shown.any():
+        below.set_xlim(k[shown][0], k[shown][-1])
     if top > 0:
         a.set_ylim(max(a.get_ylim()[0], top * 1e-10), top * 3)
+    if np.isfinite(ratios).any():
+        low, high = np.nanmin(ratios), np.nanmax(ratios)
+        below.set_ylim(max(low / 1.3, 1e-3), min(max(high * 1.3, 1.5), 1e3))
     legend(figure, a)
     return figure
 

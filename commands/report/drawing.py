@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from ..comparison.results import Row
 
 MARKERS = "Dosv^P*"
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A", "#8C564B")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A")
 DASHES = {"none": (0, (4, 1.5)), "oracle": (0, (1, 1))}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -45,7 +49,30 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
 }
-WIDTH = 9.5  # inches; the page shows a picture about 1000 pixels wide, and 10 point type then has 14 pixels
+
+
+@dataclass(frozen=True)
+class Size:
+    """The width of a figure in inches, its type in points, and how many panels fit beside each other."""
+
+    width: float
+    points: float
+    across: int
+
+
+SIZES = {  # the page shows a picture about 1000 pixels wide, and 10 point type then has 14 pixels
+    "page": Size(9.5, 10, 5),
+    "one-column": Size(3.5, 8, 2),
+    "two-column": Size(7.1, 8, 4),
+}
+WIDTH = SIZES["page"].width
+_SIZE: ContextVar[Size] = ContextVar("the size of figures", default=SIZES["page"])
+# The colour of a closure is that of its name, in every picture and report: first those that meet most often.
+NAMES = (
+    "regression", "smagorinsky", "latent-diffusion", "spectral-viscosity", "leith", "equation-discovery",
+    "hyperviscosity", "regression-rollout", "lasdi", "mi2a", "lam-slide", "backscatter", "biharmonic", "gradient",
+    "dynamic-smagorinsky", "hyperdiffusion", "lenard-bernstein", "ou-displacement", "correlated-velocity", "model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,14 +86,43 @@ class Plot:
     def figure(self) -> Figure:
         """The picture as a figure, which needs no display."""
         with style():
-            return self.draw()
+            found = self.draw()
+        if size() is not SIZES["page"]:
+            for axes in found.axes:  # the caption of a paper says it; what fits names a panel
+                if len(axes.get_title("left")) > 11 * size().width:
+                    axes.set_title("")
+        return found
 
     def png(self) -> bytes:
         """The picture as a file."""
+        return self.file("png")
+
+    def file(self, kind: Literal["png", "pdf"]) -> bytes:
+        """The picture as PNG or PDF; the same numbers give the same bytes."""
         buffer = io.BytesIO()
-        with style():
-            self.draw().savefig(buffer, format="png", backend="agg")
+        exact = {} if size() is SIZES["page"] else {"savefig.bbox": "standard", "savefig.dpi": 300}
+        figure = self.figure()
+        with style(**exact):
+            options: dict[str, Any] = {"backend": "agg"} if kind == "png" else {"metadata": {"CreationDate": None}}
+            figure.savefig(buffer, format=kind, **options)
         return buffer.getvalue()
+
+
+def size() -> Size:
+    """The size of figures that are drawn now."""
+    return _SIZE.get()
+
+
+@contextmanager
+def sized(name: str) -> Iterator[None]:
+    """Draw figures in one of SIZES. Raises ValueError, with the known names."""
+    if name not in SIZES:
+        raise ValueError(f"--style: expected one of {', '.join(SIZES)}, found {name!r}")
+    token = _SIZE.set(SIZES[name])
+    try:
+        yield
+    finally:
+        _SIZE.reset(token)
 
 
 @contextmanager
@@ -75,7 +131,9 @@ def style(**changes: Any) -> Iterator[None]:
     matplotlib = _matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**STYLE, **changes})
+        points = size().points
+        type_size = {"font.size": points, "axes.titlesize": points + 1, "legend.fontsize": points - 1}
+        matplotlib.rcParams.update({**STYLE, **(type_size if points < 10 else {}), **changes})
         yield
 
 
@@ -118,33 +176,72 @@ class Look:
         return literal(self.name) + (" (failed)" if self.failed else "")
 
 
+def slots(names: list[str]) -> list[int]:
+    """A place in the palette for each name: its own, or the next free one where another name has it.
+
+    Names that ship come first, so that no other name takes their colour.
+    """
+    found: dict[int, int] = {}
+    for i in sorted(range(len(names)), key=lambda i: names[i] not in NAMES):
+        name, taken = names[i], set(found.values())
+        slot = NAMES.index(name) if name in NAMES else zlib.crc32(name.encode()) % len(PALETTE)
+        colours = {s % len(PALETTE) for s in taken}
+        slot = next((s for s in range(slot, slot + len(PALETTE)) if s % len(PALETTE) not in colours), slot)
+        while slot in taken:  # more names than colours: another marker
+            slot += len(PALETTE)
+        found[i] = slot
+    return [found[i] for i in range(len(names))]
+
+
 def looks(rows: list[Row]) -> list[Look]:
-    """The look of the reference, then that of each row in order. Rows of the same colour differ in their markers."""
-    found, coloured = [Look("reference", "black", width=3.0)], 0
+    """The look of the reference, then that of each row in order. Rows of the same colour differ in their markers.
+
+    The colour follows from the name, so that a run has the same one in every picture and report.
+    """
+    found = [Look("reference", "black", width=3.0)]
+    places = iter(slots([row.name for row in rows if row.kind not in ("none", "oracle")]))
     for row in rows:
-        color, marker = "#7a7a7a", MARKERS[0]
-        if row.kind != "none":
-            color, marker = PALETTE[coloured % len(PALETTE)], MARKERS[coloured // len(PALETTE) % len(MARKERS)]
-            coloured += 1
+        color, marker = ("#7a7a7a", MARKERS[0]) if row.kind == "none" else ("#8C564B", MARKERS[1])
+        if row.kind not in ("none", "oracle"):
+            place = next(places)
+            color, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
         dash, failed = DASHES.get(row.kind, "solid"), row.failed is not None
         found.append(Look(row.name, color, dash, failed, marker=marker))
     return found
 
 
 def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:
-    """A figure as wide as the page, and its axes as a (rows, columns) array."""
+    """A figure of the size that is set, and its axes as a (rows, columns) array.
+
+    height: in inches on the page. In one column the panels of a row stand below each other.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    here = size()
+    if here.across < 3 <= 2 * columns:
+        figure = Figure(figsize=(here.width, 0.3 + columns * height * 0.62), layout="constrained")
+        return figure, figure.subplots(rows * columns, 1, squeeze=False, **options).reshape(rows, columns)
+    scale = max(here.width / WIDTH, 0.62)
+    figure = Figure(figsize=(here.width, height * scale), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def with_units(name: str, array: xr.DataArray) -> str:
-    units = array.attrs.get("units")
-    return f"{name} [{units}]" if units and units != "1" else name
+    """The name with its unit in brackets, where it has one; time is in units of time."""
+    return bracketed(name, array.attrs.get("units"))
+
+
+def bracketed(name: str, unit: str | None) -> str:
+    """name [unit]; powers of units as raised numbers."""
+    if not unit or unit in ("1", name):
+        return name
+    raised = re.sub(r"\^(-?[0-9]+)", lambda match: match[1].translate(RAISED), unit)
+    return f"{name} [{raised}]"
 
 
 def legend(figure: Figure, *axes: Axes) -> None:
-    """One legend for the figure to the right of the axes, with each label once."""
+    """One legend for the figure, with each label once: to the right of the axes, or below them in one column."""
     entries = {label: line for a in axes for line, label in zip(*a.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(entries.values()), list(entries), loc="outside right upper")
+    narrow = size().across < 3
+    place: dict[str, Any] = {"loc": "outside lower left", "ncols": 2} if narrow else {"loc": "outside right upper"}
+    figure.legend(list(entries.values()), list(entries), **place)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import particle_paths as paths
-from .drawing import WIDTH, Look, Plot, canvas, legend, looks, style, with_units
+from .drawing import WIDTH, Look, Plot, bracketed, canvas, legend, looks, size, style, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FRAMES = 40
 BYTES = 1_500_000
-PANELS = 5  # in one line
 NO_VALUES = "#c9c9c9"
 
 
@@ -41,6 +40,8 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
         drawn = {"spacetime": (_maps, history), "profiles": (_profiles, now)}
     else:
         drawn = {"snapshots": (_maps, now)}
+        if "bed" in comparison:
+            drawn["section"] = (_section, f"surface over the bed at {last}, along the middle of the domain")
     return {
         name: Plot(title, f"{title}, side by side for the reference, {names}.", partial(plot, metrics, comparison))
         for name, (plot, title) in drawn.items()
@@ -82,8 +83,7 @@ def _field(comparison: xr.Dataset) -> str:
 
 
 def _labelled(comparison: xr.Dataset, name: str) -> str:
-    units = _attributes(comparison).get("units")
-    return f"{name} [{units}]" if units and units != "1" else name
+    return bracketed(name, _attributes(comparison).get("units"))
 
 
 def _fields(metrics: Metrics, comparison: xr.Dataset) -> dict[Look, np.ndarray]:
@@ -137,15 +137,17 @@ def _axis_label(axis: xr.DataArray) -> str:
 
 
 def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure, np.ndarray]:
-    """Axes for `count` sources, `PANELS` or fewer in a line, with `lines` panels each; shape: height over width."""
+    """Axes for `count` sources, few enough in a line, with `lines` panels each; shape: height over width."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    blocks = -(-count // PANELS)
+    fit = size().across if shape > 0.5 else max(1, size().across // (2 if shape > 0.2 else 4))
+    blocks = -(-count // fit)
     across = -(-count // blocks)
-    side = min((width - 1.2) / across, 3.4)
-    size = (width, blocks * (lines * side * shape + 0.75) + 0.3)
-    figure = Figure(size, layout=ConstrainedLayoutEngine(compress=True, w_pad=0.03, h_pad=0.03, wspace=0, hspace=0))
+    side = min((width - 1.2) / across, 3.4 if shape > 0.4 else width)
+    side = min(side, 4.5 / shape)
+    inches = (width, blocks * (lines * side * shape + 0.75) + 0.3)
+    figure = Figure(inches, layout=ConstrainedLayoutEngine(compress=True, w_pad=0.03, h_pad=0.03, wspace=0, hspace=0))
     axes = figure.subplots(lines * blocks, across, sharex=True, sharey=True, squeeze=False)
     for a in axes.flat:
         a.set_axis_off()
@@ -170,12 +172,11 @@ def _head(a: Axes, look: Look, color: str) -> None:
 
 
 def _shape(comparison: xr.Dataset) -> float:
-    """Height over width of a map: to scale if both axes have one unit and similar lengths, else 1."""
+    """Height over width of a map: that of the domain if both axes are lengths, else 1."""
     along, up = _plane(comparison)
     left, right, bottom, top = _extent(along.values, up.values)
-    ratio = (top - bottom) / (right - left)
-    same = up.name != "frame_time" and along.attrs.get("units") == up.attrs.get("units")
-    return ratio if same and 1 / 3 <= ratio <= 3 else 1.0
+    lengths = up.name not in ("frame_time", "v") and along.attrs.get("units") == up.attrs.get("units")
+    return (top - bottom) / (right - left) if lengths else 1.0
 
 
 def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
@@ -186,7 +187,7 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     scales = (_scale(next(iter(fields.values())), "RdBu_r"), _scale(_intact(errors), "PuOr_r"))
     names = (_labelled(comparison, _field(comparison)), _labelled(comparison, "error"))
     shape = _shape(comparison)
-    figure, axes = _panels(len(fields), 2, shape, WIDTH)
+    figure, axes = _panels(len(fields), 2, shape, size().width)
     along, up = _plane(comparison)
     across = axes.shape[1]
     for i, look in enumerate(fields):
@@ -223,6 +224,35 @@ def _profiles(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     return figure
 
 
+def _section(metrics: Metrics, comparison: xr.Dataset) -> Figure:
+    """The surface of every source over the bed, along the middle of the longer side of the domain, and its error."""
+    along, up = _plane(comparison)
+    bed = comparison["bed"].values
+    wide = np.ptp(along.values) >= np.ptp(up.values)
+    cut: Any = np.s_[len(up) // 2, :] if wide else np.s_[:, len(along) // 2]
+    axis, fixed, at = (along, up, len(up) // 2) if wide else (up, along, len(along) // 2)
+    figure, axes = canvas(2, 1, 6.0, sharex=True, height_ratios=(2, 1))
+    surface, error = axes.flat
+    fields = {look: values[-1][cut] for look, values in _fields(metrics, comparison).items()}
+    true = next(iter(fields.values()))
+    for i, (look, depth) in enumerate(fields.items()):
+        line = {"color": look.color, "linestyle": look.dash, "linewidth": look.width}
+        surface.plot(axis.values, depth + bed[cut], label=look.label, **line)
+        if i:
+            error.plot(axis.values, depth - true, **line)
+    low, high = np.nanmin(bed[cut]), np.nanmax([bed[cut].max(), *(np.nanmax(d + bed[cut]) for d in fields.values())])
+    surface.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+    surface.fill_between(axis.values, surface.get_ylim()[0], bed[cut], color="#b9a88f", linewidth=0, label="bed")
+    unit = _attributes(comparison).get("units")
+    surface.set(ylabel=bracketed("surface and bed", unit))
+    place = f"{fixed.name} = {float(fixed.values[at]):.3g}"
+    surface.set_title(f"Surface at t = {float(comparison['frame_time'].values[-1]):.3g}, {place}")
+    error.set(xlabel=_axis_label(axis), ylabel=bracketed("run minus\nreference", unit))
+    error.margins(x=0)
+    legend(figure, surface)
+    return figure
+
+
 def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -> list[Line2D]:
     """A curve for the first frame of each source; the runs that finished set the limits with all their frames."""
     intact = _intact(group)
@@ -240,7 +270,7 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
 def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     """The paths of the entities of every source."""
     fields = _fields(metrics, comparison)
-    figure, axes = _panels(len(fields), 1, 1.0, WIDTH)
+    figure, axes = _panels(len(fields), 1, 1.0, size().width)
     for a, look in zip(axes.flat, fields, strict=False):
         _head(a, look, look.color)
     paths.still(list(axes.flat), list(fields.values()), _labelled(comparison, ""))

@@ -23,6 +23,7 @@ ORDER = (
     "frontier",
     "error",
     "snapshots",
+    "section",
     "spacetime",
     "profiles",
     "paths",

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from subgrid.solver.simulation.folder import COMPARISON
+
 from ..comparison.comparison import Comparison
 from ..terminal import display, printable
-from .page import write
+from . import of_runs, papers
+from .page import plots, write
 from .table import terminal
 
 
@@ -28,9 +31,21 @@ def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
     _warn(failed)
 
 
-def path(comparison: Comparison, folder: Path, as_json: bool) -> None:
-    """Write the report and print the path of the page."""
-    page, failed = write(comparison.metrics, comparison.dataset, folder)
+def path(folder: Path, style: str, as_json: bool) -> None:
+    """Write the report of a comparison or of a run, or its pictures in a style for papers, and print the path."""
+    of_run = (folder / "case.toml").is_file() and not (folder / COMPARISON).exists()
+    if of_run:
+        title, found = of_runs.read(folder)
+        drawable = of_runs.plots(found)
+    else:
+        comparison = Comparison.load(folder)
+        drawable = plots(comparison.metrics, comparison.dataset)
+    if style != "page":
+        page, failed = papers.write(drawable, folder, style)
+    elif of_run:
+        page, failed = of_runs.write(title, drawable, folder)
+    else:
+        page, failed = write(comparison.metrics, comparison.dataset, folder)
     if as_json:
         print(json.dumps({"report": str(page)}, indent=1))
     else:

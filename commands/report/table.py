@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import html as escaping
+import re
 from typing import TYPE_CHECKING
 
-from ..comparison.results import Metrics
+from ..comparison.results import Metrics, Row
 from ..terminal import printable
-from .verdict import columns
+from .verdict import NOT_REACHED, columns
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
     from rich.table import Table
 
-HEADING, CELL = 19, 10  # characters of the headings of the lines, and of the value of one run
+HEADING, CELL, LONGEST = 19, 8, 28  # characters of the headings of the lines, and least and most of one run
 ORACLE = "An oracle is given the true term, so it is not ranked."
 
 
 def terminal(metrics: Metrics, width: int = 80) -> Group:
     """The table for a terminal, one column for each run: best values are bold, failed runs are red and marked.
 
-    width: of the terminal, in characters. Runs that do not fit beside each other follow below.
+    width: of the terminal, in characters. Runs that do not fit beside each other follow below. Names are broken at
+    spaces and hyphens, and inside a word only where it is longer than LONGEST.
     """
     from rich.console import Group
     from rich.text import Text
 
-    fit = max(1, (width - HEADING) // CELL)
-    parts = [_beside(metrics, start, start + fit) for start in range(0, len(metrics.rows), fit)]
+    parts, first, room = [], 0, width - HEADING
+    widths = [_width(row) for row in metrics.rows]
+    for i, wide in enumerate(widths):
+        if i > first and wide > room:
+            parts.append(_beside(metrics, first, i, widths))
+            first, room = i, width - HEADING
+        room -= wide
+    parts.append(_beside(metrics, first, len(widths), widths))
     parts[0].title = Text(printable(metrics.case))
     if any(row.kind == "oracle" for row in metrics.rows):
         parts[-1].caption = ORACLE
     return Group(*parts)
 
 
-def _beside(metrics: Metrics, first: int, last: int) -> Table:
+def _lines(name: str) -> list[str]:
+    """A name in lines that end at spaces or after hyphens, as short as its longest word allows."""
+    words = re.findall(r"[^\s-]+-?|-", name) or [name]
+    limit = min(max(CELL, *map(len, words)), LONGEST)
+    found = [""]
+    for word in words:
+        spaced = " " if found[-1] and not found[-1].endswith("-") else ""
+        if found[-1] and len(found[-1]) + len(spaced) + len(word) > limit:
+            found.append(word)
+        else:
+            found[-1] += spaced + word
+    return found
+
+
+def _width(row: Row) -> int:
+    """The characters of the column of a run, with the space before the next."""
+    return min(max(CELL, *map(len, _lines(printable(row.name)))), LONGEST) + 2
+
+
+def _beside(metrics: Metrics, first: int, last: int, widths: list[int]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -42,14 +69,19 @@ def _beside(metrics: Metrics, first: int, last: int) -> Table:
     rows = metrics.rows[first:last]
     result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     result.add_column(no_wrap=True, min_width=12)
-    for row in rows:
-        name = printable(row.name)
-        heading = Text(f"{name}\nfailed" if row.failed else name)
+    for row, wide in zip(rows, widths[first:last], strict=True):
+        lines = _lines(printable(row.name)) + (["failed"] if row.failed else [])
         style = "red" if row.failed else ""
-        result.add_column(heading, justify="right", overflow="fold", style=style, header_style=style)
+        heading = Text("\n".join(lines))
+        result.add_column(
+            heading, justify="right", overflow="fold", style=style, header_style=style, max_width=wide - 1
+        )
     for column in columns(metrics):
         best = column.best(metrics.rows)
-        cells = [Text(column.text(r, missing="-"), style="bold green" if r.name in best else "") for r in rows]
+        cells = []
+        for row in rows:
+            text = column.text(row, missing="-").replace(NOT_REACHED, NOT_REACHED.replace(" ", "\n"))
+            cells.append(Text(text, style="bold green" if row.name in best else ""))
         result.add_row(Text(column.heading), *cells)
     return result
 

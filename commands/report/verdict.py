@@ -19,9 +19,14 @@ from .entities import SCORES as ENTITIES
 from .speedups import SPEEDUPS, worth
 
 TIE = 0.01
+NOT_REACHED = "not reached"  # in the place of a time that is the length of the window
 LEARNED: tuple[RowKind, ...] = ("learned", "sum")
 CLOSURES: tuple[RowKind, ...] = ("classical", *LEARNED)
-SECONDARY = ("corr. time", "spectrum", "CRPS")  # scores besides the L2 error on which a closure may be worse
+SECONDARY = (
+    "correlation time",
+    "spectrum distance",
+    "CRPS",
+)  # scores besides the L2 error on which a closure may be worse
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Column:
     rank: Callable[[float], float] | None = None
     counts: bool = False
     score: str | None = None  # of a speed-up
+    limit: float | None = None  # a value that was not reached within the window
 
     def text(self, row: Row, missing: str = "–") -> str:
         """The value to three significant digits; a dash if there is none. A speed-up may be a bound."""
@@ -46,6 +52,8 @@ class Column:
             sign, bound = row.beyond[self.score]
             return f"{sign} {bound:.2g}"
         value = self.value(row)
+        if value is not None and self.limit is not None and value >= self.limit * (1 - 1e-9):
+            return NOT_REACHED
         return missing if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
 
     def best(self, rows: list[Row]) -> set[str]:
@@ -63,6 +71,9 @@ class Column:
 def columns(metrics: Metrics) -> list[Column]:
     """The columns in which any row has a value, with the relative L2 error at four times of the longest run."""
     times = max((row.times for row in metrics.rows), key=len)
+    last = f" t={times[-1]:.3g}" if times else ""
+    window = f" from t = {times[0]:.3g} to {times[-1]:.3g}" if times else ""
+    unit = f" [{metrics.unit}]" if metrics.unit not in ("", "1") else ""
     picks = sorted({round(i) for i in np.linspace(0, len(times) - 1, 5)[1:]}) if times else []
     smaller, larger = (lambda v: v), (lambda v: -v)
     l2 = [
@@ -79,35 +90,36 @@ def columns(metrics: Metrics) -> list[Column]:
         Column(
             "mean L2",
             "mean relative L2 error",
-            "relative L2 error of the ensemble mean, averaged over time",
+            f"relative L2 error of the ensemble mean, averaged over time{window}; dimensionless",
             Row.error,
             smaller,
         ),
         Column(
             "corr. time",
             "correlation time",
-            "time until the correlation with the reference falls below the threshold",
+            f"time until the correlation with the reference falls below the threshold, [time]; looked at{window}",
             lambda row: row.correlation_time,
             larger,
+            limit=times[-1] - times[0] if times else None,
         ),
         Column(
             "spectrum",
             "spectrum distance",
-            "mean absolute difference of log10 of the energy spectra",
+            f"mean absolute difference of log10 of the energy spectra, averaged over time{window}; dimensionless",
             lambda row: row.spectrum_distance,
             smaller,
         ),
         Column(
+            f"CRPS{last}",
             "CRPS",
-            "CRPS",
-            "continuous ranked probability score at the end",
+            f"continuous ranked probability score{last.replace('t=', 'at t = ')}{unit}",
             lambda row: _last(row, row.crps),
             smaller,
         ),
         Column(
+            f"spread/skill{last}" if len(last) <= 6 else "spread/skill",
             "spread/skill",
-            "spread/skill",
-            "ensemble spread over the error of the ensemble mean at the end; 1 for a calibrated ensemble",
+            f"ensemble spread over the error of the ensemble mean{last.replace('t=', 'at t = ')}; 1 if calibrated",
             lambda row: _last(row, row.spread_skill),
             lambda v: abs(math.log(v)) if v > 0 else math.inf,
         ),
@@ -202,7 +214,7 @@ def _clause(row: Row, words: str, other: Row) -> str:
 
 def _worse(row: Row, metrics: Metrics) -> list[str]:
     """The scores besides the L2 error on which a row is worse than a rival."""
-    others = [c for c in columns(metrics) if c.heading in SECONDARY]
+    others = [c for c in columns(metrics) if c.name in SECONDARY]
     worse: list[str] = []
     for words, other in metrics.rivals(row).items():
         for column in others:

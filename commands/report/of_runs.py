@@ -1,0 +1,173 @@
+"""The report of a run: its scalars against time, the budgets of its invariants, and its last state."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
+from subgrid.solver.simulation.folder import RunFolderError
+
+from ..terminal import printable
+from .drawing import PALETTE, Plot, bracketed, canvas, legend, literal, slots, with_units
+from .papers import require_no_link
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+BY = "_by_"
+NAMES = ("scalars", "state")  # of pictures; those of budgets begin with "budget-"
+
+
+def read(folder: Path) -> tuple[str, xr.Dataset]:
+    """The title and the outputs of a run. Raises RunFolderError for a folder without an intact store."""
+    import xarray as xr
+
+    try:
+        found = xr.open_dataset(folder / "fields.zarr", engine="zarr", chunks=None)
+    except Exception as error:  # the libraries have many errors for damaged files
+        raise RunFolderError(f"{folder} holds no outputs that can be read ({error}). Remedy: resume the run") from None
+    return str(found.attrs.get("title", folder.name)), found
+
+
+def plots(run: xr.Dataset) -> dict[str, Plot]:
+    """The pictures for which the run has numbers, by name."""
+    series = [str(v) for v in run.data_vars if set(run[v].dims) == {"time", "member"}]
+    scalars = [name for name in series if BY not in name and np.isfinite(run[name]).any()]
+    found: dict[str, Plot] = {}
+    if scalars:
+        title = "Scalars against time"
+        found["scalars"] = Plot(title, f"{title}: {', '.join(scalars)}.", partial(_scalars, run, scalars))
+    for quantity in dict.fromkeys(name.partition(BY)[0] for name in series if BY in name):
+        parts = [name for name in series if name.startswith(f"{quantity}{BY}") and np.isfinite(run[name]).any()]
+        if parts and quantity in run and run.sizes["time"] > 2:
+            title = f"Budget of the {quantity}"
+            found[f"budget-{quantity}"] = Plot(title, f"{title}.", partial(_budget, run, quantity, parts))
+    fields = [str(v) for v in run.data_vars if len(run[v].dims) in (3, 4) and "entity" not in run[v].dims]
+    if fields and (written := np.flatnonzero(np.isfinite(run[fields[0]][:, 0]).all(run[fields[0]].dims[2:]))).size:
+        last = int(written[-1])
+        title = f"The fields of member 0 at t = {float(run['time'][last]):.3g}"
+        found["state"] = Plot(title, f"{title}: {', '.join(fields)}.", partial(_state, run, fields, last))
+    return found
+
+
+def write(title: str, drawable: Mapping[str, Plot], folder: Path) -> tuple[Path, dict[str, str]]:
+    """Write `pictures/*.png` and `report.html`; returns the page, and the pictures that failed with the reasons.
+
+    Raises ValueError for a folder `pictures` that is a link, with nothing written, and FolderInUse.
+    """
+    place, page, failed, blocks = folder / "pictures", folder / "report.html", {}, []
+    with FolderLock(folder):
+        require_no_link(place)
+        if page.is_dir():
+            raise ValueError(f"{page} is a folder, expected a file. Remedy: delete it")
+        place.mkdir(exist_ok=True)
+        remove_temporary(place)
+        for name, plot in drawable.items():
+            try:
+                content = plot.png()
+            except Exception as error:  # whatever a picture needs, the others do not
+                failed[name] = f"{type(error).__name__}: {error}"
+                continue
+            replace(place / f"{name}.png", content)
+            url = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+            blocks.append(f'<h2>{_text(plot.title)}</h2>\n<img src="{url}" alt="{_text(plot.alt)}" width="100%">')
+        blocks += [f"<p>The picture {_text(name)} failed: {_text(why)}</p>" for name, why in failed.items()]
+        replace(page, PAGE.format(title=_text(title), blocks="\n".join(blocks)).encode())
+    return page, failed
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px/1.5 sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #1c2430 }}</style>
+</head><body>
+<h1>{title}</h1>
+{blocks}
+</body></html>
+"""
+
+
+def _text(value: str) -> str:
+    return html.escape(printable(value))
+
+
+def _scalars(run: xr.Dataset, names: list[str]) -> Figure:
+    """A panel for each scalar: the mean over the members, and the range from the least to the largest."""
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    figure, axes = canvas(rows, columns, height=0.5 + 2.4 * rows)
+    for a, name in zip(axes.flat, names, strict=False):
+        time, values = run["time"].values, run[name].values
+        a.plot(time, values.mean(axis=1), color=PALETTE[0], linewidth=1.8)
+        if values.shape[1] > 1:
+            a.fill_between(time, values.min(axis=1), values.max(axis=1), color=PALETTE[0], alpha=0.2, linewidth=0)
+        a.set(xlabel=with_units("time", run["time"]), ylabel=_label(run, name))
+        a.margins(x=0.01)
+        a.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
+        span, size = np.nanmax(values) - np.nanmin(values), np.nanmax(np.abs(values))
+        if span < 1e-10 * size:  # round-off of what is conserved
+            a.set_ylim(*sorted((0.9 * values.flat[0], 1.1 * values.flat[0])))
+    for a in axes.flat[len(names) :]:
+        a.set_axis_off()
+    return figure
+
+
+def _label(run: xr.Dataset, name: str) -> str:
+    shown = literal(name.removeprefix("invariant_").replace("_", " "))
+    text = bracketed(shown, run[name].attrs.get("units"))
+    return text.replace(" [", "\n[") if len(text) > 24 else text
+
+
+def _budget(run: xr.Dataset, quantity: str, parts: list[str]) -> Figure:
+    """The contributions to d/dt of a quantity, their sum, and its rate of change, as means over the members."""
+    figure, axes = canvas(height=4.6)
+    a, time = axes[0, 0], run["time"].values
+    values = {name: run[name].values.mean(axis=1) for name in parts}
+    sources = [name.partition(BY)[2] for name in parts]
+    for name, source, place in zip(parts, sources, slots([s.replace("_", "-") for s in sources]), strict=True):
+        a.plot(time, values[name], color=PALETTE[place % len(PALETTE)], linewidth=1.8, label=f"by {literal(source)}")
+    a.plot(time, np.sum(list(values.values()), axis=0), color="black", linewidth=2.2, label="sum")
+    rate = np.gradient(run[quantity].values.mean(axis=1), time)
+    a.plot(time, rate, color="#999999", linestyle=(0, (3, 2)), linewidth=2.2, label="d/dt of the outputs")
+    a.axhline(0, color="#444444", linewidth=0.8)
+    a.set(xlabel=with_units("time", run["time"]), ylabel=bracketed(f"d {quantity} / dt", run[parts[0]].attrs["units"]))
+    a.margins(x=0.01)
+    legend(figure, a)
+    return figure
+
+
+def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
+    """The fields of the first member at the last output, to scale where both axes are lengths."""
+    columns = min(2, len(fields))
+    rows = -(-len(fields) // columns)
+    first = run[fields[0]].isel(time=last, member=0)
+    lengths = first.ndim == 2 and all(first[d].attrs.get("units") == "length" for d in first.dims)
+    figure, axes = canvas(rows, columns, height=0.6 + (3.9 if first.ndim == 2 else 2.8) * rows)
+    for a, name in zip(axes.flat, fields, strict=False):
+        field = run[name].isel(time=last, member=0)
+        if field.ndim == 1:
+            (x,) = (run[d] for d in field.dims)
+            a.plot(x, field, color=PALETTE[0], linewidth=1.8)
+            a.set(xlabel=with_units(str(x.name), x), ylabel=_label(run, name))
+            a.margins(x=0)
+            continue
+        up, along = (run[d] for d in field.dims)
+        low, high = float(field.min()), float(field.max())
+        signed = low < 0 < high
+        limit = {"vmin": -max(-low, high), "vmax": max(-low, high), "cmap": "RdBu_r"} if signed else {"cmap": "viridis"}
+        image = a.pcolormesh(along, up, field, shading="nearest", rasterized=True, **limit)
+        a.grid(False)
+        if lengths:
+            a.set_aspect("equal")
+        a.set(xlabel=with_units(str(along.name), along), ylabel=with_units(str(up.name), up))
+        figure.colorbar(image, ax=a, label=_label(run, name))
+    for a in axes.flat[len(fields) :]:
+        a.set_axis_off()
+    return figure

@@ -1,0 +1,160 @@
+"""Pictures for papers and reports of runs: sizes, colours, units, and independence of the user's settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+from rich.console import Console
+
+from subgrid.commands import cli
+from subgrid.commands.comparison.results import Metrics
+from subgrid.commands.report import page
+from subgrid.commands.report.drawing import NAMES, PALETTE, SIZES, bracketed, looks, sized, slots
+from subgrid.commands.report.table import frame, html, terminal
+
+from .test_page import dataset, lay, measured
+
+WATER: dict[str, Any] = {
+    "title": "Waves over a bump",
+    "equation": {"name": "shallow-water", "bathymetry": {"kind": "bumps", "bumps": [
+        {"height": 0.5, "width": 0.3, "centre": [0.5, 1.2]}]}},
+    "grid": {"shape": [8, 24], "length": [1.0, 3.0]},
+    "time": {"end": 0.2, "step": 0.01, "stepper": "ssp-rk2"},
+    "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 3.0},
+    "output": {"every": 0.05, "derived": ["surface"]},
+    "reference": {"shape": [16, 48], "step": 0.005},
+    "compare": {"frontier": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("style", ["one-column", "two-column"])
+def test_pictures_for_papers_are_pdf_and_png_of_the_width_of_the_columns(style, tmp_path, capsys):
+    folder = lay(tmp_path / "run", measured(), (24, 96))
+    assert cli.execute(["report", str(folder), "--style", style, "--json"]) == cli.DONE
+    place = Path(json.loads(capsys.readouterr().out)["report"])
+    found = {f.stem for f in place.glob("*.pdf")}
+    assert found == {f.stem for f in place.glob("*.png")} >= {"error", "spectra", "snapshots", "frontier"}
+    for file in place.glob("*.png"):
+        with Image.open(file) as image:
+            assert image.width == round(300 * SIZES[style].width)
+    assert all(file.read_bytes().startswith(b"%PDF") for file in place.glob("*.pdf"))
+    assert not (folder / "report.html").exists()
+
+
+def test_an_unknown_style_is_one_message(tmp_path, capsys):
+    folder = lay(tmp_path / "run", measured(), (32,))
+    before = sorted(folder.rglob("*"))
+    assert cli.execute(["report", str(folder), "--style", "poster"]) == cli.MISTAKE
+    assert "one-column" in capsys.readouterr().err and sorted(folder.rglob("*")) == before
+
+
+def test_the_settings_of_the_user_change_no_picture():
+    import matplotlib
+
+    plot = page.plots(Metrics.model_validate(measured()), dataset(measured(), (96,)))["error"]
+    expected = plot.png()
+    before = dict(matplotlib.rcParams)
+    try:
+        matplotlib.rcParams.update({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "axes.grid": False})
+        assert plot.png() == expected
+        assert matplotlib.rcParams["font.size"] == 30
+    finally:
+        matplotlib.rcParams.update(before)
+
+
+def test_a_run_has_one_colour_in_all_reports():
+    """Whatever rows stand beside it; rows that share no name have different colours in one report."""
+    rows = Metrics.model_validate(measured()).rows
+    whole = {look.name: look.color for look in looks(rows)}
+    for one in rows:
+        assert looks([one])[1].color == whole[one.name] or one.name not in NAMES
+    for names in (list(NAMES[:7]), ["a", "b", "leith", "c"], ["leith", "mine"]):
+        assert len({s % len(PALETTE) for s in slots(names)}) == len(names)
+        assert slots(names)[names.index("leith")] == NAMES.index("leith")
+    assert len(set(slots([f"run {i}" for i in range(20)]))) == 20
+
+
+def test_spectra_end_where_the_grid_resolves_and_have_a_panel_of_ratios():
+    found = dataset(measured(), (96,)).assign_attrs(resolved_wavenumber=20)
+    spectra, ratios = page.plots(Metrics.model_validate(measured()), found)["spectra"].figure().axes
+    for axes in (spectra, ratios):
+        assert all(np.nanmax(line.get_xdata()[np.isfinite(line.get_ydata())]) == 20 for line in axes.lines)
+    reference = ratios.lines[0].get_ydata()
+    np.testing.assert_allclose(reference[np.isfinite(reference)], 1.0)
+    assert ratios.get_ylabel() == "E(k) / reference"
+
+
+def test_the_domain_keeps_its_aspect_ratio():
+    found = dataset(measured(), (16, 96))
+    found = found.assign_coords(y=np.linspace(0, 1, 16), x=np.linspace(0, 6, 96))
+    for style in SIZES:
+        with sized(style):
+            axes = page.plots(Metrics.model_validate(measured()), found)["snapshots"].figure().axes[0]
+        assert axes.get_box_aspect() == pytest.approx((1 + 1 / 15) / (6 + 6 / 95), rel=1e-6)
+
+
+def test_a_time_that_is_the_window_was_not_reached():
+    data = measured()
+    data["rows"][4]["correlation_time"] = 8.0
+    metrics = Metrics.model_validate(data | {"unit": "1/time"})
+    assert "not reached" in html(metrics) and "CRPS at" not in frame(metrics).columns
+    assert "[1/time]" in html(metrics) and "CRPS t=8" in html(metrics)
+    assert frame(metrics).loc["regression", "correlation time"] == 8.0
+
+
+@pytest.mark.parametrize(
+    "names", [["dynamic-smagorinsky", "0.5 Smagorinsky + ShellDamping"], ["x" * 90], list(NAMES[:9])]
+)
+def test_tables_fit_80_columns_and_break_no_word(names):
+    data = measured()
+    data["rows"] += [data["rows"][4] | {"name": name, "correlation_time": 8.0} for name in names]
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(terminal(Metrics.model_validate(data)))
+    text = capture.get()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    words = [word for name in names for word in name.replace("-", "- ").split() if len(word) <= 28]
+    assert all(word in text for word in words)
+    assert "reached" in text
+
+
+def test_units_have_raised_powers():
+    assert bracketed("energy", "length^2/time^2") == "energy [length²/time²]"
+    assert bracketed("time", "time") == "time" and bracketed("froude", "1") == "froude"
+
+
+def test_the_report_of_a_run_shows_scalars_budgets_and_the_last_state(tmp_path, monkeypatch, capsys):
+    import tomli_w
+
+    monkeypatch.chdir(tmp_path)
+    Path("case.toml").write_text(tomli_w.dumps(WATER), encoding="utf-8")
+    closure = 'closure=[{name="smagorinsky"}]'
+    assert cli.execute(["run", "case.toml", "--set", closure, "--out", "run", "--json"]) == cli.DONE
+    assert cli.execute(["report", "run"]) == cli.DONE
+    assert {f.stem for f in Path("run/pictures").glob("*.png")} == {"scalars", "budget-energy", "state"}
+    assert "Budget of the energy" in Path("run/report.html").read_text(encoding="utf-8")
+    assert cli.execute(["report", "run", "--style", "two-column"]) == cli.DONE
+    assert Path("run/pictures/two-column/scalars.pdf").stat().st_size > 1000
+    assert cli.execute(["resume", "run", "--json"]) == cli.DONE
+    capsys.readouterr()
+    assert cli.execute(["report", "missing"]) == cli.MISTAKE
+    assert "missing" in capsys.readouterr().err
+
+
+def test_water_is_shown_as_a_surface_over_its_bed(tmp_path, monkeypatch):
+    from subgrid.commands.comparison.compare import compare
+    from subgrid.solver.case.reading import read_case
+
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path))
+    found = compare(read_case(WATER), progress=False)
+    assert isinstance(found.dataset, xr.Dataset) and "section" in found.figures
+    surface = found.figure("section").axes[0]
+    assert surface.get_ylabel() == "surface and bed [length]"
+    np.testing.assert_allclose(surface.lines[0].get_ydata(), 1.0, atol=0.2)
+    assert found.dataset["invariant_energy"].attrs["units"] == "length^3/time^2"
