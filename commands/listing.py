@@ -10,6 +10,7 @@ from subgrid.ingest.external.recognise import READERS
 from subgrid.solver.case.shipped import shipped_cases
 from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.equations import EQUATIONS
+from subgrid.solver.equations.diagnostic import DIAGNOSTICS
 from subgrid.solver.equations.forcing import FORCINGS
 from subgrid.solver.equations.plugins import Registry, UnknownPlugin
 from subgrid.solver.initial.registry import INITIAL_STATES
@@ -24,6 +25,7 @@ KINDS: dict[str, Registry[Any]] = {
     "steppers": STEPPERS,
     "closures": CLOSURES,
     "readers": READERS,
+    "diagnostics": DIAGNOSTICS,
 }
 
 

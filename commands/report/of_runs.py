@@ -51,7 +51,7 @@ def plots(run: xr.Dataset) -> dict[str, Plot]:
             title = f"Budget of the {quantity}"
             found[f"budget-{quantity}"] = Plot(title, f"{title}.", partial(_budget, run, quantity, parts))
     fields = [str(v) for v in run.data_vars if len(run[v].dims) in (3, 4) and "entity" not in run[v].dims]
-    if fields and (written := np.flatnonzero(np.isfinite(run[fields[0]][:, 0]).all(run[fields[0]].dims[2:]))).size:
+    if fields and (written := np.flatnonzero(_finite(run[fields[0]].values[:, 0]))).size:
         last = int(written[-1])
         title = f"The fields of member 0 at t = {float(run['time'][last]):.3g}"
         found["state"] = Plot(title, f"{title}: {', '.join(fields)}.", partial(_state, run, fields, last))
@@ -92,6 +92,11 @@ PAGE = """<!doctype html>
 {blocks}
 </body></html>
 """
+
+
+def _finite(frames: np.ndarray) -> np.ndarray:
+    """Whether each frame is finite, (time,)."""
+    return np.isfinite(frames).reshape(len(frames), -1).all(axis=1)
 
 
 def _text(value: str) -> str:
