@@ -144,8 +144,7 @@ def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure,
     fit = size().across if shape > 0.5 else max(1, size().across // (2 if shape > 0.2 else 4))
     blocks = -(-count // fit)
     across = -(-count // blocks)
-    side = min((width - 1.2) / across, 3.4 if shape > 0.4 else width)
-    side = min(side, 4.5 / shape)
+    side = min((width - 1.2) / across, 3.4 if shape > 0.4 else width, 4.5 / shape)
     inches = (width, blocks * (lines * side * shape + 0.75) + 0.3)
     figure = Figure(inches, layout=ConstrainedLayoutEngine(compress=True, w_pad=0.03, h_pad=0.03, wspace=0, hspace=0))
     axes = figure.subplots(lines * blocks, across, sharex=True, sharey=True, squeeze=False)
@@ -230,23 +229,22 @@ def _section(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     bed = comparison["bed"].values
     wide = np.ptp(along.values) >= np.ptp(up.values)
     cut: Any = np.s_[len(up) // 2, :] if wide else np.s_[:, len(along) // 2]
-    axis, fixed, at = (along, up, len(up) // 2) if wide else (up, along, len(along) // 2)
+    axis, fixed = (along, up) if wide else (up, along)
     figure, axes = canvas(2, 1, 6.0, sharex=True, height_ratios=(2, 1))
-    surface, error = axes.flat
+    surface, error = axes[:, 0]
     fields = {look: values[-1][cut] for look, values in _fields(metrics, comparison).items()}
-    true = next(iter(fields.values()))
     for i, (look, depth) in enumerate(fields.items()):
         line = {"color": look.color, "linestyle": look.dash, "linewidth": look.width}
         surface.plot(axis.values, depth + bed[cut], label=look.label, **line)
         if i:
-            error.plot(axis.values, depth - true, **line)
-    low, high = np.nanmin(bed[cut]), np.nanmax([bed[cut].max(), *(np.nanmax(d + bed[cut]) for d in fields.values())])
+            error.plot(axis.values, depth - next(iter(fields.values())), **line)
+    low, high = bed[cut].min(), max(bed[cut].max(), *(np.nanmax(d + bed[cut]) for d in fields.values()))
     surface.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
     surface.fill_between(axis.values, surface.get_ylim()[0], bed[cut], color="#b9a88f", linewidth=0, label="bed")
     unit = _attributes(comparison).get("units")
-    surface.set(ylabel=bracketed("surface and bed", unit))
-    place = f"{fixed.name} = {float(fixed.values[at]):.3g}"
-    surface.set_title(f"Surface at t = {float(comparison['frame_time'].values[-1]):.3g}, {place}")
+    last, place = float(comparison["frame_time"].values[-1]), float(fixed.values[len(fixed) // 2])
+    title = f"Surface at t = {last:.3g}, {fixed.name} = {place:.3g}"
+    surface.set(ylabel=bracketed("surface and bed", unit), title=title)
     error.set(xlabel=_axis_label(axis), ylabel=bracketed("run minus\nreference", unit))
     error.margins(x=0)
     legend(figure, surface)

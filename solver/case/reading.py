@@ -166,8 +166,7 @@ class _Checking:
         for name, key in (("reference", "file"), ("training", "file"), ("sweep", "files"), ("sweep", "table")):
             if name in data:
                 data[name] = self._data_file(data[name], name, key)
-        if "output" in data:
-            data["output"] = absolute(data["output"], OutputTable, self.folder)
+        data |= {k: absolute(data[k], OutputTable, self.folder) for k in ("output",) if k in data}
         for name in ("grid", "time", "ensemble", "guard", "output", "training", "sweep"):
             if name in data or not fields[name].is_required():
                 raw = data.get(name, None if name in ("training", "sweep") else {})
