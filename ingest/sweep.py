@@ -1,4 +1,4 @@
-"""Runs of a case's own model over the parameters of [sweep], one file per run.
+"""Runs of a case's own model, or of its reference, over the parameters of [sweep], one file per run.
 
 The files lie in the folder `sweep` of the cache; the name of a file is the hash of everything that its run depends on.
 A finer grid of parameters therefore reuses the runs of a coarser one, and an interrupted sweep resumes with the missing
@@ -22,7 +22,7 @@ from subgrid.solver.backend import NUMPY, available_threads
 from subgrid.solver.backend.files import DamagedFile, read_arrays, remove_temporary, write_arrays
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.sweep_design import with_entries
-from subgrid.solver.case.tables import Case
+from subgrid.solver.case.tables import Case, ReferenceTable
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.grid import Grid
@@ -35,6 +35,7 @@ from .cache import LOG, cache, locked, say_waiting
 from .files import verify_once
 from .given_runs import describe_run, run_of_data, states_of_run
 from .requests import describe_equation, describe_initial, describe_stepper
+from .restriction import Restrict
 from .trajectories import Progress
 
 FORMAT = 1
@@ -43,18 +44,22 @@ FORMAT = 1
 def request(case: Case) -> dict[str, Any]:
     """Everything that the run of a case depends on. Only the first member is run."""
     closed_form = {"exact": True} if case.sweep and case.sweep.exact else {}
+    source = _reference(case)
+    step = case.step if source is None else source.step or case.step
+    fine = {} if source is None else {"reference": {"shape": source.shape, "restrict": source.restrict}}
     return (
         closed_form
+        | fine
         | {
             "format": FORMAT,
             "equation": describe_equation(case.build_equation()),
             "grid": case.grid.model_dump(mode="json", exclude_defaults=True),
-            "stepper": describe_stepper(case.time.stepper),
-            "step": case.step,
-            "cfl": case.time.cfl,
+            "stepper": describe_stepper((source and source.stepper) or case.time.stepper),
+            "step": step,
+            "cfl": (source and source.cfl) or case.time.cfl,
             "start": case.time.start,
-            "steps": case.steps(),
-            "every": interval(case),
+            "steps": multiple(case.time.end - case.time.start, step),
+            "every": multiple(_kept(case), step),
             "initial": describe_initial(case.initial),
             "seed": case.ensemble.seed,
         }
@@ -62,9 +67,19 @@ def request(case: Case) -> dict[str, Any]:
     )
 
 
+def _reference(case: Case) -> ReferenceTable | None:
+    """The table of which the runs of the sweep are restrictions, if they are."""
+    return case.reference if case.sweep and case.sweep.reference else None
+
+
+def _kept(case: Case) -> float:
+    """Time between the states that are kept."""
+    return (case.sweep and case.sweep.every) or case.output.every
+
+
 def interval(case: Case) -> int:
-    """Number of steps between the states that are kept."""
-    return multiple((case.sweep and case.sweep.every) or case.output.every, case.step)
+    """Number of steps of the case between the states that are kept."""
+    return multiple(_kept(case), case.step)
 
 
 def _file(asked: dict[str, Any]) -> Path:
@@ -106,7 +121,7 @@ class Sweep:
         """Initial states (point, field, *grid) at points of the sweep, without running them."""
         assert self.case.sweep is not None
         varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
-        return np.stack([_start(v)[2][0] for v in varied]).astype(np.float32)
+        return np.stack([_restriction(v)(_start(v)[2])[0] for v in varied]).astype(np.float32)
 
     def states(self) -> NDArray[np.float32]:
         """(run, time, field, *grid)."""
@@ -174,10 +189,20 @@ def provide(case: Case, point: NDArray) -> None:
 def _start(case: Case) -> tuple[Equation, Grid, NDArray[np.float64]]:
     """Equation, grid and the initial state (1, field, *grid) of a run. Raises ValueError, with the parameters."""
     equation, grid = case.build_equation(), case.grid.grid()
+    if (source := _reference(case)) is not None and source.shape is not None:
+        equation, grid = equation.complete(), grid.refined(source.shape)
     try:
         return equation, grid, checked_state(case.initial, equation, grid, (0,), case.ensemble.seed)
     except ValueError as error:
         raise ValueError(f"{error} (the run with {describe_initial(case.initial)}, {case.equation})") from error
+
+
+def _restriction(case: Case) -> Callable[[NDArray], NDArray]:
+    """States of a run (member, field, *its grid) on the grid of the case."""
+    if (source := _reference(case)) is None or source.shape is None:
+        return lambda state: state
+    grid = case.grid.grid()
+    return Restrict(case.build_equation().complete(), grid.refined(source.shape), grid, source.restrict)
 
 
 def _closed_form(case: Case, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
@@ -234,28 +259,31 @@ def _provide(case: Case, file: Path, wait: Callable[[], None]) -> None:
 
 def _make(case: Case, file: Path) -> None:
     """Run a case to its end on one thread and write the kept states. Raises BlowUp, with the parameters."""
-    every, steps = interval(case), case.steps()
-    times = case.time.start + case.step * np.arange(0, steps + 1, every, dtype=np.float64)
-    asked = np.array(json.dumps(request(case)))
+    found = request(case)
+    every, steps, step = found["every"], found["steps"], found["step"]
+    times = case.time.start + step * np.arange(0, steps + 1, every, dtype=np.float64)
+    asked = np.array(json.dumps(found))
     if (run := run_of_data(case)) is not None:
         given = states_of_run(case, run, times).astype(np.float32)
         write_arrays(file, {"state": given, "time": times, "request": asked})
         return
     equation, grid, state = _start(case)
+    restrict, source = _restriction(case), _reference(case)
 
     def single(state: NDArray) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
-            kept = state[0].astype(np.float32)
+            kept = restrict(state)[0].astype(np.float32)
         if not np.isfinite(kept).all():
             raise BlowUp("the state is not finite in single precision")
         return kept
 
     try:
         if case.sweep and case.sweep.exact:
-            spans = case.step * np.arange(0, steps + 1, every, dtype=np.float64)
+            spans = step * np.arange(0, steps + 1, every, dtype=np.float64)
             kept = [single(_closed_form(case, equation, grid, t)) for t in spans]
         else:
-            simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY)
+            of_reference = {} if source is None else {"stepper": source.stepper, "step": step, "cfl": source.cfl}
+            simulation = build_simulation(case, equation, grid, state, threads=1, backend=NUMPY, **of_reference)
             kept = Collector(simulation, steps, every, single).run()
     except BlowUp as error:
         raise BlowUp(f"the run with {describe_initial(case.initial)}, {case.equation}: {error}") from None

@@ -33,6 +33,7 @@ import torch
 from rom_baselines import BASELINES
 from rom_calibration import calibration, flat
 
+from subgrid.closures.lasdi.interpolated import InterpolatedModel, load
 from subgrid.closures.lasdi.model import LatentModel
 from subgrid.closures.learning.compatibility import locate
 from subgrid.ingest.prepare import with_step
@@ -41,12 +42,13 @@ from subgrid.solver.case.reading import read
 from subgrid.solver.case.sweep_design import among
 from subgrid.solver.case.tables import Case
 
+Model = LatentModel | InterpolatedModel
 QUANTILES = (1.0, 0.9, 0.75, 0.5)
 EVERY_SEVENTH = 7
 TOGETHER = 21  # parameters per call of the baselines
 
 
-def errors(case: Case, model: LatentModel, training: Sweep, test: Sweep) -> dict[str, np.ndarray]:
+def errors(case: Case, model: Model, training: Sweep, test: Sweep) -> dict[str, np.ndarray]:
     """The error of each run (parameter,), by row of the table."""
     assert case.sweep
     step = float(test.times[1] - test.times[0])
@@ -75,7 +77,11 @@ def errors(case: Case, model: LatentModel, training: Sweep, test: Sweep) -> dict
 
 @torch.inference_mode()
 def stages(
-    model: LatentModel, states: torch.Tensor, coefficients: torch.Tensor, point: np.ndarray, step: float
+    model: Model,
+    states: torch.Tensor,
+    coefficients: torch.Tensor,
+    point: np.ndarray,
+    step: float,
 ) -> dict[str, torch.Tensor]:
     """Approximations of a run (time, point) by the basis, the autoencoder and each number of stages."""
     encoded = model.encode(states)
@@ -100,7 +106,7 @@ def main() -> None:
     case = with_step(read(options.case, options.set))
     if case.sweep is None or not case.sweep.test_counts:
         parser.error(f"{options.case} has no [sweep] with test_counts")
-    model = LatentModel.load(locate(options.weights or f"{options.case.stem}-lasdi", Path()))
+    model = load(locate(options.weights or f"{options.case.stem}-lasdi", Path()))
     figures: dict[str, Any] = {}
     if options.only != "speed":
         training, test = runs(case, case.sweep.points()), runs(case, case.sweep.test_points())

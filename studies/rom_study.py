@@ -13,6 +13,7 @@ stages          four stages, by ridge regression and by descent
 weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0 is the published loss
 burgers         the advection-dominated cases, in one and two dimensions
 horizon         trained on half of the time span, predicted over all of it
+designs         nine and sixteen runs of the two-stream case: the uniform grid, and greedy designs by the spread and residual
 noise           Gaussian noise in the training states, in units of their root mean square
 
 Results are lines of JSON in FILE. Lines that are there are not repeated, and an interrupted training resumes, so the
@@ -57,6 +58,7 @@ class Line:
     options: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.0
     share: float = 1.0  # of the time span that is used for training
+    overrides: tuple[str, ...] = ()  # of the case
 
 
 ARCHITECTURES = {
@@ -72,7 +74,23 @@ STAGES: dict[str, dict[str, Any]] = {
     "descent": {"stage_fit": "descent", "stage_widths": [200, 400], "stage_kappa": 10.0},
 }
 SHORT = {"stages": 2, "steps": 1500}  # fewer steps, for tables whose lines are compared only with each other
+
+
+def greedy(runs: int) -> tuple[str, ...]:
+    """Overrides of the case for a greedy design."""
+    return ('sweep.design="greedy"', "sweep.counts=[]", f"sweep.runs={runs}", "sweep.candidate_counts=[11,11]")
+
+
 TABLES: dict[str, list[Line]] = {
+    "designs": [
+        line
+        for side in (3, 4)
+        for line in (
+            Line(f"grid {side} x {side}", overrides=(f"sweep.counts=[{side},{side}]",)),
+            Line(f"greedy, spread, {side**2}", overrides=greedy(side**2)),
+            Line(f"greedy, residual, {side**2}", options={"acquisition": "residual"}, overrides=greedy(side**2)),
+        )
+    ],
     "architectures": [
         Line(name, options={"latent": latent, "widths": widths}) for name, (latent, widths) in ARCHITECTURES.items()
     ],
@@ -125,9 +143,10 @@ def changed(sweep: Sweep, line: Line) -> Sweep:
 
 def made(table: str, line: Line, stride: int) -> dict[str, Any]:
     """Train one line and evaluate it on the test grid."""
-    case = with_step(read(CASES / f"{line.case}.toml"))
+    case = with_step(read(CASES / f"{line.case}.toml", list(line.overrides)))
     assert case.sweep
-    options = case.train.get("lasdi", {}) | line.options | {"spread": False, "threads": 1}
+    networks = {} if table == "designs" or line.case != TWO_STREAM else {"library": "affine", "stages": 3}
+    options = case.train.get("lasdi", {}) | networks | line.options | {"spread": False, "threads": 1}
     training, test = runs(case, case.sweep.points()), runs(case, case.sweep.test_points()[::stride])
     folder = cache() / "study" / "".join(c if c.isalnum() else "-" for c in f"{table} {line.name} {line.case}")
     began = time.process_time()

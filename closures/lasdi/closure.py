@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from subgrid.ingest.sweep import Sweep
 
+    from .interpolated import InterpolatedModel
     from .model import LatentModel
 
 
@@ -53,7 +54,7 @@ class Lasdi(ReducedOrderModel):
     tolerance: float | None = Field(None, gt=0)
     distance: float = Field(0.005, gt=0)
     checks: int = Field(6, ge=2)
-    _model: LatentModel = PrivateAttr()
+    _model: LatentModel | InterpolatedModel = PrivateAttr()
     _residual: error_indicators.Residual = PrivateAttr()
 
     @model_validator(mode="after")
@@ -63,9 +64,9 @@ class Lasdi(ReducedOrderModel):
         return self
 
     def start(self, problem: Problem) -> Memory:
-        from .model import LatentModel
+        from .interpolated import load
 
-        model = LatentModel.load(self.find_weights(problem)).to(problem.device)
+        model = load(self.find_weights(problem)).to(problem.device)
         self.require_turns(problem)
         if self.trust == "spread" and model.spread is None:
             raise ClosureError(
@@ -76,14 +77,20 @@ class Lasdi(ReducedOrderModel):
             raise ClosureError(
                 f"lasdi: the weights have {1 + len(model.stages)} stages, not {self.stages}. Remedy: fewer stages"
             )
+        if not model.autonomous and abs(problem.start - model.about["start"]) > 1e-9 * model.about["span"]:
+            raise ClosureError(
+                f"lasdi: trained from t = {model.about['start']:g}, the case starts at {problem.start:g}, and the "
+                "dynamics depends on time. Remedy: time.start as in training"
+            )
         parameters = self.require_parameters(problem, model.names, model.ranges)
         self._model, self._parameters, self._problem = model, parameters, problem
         if self.trust == "residual":
-            self._residual = error_indicators.Residual(problem)
+            self._residual = error_indicators.Residual(problem.equation, problem.grid, problem.step)
         return {"solver_until": np.array(0)}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Leap, Memory]:
         from .dynamics import fastest_growth
+        from .model import LatentModel
 
         problem, model = self._problem, self._model
         shape = (len(problem.members), len(problem.equation.fields), *problem.grid.shape)
@@ -91,16 +98,20 @@ class Lasdi(ReducedOrderModel):
             return Leap.none(shape), memory
         interval = problem.every * problem.step
         count = self._count(view.time)
+        if not count:
+            return Leap.none(shape, problem.every), memory
         target = view.step + problem.every * count
         memory = {"solver_until": np.array(target + (self.solve or 0))}
         state = view.torch().reshape(len(problem.members), -1).float()
         parameters = np.repeat(self._parameters, len(state), 0)
         if self.trust != "none" and not error_indicators.distance(model, state, self.stages) <= self.distance:
             return Leap.none(shape, target - view.step), memory
-        z = model.latents(state, parameters, interval, count + 1)
+        since = view.time - model.about["start"]
+        z = model.latents(state, parameters, interval, count + 1, since)
         if not model.escape(z) <= self.reach:
             if self.trust != "none":
                 return Leap.none(shape, target - view.step), memory
+            assert isinstance(model, LatentModel)  # the others cannot grow
             growth = fastest_growth(model.coefficients(self._parameters))
             raise ClosureError(
                 f"lasdi: the latent dynamics at {dict(zip(model.names, self._parameters[0].tolist(), strict=True))} is "
@@ -113,6 +124,18 @@ class Lasdi(ReducedOrderModel):
         found = states[:, 1 : taken + 1].transpose(0, 1).reshape(taken, *shape)
         return Leap(found, problem.start + problem.step * steps, problem.every * (count - taken)), memory
 
+    def _count(self, t: float) -> int:
+        """See `ReducedOrderModel._count`. Dynamics that depends on time ends with its span: 0, for the solver, or an error."""
+        problem, model = self._problem, self._model
+        if model.autonomous or (problem.start + model.about["span"] - t) / (problem.every * problem.step) + 1e-6 >= 1:
+            return super()._count(t)
+        if self.trust == "none":
+            raise ClosureError(
+                f"lasdi: trained over a time of {model.about['span']:g}, which is over at t = {t:g}. "
+                'Remedy: an earlier time.end, or trust = "residual"'
+            )
+        return 0
+
     def _accepted(self, t: float, state: Tensor, parameters: NDArray, z: Tensor) -> int:
         """Number of states of a leap from time t that the error indicator accepts.
 
@@ -122,7 +145,8 @@ class Lasdi(ReducedOrderModel):
         interval, count = self._problem.every * self._problem.step, z.shape[1] - 1
         if self.trust == "spread":
             at = np.arange(count + 1)
-            values = error_indicators.spread(self._model, state, parameters, interval, count + 1)
+            since = t - self._model.about["start"]
+            values = error_indicators.spread(self._model, state, parameters, interval, count + 1, since)
         else:
             at = error_indicators.checked_states(count, self.checks)
             values = np.array(

@@ -15,33 +15,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.solver.closure import Problem
+from subgrid.solver.equations import Equation
+from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Operators
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .interpolated import InterpolatedModel
     from .model import LatentModel
 
+    AnyModel = LatentModel | InterpolatedModel
 
-def distance(model: LatentModel, states: Tensor, stages: int | None) -> float:
+
+def distance(model: AnyModel, states: Tensor, stages: int | None) -> float:
     """The largest reconstruction error of the states (member, point)."""
     rebuilt = model.decode(model.encode(states), stages)
     return float(((rebuilt - states).norm(dim=1) / states.norm(dim=1)).max())
 
 
-def spread(model: LatentModel, states: Tensor, parameters: NDArray, step: float, count: int) -> NDArray[np.float64]:
-    """The spread (time,) at times 0, step, ..., (count - 1) step after the states (member, point)."""
-    return model.relative_spread(states, parameters, step, count).amax(0).double().cpu().numpy()
+def spread(
+    model: AnyModel, states: Tensor, parameters: NDArray, step: float, count: int, start: float = 0.0
+) -> NDArray[np.float64]:
+    """The spread (time,) at times 0, step, ..., (count - 1) step after the states (member, point) at time `start`."""
+    return model.relative_spread(states, parameters, step, count, start=start).amax(0).double().cpu().numpy()
 
 
 class Residual:
-    """The residual of the discrete equation of a problem, computed with its array code."""
+    """The residual of a discrete equation on a grid, computed with its array code. step: of its stiff sources."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.equation, self.step = problem.equation, problem.step
-        self.operators = Operators(problem.grid)
-        self.shape = (len(problem.equation.fields), *problem.grid.shape)
+    def __init__(self, equation: Equation, grid: Grid, step: float) -> None:
+        self.equation, self.step = equation, step
+        self.operators = Operators(grid)
+        self.shape = (len(equation.fields), *grid.shape)
 
     def rate(self, states: NDArray, t: float) -> NDArray[np.float64]:
         """du/dt of states (member, field, *grid); stiff sources count as their mean over a step."""
@@ -52,7 +58,7 @@ class Residual:
         relaxed = (equation.relax(operators, states, self.step) - states) / self.step
         return equation.nonlinear(operators, states, t) + relaxed
 
-    def __call__(self, model: LatentModel, z: Tensor, parameters: NDArray, t: float, stages: int | None) -> float:
+    def __call__(self, model: AnyModel, z: Tensor, parameters: NDArray, t: float, stages: int | None) -> float:
         """The largest residual of the states decoded from latents (member, latent) at time t."""
         found, rate = model.with_rate(z, parameters, stages)
         states, rates = (x.double().cpu().numpy().reshape(-1, *self.shape) for x in (found, rate))

@@ -11,17 +11,24 @@ from subgrid.ingest.sweep import Sweep
 
 from ..learning.basis import Basis
 from ..learning.perceptrons import Perceptron
+from .error_indicators import Residual
+from .interpolated import InterpolatedModel
 from .model import LatentModel
+from .options import Acquisition
 
 BATCH = 8  # candidates evaluated at a time
 TIMES = 26  # of a run at which the spread is evaluated, evenly spaced
+CHECKS = 6  # the same for the residual
 
 
-def acquisition(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], float] | None:
-    """The candidate parameters where the predictive standard deviation is largest, and its value.
+def acquisition(
+    model: LatentModel | InterpolatedModel, sweep: Sweep, what: Acquisition = "spread"
+) -> tuple[NDArray[np.float64], float] | None:
+    """The candidate parameters where the predictive standard deviation, or the residual, is largest, and its value.
 
-    The value is the maximum over TIMES times of |std| / |u_hat| of the decoded states. Of equal candidates the first
-    is taken. None if every candidate is a run of the sweep.
+    The value is the maximum over TIMES times of |std| / |u_hat| of the decoded states, or over CHECKS of them of the
+    residual of the equation on the grid of the case. Of equal candidates the first is taken. None if every candidate is
+    a run of the sweep.
     """
     assert sweep.case.sweep is not None
     low, high = sweep.ranges.T
@@ -32,12 +39,26 @@ def acquisition(model: LatentModel, sweep: Sweep) -> tuple[NDArray[np.float64], 
         return None
     span = float(sweep.times[-1] - sweep.times[0])
     count = min(TIMES, len(sweep.times))
+    if what == "residual":
+        values = np.array([_residual(model, sweep, point, span) for point in points])
+        return points[values.argmax()], float(values.max())
     spreads = [
         model.relative_spread(torch.from_numpy(sweep.starts(part)).flatten(1), part, span / (count - 1), count).amax(1)
         for part in np.array_split(points, -(-len(points) // BATCH))
     ]
     values = torch.cat(spreads).double().numpy()
     return points[values.argmax()], float(values.max())
+
+
+def _residual(model: LatentModel | InterpolatedModel, sweep: Sweep, point: NDArray, span: float) -> float:
+    """The largest residual of the prediction at a point, over CHECKS times of the span."""
+    assert sweep.case.sweep is not None
+    case = sweep.case.varied(sweep.case.sweep.values(point))
+    residual = Residual(case.build_equation(), case.grid.grid(), case.step)
+    states, interval = torch.from_numpy(sweep.starts(point[None])).flatten(1), span / (CHECKS - 1)
+    z = model.latents(states, point[None], interval, CHECKS)
+    start = case.time.start
+    return max(residual(model, z[:, i], point[None], start + i * interval, None) for i in range(CHECKS))
 
 
 @torch.no_grad()

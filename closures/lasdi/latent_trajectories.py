@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import dynamics
+from .interpolated import InterpolatedModel
 from .model import LatentModel
 
 DRAWS = 50
@@ -14,7 +15,7 @@ DRAWS = 50
 
 @torch.inference_mode()
 def latent_trajectories(
-    model: LatentModel, parameters: NDArray, states: NDArray, interval: float
+    model: LatentModel | InterpolatedModel, parameters: NDArray, states: NDArray, interval: float
 ) -> dict[str, NDArray]:
     """`encoded`, `predicted` and `deviation`, each (time, latent), of the states (time, *) of one run.
 
@@ -22,6 +23,8 @@ def latent_trajectories(
     standard deviation of samples of the latent dynamics, nan for a model without Gaussian processes.
     """
     flat = torch.from_numpy(np.asarray(states, dtype=np.float32).reshape(len(states), -1)).to(model.operator.device)
+    if isinstance(model, InterpolatedModel):
+        return model.latent_trajectories(parameters, flat, interval)
     start, known = model.encode(flat[:1]), model.coefficients(parameters)
     predicted = dynamics.trajectories(start, known, interval, len(flat))[0]
     deviation = torch.full_like(predicted, torch.nan)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ class LatentModel(SweptParameters):
     deviation: Tensor
     spread: dynamics.Spread | None
     about: dict[str, Any]
+    autonomous: ClassVar[bool] = True  # the dynamics does not depend on time
 
     def to(self, device: str | torch.device) -> LatentModel:
         """The model with its tensors on a device; networks are moved in place."""
@@ -100,8 +101,8 @@ class LatentModel(SweptParameters):
         return ((z - self.centre) / self.deviation).float()
 
     @torch.inference_mode()
-    def latents(self, states: Tensor, parameters: NDArray, step: float, count: int) -> Tensor:
-        """z at 0, step, ..., (count - 1) step from states (run, point): (run, time, latent)."""
+    def latents(self, states: Tensor, parameters: NDArray, step: float, count: int, start: float = 0.0) -> Tensor:
+        """z at 0, step, ..., (count - 1) step from states (run, point): (run, time, latent); at any time `start`."""
         return dynamics.trajectories(self.encode(states), self.coefficients(parameters), step, count)
 
     @torch.no_grad()
@@ -135,7 +136,14 @@ class LatentModel(SweptParameters):
 
     @torch.inference_mode()
     def relative_spread(
-        self, states: Tensor, parameters: NDArray, step: float, count: int, samples: int = 20, seed: int = 0
+        self,
+        states: Tensor,
+        parameters: NDArray,
+        step: float,
+        count: int,
+        samples: int = 20,
+        seed: int = 0,
+        start: float = 0.0,
     ) -> Tensor:
         """|predict_std| / |prediction| (run, time), with norms over the points, computed in the orthonormal basis."""
         deviation = self._deviation(states, parameters, step, count, samples, seed, self.decoded)

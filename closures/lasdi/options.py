@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..learning.options import Activation
 
 METHOD = "lasdi"  # in headers of weights
-Library = Literal["affine", "quadratic"]  # see dynamics
+Library = Literal["affine", "quadratic", "time"]  # see dynamics, and interpolated for "time"
+Acquisition = Literal["spread", "residual"]  # see greedy
+Kernel = Literal["gaussian", "matern"]  # see interpolated
 Form = Literal["strong", "weak"]  # see dynamics
 
 
@@ -25,6 +27,8 @@ class TrainingOptions(BaseModel):
     predicted from the first state of the run, dz/dt the derivative of the encoder along dc/dt, and Xi the joint fit to
     the batch. A further stage minimises the mean square residual of the previous stages along z~: by "ridge" regression
     (`ridge.py`), or by the published "descent" of all its layers.
+
+    With library = "time" there are no networks and no steps: see `interpolated`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +45,18 @@ class TrainingOptions(BaseModel):
     latent: int = Field(5, ge=1)
     widths: tuple[int, ...] = (200, 100, 50)
     degree: int = Field(2, ge=0, description="of the coefficients as polynomials of the parameters")
-    library: Library = Field("affine", description="functions of z in which dz/dt is linear")
+    library: Library = Field(
+        "affine",
+        description='functions of z in which dz/dt is linear; "time": of time, interpolated over the parameters',
+    )
+    kernel: Kernel = Field("gaussian", description='of the Gaussian processes for library = "time"')
+    windows: int = Field(14, ge=1, description='of time, each with its own basis for library = "time"')
+    window_modes: int = Field(64, ge=1, description="of the basis of a window")
+    time_energy: float = Field(3e-7, gt=0, lt=1, description='share that the times may omit for library = "time"')
+    exact_modes: int = Field(32, ge=0, description='of 16 bits in the file for library = "time", the others have 8')
+    acquisition: Acquisition = Field(
+        "spread", description='what a greedy design makes small; "residual" for library = "time"'
+    )
     form: Form = Field("strong", description="of the fit of the dynamics; the weak form needs no derivatives")
     dynamics_weight: float = Field(0.1, ge=0)
     trajectory_weight: float = Field(1.0, ge=0)
@@ -63,3 +78,14 @@ class TrainingOptions(BaseModel):
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingOptions:
+        if self.library == "time" and self.autoencoder != "pod-mlp":
+            raise ValueError(
+                f'train.lasdi.autoencoder: library "time" needs a basis, {self.autoencoder!r} has none. '
+                'Remedy: "pod-mlp", or another library'
+            )
+        if self.library != "time" and self.acquisition == "residual":
+            raise ValueError('train.lasdi.acquisition: "residual" is for library = "time". Remedy: "spread"')
+        return self

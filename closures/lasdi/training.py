@@ -21,7 +21,8 @@ from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.perceptrons import StageDecoder, stage_decoders
 from ..learning.training import StagedTraining, checkpoint_header, no_progress
-from . import dynamics, greedy
+from . import dynamics, greedy, interpolation
+from .interpolated import InterpolatedModel
 from .model import LatentModel, Stage
 from .options import TrainingOptions
 from .reduced_snapshots import Snapshots
@@ -29,7 +30,7 @@ from .reduced_snapshots import Snapshots
 
 def fit(
     sweep: Sweep, options: TrainingOptions, directory: Path, progress: Progress = no_progress, device: str = "cpu"
-) -> LatentModel:
+) -> LatentModel | InterpolatedModel:
     """The reduced-order model of finished runs.
 
     Batches are functions of the seed and the step, so a training that is interrupted resumes from `directory` and ends
@@ -40,6 +41,8 @@ def fit(
     FloatingPointError if the loss is no longer finite.
     """
     with torch_threads(options.threads):
+        if options.library == "time":
+            return interpolation.fit(sweep, options, progress)
         return Training(sweep, options, directory, progress, device).run()
 
 

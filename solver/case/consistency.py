@@ -298,8 +298,8 @@ def _sweep(p: Parts) -> Iterator[str]:
     if p.initial and p.initial.kind == "reference":
         yield "sweep: the runs of a sweep cannot start from the reference. Remedy: choose another initial.kind"
         return
-    if p.output and p.time:
-        yield from sweep_mistakes(p.sweep, p.time, p.output)
+    if p.output and p.time and (p.reference or "reference" not in p.given):
+        yield from sweep_mistakes(p.sweep, p.time, p.output, p.reference)
     faults = False
     for name in p.sweep.parameters:
         where, _, key = name.partition(".")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .base import common_interval, dividing, multiple
 from .output import OutputTable
 from .sweep_design import SweepTable
-from .tables import TimeTable
+from .tables import ReferenceTable, TimeTable
 
 MOST_OUTPUTS = 10**6
 
@@ -53,8 +53,19 @@ def output_mistakes(time: TimeTable, output: OutputTable) -> Iterator[str]:
             yield f"output.every: {error}"
 
 
-def sweep_mistakes(sweep: SweepTable, time: TimeTable, output: OutputTable) -> Iterator[str]:
+def sweep_mistakes(
+    sweep: SweepTable, time: TimeTable, output: OutputTable, reference: ReferenceTable | None
+) -> Iterator[str]:
     """Mistakes in the intervals of a sweep, whose runs are training data at equal distances in time."""
+    if sweep.reference and (reference is None or reference.shape is None or reference.file is not None):
+        yield "sweep.reference: needs a [reference] with a shape. Remedy: reference.shape, or sweep.reference = false"
+    elif sweep.reference and reference is not None:
+        for key in ("start", "initial"):
+            if getattr(reference, key) is not None:
+                yield f"sweep.reference: its runs start as the case does. Remedy: remove reference.{key}"
+        every = "output.every" if sweep.every is None else "sweep.every"
+        if step := reference.step or time.step:
+            yield from whole({f"{every} (in steps of the reference)": sweep.every or output.every}, step)
     if sweep.every is not None:
         yield from whole({"sweep.every": sweep.every}, time.step or sweep.every)
         yield from whole({"output.every (in steps of sweep.every)": output.every}, sweep.every)

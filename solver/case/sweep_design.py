@@ -33,7 +33,8 @@ class SweepTable(Table):
     many points in its place. every: time between the stored states of a
     run, output.every by default; a case can thus have fewer outputs than its training data. reciprocal: parameters
     whose reciprocals the designs space evenly, as the viscosity where the Reynolds number is meant. exact: take the
-    states from the closed form of the initial state in place of runs of the solver.
+    states from the closed form of the initial state in place of runs of the solver. reference: run on the grid of
+    [reference], with its stepper and step, and restrict the states to the grid of the case.
 
     files: data of another code, one trajectory for each training run, in the place of a design; `data` describes them.
     Their parameters are those of the data, or columns of `table`, a CSV file with one row for each trajectory.
@@ -52,6 +53,7 @@ class SweepTable(Table):
     seed: Annotated[int, Field(ge=0)] = 0
     reciprocal: tuple[str, ...] = ()
     exact: bool = False
+    reference: bool = False
     files: Path | None = None
     data: DataKeys | None = None
     table: Path | None = None
@@ -59,8 +61,10 @@ class SweepTable(Table):
 
     @model_serializer(mode="wrap")
     def _without_unused_keys(self, standard: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The table without test_runs and the keys of data if it has none: stored sweeps keep their form."""
+        """The table without keys that are not used and came later: stored sweeps keep their form."""
         found = standard(self)
+        if not self.reference:
+            found.pop("reference", None)
         for key in ("files", "data", "table", "points_found", "test_runs"):
             if getattr(self, key) is None:
                 found.pop(key, None)
@@ -109,7 +113,7 @@ class SweepTable(Table):
         if self.files is not None:
             used: dict[str, Any] = {"counts": self.counts, "runs": self.runs, "candidate_counts": self.candidate_counts}
             used |= {"design": self.design != "grid", "tolerance": self.tolerance, "seed": self.seed}
-            used |= {"exact": self.exact, "reciprocal": self.reciprocal}
+            used |= {"exact": self.exact, "reciprocal": self.reciprocal, "reference": self.reference}
             mistakes += [
                 f"sweep.{key}: is not used with sweep.files, whose trajectories are the runs. Remedy: remove it"
                 for key, value in used.items()
@@ -136,6 +140,8 @@ class SweepTable(Table):
                 mistakes.append(
                     f"sweep.{key}: needs one number for each of {len(self.parameters)} parameters, found {found}"
                 )
+        if self.exact and self.reference:
+            mistakes.append("sweep.exact: contradicts sweep.reference. Remedy: remove one of them")
         if self.test_counts and self.test_runs:
             mistakes.append("sweep.test_runs: contradicts test_counts. Remedy: remove one of them")
         if max(math.prod(self.counts), math.prod(self.test_counts), self.runs or 0, self.test_runs or 0) > MOST_RUNS:

@@ -140,6 +140,43 @@ def test_files_of_existing_runs_are_found():
     assert runs(case(), case().sweep.points()[:1]).files[0].name == "6e4d73d154ae46e45ff9.npz"
 
 
+def of_reference(**tables):
+    sweep = CASE["sweep"] | {"reference": True}
+    table = {"shape": [48], "step": 0.0025, "stepper": "ssp-rk3"}
+    return check(CASE | {"sweep": sweep, "reference": table} | tables, "fine.toml", Path())
+
+
+def test_runs_of_the_reference_are_restricted_to_the_grid_of_the_case():
+    """A run equals, to single precision, the cell averages of a simulation on the grid of the reference."""
+    fine = of_reference()
+    sweep = runs(fine, fine.sweep.points()[:5])
+    viscosity, width = sweep.parameters[4]
+    varied = fine.varied({"equation.viscosity": viscosity, "initial.width": width})
+    equation, grid = varied.build_equation(), varied.grid.grid().refined((48,))
+    start = varied.initial.state(equation, grid, (0,), 0)
+    simulation = Simulation(equation, grid, "ssp-rk3", 0.0025, start, start=0.5)
+    simulation.run(80)
+    means = [state[0].reshape(1, 16, 3).mean(-1).astype(np.float32) for state in (start, simulation.state)]
+    assert np.array_equal(sweep.state(4)[0], means[0]) and np.array_equal(sweep.state(4)[-1], means[1])
+    assert np.array_equal(sweep.starts(sweep.parameters[4:5])[0], means[0])
+    assert np.allclose(sweep.times, [0.5, 0.55, 0.6, 0.65, 0.7])
+    assert not set(sweep.files) & set(runs(case(), case().sweep.points()[:5]).files)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"reference": {"exact": True}}, "sweep.reference: needs a .reference. with a shape"),
+        ({"reference": {"shape": [48], "step": 0.03}}, r"output.every .in steps of the reference."),
+        ({"reference": {"shape": [48], "start": 0.0}}, "sweep.reference: its runs start as the case does"),
+        ({"sweep": CASE["sweep"] | {"reference": True, "exact": True}}, "sweep.exact: contradicts sweep.reference"),
+    ],
+)
+def test_a_sweep_of_a_reference_that_has_no_runs_is_refused(tables, message):
+    with pytest.raises(CaseError, match=message):
+        of_reference(**tables)
+
+
 def test_training_may_keep_more_than_the_case_asks_for():
     """Every state, in runs of their own; the default is the interval of the outputs, and the same file."""
     often, seldom = (runs(c, c.sweep.points()[:1]) for c in (case(every=0.01), case()))
