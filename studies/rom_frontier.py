@@ -5,8 +5,8 @@
 The classical runs are those of the case's equation on a ladder of grids, each with the steppers and steps below; the
 frontier are those of which none is both cheaper and better. The error is the mean over the outputs and over some test
 parameters, none of them of the training, of |u_hat - u| / |u|, u the runs of the sweep at these parameters. The cost
-is processor seconds of one thread for one parameter, for the outputs asked for. In a batch the model predicts all test
-parameters together; the classical runs advance an ensemble of them, of which MEMBERS are timed.
+is processor seconds of one thread for one parameter and the outputs asked for, without the initial state. In a batch
+the model predicts all test parameters together; the classical runs advance an ensemble, of which MEMBERS are timed.
 
     speed-up = C(e) / c,    log C linear in log e along the frontier, e and c of the model; "<" or ">" beyond its ends
 """
@@ -14,6 +14,7 @@ parameters together; the classical runs advance an ensemble of them, of which ME
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import read
 from subgrid.solver.case.sweep_design import among
 from subgrid.solver.case.tables import Case
+from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import BlowUp, Simulation
 
 STEPPERS = {
@@ -54,61 +56,71 @@ class Timed:
     cost: dict[str, float]
 
 
+@dataclass
+class Classical:
+    """Classical runs on one grid with one step, whose states are kept every `every` steps."""
+
+    case: Case
+    grid: Grid
+    stepper: str
+    step: float
+    every: int
+
+    def simulation(self, points: np.ndarray) -> Simulation:
+        """An ensemble of runs at points of the sweep."""
+        assert self.case.sweep
+        varied = [self.case.varied(self.case.sweep.values(p)) for p in points]
+        equation = varied[0].build_equation()
+        start = np.concatenate([v.initial.state(equation, self.grid, (0,), 0) for v in varied])
+        return Simulation(equation, self.grid, self.stepper, self.step, start, threads=1)
+
+    def states(self, simulation: Simulation) -> np.ndarray:
+        """(run, time, field, *grid), from the initial state on."""
+        kept: list[np.ndarray] = []
+
+        def keep(n: int) -> None:
+            if n % self.every == 0:
+                kept.append(simulation.state)
+
+        total = multiple(self.case.time.end - self.case.time.start, self.step)
+        simulation.run(total, lambda n: self.every - n % self.every, keep)
+        return np.stack(kept, 1)
+
+    def cost(self, points: np.ndarray, repeats: int) -> float:
+        """Seconds per run, the least of the repeats, without those of the initial state and of the set-up."""
+        made = iter([self.simulation(points) for _ in range(repeats)])
+        return seconds(lambda: self.states(next(made)), repeats) / len(points)
+
+
 def classical(case: Case, test: Sweep, chosen: list[int], intervals: int) -> list[Timed]:
-    """The classical runs with `intervals` intervals between outputs. Grids finer than half the reference are left out."""
+    """The classical runs with `intervals` intervals between outputs, on grids up to half that of the reference."""
     assert case.sweep and case.reference and case.reference.shape
     stepper, steps = STEPPERS[case.build_equation().name]
     coarse, span = case.grid.grid(), case.time.end - case.time.start
     stride = (len(test.times) - 1) // intervals
     truth = np.stack([test.state(i)[::stride] for i in chosen]).astype(np.float64)
+    batch = test.parameters[:: max(1, len(test) // MEMBERS)][:MEMBERS]
     found = []
-    for factor in FACTORS:
+    for factor, h in itertools.product(FACTORS, steps):
         shape = tuple(round(n * factor) for n in coarse.shape)
+        grid = coarse.refined(shape)
+        try:
+            every, _ = multiple(span / intervals, h), multiple(span, h)
+        except ValueError:
+            continue
         if max(shape) > max(case.reference.shape) // 2:
             continue
-        grid = coarse.refined(shape)
-        for h in steps:
-            try:
-                every, total = multiple(span / intervals, h), multiple(span, h)
-            except ValueError:
-                continue
-            fitting = shape[0] % coarse.shape[0] == 0
-            restrict = Restrict(case.build_equation(), grid, coarse, "filter")
-
-            def solve(
-                points: np.ndarray,
-                kept: list[np.ndarray] | None = None,
-                grid=grid,
-                h=h,
-                every=every,
-                total=total,
-            ) -> None:
-                varied = [case.varied(case.sweep.values(p)) for p in points]
-                equation = varied[0].build_equation()
-                start = np.concatenate([v.initial.state(equation, grid, (0,), 0) for v in varied])
-                simulation = Simulation(equation, grid, stepper, h, start, threads=1)
-                states = [] if kept is None else kept
-                simulation.run(
-                    total,
-                    lambda n: every - n % every,
-                    lambda n: states.append(simulation.state) if n % every == 0 else None,
-                )
-
-            kept: list[np.ndarray] = []
-            try:
-                solve(test.parameters[chosen], kept)
-            except BlowUp:
-                continue
-            states = np.stack(kept, 1)
-            flat = states.reshape(-1, *states.shape[2:])
-            mine = restrict(flat) if fitting else restrict.onto(flat, coarse)
-            error = relative(mine.reshape(truth.shape), truth)
-            points = test.parameters[:: max(1, len(test) // MEMBERS)][:MEMBERS]
-            cost = {
-                "one": seconds(lambda s=solve: s(test.parameters[chosen[:1]]), 3),
-                "batch": seconds(lambda s=solve, p=points: s(p), 2) / len(points),
-            }
-            found.append(Timed(f"{'x'.join(map(str, shape))}, {stepper}, h = {h:g}", error, cost))
+        run = Classical(case, grid, stepper, h, every)
+        try:
+            states = run.states(run.simulation(test.parameters[chosen]))
+        except BlowUp:
+            continue
+        restrict = Restrict(case.build_equation(), grid, coarse, "filter")
+        flat = states.reshape(-1, *states.shape[2:])
+        mine = restrict(flat) if shape[0] % coarse.shape[0] == 0 else restrict.onto(flat, coarse)
+        cost = {"one": run.cost(test.parameters[chosen[:1]], 3), "batch": run.cost(batch, 2)}
+        name = f"{'x'.join(map(str, shape))}, {stepper}, h = {h:g}"
+        found.append(Timed(name, relative(mine.reshape(truth.shape), truth), cost))
     return found
 
 

@@ -13,7 +13,7 @@ stages          four stages, by ridge regression and by descent
 weights         dynamics_weight and coefficient_weight over decades; trajectory_weight 0 is the published loss
 burgers         the advection-dominated cases, in one and two dimensions
 horizon         trained on half of the time span, predicted over all of it
-designs         nine and sixteen runs of the two-stream case: the uniform grid, and greedy designs by the spread and residual
+designs         9 and 16 runs: the uniform grid, and greedy designs by the spread and by the residual
 noise           Gaussian noise in the training states, in units of their root mean square
 
 Results are lines of JSON in FILE. Lines that are there are not repeated, and an interrupted training resumes, so the
