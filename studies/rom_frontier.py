@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Classical:
         return seconds(lambda: self.states(next(made)), repeats) / len(points)
 
 
-def classical(case: Case, test: Sweep, chosen: list[int], intervals: int) -> list[Timed]:
+def classical(case: Case, test: Sweep, chosen: list[int], intervals: int, factors: Sequence[float]) -> list[Timed]:
     """The classical runs with `intervals` intervals between outputs, on grids up to half that of the reference."""
     assert case.sweep and case.reference and case.reference.shape
     stepper, steps = STEPPERS[case.build_equation().name]
@@ -101,7 +102,7 @@ def classical(case: Case, test: Sweep, chosen: list[int], intervals: int) -> lis
     truth = np.stack([test.state(i)[::stride] for i in chosen]).astype(np.float64)
     batch = test.parameters[:: max(1, len(test) // MEMBERS)][:MEMBERS]
     found = []
-    for factor, h in itertools.product(FACTORS, steps):
+    for factor, h in itertools.product(factors, steps):
         shape = tuple(round(n * factor) for n in coarse.shape)
         grid = coarse.refined(shape)
         try:
@@ -177,7 +178,10 @@ def main() -> None:
     parser.add_argument("case", type=Path)
     parser.add_argument("--weights", help="a file, or the name of shipped weights; by default CASE-lasdi")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
-    parser.add_argument("--few", type=int, default=5, help="intervals between the outputs of the second table")
+    parser.add_argument("--outputs", type=int, nargs="+", help="numbers of outputs; by default all of them, and 6")
+    parser.add_argument(
+        "--factors", type=float, nargs="+", default=FACTORS, help="grids, of the resolution of the case"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))
@@ -190,8 +194,9 @@ def main() -> None:
     sweep = Sweep(
         known.names, known.ranges, test, tuple(_files(known, chosen, len(test))), known.times, known.about, case
     )
-    for intervals in (len(known.times) - 1, options.few):
-        candidates = classical(case, sweep, chosen, intervals)
+    for outputs in options.outputs or (len(known.times), 6):
+        intervals = outputs - 1
+        candidates = classical(case, sweep, chosen, intervals, options.factors)
         error, cost = predictions(model, sweep, chosen, intervals)
         for how in ("one", "batch"):
             line = frontier(candidates, how)

@@ -76,19 +76,22 @@ STAGES: dict[str, dict[str, Any]] = {
 SHORT = {"stages": 2, "steps": 1500}  # fewer steps, for tables whose lines are compared only with each other
 
 
-def greedy(runs: int) -> tuple[str, ...]:
+def greedy(runs: int, candidates: int) -> tuple[str, ...]:
     """Overrides of the case for a greedy design."""
-    return ('sweep.design="greedy"', "sweep.counts=[]", f"sweep.runs={runs}", "sweep.candidate_counts=[11,11]")
+    counts = f"sweep.candidate_counts=[{candidates},{candidates}]"
+    return ('sweep.design="greedy"', "sweep.counts=[]", f"sweep.runs={runs}", counts)
 
 
+MATERN = {"kernel": "matern"}
+RESIDUAL = {"acquisition": "residual", **MATERN}
 TABLES: dict[str, list[Line]] = {
     "designs": [
         line
         for side in (3, 4)
         for line in (
-            Line(f"grid {side} x {side}", overrides=(f"sweep.counts=[{side},{side}]",)),
-            Line(f"greedy, spread, {side**2}", overrides=greedy(side**2)),
-            Line(f"greedy, residual, {side**2}", options={"acquisition": "residual"}, overrides=greedy(side**2)),
+            Line(f"grid {side} x {side}", options=MATERN, overrides=(f"sweep.counts=[{side},{side}]",)),
+            Line(f"greedy, spread, {side**2}", options=MATERN, overrides=greedy(side**2, 21)),
+            Line(f"greedy, residual, {side**2}", options=RESIDUAL, overrides=greedy(side**2, 11)),
         )
     ],
     "architectures": [

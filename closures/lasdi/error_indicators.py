@@ -10,7 +10,7 @@ points; of several members the largest value counts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .interpolated import InterpolatedModel
     from .model import LatentModel
 
-    AnyModel = LatentModel | InterpolatedModel
+    AnyModel: TypeAlias = LatentModel | InterpolatedModel
 
 
 def distance(model: AnyModel, states: Tensor, stages: int | None) -> float:
