@@ -93,16 +93,18 @@ class Classical:
         return seconds(lambda: self.states(next(made)), repeats) / len(points)
 
 
-def classical(case: Case, test: Sweep, chosen: list[int], intervals: int, factors: Sequence[float]) -> list[Timed]:
+def classical(
+    case: Case, test: Sweep, chosen: list[int], intervals: int, factors: Sequence[float], steps: Sequence[float] | None
+) -> list[Timed]:
     """The classical runs with `intervals` intervals between outputs, on grids up to half that of the reference."""
     assert case.sweep and case.reference and case.reference.shape
-    stepper, steps = STEPPERS[case.build_equation().name]
+    stepper, usual = STEPPERS[case.build_equation().name]
     coarse, span = case.grid.grid(), case.time.end - case.time.start
     stride = (len(test.times) - 1) // intervals
     truth = np.stack([test.state(i)[::stride] for i in chosen]).astype(np.float64)
     batch = test.parameters[:: max(1, len(test) // MEMBERS)][:MEMBERS]
     found = []
-    for factor, h in itertools.product(factors, steps):
+    for factor, h in itertools.product(factors, steps or usual):
         shape = tuple(round(n * factor) for n in coarse.shape)
         grid = coarse.refined(shape)
         try:
@@ -182,6 +184,7 @@ def main() -> None:
     parser.add_argument(
         "--factors", type=float, nargs="+", default=FACTORS, help="grids, of the resolution of the case"
     )
+    parser.add_argument("--steps", type=float, nargs="+", help="steps of the classical runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))
@@ -196,7 +199,7 @@ def main() -> None:
     )
     for outputs in options.outputs or (len(known.times), 6):
         intervals = outputs - 1
-        candidates = classical(case, sweep, chosen, intervals, options.factors)
+        candidates = classical(case, sweep, chosen, intervals, options.factors, options.steps)
         error, cost = predictions(model, sweep, chosen, intervals)
         for how in ("one", "batch"):
             line = frontier(candidates, how)
