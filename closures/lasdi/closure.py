@@ -125,7 +125,7 @@ class Lasdi(ReducedOrderModel):
         return Leap(found, problem.start + problem.step * steps, problem.every * (count - taken)), memory
 
     def _count(self, t: float) -> int:
-        """See `ReducedOrderModel._count`. Dynamics that depends on time ends with its span: 0 for the solver, or an error."""
+        """See `ReducedOrderModel._count`. Dynamics that depends on time ends with its span: then 0, or an error."""
         problem, model = self._problem, self._model
         if model.autonomous or (problem.start + model.about["span"] - t) / (problem.every * problem.step) + 1e-6 >= 1:
             return super()._count(t)
@@ -165,7 +165,9 @@ class Lasdi(ReducedOrderModel):
         return TrainingOptions
 
     @classmethod
-    def fit(cls, sweep: Sweep, options: Any, directory: Path, progress: Progress, device: str) -> LatentModel:
+    def fit(
+        cls, sweep: Sweep, options: Any, directory: Path, progress: Progress, device: str
+    ) -> LatentModel | InterpolatedModel:
         from .training import fit
 
         return fit(sweep, options, directory, progress, device)

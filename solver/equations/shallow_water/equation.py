@@ -20,6 +20,7 @@ from ..right_hand_side import RightHandSide
 from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
 from .friction import Resistance
+from .measured import DERIVED, QUANTITIES
 from .rain import Rain, RainRate
 from .sides import NAMES as SIDES
 from .sides import Prescribed, Sides, Values
@@ -56,20 +57,8 @@ class ShallowWater(Equation):
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain", "forcing")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
-    quantities: ClassVar[dict[str, Quantity]] = {
-        "mass": Quantity("length", "mean depth <h>"),
-        "momentum_x": Quantity("length^2/time", "mean momentum <h u>"),
-        "momentum_y": Quantity("length^2/time", "mean momentum <h v>"),
-        "energy": Quantity("length^3/time^2", "kinetic and potential energy per area"),
-        "kinetic": Quantity("length^3/time^2", "kinetic energy <h |u|^2>/2"),
-        "potential": Quantity("length^3/time^2", "potential energy <g h^2/2 + g h b>"),
-        "froude": Quantity("1", "largest Froude number |u|/sqrt(g h) of the wet cells"),
-    }
-    derived: ClassVar[dict[str, Derived]] = {
-        "surface": Derived("length", "surface elevation h + b", lambda e, u, grid: e.surface(u, grid)),
-        "velocity_x": Derived("length/time", "u", lambda e, u, grid: e.velocities(u)[0]),
-        "velocity_y": Derived("length/time", "v", lambda e, u, grid: e.velocities(u)[1]),
-    }
+    quantities: ClassVar[dict[str, Quantity]] = QUANTITIES
+    derived: ClassVar[dict[str, Derived]] = DERIVED
 
     gravity: float = Option(default=9.81, gt=0)
     reconstruction: Literal["muscl", "weno5"] = "muscl"
