@@ -200,7 +200,7 @@ def test_leaps_follow_the_solver(table, simulate):
 def test_beyond_the_span_there_is_an_error_or_the_solver(simulate):
     longer = CASE["time"] | {"end": 0.55}
     run, _ = simulate({"extrapolate": True}, time=longer)
-    with pytest.raises(ClosureError, match=r'of 0.2, .* Remedy: an earlier time.end, trust = "residual"$'):
+    with pytest.raises(ClosureError, match=r'of 0.2, .* Remedy: an earlier time.end, or trust = "residual"$'):
         run.run(60)
     run, _ = simulate({"trust": "residual", "tolerance": 0.5}, time=longer)
     run.run(60)
