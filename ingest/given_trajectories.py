@@ -102,7 +102,8 @@ def take(case: Case, request: Request, data: GivenData, progress: Callable[[int,
         if "fine" in due:
             writer.write("fine", n, state)
         if "term" in due:
-            term = missing(state) if missing else _difference(case, request, data, restrict, restricted, n)
+            t = request.start + n * request.step
+            term = missing(state, t) if missing else _difference(case, request, data, restrict, restricted, n)
             writer.write("term", n, term)
         progress(done + 1, len(steps), what)
     return writer.finish()
@@ -168,6 +169,6 @@ def residual(case: Case, request: Request, data: GivenData, fine: Grid) -> float
         before, now, after = (data.state(j) for j in (i - 1, i, i + 1))
         h, k = data.times[i] - data.times[i - 1], data.times[i + 1] - data.times[i]
         slope = (h / k * (after - now) + k / h * (now - before)) / (h + k)
-        difference += float(((slope - rate(now)) ** 2).sum())
+        difference += float(((slope - rate(now, float(data.times[i]))) ** 2).sum())
         change += float((slope**2).sum())
     return float(np.sqrt(difference / change)) if change else None

@@ -19,7 +19,8 @@ class MissingTerm:
     """H = R(F(u)) - F_model(R(u)), with F = L u + N(u): the missing term, (member, field, *coarse).
 
     For a model that omits terms, and a restriction that commutes with them, H is the sum of the omitted terms. For a
-    complete model on a coarse grid it is the subgrid term of large-eddy simulation. H does not contain noise.
+    complete model on a coarse grid it is the subgrid term of large-eddy simulation. H does not contain noise. t is the
+    time of the state, for terms that depend on it.
     """
 
     def __init__(self, model: Equation, restrict: Restrict, members: int) -> None:
@@ -27,8 +28,8 @@ class MissingTerm:
         self._fine = Rate(model.complete(), restrict.fine, members)
         self._coarse = Rate(model, restrict.coarse, members)
 
-    def __call__(self, state: NDArray) -> NDArray:
-        return self._restrict(self._fine(state)) - self._coarse(self._restrict(state))
+    def __call__(self, state: NDArray, t: float = 0.0) -> NDArray:
+        return self._restrict(self._fine(state, t)) - self._coarse(self._restrict(state), t)
 
 
 class MissingVelocity:
@@ -41,7 +42,7 @@ class MissingVelocity:
     def __init__(self, restrict: Restrict, simulation: Simulation) -> None:
         self._restrict, self._simulation = restrict, simulation
 
-    def __call__(self, state: NDArray) -> NDArray:
+    def __call__(self, state: NDArray, t: float = 0.0) -> NDArray:
         flow, fine, coarse = self._simulation.carrier, self._restrict.fine, self._restrict.coarse
         assert flow is not None and coarse.carrier is not None
         onto, origins = Operators(coarse.carrier), Operators(finer(coarse.carrier))
@@ -60,17 +61,17 @@ def missing_term(model: Equation, restrict: Restrict, simulation: Simulation) ->
 
 
 class Rate:
-    """F(u) = L u + N(u) in physical space, (member, field, *grid)."""
+    """F(u, t) = L u + N(u, t) in physical space, (member, field, *grid)."""
 
     def __init__(self, equation: Equation, grid: Grid, members: int) -> None:
         self._rhs = equation.right_hand_side(grid, members)
         self._transforms = Transforms(grid) if equation.spectral else None
 
-    def __call__(self, state: NDArray) -> NDArray:
+    def __call__(self, state: NDArray, t: float = 0.0) -> NDArray:
         inner = self._transforms.to_spectrum(state) if self._transforms else np.array(state)
         u = inner.reshape(inner.shape[0] * inner.shape[1], -1, inner.shape[-1])
         rate = np.zeros_like(u)
-        self._rhs(u, 0.0, rate)
+        self._rhs(u, t, rate)
         if self._rhs.linear is not None:
             by_field = (-1, *self._rhs.linear.shape)
             rate += (self._rhs.linear * u.reshape(by_field)).reshape(u.shape)

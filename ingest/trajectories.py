@@ -149,7 +149,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
         if "state" in due:
             writer.write("state", n, restrict(state))
         if "term" in due:
-            term = missing(state)
+            term = missing(state, simulation.time)
             if law is not None:
                 step = n + round(request.start / request.step)
                 drawn = law.sample(request.seed, "equation", ids, step, fields=len(equation.fields))

@@ -41,7 +41,7 @@ def require_single(equation: Equation, grid: Grid, state: NDArray, time: TimeTab
     equation.require_single(state, grid)
     if time.step is None:
         return
-    rate = largest_change(equation, grid, state)
+    rate = largest_change(equation, grid, state, time.start)
     if 0 < time.step * rate < LEAST_CHANGE:
         raise ValueError(
             f"precision: single precision rounds off what a step of {time.step:g} changes: times the largest rate, "
@@ -77,8 +77,8 @@ def _require_resolved(equation: Equation, state: NDArray) -> None:
             )
 
 
-def largest_change(equation: Equation, grid: Grid, state: NDArray) -> float:
-    """Largest rate, in 1/time: of signals across a cell, and of the linear operator.
+def largest_change(equation: Equation, grid: Grid, state: NDArray, t: float) -> float:
+    """Largest rate at the time t, in 1/time: of signals across a cell, and of the linear operator.
 
     Where both are zero, and for particles, the largest of max|N| / max|u|, each over the fields of one unit. 0, that
     is unknown, for entities that a flow carries, whose velocity is that of the flow.
@@ -94,7 +94,7 @@ def largest_change(equation: Equation, grid: Grid, state: NDArray) -> float:
         return rate
     operators = Operators(grid)
     u = Transforms(grid).to_spectrum(state) if equation.spectral else state
-    found = np.abs(np.asarray(equation.nonlinear(operators, u, 0.0)))
+    found = np.abs(np.asarray(equation.nonlinear(operators, u, t)))
     axes = (0, *range(2, state.ndim))
     sizes, changes = np.abs(u).max(axis=axes), found.max(axis=axes)
     units = np.array([field.unit for field in equation.fields])

@@ -110,9 +110,11 @@ class _Term:
         self.eigenvalues: NDArray = np.zeros(1)
         if equation.spectral:
             self.eigenvalues = np.asarray(self._alone.linear(self._operators))
+            if not self._alone.autonomous:  # it may have no value at the time of a probe
+                return
             probes = [np.full((1, len(equation.fields), *grid.spectral_shape), value) for value in (0j, 1.0 + 0.5j)]
             first, second = (np.asarray(self._alone.nonlinear(self._operators, probe, 0.0)) for probe in probes)
-            if equation.autonomous and np.array_equal(first, second):
+            if np.array_equal(first, second):
                 self._steady, self._zero = first, not first.any()
 
     def tendency(self, u: NDArray, t: float) -> NDArray | None:

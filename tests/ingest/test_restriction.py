@@ -6,7 +6,7 @@ import pytest
 from subgrid.ingest.missing_term import MissingTerm, Rate
 from subgrid.ingest.restriction import Restrict, average_cells
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
-from subgrid.solver.equations.forcing import SineForcing
+from subgrid.solver.equations.forcing import FormulaForcing, SineForcing
 from subgrid.solver.grid import Grid
 
 FINE, COARSE = Grid((48, 64), (3.0, 5.0)), Grid((24, 32), (3.0, 5.0))
@@ -159,6 +159,17 @@ def test_a_complete_model_on_the_same_grid_lacks_nothing(equation, grid):
     state = np.random.default_rng(0).standard_normal((2, 1, *grid.shape))
     term = MissingTerm(equation, Restrict(equation, grid, grid, "subsample"), 2)(state)
     assert np.abs(term).max() <= 1e-12 * np.abs(Rate(equation, grid, 2)(state)).max()
+
+
+@pytest.mark.parametrize("discretisation", ["fourier", "finite-volume"])
+def test_a_term_that_depends_on_time_is_that_of_the_time_of_the_state(discretisation):
+    forcing = FormulaForcing(value="cos(2*pi*x)*cos(t)")
+    model = LinearAdvection(speed=1.0, discretisation=discretisation, forcing=forcing, omit=("forcing",))
+    fine, coarse = Grid((48,), (1.0,)), Grid((24,), (1.0,))
+    term = MissingTerm(model, Restrict(model, fine, coarse, "filter"), 1)
+    flat = np.ones((1, 1, 48))
+    np.testing.assert_allclose(term(flat, 2.5), np.cos(2.5) * term(flat, 0.0), atol=1e-14)
+    assert np.abs(term(flat, 0.0)).max() > 0.9
 
 
 def test_the_term_of_large_eddy_simulation():

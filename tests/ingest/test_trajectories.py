@@ -291,6 +291,16 @@ def test_the_pairs_step_into_each_other(tmp_path):
     np.testing.assert_allclose(step, expected, atol=1e-5 * np.abs(step).max())
 
 
+def test_the_term_of_a_forcing_that_depends_on_time_is_that_of_its_time(tmp_path):
+    forcing = {"kind": "expression", "value": "cos(2*pi*y/6.25)*cos(9*t)"}
+    equation = {"omit": ["forcing"], "forcing": forcing}
+    case = case_of(tmp_path, equation=equation, reference={"shape": [16, 16]})  # the forcing is all that is missing
+    made = generate(case, training_request(case))
+    largest = np.abs(made.term).max(axis=(0, 2, 3, 4))
+    times = 0.1 + 0.1 * np.arange(len(largest))
+    np.testing.assert_allclose(largest, np.abs(np.cos(9 * times)), rtol=1e-2)
+
+
 def test_noise_that_the_model_draws_itself_is_not_in_the_term(tmp_path):
     case = case_of(tmp_path)
     made, without = generate(case, training_request(case)), generate(case, without_noise(case))

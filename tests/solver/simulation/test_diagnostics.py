@@ -119,6 +119,30 @@ def test_the_budget_of_burgers_closes_at_fourth_order(discretisation, place):
     assert last < 1e-6 and (first / last > 0.5 * 2 ** (order * (len(found) - 1)) or first < 1e-11), found
 
 
+@pytest.mark.parametrize(
+    ("case", "equation", "stepper"),
+    [
+        (FLOW, {"beta": 3.0, "hyperviscosity": 1e-4, "hyperviscosity_order": 2}, "etdrk4"),
+        (FLOW, {"forcing": {"kind": "expression", "value": "2*cos(2*y)/t"}}, "etdrk4"),
+        (WAVE, {"forcing": {"kind": "expression", "value": "cos(2*pi*x)/t"}, "hyperviscosity": 1e-6}, "etdrk4"),
+        (
+            WAVE,
+            {
+                "forcing": {"kind": "expression", "value": "cos(2*pi*x)/t"},
+                "viscosity_profile": "1+x*x",
+                "discretisation": "finite-volume",
+            },
+            "ssp-rk3",
+        ),
+    ],
+)
+def test_the_budget_closes_with_every_term(case, equation, stepper, place):
+    """The forcings are not finite at t = 0, before the run."""
+    time = {"start": 1.0, "step": 0.001, "end": 1.03, "stepper": stepper}
+    case = case | {"equation": case["equation"] | equation, "time": time, "output": {"every": 0.001}}
+    assert residual(run(read_case(case), progress=False), "energy") < 1e-5
+
+
 def test_the_work_of_a_closure_on_water_changes_the_energy(place):
     """Over a short time from rest the energy changes by the work of the tendency alone."""
     case = {
