@@ -107,7 +107,7 @@ class LinearAdvection(Equation):
     def _speeds(self, grid: Grid) -> NDArray[np.float64]:
         """c m(x) at the faces."""
         assert self.speed_profile is not None
-        return self.signal_velocity * at_faces(self.speed_profile, grid, "equation.speed_profile", negative=True)
+        return self.signal_velocity * at_faces(self.speed_profile, grid, "equation.speed_profile", True, True)
 
     def _flux(self, operators: Operators, left: Array, right: Array) -> Array:
         if self.speed_profile is None:

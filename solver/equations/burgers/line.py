@@ -176,7 +176,7 @@ class Burgers(Equation):
     def _profile(self, grid: Grid) -> NDArray[np.float64]:
         """m at the faces, of a viscosity nu m(x)."""
         assert self.viscosity_profile is not None
-        return at_faces(self.viscosity_profile, grid, "equation.viscosity_profile", negative=False)
+        return at_faces(self.viscosity_profile, grid, "equation.viscosity_profile", False, self._ends is None)
 
     def periodic_axes(self, grid: Grid) -> tuple[bool, ...]:
         return (self.boundary == "periodic",)
@@ -191,7 +191,7 @@ class Burgers(Equation):
         return {"dissipation": self.effective_viscosity * grid.wavenumbers()[0] ** 2}
 
     def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Viscous dissipation of energy nu <u_x^2> by differences at the faces of cells, (member,)."""
+        """Viscous dissipation of energy nu <m u_x^2> by differences at the faces of cells, (member,)."""
         if self.spectral:
             return {}
         u, ends = state[:, 0], self._ends
@@ -199,6 +199,8 @@ class Burgers(Equation):
         steep = np.diff(np.concatenate([outer[0], u, outer[1]], axis=1), axis=1)
         weight = np.ones(steep.shape[1])
         weight[[0, -1]] = 0.5 if ends is None else 2.0  # the same face twice, or half a cell from a wall
+        if self.viscosity_profile is not None:
+            weight = weight * self._profile(grid)
         squared = (weight * steep**2).sum(-1) / (grid.shape[0] * grid.spacing[0] ** 2)
         return {"dissipation": self.effective_viscosity * squared}
 

@@ -62,6 +62,20 @@ def test_closed_forms_satisfy_the_equation():
     assert np.abs(residual(lambda x, t: dirichlet_solution(x, t, 100), x, 0.7, 0.01, 1e-3)).max() < 1e-5
 
 
+@pytest.mark.parametrize("boundary", ["periodic", "dirichlet"])
+def test_a_profile_of_the_viscosity_dissipates_what_the_energy_loses(boundary):
+    """<u (nu m u_x)_x> = -nu <m u_x^2>, and the momentum is that of the ends, also where m jumps between them."""
+    grid = Grid((256,), (1.0,))
+    options = {"discretisation": "finite-volume", "boundary": boundary, "omit": ("advection",)}
+    equation = Burgers(viscosity=0.3, viscosity_profile="1 + 4*x", **options)
+    x = grid.coordinates(centres=True)[0]
+    u = np.sin(2 * np.pi * x)[None, None]
+    rate = equation.nonlinear(Operators(grid), u, 0.0)
+    np.testing.assert_allclose(equation.diagnostics(u, grid)["dissipation"], -(u * rate).mean(axis=(1, 2)), rtol=1e-3)
+    if boundary == "periodic":
+        assert abs(rate.mean()) < 1e-12 * np.abs(rate).max()
+
+
 @pytest.mark.parametrize("reynolds", [1000.0, 3600.0, 1e5])
 def test_the_dirichlet_solution_does_not_overflow(reynolds):
     x = np.linspace(0, 1, 101)
