@@ -93,6 +93,8 @@ def selection_mistakes(output: OutputTable, equation: Equation, grid: Grid) -> I
                 yield f"{key}.derived: {equation.name} has no derived fields. Remedy: leave out {name!r}"
             elif name not in derived:
                 yield f"{key}.derived: {unknown(name, derived)}"
+            elif equation.derived[name].periodic and not all(equation.periodic_axes(grid)):
+                yield f"{key}.derived: {name} needs a periodic domain. Remedy: leave it out, or change the boundary"
         if group.fields == () and not group.derived:
             yield f"{key}.fields: expected at least 1 field or derived field. Remedy: leave out fields = [] for all"
         if key == "output" and (group.region or group.stride != 1 or group.precision):

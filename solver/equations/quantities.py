@@ -31,13 +31,15 @@ class Derived:
     """A field that follows from the state.
 
     compute(equation, state, grid): values (member, *axes) of a state (member, field, *grid) in double precision. axes:
-    the axes and their coordinates; by default those of the grid.
+    the axes and their coordinates; by default those of the grid. periodic: whether
+    it needs a domain that is periodic along all axes.
     """
 
     unit: str
     description: str
     compute: Callable[[Any, NDArray, Grid], NDArray]
     axes: Callable[[Any, Grid], Coordinates] | None = None
+    periodic: bool = False
 
     def coordinates(self, equation: Equation, grid: Grid) -> Coordinates:
         """The axes after `member`, in order."""
@@ -64,11 +66,14 @@ def shell_flux(equation: Equation, state: NDArray, grid: Grid) -> NDArray:
     operators = Operators(grid)
     u = operators.to_spectrum(state)
     alone = equation.model_copy(update={"omit": tuple(term for term in equation.terms if term != "advection")})
-    rate = alone.nonlinear(operators, u, 0.0)
+    if equation.spectral:
+        rate = alone.nonlinear(operators, u, 0.0)
+    else:
+        rate = operators.to_spectrum(np.asarray(alone.nonlinear(operators, state, 0.0)))
     density = equation.spectrum_density(grid)
     transfer = (spectrum(u + rate, grid, density) - spectrum(u - rate, grid, density)) / 2
     return -np.cumsum(transfer.sum(axis=1), axis=-1)
 
 
-SPECTRUM = Derived("length^2/time^2", "energy by shell of wavenumbers", shell_spectrum, shells)
-FLUX = Derived("length^2/time^3", "flux of energy through a shell, to larger wavenumbers", shell_flux, shells)
+SPECTRUM = Derived("length^2/time^2", "energy by shell of wavenumbers", shell_spectrum, shells, True)
+FLUX = Derived("length^2/time^3", "flux of energy through a shell, to larger wavenumbers", shell_flux, shells, True)

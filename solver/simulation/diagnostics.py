@@ -128,8 +128,8 @@ class Diagnostics:
     """The scalars of a simulation at its outputs.
 
     quantities: their names with units, known before the first output. shown: those that are no contributions to a
-    budget. own: the diagnostics that the case names. Raises ValueError if one of these has the name of another scalar
-    or of a field, and PluginError for a wrong answer.
+    budget. own: the diagnostics that the case names. Raises ValueError if one of these has the name of another scalar,
+    of a field or of an axis, and PluginError for a wrong answer.
     """
 
     def __init__(self, simulation: Simulation, own: Sequence[Diagnostic] = ()) -> None:
@@ -163,7 +163,8 @@ class Diagnostics:
             for source in sources:
                 meaning = f"rate of change of {name} by {source.replace('_', ' ')}"
                 self.quantities[f"{name}_by_{source}"] = Quantity(unit, meaning)
-        taken = {*self.quantities, *(f.name for f in equation.fields)}
+        axes = [axis for derived in equation.derived.values() for axis in derived.coordinates(equation, grid)]
+        taken = {*self.quantities, *(f.name for f in equation.fields), "time", "member", *equation.axes(grid), *axes}
         for diagnostic in own:
             new = quantities_of(diagnostic, equation, grid)
             if twice := sorted(new.keys() & taken):

@@ -230,7 +230,7 @@ class Extremes(Diagnostic):
     bad: str = ""
 
     def quantities(self, equation, grid):
-        names = {"taken": "energy", "name": "no name"}
+        names = {"taken": "energy", "name": "no name", "axis": "time", "other": "wavenumber"}
         return {names.get(self.bad, "above"): Quantity("1", "fraction of the domain above a level")}
 
     def values(self, equation, grid, state, time):
@@ -256,6 +256,8 @@ def test_a_case_has_diagnostics_of_its_own(place):
     ("bad", "error", "message"),
     [
         ("taken", ValueError, "energy, a name that is taken. Remedy"),
+        ("axis", ValueError, "time, a name that is taken. Remedy"),
+        ("other", ValueError, "wavenumber, a name that is taken. Remedy"),
         ("name", PluginError, "expected a dict from names"),
         ("shape", PluginError, r"expected real numbers with shape \(member,\) = \(2,\)"),
         ("changes", PluginError, "changed the state. Remedy"),

@@ -11,6 +11,8 @@ import xarray as xr
 
 from subgrid.commands.run import resume, run
 from subgrid.solver.case.reading import CaseError, read_case
+from subgrid.solver.equations import Burgers
+from subgrid.solver.grid import Grid
 from subgrid.solver.simulation.record import Record
 
 FLOW: dict[str, Any] = {
@@ -118,6 +120,24 @@ def test_derived_fields_of_states_at_rest(equation, initial, grid, stepper, deri
     }  # fmt: skip
     found = run(read_case(case), progress=False)[derived]
     np.testing.assert_allclose(found, exact, atol=1e-6)
+
+
+def test_the_flux_of_cells_is_that_of_points_and_spectra_need_a_periodic_domain():
+    """sin x + sin 2x / 2 on 512 cells and points; no flux leaves all shells but for the numerical dissipation."""
+    cells = Burgers(viscosity=0.0, discretisation="finite-volume", reconstruction="weno5")
+    grid, found = Grid((512,), (2 * np.pi,)), []
+    for equation, x in ((Burgers(viscosity=0.0), grid.coordinates()[0]), (cells, grid.coordinates(centres=True)[0])):
+        state = (np.sin(x) + 0.5 * np.sin(2 * x))[None, None]
+        found.append(equation.derived["flux"].compute(equation, state, grid)[0, :6])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+    assert abs(found[0][1]) > 0.05
+    wall = {"name": "burgers", "viscosity": 0.1, "discretisation": "finite-volume", "boundary": "dirichlet"}
+    case = {
+        "title": "wall", "equation": wall, "grid": {"shape": [16], "length": [1.0]}, "initial": {"kind": "sine"},
+        "time": {"end": 0.1, "step": 0.01, "stepper": "ssp-rk2"}, "output": {"every": 0.1, "derived": ["spectrum"]},
+    }  # fmt: skip
+    with pytest.raises(CaseError, match=r"output.derived: spectrum needs a periodic domain. Remedy"):
+        read_case(case)
 
 
 def test_distances_of_particles_are_those_of_their_positions():
