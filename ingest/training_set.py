@@ -20,7 +20,7 @@ from .trajectories import Progress, generate
 
 @dataclass(frozen=True)
 class Model:
-    """The model that the pairs correct. sampling: number of its steps between two samples."""
+    """The model that the pairs correct. sampling: number of its steps between two samples, from `start` on."""
 
     equation: Equation
     grid: Grid
@@ -28,6 +28,7 @@ class Model:
     step: float
     sampling: int
     cfl: float | None
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def dataset(case: Case, progress: Progress) -> Dataset:
         "step": request.step,
         "seeds": {"trajectories": request.seed},
     }
-    model = Model(equation, grid, case.time.stepper, case.step, multiple(case.training.every, case.step), case.time.cfl)
+    sampling, start = multiple(case.training.every, case.step), case.training.start
+    model = Model(equation, grid, case.time.stepper, case.step, sampling, case.time.cfl, start)
     sequences = (trajectories.state[:split], trajectories.state[split:])
     mask = mask_of(case, range(case.training.trajectories))
     masks = None if mask is None else (mask[:split], mask[split:])

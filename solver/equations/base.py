@@ -139,6 +139,14 @@ class Equation(BaseModel, ABC):
         left_out = {"noise", "advection"} if self.spectral else {"noise"}
         return tuple(term for term in self.terms if self.has(term) and term not in left_out)
 
+    def alone(self, term: str) -> Equation:
+        """The same equation with one term, and what is no term."""
+        return self.model_copy(update={"omit": tuple(t for t in self.terms if t != term)})
+
+    def rate_of(self, term: str, operators: Operators, u: Array, t: float) -> Array:
+        """N of one term, as `nonlinear` gives it; an equation with parts of N that are no terms overrides it."""
+        return self.alone(term).nonlinear(operators, u, t)
+
     @abstractmethod
     def signal_speed(self, state: NDArray, grid: Grid) -> tuple[float, ...]:
         """Largest signal speed along each axis in array order, in length/time."""

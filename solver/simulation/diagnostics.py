@@ -103,7 +103,7 @@ class _Term:
     """One term of an equation alone: its eigenvalues, and its N, which may be the same always, or zero."""
 
     def __init__(self, equation: Equation, term: str, grid: Grid) -> None:
-        self._alone = equation.model_copy(update={"omit": tuple(t for t in equation.terms if t != term)})
+        self._equation, self._term, self._alone = equation, term, equation.alone(term)
         self._operators = Operators(grid)
         self._steady: NDArray | None = None
         self._zero = False
@@ -121,7 +121,7 @@ class _Term:
         """N in the stepper's representation; None for zero."""
         if self._zero or self._steady is not None:
             return None if self._zero else self._steady
-        return self._alone.nonlinear(self._operators, u, t)
+        return self._equation.rate_of(self._term, self._operators, u, t)
 
 
 class Diagnostics:

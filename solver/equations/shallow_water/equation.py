@@ -20,7 +20,7 @@ from ..right_hand_side import RightHandSide
 from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
 from .friction import Resistance
-from .measured import DERIVED, QUANTITIES
+from .measured import DERIVED, QUANTITIES, measured
 from .rain import Rain, RainRate
 from .sides import NAMES as SIDES
 from .sides import Prescribed, Sides, Values
@@ -299,16 +299,8 @@ class ShallowWater(Equation):
 
     def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """kinetic and potential energy per unit area, and the largest Froude number of the wet cells, (member,)."""
-        u, v = self.velocities(state)
-        h, b = state[:, 0], self.bottom(grid)
-        wet = h > self.dry
-        froude = np.where(wet, np.hypot(u, v) / np.sqrt(self.gravity * np.where(wet, h, 1.0)), 0.0)
-        potential = self.gravity * h * (0.5 * h if b is None else 0.5 * h + b)
-        return {
-            "kinetic": 0.5 * (u * state[:, 1] + v * state[:, 2]).mean((-2, -1)),
-            "potential": potential.mean((-2, -1)),
-            "froude": froude.max((-2, -1)),
-        }
+        bottom = 0.0 if (b := self.bottom(grid)) is None else b
+        return measured(state, *self.velocities(state), bottom, self.gravity, self.dry)
 
     def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Of the energy: g (h + b) - |u|^2/2, u and v."""
@@ -317,7 +309,16 @@ class ShallowWater(Equation):
         return {"energy": np.stack([head, u, v], axis=1)}
 
     def budget_terms(self) -> tuple[str, ...]:
-        return ()  # friction is solved exactly within a step, and the Coriolis force does no work
+        acts = {"friction": any(self.resistance), "rain": self.rainfall.falls, "forcing": self.source is not None}
+        return tuple(term for term, present in acts.items() if present)  # the Coriolis force does no work
+
+    def rate_of(self, term: str, operators: Operators, u: Array, t: float) -> Array:
+        if term == "friction":
+            return friction.rate(u, self.resistance, self._shared(operators.grid), self.dry, operators.xp)
+        none = 0 * u
+        if term == "rain":
+            return operators.xp.concat([none[:, :1, ...] + self._rain(operators, t), none[:, 1:, ...]], axis=1)
+        return self.forced(operators, none, t)
 
     def surface(self, state: NDArray, grid: Grid) -> NDArray:
         """The surface h + b, (member, y, x); on dry land that of the bottom."""

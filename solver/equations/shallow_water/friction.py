@@ -48,6 +48,13 @@ def share(state: Array, law: Resistance, shared: Shared, dry_depth: float, xp: A
     return xp.where(wet, 1 / (1 + stiff * stiff), xp.zeros_like(h)), drag
 
 
+def rate(state: Array, law: Resistance, shared: Shared, dry_depth: float, xp: Any) -> Array:
+    """The whole of friction as a rate of change, (member, 3, y, x), for budgets; 0 in dry cells."""
+    _, drag = share(state, law, shared, dry_depth, xp)
+    drag = xp.where(state[:, 0, ...] > dry_depth, drag, xp.zeros_like(drag))[:, None, ...]
+    return xp.concat([0 * state[:, :1, ...], -drag * state[:, 1:, ...]], axis=1)
+
+
 def resist(state: Array, law: Resistance, dry_depth: float, h: Any, xp: Any, shared: Shared | None = None) -> Array:
     """The state after a time h of the law, or of what is not in the rates, whose share is frozen.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..quantities import Derived, Quantity
 
 QUANTITIES: dict[str, Quantity] = {
@@ -18,3 +21,17 @@ DERIVED: dict[str, Derived] = {
     "velocity_x": Derived("length/time", "u", lambda e, u, grid: e.velocities(u)[0]),
     "velocity_y": Derived("length/time", "v", lambda e, u, grid: e.velocities(u)[1]),
 }
+
+
+def measured(
+    state: NDArray, u: NDArray, v: NDArray, bottom: NDArray | float, gravity: float, dry_depth: float
+) -> dict[str, NDArray]:
+    """kinetic, potential and froude of QUANTITIES, (member,), of a state with the velocities u and v."""
+    h = state[:, 0]
+    wet = h > dry_depth
+    froude = np.where(wet, np.hypot(u, v) / np.sqrt(gravity * np.where(wet, h, 1.0)), 0.0)
+    return {
+        "kinetic": 0.5 * (u * state[:, 1] + v * state[:, 2]).mean((-2, -1)),
+        "potential": (gravity * h * (0.5 * h + bottom)).mean((-2, -1)),
+        "froude": froude.max((-2, -1)),
+    }

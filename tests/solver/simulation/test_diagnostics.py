@@ -11,8 +11,11 @@ import xarray as xr
 
 from subgrid.commands.run import run
 from subgrid.solver.case.reading import CaseError, read_case
+from subgrid.solver.equations import ShallowWater
 from subgrid.solver.equations.plugin_errors import PluginError
-from subgrid.solver.simulation.diagnostics import over_time
+from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.diagnostics import Diagnostics, over_time
 
 FLOW: dict[str, Any] = {
     "title": "forced flow",
@@ -157,6 +160,34 @@ def test_the_work_of_a_closure_on_water_changes_the_energy(place):
     found = run(read_case(case), progress=False)
     rate = float(found["energy"].differentiate("time")[5, 0])
     np.testing.assert_allclose(found["energy_by_Held"][5, 0], rate, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("term", "options"),
+    [
+        ("friction", {"linear_friction": 0.3, "manning": 0.05}),
+        ("rain", {"rain": "0.2 + 0.1*sin(2*pi*x)*cos(5*t)"}),
+        ("forcing", {"forcing": {"kind": "expression", "fields": {"momentum_x": "(1 + sin(2*pi*x))*cos(5*t)"}}}),
+    ],
+)
+def test_the_budget_of_water_has_its_sources(term, options):
+    """What a source changes of the rate of the energy, by runs of two steps with it and without it."""
+    grid, h, rates, found = Grid((16, 16), (1.0, 1.0)), 1e-4, [], []
+    y, x = np.meshgrid(*grid.coordinates(centres=True), indexing="ij")
+    wave = 0.1 * np.sin(2 * np.pi * (x + y))
+    state = np.stack([1 + wave, 0.3 + wave, wave])[None]
+    for omit in ((), (term,)):
+        equation = ShallowWater(gravity=1.0, omit=omit, **options)
+        simulation = Simulation(equation, grid, "ssp-rk3", h, state, start=0.2)
+        simulation.diagnostics = Diagnostics(simulation)
+        measured = [simulation.diagnostics.measure()]
+        for _ in range(2):
+            simulation.advance(1)
+            measured.append(simulation.diagnostics.measure())
+        rates.append((measured[2]["energy"] - measured[0]["energy"]) / (2 * h))
+        found.append({k: v[0] for k, v in measured[1].items() if "_by_" in k})
+    assert list(found[0]) == [f"energy_by_{term}"] and not found[1]
+    np.testing.assert_allclose(found[0][f"energy_by_{term}"], (rates[0] - rates[1])[0], rtol=2e-3)
 
 
 def test_the_mean_injection_by_noise_is_that_of_many_members(place):
