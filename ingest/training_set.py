@@ -69,7 +69,8 @@ def dataset(case: Case, progress: Progress) -> Dataset:
         "step": request.step,
         "seeds": {"trajectories": request.seed},
     }
-    sampling, start = multiple(case.training.every, case.step), case.training.start
+    sampling = multiple(case.training.every, case.step)
+    start = request.start + request.state_steps[0] * request.step
     model = Model(equation, grid, case.time.stepper, case.step, sampling, case.time.cfl, start)
     sequences = (trajectories.state[:split], trajectories.state[split:])
     mask = mask_of(case, range(case.training.trajectories))

@@ -63,24 +63,30 @@ class RolloutLoss:
 
     def errors(self, part: int, windows: np.ndarray, corrected: bool = True) -> Tensor:
         """<|u_model - u_reference|^2> over windows (window, 2), each given by trajectory and time, of part 0 (training)
-        or 1 (validation)."""
+        or 1 (validation). Of a model that depends on time, windows that start together are rolled out together."""
         model, span = self.dataset.model, range(self.samples + 1)
         truth = np.stack([[self.dataset.sequences[part][i, n + k] for i, n in windows] for k in span])
         states = torch.from_numpy(truth.astype(np.float64)).to(self.device)
-        found = rollout(
-            model.equation,
-            model.grid,
-            model.stepper,
-            model.step,
-            states[0],
-            self.samples * model.sampling,
-            tendency=self.tendency if corrected else None,
-            every=self.chosen.every,
-            hold=self.chosen.hold,
-            keep=model.sampling,
-            added=self.added if corrected else None,
-        )
-        return (found - states[1:]).square().mean()
+        times = np.zeros(len(windows), dtype=int) if model.equation.autonomous else windows[:, 1]
+        squares = []
+        for n in np.unique(times):
+            together = torch.from_numpy(np.flatnonzero(times == n)).to(self.device)
+            found = rollout(
+                model.equation,
+                model.grid,
+                model.stepper,
+                model.step,
+                states[0][together],
+                self.samples * model.sampling,
+                start=model.start + float(n) * model.sampling * model.step,
+                tendency=self.tendency if corrected else None,
+                every=self.chosen.every,
+                hold=self.chosen.hold,
+                keep=model.sampling,
+                added=self.added if corrected else None,
+            )
+            squares.append((found - states[1:, together]).square())
+        return torch.cat(squares, dim=1).mean()
 
     def __call__(self, step: int) -> Tensor:
         """The loss on windows drawn at random as a function of the step."""
