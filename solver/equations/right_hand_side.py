@@ -118,7 +118,12 @@ class ArrayRightHandSide:
 
 
 class Forced:
-    """A compiled right-hand side with a forcing beside it; without its methods that fuse rates with other work."""
+    """A compiled right-hand side with a forcing beside it; without its methods that fuse rates with other work.
+
+    fed: a forcing may raise signal speeds from nothing within a step, see `compiled.advance_adaptively`.
+    """
+
+    fed = True
 
     def __init__(self, rhs: RightHandSide, equation: Equation, forcing: Forcing, grid: Grid) -> None:
         self._rhs, self._equation, self._forcing, self._grid = rhs, equation, forcing, grid

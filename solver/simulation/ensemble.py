@@ -242,6 +242,7 @@ class ArrayEnsemble:
         self._stepper = launched.bind(scheme, equation, self._operators, step, added, fixed)
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
+        self._fed = equation.fed or equation.source is not None
         self._substeps = 1  # of the last step by Courant number
         # whether steps by Courant number need not be read from the device
         self._unread = equation.autonomous and type(equation).array_speed is not Equation.array_speed
@@ -287,7 +288,7 @@ class ArrayEnsemble:
             def masked(u: Array, time: Array, h: Array) -> tuple[Array, Array]:
                 found, _ = stepper.advance(u, time, tendency, {}, xp.astype(h, u.dtype))
                 good = admissibility(equation, found)
-                if equation.fed:
+                if self._fed:
                     good = good & (h * stepper.courant_rate(found) <= adaptive.GROWTH * cfl)
                 return found, good
 
@@ -309,7 +310,7 @@ class ArrayEnsemble:
             found, _ = stepper.advance(self.internal, time, tendency, {}, h)
             if not admissible(equation, found):
                 return False
-            if equation.fed and not h * rate_of(found) <= adaptive.GROWTH * cfl:
+            if self._fed and not h * rate_of(found) <= adaptive.GROWTH * cfl:
                 return False
             self.internal = found
             return True

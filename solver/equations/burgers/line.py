@@ -102,6 +102,10 @@ class Burgers(Equation):
         return self.source is None or self.source.steady
 
     @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        return self.kind == "balance-law" and self.source is not None
+
+    @property
     def compiles_forcing(self) -> bool:
         return False
 

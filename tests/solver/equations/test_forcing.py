@@ -4,13 +4,13 @@ import array_api_compat.torch
 import numpy as np
 import pytest
 
-from subgrid.solver.backend import select
+from subgrid.solver.backend import NUMPY, Backend, select
 from subgrid.solver.case.reading import CaseError, read_case
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.equations.advection import LinearAdvection
 from subgrid.solver.equations.burgers.line import Burgers
 from subgrid.solver.equations.burgers.plane import Burgers2D
-from subgrid.solver.equations.forcing import Forcing
+from subgrid.solver.equations.forcing import Forcing, FormulaForcing
 from subgrid.solver.equations.kolmogorov.equation import Kolmogorov
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
@@ -244,3 +244,19 @@ def test_a_forcing_that_fails_later_ends_the_run():
         made = Simulation(equation, LINE, "rk4", 0.1, np.zeros((1, 1, 32)), backend=select(backend))
         with pytest.raises(BlowUp, match=r"not finite at all points of the grid, at t = .*Remedy: change the formula$"):
             made.advance(10)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_steps_by_courant_number_follow_a_forcing_that_starts_from_rest(compiled):
+    """One step over the whole interval, as the state at rest would allow, is wrong by more than the largest speed."""
+    forcing = FormulaForcing(value="100*sin(2*pi*x)")
+    equation = Burgers(viscosity=1e-3, discretisation="finite-volume", forcing=forcing)
+    grid = Grid((64,), (1.0,))
+    backend = NUMPY if compiled else Backend("torch", "cpu")
+    options = {"state": np.zeros((1, 1, 64)), "backend": backend}
+    found = Simulation(equation, grid, "ssp-rk3", 0.1, cfl=0.4, **options)
+    exact = Simulation(equation, grid, "ssp-rk3", 2e-4, **options)
+    found.run(1)
+    exact.run(500)
+    np.testing.assert_allclose(found.state, exact.state, atol=0.02 * np.abs(exact.state).max())
+    assert equation.adaptive
