@@ -31,6 +31,20 @@ def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
     yield from whole(spans, time.step)
 
 
+def joint_interval(time: TimeTable, output: OutputTable) -> float:
+    """The longest interval that divides the span of the case and the intervals of all outputs.
+
+    Raises ValueError, with the key, if there is none.
+    """
+    found = time.end - time.start
+    for key, group in output.all().items():
+        try:
+            found = common_interval(group.every, found)
+        except ValueError as error:
+            raise ValueError(f"{key}.every: {error}") from None
+    return found
+
+
 def output_mistakes(time: TimeTable, output: OutputTable) -> Iterator[str]:
     """Mistakes in the intervals of outputs, which need not divide the span."""
     span = time.end - time.start
@@ -48,9 +62,9 @@ def output_mistakes(time: TimeTable, output: OutputTable) -> Iterator[str]:
         yield from whole_steps(time, output)
     elif time.cfl is not None:
         try:
-            common_interval(output.every, span)
+            joint_interval(time, output)
         except ValueError as error:
-            yield f"output.every: {error}"
+            yield str(error)
 
 
 def sweep_mistakes(

@@ -7,15 +7,14 @@ import math
 import numpy as np
 
 from ..equations.base import Equation
-from .base import common_interval
-from .intervals import whole_steps
+from .intervals import joint_interval, whole_steps
 from .mistakes import CaseError
 from .tables import Case
 
 
 def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
     """The case with a step in place of time.cfl alone: cfl / sum(speed / spacing), shortened to divide the intervals of
-    outputs: output.every and, where that does not divide the span, the last one.
+    outputs: those of [output] and of its groups and, where one does not divide the span, the last one.
 
     state (member, field, *grid): the initial state, which gives the speeds. If the speeds of the equation may grow,
     steps are adaptive during the run, and the step of the case, on whose multiples outputs lie, is the longest that
@@ -23,7 +22,7 @@ def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
     """
     if case.time.step is not None or case.time.cfl is None:
         return case
-    interval = common_interval(case.output.every, case.time.end - case.time.start)
+    interval = joint_interval(case.time, case.output)
     if equation.adaptive:
         time = case.time.model_copy(update={"step": interval})
     else:

@@ -140,6 +140,22 @@ def test_the_flux_of_cells_is_that_of_points_and_spectra_need_a_periodic_domain(
         read_case(case)
 
 
+@pytest.mark.parametrize("every", [0.05, 0.08, 0.3])
+def test_a_step_from_a_courant_number_divides_the_intervals_of_groups(every, tmp_path):
+    """Adaptive steps, whose step of the case is that interval, and a fixed step."""
+    water = {"name": "shallow-water"}, {"kind": "lake-at-rest", "level": 1.0}, [16, 16], [1.0, 1.0], "ssp-rk2"
+    wave = {"name": "burgers", "viscosity": 1e-3, "discretisation": "finite-volume"}, {"kind": "sine"}, [16], [1.0]
+    for i, (equation, initial, shape, length, stepper) in enumerate((water, (*wave, "ssp-rk2"))):
+        case = {
+            "title": "groups", "equation": equation, "grid": {"shape": shape, "length": length}, "initial": initial,
+            "time": {"end": 0.6, "cfl": 0.3, "stepper": stepper},
+            "output": {"every": 0.2, "groups": {"fast": {"every": every}}},
+        }  # fmt: skip
+        run(read_case(case), out=tmp_path / str(i), progress=False)
+        times = group("fast", str(tmp_path / str(i)))["time"].values
+        np.testing.assert_allclose(times[:3], [0, every, min(0.6, 2 * every)])
+
+
 def test_distances_of_particles_are_those_of_their_positions():
     case = {
         "title": "charges", "equation": {"name": "charged-particles"}, "grid": {"entities": 4},
