@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from .trajectories import Progress, generate, start
 
 POINTS = 65536  # of the reference grids of a piece, at most, unless a single trajectory has more
 PIECES = 8  # at least, if there are as many trajectories
+_ENVIRONMENT = threading.Lock()
 Kind = Literal["reference", "training"]
 Source = tuple[str, tuple[str, ...]]  # the file of a case, and overrides
 
@@ -110,13 +112,17 @@ def _run(source: Source, index: int, folder: str) -> None:
 
 @contextmanager
 def _cache_at(folder: Path) -> Iterator[None]:
-    """The cache of the parent in this process, whatever its own is."""
-    before: Any = os.environ.get("SUBGRID_CACHE")
-    os.environ["SUBGRID_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SUBGRID_CACHE"]
-        else:
-            os.environ["SUBGRID_CACHE"] = before
+    """The cache of the parent in this process, whatever its own is.
+
+    Of the threads of a worker one at a time is inside, as all have the same environment; a task uses all cores.
+    """
+    with _ENVIRONMENT:
+        before: Any = os.environ.get("SUBGRID_CACHE")
+        os.environ["SUBGRID_CACHE"] = str(folder)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["SUBGRID_CACHE"]
+            else:
+                os.environ["SUBGRID_CACHE"] = before

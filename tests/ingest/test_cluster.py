@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from subgrid.commands.cli import execute
 from subgrid.ingest import cluster as module
+from subgrid.ingest.cache import cache
 from subgrid.ingest.cluster import ClusterError, WorkersLost, cluster
+from subgrid.ingest.pieces import _cache_at
 
 SMALL = [
     "--set", "training.trajectories=5", "--set", "training.validation=1", "--set", "training.end=10.3",
@@ -61,6 +64,23 @@ def slow(path: str, index: int) -> int:
     file.touch()
     time.sleep(1.0)
     return index
+
+
+def test_the_threads_of_a_worker_have_the_cache_of_their_task(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "own"))
+
+    def task(name: str) -> list[Path]:
+        with _cache_at(tmp_path / name):
+            found = []
+            for _ in range(20):
+                found.append(cache())
+                time.sleep(0.002)
+            return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for name, found in zip("abcd", pool.map(task, "abcd"), strict=True):
+            assert set(found) == {tmp_path / name}
+    assert cache() == tmp_path / "own"
 
 
 def test_a_worker_that_is_killed_costs_its_task_alone(tmp_path):
