@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..equations.answers import initial_state
 from ..equations.base import Equation
 from ..equations.right_hand_side import linear_operator, require_compiled
 from ..grid import Grid
@@ -113,7 +114,7 @@ def precision_mistakes(p: Parts) -> Iterator[str]:
             require_compiled(equation, "float32")
             _require_times(equation, time)
         else:
-            require_single(equation, grid, initial.trial(equation, grid, 0), time)
+            require_single(equation, grid, initial_state(initial, equation, grid, (0,), 0), time)
 
     try:
         with np.errstate(all="ignore"):

@@ -145,3 +145,19 @@ def test_large_grids_are_tried_before_a_run(tmp_path):
     case = read_case(FLOW, {"grid.shape": [1024, 1024], "time.step": 1e-12, "time.end": 1e-11, "output.every": 1e-11})
     with pytest.raises(CaseError, match="what a step of 1e-12 changes"):
         prepare(case, tmp_path, with_reference=False)
+
+
+def test_a_random_field_is_a_start_in_single_precision():
+    """With a forcing from a time that it has a value at."""
+    case = {
+        "title": "field",
+        "precision": "float32",
+        "equation": {
+            "name": "kolmogorov", "viscosity": 0.01, "forcing": {"kind": "expression", "value": "cos(y)/t"},
+        },
+        "grid": {"shape": [16, 16], "length": [6.0, 6.0]},
+        "time": {"start": 1.0, "end": 1.4, "step": 0.02, "stepper": "etdrk4"},
+        "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0},
+        "output": {"every": 0.1},
+    }  # fmt: skip
+    assert read_case(case).precision == "float32"
