@@ -18,6 +18,7 @@ from subgrid.solver.backend import NUMPY
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.answers import invariants
+from subgrid.solver.equations.forcing import FileForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation.build import build_simulation
@@ -43,8 +44,11 @@ def predict(case: Case) -> list[Part]:
     The memory of a part is fitted, as a + b points + c members points, to what arrays take at most in steps on small
     grids of the same proportions: with the stepper, the right-hand side, the restriction and the missing term, and
     without closures. A reference and a training set map their files into memory, which counts as well.
+    Raises ValueError for tracers.
     """
     equation, grid = case.build_equation(), case.grid.grid()
+    if equation.carried:
+        raise ValueError(f"--memory: not for {equation.name}, whose flow is not counted. Remedy: check without it")
     parts = [Part("run", _fitted(case, equation, grid, None, case.ensemble.members), 0)]
     requests: dict[str, Request] = {}
     if case.reference is not None and case.reference.shape is not None and case.reference.file is None:
@@ -86,10 +90,15 @@ def _scaled(grid: Grid, points: int) -> Grid:
     return grid.refined(tuple(max(8, 2 * round(n * factor / 2)) for n in grid.shape))
 
 
+def _for_any_grid(equation: Equation) -> Equation:
+    """The equation without a forcing from a file, which fits the grid of the case alone."""
+    return equation.model_copy(update={"forcing": None}) if isinstance(equation.source, FileForcing) else equation
+
+
 def _measured(case: Case, equation: Equation, grid: Grid, request: Request | None, members: int) -> int:
     """The peak of arrays in a few steps, in bytes."""
-    coarse = grid.refined(tuple(max(4, n // 2) for n in grid.shape))
-    model = case.build_equation()
+    coarse = grid if equation.kind == "particles" else grid.refined(tuple(max(4, n // 2) for n in grid.shape))
+    equation, model = _for_any_grid(equation), _for_any_grid(case.build_equation())
     numbers = tuple(range(members))
     initial = case.initial if case.reference is None else case.reference.initial or case.initial
 

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from subgrid.commands import memory
@@ -38,3 +39,20 @@ def test_a_case_that_does_not_fit_is_refused_with_the_number(capsys, monkeypatch
     big = ["--set", "grid.shape=[2048,2048]", "--set", "ensemble.members=40"]
     assert execute(["check", "taylor-green", *big, "--memory"]) == 2
     assert "memory: the run needs about" in capsys.readouterr().err
+
+
+def test_particles_and_a_forcing_from_a_file_have_a_prediction_and_tracers_are_refused(tmp_path, capsys):
+    assert execute(["check", "charged-particles", "--memory"]) == 0
+    np.savez(tmp_path / "f.npz", forcing=np.ones((192, 192)))
+    text = """
+        title = "large"
+        equation = { name = "kolmogorov", viscosity = 0.01, forcing = { kind = "file", path = "f.npz" } }
+        grid = { shape = [192, 192], length = [6.0, 6.0] }
+        time = { end = 0.1, step = 0.01, stepper = "etdrk4" }
+        initial = { kind = "taylor-green" }
+        output = { every = 0.1 }
+        """
+    (tmp_path / "case.toml").write_text(text, encoding="utf-8")
+    assert execute(["check", str(tmp_path / "case.toml"), "--memory"]) == 0
+    assert execute(["check", "tracers-kolmogorov", "--memory"]) == 2
+    assert "--memory: not for tracers" in capsys.readouterr().err
