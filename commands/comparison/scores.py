@@ -28,7 +28,7 @@ FRAMES = 40  # upper bound on the outputs that are kept as fields
 PATH_FRAMES = 1000  # of particles, whose paths are drawn
 SAMPLES = ("relative_l2", "correlation_time", "crps", "energy_score")  # means over time, by trajectory
 SERIES = ("relative_l2", "relative_l2_low", "relative_l2_high", "correlation", "crps", "spread_skill")
-ZERO = 1e-12  # a reference invariant below it is zero up to round-off, so a deviation from it is given as it is
+ZERO = 1e-12  # below it an error, or an invariant of the reference, is zero up to round-off: no ratio to it is given
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def row(run: Run, baseline: Run, truth: Truth, prepared: Prepared, judged: Judge
     case, s = prepared.case, run.scores
     count, wanted = run.count, case.compare.metrics
     skill = None
-    if not run.failed and not baseline.failed and (error := baseline.scores["relative_l2"][1:].mean()) > 0:
+    if not run.failed and not baseline.failed and (error := baseline.scores["relative_l2"][1:].mean()) > ZERO:
         skill = float(1 - s["relative_l2"][1:].mean() / error)
     drifts = {}
     if count and "invariants" in wanted:

@@ -13,14 +13,16 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import frontier
-from .drawing import Plot, canvas, legend, looks, with_units
+from .drawing import ROUND_OFF, Plot, canvas, legend, looks, plain_logarithm, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENSEMBLE = {"crps": "CRPS", "spread_skill": "Ensemble spread over error", "rank_histogram": "Rank of the truth"}
+ENSEMBLE = {"crps": "CRPS", "spread_skill": "Spread over error", "rank_histogram": "Rank of the truth"}
+
+LABELS = {"crps": "CRPS", "spread_skill": "ratio"}
 
 
 def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
@@ -46,7 +48,7 @@ def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics,
             y[0] = np.nan  # the error of the start is that of a restriction or of round-off
         if not np.isfinite(y).any():
             continue
-        axes.plot(time, y, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+        axes.plot(time, y, label=look.label, **look.line)
         if look.failed:
             last = np.flatnonzero(np.isfinite(y))[-1]
             ends.append((time[last], y[last], look.color))
@@ -59,8 +61,10 @@ def _series(axes: Axes, comparison: xr.Dataset, variable: str, metrics: Metrics,
     if log:
         axes.set_yscale("log")
     if intact:
-        bottom, top = np.concatenate(intact).min(), np.concatenate(intact).max()
+        known = np.concatenate(intact)
+        bottom, top = known.min(), known.max()
         if log:
+            bottom = known[known > ROUND_OFF].min() if top > ROUND_OFF else bottom
             axes.set_ylim(max(bottom / 1.6, top * 1e-8), top * 2.5)
         elif top > bottom:
             axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
@@ -105,8 +109,6 @@ def _has_spectra(metrics: Metrics, comparison: xr.Dataset) -> bool:
 
 def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     """The spectra over the wavenumbers that the grid resolves, and below them their ratios to the reference."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     figure, axes = canvas(2, 1, 6.0, sharex=True, height_ratios=(2, 1))
     a, below, k = axes[0, 0], axes[1, 0], comparison["wavenumber"].values
     shown = (k > 0) & (k <= comparison.attrs.get("resolved_wavenumber", k[-1]))
@@ -116,18 +118,14 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
         spectrum = np.where(shown, _of(comparison, "spectrum", look.name, positive=True), np.nan)
         if not np.isfinite(spectrum).any():
             continue
-        line = {"color": look.color, "linestyle": look.dash, "linewidth": look.width}
-        a.plot(k, spectrum, label=look.label, **line)
-        below.plot(k, spectrum / true, **line)
+        a.plot(k, spectrum, label=look.label, **look.line)
+        below.plot(k, spectrum / true, **look.line)
         if not look.failed:
             top = max(top, float(np.nanmax(spectrum)))
             ratios.append(spectrum / true)
     a.set(xscale="log", yscale="log", title="Energy spectrum, mean over the window")
     a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
     below.set(yscale="log", ylabel="E(k) / reference", xlabel=with_units("wavenumber k", comparison["wavenumber"]))
-    below.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    below.yaxis.set_major_formatter("{x:g}")
-    below.yaxis.set_minor_formatter(NullFormatter())
     if shown.any():
         below.set_xlim(k[shown][0], k[shown][-1])
     if top > 0:
@@ -135,6 +133,7 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     if np.isfinite(ratios).any():
         low, high = np.nanmin(ratios), np.nanmax(ratios)
         below.set_ylim(max(low / 1.3, 1e-3), min(max(high * 1.3, 1.5), 1e3))
+    plain_logarithm(below.yaxis)
     legend(figure, a)
     return figure
 
@@ -147,7 +146,7 @@ def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     names = _invariant_names(comparison)
     columns = min(len(names), 2)
     rows = -(-len(names) // columns)
-    figure, axes = canvas(rows, columns, height=1.0 + 2.7 * rows)
+    figure, axes = canvas(rows, columns, height=1.0 + 2.7 * rows, panels=len(names))
     for a, name in zip(axes.flat, names, strict=False):
         _series(a, comparison, name, metrics, name.removeprefix("invariant_").replace("_", " ").capitalize())
         a.set_ylabel(with_units(name.removeprefix("invariant_").replace("_", " "), comparison[name]))
@@ -169,7 +168,7 @@ def _ensemble(metrics: Metrics, comparison: xr.Dataset) -> Figure:
             _ranks(a, comparison, metrics)
             continue
         _series(a, comparison, variable, metrics, ENSEMBLE[variable])
-        a.set_ylabel(with_units(ENSEMBLE[variable], comparison[variable]))
+        a.set_ylabel(with_units(LABELS[variable], comparison[variable]))
         if variable == "spread_skill":
             a.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
             a.set_ylim(0, max(1.1, a.get_ylim()[1]))
@@ -183,12 +182,10 @@ def _ranks(axes: Axes, comparison: xr.Dataset, metrics: Metrics) -> None:
         share = comparison["rank_histogram"].sel(source=look.name).values
         if np.isfinite(share).all():
             edges = np.linspace(0, 1, len(share) + 1)
-            axes.stairs(share, edges, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+            axes.stairs(share, edges, label=look.label, **look.line)
     axes.axhline(1, color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="ideal")
     axes.set_ylim(0)
-    axes.set(
-        title="Rank of the truth", xlabel="fraction of the members below it", ylabel="relative frequency (ideal: 1)"
-    )
+    axes.set(title=ENSEMBLE["rank_histogram"], xlabel="fraction of members below", ylabel="relative frequency")
 
 
 def _always(metrics: Metrics, comparison: xr.Dataset) -> bool:

@@ -24,13 +24,16 @@ from ..terminal import printable
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from ..comparison.results import Row
 
+ROUND_OFF = 1e-14  # errors below it are none
 MARKERS = "Dosv^P*"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#6A3D9A")
+NONE, ORACLE = "#7a7a7a", "#8C564B"
 DASHES = {"none": (0, (4, 1.5)), "oracle": (0, (1, 1))}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -65,6 +68,7 @@ SIZES = {  # the page shows a picture about 1000 pixels wide, and 10 point type 
     "one-column": Size(3.5, 8, 2),
     "two-column": Size(7.1, 8, 4),
 }
+PAPER = 9.5  # the height of a column of a paper in inches
 WIDTH = SIZES["page"].width
 _SIZE: ContextVar[Size] = ContextVar("the size of figures", default=SIZES["page"])
 # The colour of a closure is that of its name, in every picture and report: first those that meet most often.
@@ -90,7 +94,7 @@ class Plot:
         if size() is not SIZES["page"]:
             for axes in found.axes:  # the caption of a paper says it; what fits names a panel
                 if len(axes.get_title("left")) > 11 * size().width:
-                    axes.set_title("")
+                    axes.set_title("", loc="left")
         return found
 
     def png(self) -> bytes:
@@ -175,6 +179,12 @@ class Look:
         """The name as a legend shows it literally, and whether the run failed."""
         return literal(self.name) + (" (failed)" if self.failed else "")
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """How Matplotlib draws its curves; a dashed one lies over a solid one, which shows through where they agree."""
+        above = {} if self.dash == "solid" else {"zorder": 2.5}
+        return {"color": self.color, "linestyle": self.dash, "linewidth": self.width, **above}
+
 
 def slots(names: list[str]) -> list[int]:
     """A place in the palette for each name: its own, or the next free one where another name has it.
@@ -201,7 +211,7 @@ def looks(rows: list[Row]) -> list[Look]:
     found = [Look("reference", "black", width=3.0)]
     places = iter(slots([row.name for row in rows if row.kind not in ("none", "oracle")]))
     for row in rows:
-        color, marker = ("#7a7a7a", MARKERS[0]) if row.kind == "none" else ("#8C564B", MARKERS[1])
+        color, marker = (NONE, MARKERS[0]) if row.kind == "none" else (ORACLE, MARKERS[1])
         if row.kind not in ("none", "oracle"):
             place = next(places)
             color, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
@@ -210,17 +220,47 @@ def looks(rows: list[Row]) -> list[Look]:
     return found
 
 
-def canvas(rows: int = 1, columns: int = 1, height: float = 4.2, **options: Any) -> tuple[Figure, np.ndarray]:
+def colours(names: list[str]) -> list[str]:
+    """The colours of rows of which only the names are known; the same as those of `looks`."""
+    kept = {"none": NONE, "oracle": ORACLE}
+    places = iter(slots([name for name in names if name not in kept]))
+    return [kept[name] if name in kept else PALETTE[next(places) % len(PALETTE)] for name in names]
+
+
+def legible(shape: float) -> float:
+    """Height over width of a map of a domain; of a domain that is much longer than wide the axes differ in scale."""
+    return float(np.clip(shape, 1 / 8, 8))
+
+
+def plain_logarithm(axis: Axis) -> None:
+    """Label the decades of a logarithmic axis and 2 and 5 times them by plain numbers; a long axis by powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if high > 1e5 * low:
+        return
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, height: float = 4.2, panels: int | None = None, **options: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure of the size that is set, and its axes as a (rows, columns) array.
 
-    height: in inches on the page. In one column the panels of a row stand below each other.
+    height: in inches on the page. In one column the panels of a row stand below each other, and there are as many axes
+    as `panels` says, (panels, 1).
     """
     from matplotlib.figure import Figure
 
     here = size()
     if here.across < 3 <= 2 * columns:
-        figure = Figure(figsize=(here.width, 0.3 + columns * height * 0.62), layout="constrained")
-        return figure, figure.subplots(rows * columns, 1, squeeze=False, **options).reshape(rows, columns)
+        count = panels or rows * columns
+        tall = min(0.3 + columns * height * 0.62 * count / (rows * columns), PAPER)
+        figure = Figure(figsize=(here.width, tall), layout="constrained")
+        axes = figure.subplots(count, 1, squeeze=False, **options)
+        return figure, axes if panels else axes.reshape(rows, columns)
     scale = max(here.width / WIDTH, 0.62)
     figure = Figure(figsize=(here.width, height * scale), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)

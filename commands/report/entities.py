@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..comparison.results import Metrics
-from .drawing import Plot, canvas, legend, looks, with_units
+from .drawing import Plot, bracketed, canvas, legend, looks, plain_logarithm, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +41,7 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
 
 def _draw(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     figure, axes = canvas(1, 3, height=3.8)
-    time = comparison["time"].values
+    time, unit = comparison["time"].values, comparison.attrs.get("units")
     for a, variable, title in zip(
         axes.flat,
         ("dispersion_absolute", "dispersion_relative"),
@@ -50,13 +50,17 @@ def _draw(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     ):
         for look in looks(metrics.rows):
             values = comparison[variable].sel(source=look.name).values
-            a.plot(time, values, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
+            a.plot(time, values, label=look.label, **look.line)
         a.set(title=title, xlabel=with_units("time", comparison["time"]), ylim=(0, None))
+        a.set_ylabel(bracketed(title.lower(), unit))
     a, lower = axes.flat[2], comparison["bin"].values
     middle = np.sqrt(lower[1:-1] * lower[2:])
     for look in looks(metrics.rows):
         share = comparison["separation"].sel(source=look.name).values[1:-1]
-        a.plot(middle, share, color=look.color, linestyle=look.dash, label=look.label, linewidth=look.width)
-    a.set(title="Separations at the end", xlabel="separation", ylabel="share of pairs", xscale="log", ylim=(0, None))
+        a.plot(middle, share, label=look.label, **look.line)
+    a.set(title="Separations at the end", ylabel="share of pairs", xscale="log", ylim=(0, None))
+    a.set_xlabel(bracketed("separation", unit))
+    plain_logarithm(a.xaxis)
+    a.tick_params(axis="x", rotation=45)
     legend(figure, *axes.flat)
     return figure

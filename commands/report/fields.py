@@ -12,7 +12,7 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import particle_paths as paths
-from .drawing import WIDTH, Look, Plot, bracketed, canvas, legend, looks, size, style, with_units
+from .drawing import WIDTH, Look, Plot, bracketed, canvas, legend, legible, looks, size, style, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -162,6 +162,7 @@ def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scal
     a.spines[:].set_visible(True)
     a.tick_params(labelsize=8, length=3)
     a.locator_params(nbins=4)
+    a.locator_params(axis="y", nbins=4 if shape > 0.4 else 2)
     return a.imshow(values, origin="lower", aspect="auto", extent=_extent(along.values, up.values), **scale)
 
 
@@ -175,7 +176,7 @@ def _shape(comparison: xr.Dataset) -> float:
     along, up = _plane(comparison)
     left, right, bottom, top = _extent(along.values, up.values)
     lengths = up.name not in ("frame_time", "v") and along.attrs.get("units") == up.attrs.get("units")
-    return (top - bottom) / (right - left) if lengths else 1.0
+    return legible((top - bottom) / (right - left)) if lengths else 1.0
 
 
 def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
@@ -199,7 +200,7 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
             image = _map(a, comparison, group[look], shape, scale)
             if column == 0:
                 a.set_ylabel(_axis_label(up))
-            if below:
+            if below or look not in errors:  # below the reference there is no panel
                 a.set_xlabel(_axis_label(along))
                 a.tick_params(labelbottom=True)
             if column == across - 1 or look is list(fields)[-1]:
@@ -234,10 +235,9 @@ def _section(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     surface, error = axes[:, 0]
     fields = {look: values[-1][cut] for look, values in _fields(metrics, comparison).items()}
     for i, (look, depth) in enumerate(fields.items()):
-        line = {"color": look.color, "linestyle": look.dash, "linewidth": look.width}
-        surface.plot(axis.values, depth + bed[cut], label=look.label, **line)
+        surface.plot(axis.values, depth + bed[cut], label=look.label, **look.line)
         if i:
-            error.plot(axis.values, depth - next(iter(fields.values())), **line)
+            error.plot(axis.values, depth - next(iter(fields.values())), **look.line)
     low, high = bed[cut].min(), max(bed[cut].max(), *(np.nanmax(d + bed[cut]) for d in fields.values()))
     surface.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
     surface.fill_between(axis.values, surface.get_ylim()[0], bed[cut], color="#b9a88f", linewidth=0, label="bed")
@@ -259,10 +259,7 @@ def _lines(a: Axes, x: xr.DataArray, group: dict[Look, np.ndarray], name: str) -
         a.set_ylim(np.nanmin(intact) - margin, np.nanmax(intact) + margin)
     a.margins(x=0)
     a.set_ylabel(name)
-    return [
-        a.plot(x.values, values[0], color=look.color, linestyle=look.dash, linewidth=look.width, label=look.label)[0]
-        for look, values in group.items()
-    ]
+    return [a.plot(x.values, values[0], label=look.label, **look.line)[0] for look, values in group.items()]
 
 
 def _paths(metrics: Metrics, comparison: xr.Dataset) -> Figure:

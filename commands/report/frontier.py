@@ -11,7 +11,7 @@ from ..comparison.judgement import RANKED
 from ..comparison.results import FrontierRow, Metrics, Row
 from ..comparison.samples import HIGHER_IS_BETTER, as_error
 from ..comparison.speedup import frontier
-from .drawing import Look, canvas, legend, looks
+from .drawing import ROUND_OFF, Look, canvas, legend, looks, plain_logarithm, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ TITLES = {
     "crps": "CRPS",
 }
 GREY = "#555555"
+FREE = (1.4, 0.4)  # of a panel, times the width of the figure: what the name of a grid takes
 
 
 def shown(metrics: Metrics) -> list[str]:
@@ -35,23 +36,23 @@ def shown(metrics: Metrics) -> list[str]:
 
 def draw(metrics: Metrics) -> Figure:
     """One panel for each score: the frontier in black, its other runs in grey, and the rows with their intervals."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     scores = shown(metrics)
     columns = min(2, len(scores))
     figure, axes = canvas(
-        math.ceil(len(scores) / columns), columns, height=1.0 + 3.6 * math.ceil(len(scores) / columns)
+        math.ceil(len(scores) / columns),
+        columns,
+        height=1.0 + 3.6 * math.ceil(len(scores) / columns),
+        panels=len(scores),
     )
     for a, score in zip(axes.flat, scores, strict=False):
         a.set(xscale="log", yscale="log", title=TITLES[score], xlabel="CPU seconds per unit of time")
-        _ladder(a, metrics.frontier, score)
+        grids = _ladder(a, metrics.frontier, score)
         for row, look in zip(metrics.rows, looks(metrics.rows)[1:], strict=True):
             _point(a, row, look, score)
         a.margins(x=0.1, y=0.12)
+        _name(a, grids, score)
         for axis in (a.xaxis, a.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+            plain_logarithm(axis)
         a.tick_params(axis="x", rotation=45)
     for a in axes.flat[len(scores) :]:
         a.set_axis_off()
@@ -60,15 +61,16 @@ def draw(metrics: Metrics) -> Figure:
 
 
 def _place(run: Row, score: str) -> tuple[float, float] | None:
-    """Cost and score of a run; None where one of them is missing or not positive."""
+    """Cost and score of a run; None where one of them is missing or zero, also up to round-off."""
     cost, value = run.cpu_seconds_per_time, run.means.get(score)
-    return (cost, value) if cost and value and not run.failed else None
+    return (cost, value) if cost and value and value > ROUND_OFF and not run.failed else None
 
 
-def _ladder(axes: Axes, runs: list[FrontierRow], score: str) -> None:
+def _ladder(axes: Axes, runs: list[FrontierRow], score: str) -> list[tuple[str, float, float]]:
+    """Draw the runs of the ladder; returns the grids on the frontier, each with its cost and score."""
     known = [(place, run) for run in runs if (place := _place(run, score))]
     if not known:
-        return
+        return []
     costs, values = np.array([place for place, _ in known]).T
     best = frontier(costs, as_error(score, values))
     axes.plot(costs, values, "o", color=GREY, markersize=4, alpha=0.6)
@@ -77,16 +79,29 @@ def _ladder(axes: Axes, runs: list[FrontierRow], score: str) -> None:
     if not set(of_grids) >= set(best):
         axes.plot(costs[of_grids], values[of_grids], "--", color=GREY, linewidth=1.3, label="frontier without closures")
     axes.plot(costs[best], values[best], "k-o", markersize=5, linewidth=1.8, label="frontier of classical runs")
-    for i in best:
-        text = "×".join(map(str, known[i][1].shape))
-        up = score in HIGHER_IS_BETTER
+    return [("×".join(map(str, known[i][1].shape)), costs[i], values[i]) for i in best]
+
+
+def _name(axes: Axes, grids: list[tuple[str, float, float]], score: str) -> None:
+    """Write the grids beside their points, on the side of dearer and worse runs, where the frontier does not pass.
+
+    Of names that would cover each other the first is written.
+    """
+    up = score in HIGHER_IS_BETTER
+    width, height = (FREE[i] / size().width for i in (0, 1))
+    written: list[np.ndarray] = []
+    for text, cost, value in grids:
+        here = axes.transAxes.inverted().transform(axes.transData.transform((cost, value)))
+        if any(abs(here[0] - x) < width and abs(here[1] - y) < height for x, y in written):
+            continue
+        written.append(here)
         axes.annotate(
             text,
-            (costs[i], values[i]),
-            (0, 7 if up else -7),
+            (cost, value),
+            (4, -3 if up else 3),
             textcoords="offset points",
-            ha="center",
-            va="bottom" if up else "top",
+            ha="left",
+            va="top" if up else "bottom",
             fontsize=7.5,
             color=GREY,
         )

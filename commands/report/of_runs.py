@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
 from subgrid.solver.simulation.folder import RunFolderError
 
 from ..terminal import printable
-from .drawing import PALETTE, Plot, bracketed, canvas, legend, literal, slots, with_units
+from .drawing import PALETTE, Plot, bracketed, canvas, legend, legible, literal, slots, with_units
 from .papers import require_no_link
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BY = "_by_"
+# Terms of the equations that ship have a colour each, and a dash pattern that no closure has.
+TERMS = ("diffusion", "forcing", "drag", "advection", "beta", "noise", "hyperviscosity")
 NAMES = ("scalars", "state")  # of pictures; those of budgets begin with "budget-"
 
 
@@ -107,7 +109,7 @@ def _scalars(run: xr.Dataset, names: list[str]) -> Figure:
     """A panel for each scalar: the mean over the members, and the range from the least to the largest."""
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = canvas(rows, columns, height=0.5 + 2.4 * rows)
+    figure, axes = canvas(rows, columns, height=0.5 + 2.4 * rows, panels=len(names))
     for a, name in zip(axes.flat, names, strict=False):
         time, values = run["time"].values, run[name].values
         a.plot(time, values.mean(axis=1), color=PALETTE[0], linewidth=1.8)
@@ -115,8 +117,8 @@ def _scalars(run: xr.Dataset, names: list[str]) -> Figure:
             a.fill_between(time, values.min(axis=1), values.max(axis=1), color=PALETTE[0], alpha=0.2, linewidth=0)
         a.set(xlabel=with_units("time", run["time"]), ylabel=_label(run, name))
         a.margins(x=0.01)
-        a.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 4))
         span, size = np.nanmax(values) - np.nanmin(values), np.nanmax(np.abs(values))
+        a.ticklabel_format(axis="y", useOffset=bool(span < 1e-5 * size), scilimits=(-3, 4))
         if span < 1e-10 * size:  # round-off of what is conserved
             a.set_ylim(*sorted((0.9 * values.flat[0], 1.1 * values.flat[0])))
     for a in axes.flat[len(names) :]:
@@ -135,9 +137,14 @@ def _budget(run: xr.Dataset, quantity: str, parts: list[str]) -> Figure:
     figure, axes = canvas(height=4.6)
     a, time = axes[0, 0], run["time"].values
     values = {name: run[name].values.mean(axis=1) for name in parts}
-    sources = [name.partition(BY)[2] for name in parts]
-    for name, source, place in zip(parts, sources, slots([s.replace("_", "-") for s in sources]), strict=True):
-        a.plot(time, values[name], color=PALETTE[place % len(PALETTE)], linewidth=1.8, label=f"by {literal(source)}")
+    sources = {name: name.partition(BY)[2] for name in parts if np.nan_to_num(values[name]).any()}  # not zero
+    closures = [source.replace("_", "-") for source in sources.values() if source not in TERMS]
+    places = iter(slots(closures))
+    for name, source in sources.items():
+        place = TERMS.index(source) if source in TERMS else next(places)
+        dash: Any = (0, (6, 1.2, 1.2, 1.2)) if source in TERMS else "solid"
+        color = PALETTE[place % len(PALETTE)]
+        a.plot(time, values[name], color=color, linestyle=dash, linewidth=1.8, label=f"by {literal(source)}")
     a.plot(time, np.sum(list(values.values()), axis=0), color="black", linewidth=2.2, label="sum")
     rate = np.gradient(run[quantity].values.mean(axis=1), time)
     a.plot(time, rate, color="#999999", linestyle=(0, (3, 2)), linewidth=2.2, label="d/dt of the outputs")
@@ -154,7 +161,10 @@ def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
     rows = -(-len(fields) // columns)
     first = run[fields[0]].isel(time=last, member=0)
     lengths = first.ndim == 2 and all(first[d].attrs.get("units") == "length" for d in first.dims)
-    figure, axes = canvas(rows, columns, height=0.6 + (3.9 if first.ndim == 2 else 2.8) * rows)
+    sides = [float(np.ptp(run[d].values)) for d in first.dims]
+    shape = legible(sides[0] / sides[-1]) if lengths else 1.0
+    height = 0.6 + (1.0 + 2.9 * min(shape, 1.3) if first.ndim == 2 else 2.8) * rows
+    figure, axes = canvas(rows, columns, height, panels=len(fields))
     for a, name in zip(axes.flat, fields, strict=False):
         field = run[name].isel(time=last, member=0)
         if field.ndim == 1:
@@ -169,10 +179,10 @@ def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
         limit = {"vmin": -max(-low, high), "vmax": max(-low, high), "cmap": "RdBu_r"} if signed else {"cmap": "viridis"}
         image = a.pcolormesh(along, up, field, shading="nearest", rasterized=True, **limit)
         a.grid(False)
-        if lengths:
-            a.set_aspect("equal")
+        a.set_box_aspect(shape)
         a.set(xlabel=with_units(str(along.name), along), ylabel=with_units(str(up.name), up))
-        figure.colorbar(image, ax=a, label=_label(run, name))
+        bar = a.inset_axes((1.03, 0, 0.05 * float(np.clip(shape, 0.4, 1.0)), 1))  # as high as the map
+        figure.colorbar(image, cax=bar, label=_label(run, name))
     for a in axes.flat[len(fields) :]:
         a.set_axis_off()
     return figure

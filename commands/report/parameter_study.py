@@ -10,7 +10,7 @@ import numpy as np
 from subgrid.solver.case.sweep_design import among
 
 from ..comparison.results import Metrics
-from .drawing import PALETTE, Plot, canvas, legend, literal
+from .drawing import PALETTE, Plot, canvas, legend, literal, looks
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,11 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
     """`parameters` and `latents`, by name, if the comparison has numbers for them."""
     names = ", ".join(row.name for row in metrics.rows)
     drawn = {
-        "parameters": ("plane_error", _parameters, "Largest relative error in time, over the parameters"),
+        "parameters": (
+            "plane_error",
+            partial(_parameters, metrics),
+            "Largest relative error in time, over the parameters",
+        ),
         "latents": ("latent_encoded", _latents, "Latent variables of the run, encoded and predicted"),
     }
     return {
@@ -34,7 +38,7 @@ def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
     }
 
 
-def _parameters(comparison: xr.Dataset) -> Figure:
+def _parameters(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     """Over two parameters one map per row, otherwise one curve per row over the first parameter."""
     points, trained = comparison["plane_point"].values, comparison["training_point"].values
     names = [str(n).partition(".")[2] for n in comparison["plane_parameter"].values]
@@ -45,7 +49,9 @@ def _parameters(comparison: xr.Dataset) -> Figure:
     figure, axes = canvas()
     a = axes[0, 0]
     unseen = ~among(points, trained)
-    for source, values, color in zip(sources, errors, PALETTE * len(errors), strict=False):
+    known = {look.name: look.color for look in looks(metrics.rows)}
+    named = [known[str(s)] for s in comparison["plane_source"].values]
+    for source, values, color in zip(sources, errors, named, strict=True):
         order = np.argsort(points[:, 0])
         style, label = "-" if len(names) == 1 else ".", f"{source},\n{_worst(values, unseen)}"
         a.plot(points[order, 0], 100 * values[order], style, marker=".", color=color, label=label)
@@ -102,7 +108,7 @@ def _latents(comparison: xr.Dataset) -> Figure:
     for i, (above, below) in enumerate(axes.T):
         above.plot(time, encoded[:, i], color="black", linewidth=3.0, label="encoded")
         above.plot(time, predicted[:, i], color=PALETTE[1], label="predicted")
-        above.set_title(f"latent variable {i + 1} of {encoded.shape[1]}")
+        above.set_title(f"{i + 1} of {encoded.shape[1]}")
         off, band = predicted[:, i] - encoded[:, i], 2 * deviation[:, i]
         below.plot(time, off, color=PALETTE[1])
         if np.isfinite(band).any():

@@ -34,6 +34,9 @@ def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
 def path(folder: Path, style: str, as_json: bool) -> None:
     """Write the report of a comparison or of a run, or its pictures in a style for papers, and print the path."""
     of_run = (folder / "case.toml").is_file() and not (folder / COMPARISON).exists()
+    if not of_run and not any((folder / name).exists() for name in (COMPARISON, "metrics.json", "comparison.zarr")):
+        remedy = "Remedy: the folder of `subgrid run` or `subgrid compare`, or that of one point of a sweep"
+        raise ValueError(f"{folder} holds no run and no comparison. {remedy}")
     if of_run:
         title, found = of_runs.read(folder)
         drawable = of_runs.plots(found)

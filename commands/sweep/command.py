@@ -16,6 +16,8 @@ from ..terminal import display
 if TYPE_CHECKING:
     import xarray as xr
 
+    from subgrid.solver.backend.files import FolderLock
+
     from ..progress import Bars
 
 Vary = Annotated[
@@ -89,7 +91,7 @@ def run_sweep(
     """
     from subgrid.ingest.cluster import cluster
     from subgrid.solver.backend import available_threads
-    from subgrid.solver.backend.files import FolderLock, read_json, write_json
+    from subgrid.solver.backend.files import read_json, write_json
     from subgrid.solver.case.reading import read
     from subgrid.solver.case.shipped import case_file
 
@@ -122,8 +124,7 @@ def run_sweep(
     kept = folder / "sweep.json"
     if not kept.exists() and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no sweep. Remedy: choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    with FolderLock(folder), watching(progress) as bars:
+    with cluster(workers, scheduler) as pool, _locked(folder), watching(progress) as bars:
         if kept.exists() and (before := read_json(kept)) != about:
             changed_keys = [key for key in about if before.get(key) != about[key]]
             raise ValueError(
@@ -133,16 +134,23 @@ def run_sweep(
         left = [task for task in tasks if not finished(task)]
         done = len(tasks) - len(left)
         bars(done, len(tasks), "points of the sweep")
-        with cluster(workers, scheduler) as pool:
-            if pool is None:
-                together = max(1, min(jobs, len(left)))
-                ended: Iterator[Any] = carry_out_all(left, together, max(1, threads // together))
-            else:
-                pool.require_shared(folder)
-                ended = carry_out_by(pool, left)
-            for _ in ended:
-                done += 1
-                bars(done, len(tasks), "points of the sweep")
+        if pool is None:
+            together = max(1, min(jobs, len(left)))
+            ended: Iterator[Any] = carry_out_all(left, together, max(1, threads // together))
+        else:
+            pool.require_shared(folder)
+            ended = carry_out_by(pool, left)
+        for _ in ended:
+            done += 1
+            bars(done, len(tasks), "points of the sweep")
         found = dataset(axes, points, tasks)
         write(folder, found, frame(found), [axis.key for axis in axes])
     return found
+
+
+def _locked(folder: Path) -> FolderLock:
+    """The lock of a folder, which is made if it is missing."""
+    from subgrid.solver.backend.files import FolderLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return FolderLock(folder)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..report.drawing import PALETTE, WIDTH, style
+from ..report.drawing import PALETTE, WIDTH, bracketed, colours, style
+from ..report.frontier import TITLES
 from .points import SEED, Axis
 from .workers import FAILURE, Task
 
@@ -76,7 +77,20 @@ def dataset(axes: Sequence[Axis], points: Sequence[tuple[Any, ...]], tasks: Sequ
         dims,
         np.array([task.folder.name for task in tasks], dtype=object).reshape(shape),
     )
-    return xr.Dataset(variables, coordinates | ({"row": np.array(rows, dtype=object)} if with_rows else {}))
+    result = xr.Dataset(variables, coordinates | ({"row": np.array(rows, dtype=object)} if with_rows else {}))
+    finished = [task for task, one in zip(tasks, found, strict=True) if one and not task.compares]
+    for name, unit in _units(finished[0], names).items() if finished else ():
+        result[name].attrs["units"] = unit
+    return result
+
+
+def _units(task: Task, names: Sequence[str]) -> dict[str, str]:
+    """The units of invariants, as the outputs of a run state them."""
+    import xarray as xr
+
+    with xr.open_dataset(task.folder / "fields.zarr", engine="zarr", chunks=None) as run:
+        stored = {name: f"invariant_{name}" if f"invariant_{name}" in run else name for name in names}
+        return {name: run[at].attrs["units"] for name, at in stored.items() if at in run}
 
 
 def _labels(listed: Sequence[Any]) -> NDArray:
@@ -159,14 +173,18 @@ def picture(found: xr.Dataset, keys: Sequence[str]) -> Figure | None:
         panels = figure.subplots(-(-len(names) // 2), min(2, len(names)), squeeze=False).ravel()
         for panel, name in zip(panels, names, strict=False):
             groups = [((), table)] if dots or not others else list(table.groupby(others, sort=False))
-            for i, (label, part) in enumerate(groups):
+            closures = colours([label[0] for label, _ in groups]) if others == ["row"] else PALETTE * len(groups)
+            for color, (label, part) in zip(closures, groups, strict=False):
                 bars: NDArray | None = part[f"{name} +-"].to_numpy() if f"{name} +-" in part else None
                 shown = ", ".join(str(x) for x in (label if isinstance(label, tuple) else (label,)))
                 look: dict[str, Any] = {"fmt": "o", "ls": "" if dots else "-", "ms": 3.5, "capsize": 2}
-                panel.errorbar(part[key], part[name], yerr=bars, color=PALETTE[i % len(PALETTE)], label=shown, **look)
-            panel.set(xlabel=key, title=name)
-            if len(groups) > 1:
-                panel.legend(title=", ".join(others), fontsize=8)
+                panel.errorbar(part[key], part[name], yerr=bars, color=color, label=shown, **look)
+            title = TITLES.get(name, name.replace("_", " "))
+            panel.set(xlabel=key, title=bracketed(title, found[name].attrs.get("units")))
+            panel.locator_params(axis="x", nbins=6)
+        handles, labels = panels[0].get_legend_handles_labels()
+        if len(labels) > 1:
+            figure.legend(handles, labels, loc="outside right upper", title=", ".join(others))
         for panel in panels[len(names) :]:
             panel.set_visible(False)
     return figure

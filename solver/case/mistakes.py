@@ -66,7 +66,8 @@ def table(model: type[BaseModel], raw: Any, key: str, also: Iterable[str] = ()) 
         try:
             return model.model_validate(raw), list(mistakes.values()) + general
         except ValidationError as hidden:
-            general += [m for e in hidden.errors() for m in str(e.get("ctx", {}).get("error", e["msg"])).split("\n")]
+            left = [e for e in hidden.errors() if e["type"] != "finite_number"]  # not_finite names these
+            general += [m for e in left for m in str(e.get("ctx", {}).get("error", e["msg"])).split("\n")]
     return None, list(mistakes.values()) + general
 
 

@@ -236,7 +236,7 @@ def test_trained_weights_run_where_they_were_trained_for(place, capsys):
         (["check", "absent.toml"], "absent.toml: 1 mistake\n  there is no such file"),
         (["check", "."], "there is no such file"),
         (["resume", "absent"], "holds no run.*Remedy: `subgrid run CASE --out .*absent`"),
-        (["report", "absent"], "metrics.json is missing.*make it again"),
+        (["report", "absent"], "absent holds no run and no comparison.*Remedy: the folder of"),
         (["train", "tiny.toml", "--closure", "smagorinsky"], "has nothing to train"),
         (["train", "tiny.toml", "--closure", "regresion"], "did you mean 'regression'"),
         (["train", "tiny.toml"], "closure"),

@@ -14,8 +14,20 @@ from rich.console import Console
 
 from subgrid.commands import cli
 from subgrid.commands.comparison.results import Metrics
-from subgrid.commands.report import page
-from subgrid.commands.report.drawing import NAMES, PALETTE, SIZES, bracketed, looks, sized, slots
+from subgrid.commands.report import frontier, of_runs, page
+from subgrid.commands.report.drawing import (
+    NAMES,
+    PALETTE,
+    PAPER,
+    SIZES,
+    bracketed,
+    canvas,
+    colours,
+    looks,
+    plain_logarithm,
+    sized,
+    slots,
+)
 from subgrid.commands.report.table import frame, html, terminal
 
 from .test_page import dataset, lay, measured
@@ -97,6 +109,71 @@ def test_the_domain_keeps_its_aspect_ratio():
         with sized(style):
             axes = page.plots(Metrics.model_validate(measured()), found)["snapshots"].figure().axes[0]
         assert axes.get_box_aspect() == pytest.approx((1 + 1 / 15) / (6 + 6 / 95), rel=1e-6)
+
+
+def test_a_very_long_domain_has_a_legible_panel():
+    found = dataset(measured(), (16, 96)).assign_coords(y=np.linspace(0, 0.02, 16), x=np.linspace(0, 1, 96))
+    axes = page.plots(Metrics.model_validate(measured()), found)["snapshots"].figure().axes[0]
+    assert axes.get_box_aspect() == 1 / 8
+
+
+def test_grids_on_the_frontier_are_named_beside_the_line_and_do_not_cover_each_other():
+    axes = page.plots(Metrics.model_validate(measured()), dataset(measured(), (96,)))["frontier"].figure().axes[0]
+    found = [(text.xyann, text.get_ha(), text.get_va()) for text in axes.texts]
+    assert found and set(found) == {((4, 3), "left", "bottom")}
+    axes.set(xscale="log", yscale="log", xlim=(1, 1e3), ylim=(1, 1e3))
+    for text in list(axes.texts):
+        text.remove()
+    frontier._name(axes, [("near", 10.0, 100.0), ("covered", 11.0, 99.0), ("far", 100.0, 10.0)], "relative_l2")
+    assert [text.get_text() for text in axes.texts] == ["near", "far"]
+
+
+def test_one_column_has_no_room_for_panels_that_are_not_there():
+    with sized("one-column"):
+        figure, axes = canvas(4, 2, height=10.0, panels=7)
+    assert axes.shape == (7, 1) and figure.get_figheight() == PAPER
+
+
+def test_the_caption_of_a_paper_replaces_a_long_title():
+    drawn = page.plots(Metrics.model_validate(measured()), dataset(measured(), (96,)))["error"]
+    with sized("one-column"):
+        assert drawn.figure().axes[0].get_title("left") == ""
+    assert drawn.figure().axes[0].get_title("left")
+
+
+def test_a_long_logarithmic_axis_keeps_labels():
+    _, axes = canvas()
+    axes[0, 0].set(yscale="log", ylim=(1e-17, 1))
+    plain_logarithm(axes[0, 0].yaxis)
+    assert len(axes[0, 0].get_yticks()) > 2
+    axes[0, 0].set(ylim=(0.015, 0.6))
+    plain_logarithm(axes[0, 0].yaxis)
+    assert {0.02, 0.05, 0.1, 0.2, 0.5} <= set(np.round(axes[0, 0].get_yticks(), 6))
+
+
+def test_a_budget_leaves_out_what_contributes_nothing_and_a_term_has_one_colour():
+    time, member = np.linspace(0, 1, 5), [0]
+    size = ("time", "member")
+    run = xr.Dataset({"energy": (size, np.ones((5, 1)))}, coords={"time": time, "member": member})
+    for name, value in {"forcing": 1.0, "beta": 0.0, "smagorinsky": -1.0, "diffusion": -0.5}.items():
+        run[f"energy_by_{name}"] = (size, np.full((5, 1), value), {"units": "1/time"})
+
+    def shown(found: xr.Dataset) -> dict[str, Any]:
+        axes = of_runs.plots(found)["budget-energy"].figure().axes[0]
+        return {str(line.get_label()): line.get_color() for line in axes.lines}
+
+    both = shown(run)
+    assert "by beta" not in both and {"by forcing", "by smagorinsky", "by diffusion", "sum"} <= set(both)
+    assert shown(run.drop_vars("energy_by_smagorinsky"))["by forcing"] == both["by forcing"]
+    assert both["by smagorinsky"] == PALETTE[NAMES.index("smagorinsky")]
+
+
+def test_rows_known_by_name_alone_have_the_colours_of_reports():
+    data = measured()
+    for row in data["rows"]:
+        row["name"] = row["kind"] if row["kind"] in ("none", "oracle") else row["name"]
+    rows = Metrics.model_validate(data).rows
+    assert len(rows) > 3 and colours([row.name for row in rows]) == [look.color for look in looks(rows)[1:]]
 
 
 def test_a_time_that_is_the_window_was_not_reached():

@@ -196,3 +196,16 @@ def test_a_folder_holds_one_sweep(case, tmp_path, capsys):
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     assert cli.execute(["sweep", str(case), "--vary", "time.end=0.2,0.4", "--out", str(tmp_path / "mine")]) == 2
     assert "is not empty and holds no sweep" in capsys.readouterr().err
+
+
+def test_a_wrong_number_of_workers_writes_nothing(case, tmp_path):
+    with pytest.raises(ValueError, match="--workers 0: expected 1 or more"):
+        run_sweep(case, VARY, out=tmp_path / "out", workers=0, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_final_invariants_have_units(case, tmp_path):
+    found = run_sweep(case, VARY[1:], out=tmp_path / "out", jobs=1, progress=False)
+    assert found["energy"].attrs["units"] == "length^2/time^2"
+    kept = xr.open_zarr(tmp_path / "out" / "sweep.zarr", consolidated=False)
+    assert kept["energy"].attrs == found["energy"].attrs

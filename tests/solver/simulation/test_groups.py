@@ -175,6 +175,10 @@ MISTAKES = {
     "axis": ({"region": {"z": [0, 1]}}, r"output.groups.a.region: 'z' is not known"),
     "outside": ({"region": {"x": [7.0, 8.0]}}, r"output.groups.a.region.x: there is no point .* Remedy"),
     "strides": ({"stride": [2]}, r"output.groups.a.stride: expected one number"),
+    "nan": (
+        {"region": {"x": [float("nan"), 1.0]}},
+        r"mistake\n +output.groups.a.region.x.0: expected a finite number, found nan$",
+    ),
     "interval": ({"every": 0.015}, r"output.groups.a.every: .* is not a whole number of steps"),
     "unknown key": ({"evry": 1.0}, r"output.groups.a.evry: unknown key; did you mean 'every'"),
     "precision": ({"precision": "float16"}, r"output.groups.a.precision: expected"),
