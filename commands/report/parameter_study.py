@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ LATENTS = 5  # latent variables that are drawn
 def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
     """`parameters` and `latents`, by name, if the comparison has numbers for them."""
     names = ", ".join(row.name for row in metrics.rows)
-    drawn = {
+    drawn: dict[str, tuple[str, Callable[[xr.Dataset], Figure], str]] = {
         "parameters": (
             "plane_error",
             partial(_parameters, metrics),

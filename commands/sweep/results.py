@@ -172,7 +172,9 @@ def picture(found: xr.Dataset, keys: Sequence[str]) -> Figure | None:
         figure = NewFigure(figsize=(WIDTH, 2.9 * -(-len(names) // 2)), layout="constrained")
         panels = figure.subplots(-(-len(names) // 2), min(2, len(names)), squeeze=False).ravel()
         for panel, name in zip(panels, names, strict=False):
-            groups = [((), table)] if dots or not others else list(table.groupby(others, sort=False))
+            groups: list[tuple[Any, Any]] = (
+                [((), table)] if dots or not others else list(table.groupby(others, sort=False))
+            )
             closures = colours([label[0] for label, _ in groups]) if others == ["row"] else PALETTE * len(groups)
             for color, (label, part) in zip(closures, groups, strict=False):
                 bars: NDArray | None = part[f"{name} +-"].to_numpy() if f"{name} +-" in part else None

@@ -324,3 +324,12 @@ def test_representations(comparison):
     best = min((row for row in found.metrics.rows if row.kind != "oracle" and not row.failed), key=lambda r: r.error())
     assert f"<b>{best.error():.3g}</b>" in html and "not ranked" in html
     json.dumps(found.metrics.model_dump())
+
+
+def test_there_is_no_skill_over_a_model_that_is_exact_up_to_round_off(tmp_path):
+    time = {"end": 0.4, "step": 0.02, "stepper": "etdrk4"}
+    exact = {"initial": {"kind": "taylor-green"}, "reference": {"exact": True}, "time": time}
+    rows = compare(case_of(tmp_path, **exact), progress=False).metrics.rows
+    none, other = rows[0], rows[1]
+    assert 0 < none.means["relative_l2"] < 1e-12 < other.means["relative_l2"]
+    assert none.skill is None and other.skill is None
