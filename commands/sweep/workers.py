@@ -77,7 +77,10 @@ def carry_out_all(tasks: Sequence[Task], jobs: int, threads: int) -> Iterator[Ta
     """
     if jobs == 1:
         for task in tasks:
-            carry_out(task)
+            try:
+                carry_out(task)
+            except Interrupted:  # its remedy is that of one run
+                raise Interrupted("interrupted. " + REMEDY) from None
             yield task
         return
     context = multiprocessing.get_context("spawn")

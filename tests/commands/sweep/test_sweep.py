@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 from subgrid.commands import cli
+from subgrid.commands.exit_codes import Interrupted
 from subgrid.commands.run import run
 from subgrid.commands.sweep.command import run_sweep
 from subgrid.commands.sweep.points import design
@@ -209,3 +210,12 @@ def test_final_invariants_have_units(case, tmp_path):
     assert found["energy"].attrs["units"] == "length^2/time^2"
     kept = xr.open_zarr(tmp_path / "out" / "sweep.zarr", consolidated=False)
     assert kept["energy"].attrs == found["energy"].attrs
+
+
+def test_an_interrupt_of_one_process_names_the_remedy_of_the_sweep(case, tmp_path, monkeypatch):
+    def stop(task):
+        raise Interrupted("interrupted at step 3. Resume with: subgrid resume 0")
+
+    monkeypatch.setattr("subgrid.commands.sweep.workers.carry_out", stop)
+    with pytest.raises(Interrupted, match=r"^interrupted\. Remedy: run the same command again"):
+        run_sweep(case, VARY, out=tmp_path / "out", jobs=1, progress=False)
