@@ -309,7 +309,8 @@ def orthonormal(columns: Tensor) -> Tensor:
 
 def load(path: str | os.PathLike[str]) -> LatentModel | InterpolatedModel:
     """Read a file of either `save`. Raises FileNotFoundError, and ValueError for files of other kinds."""
-    if weights_file.load_header(path, METHOD).get("options", {}).get("library") != "time":
+    options = weights_file.load_header(path, METHOD).get("options")
+    if not isinstance(options, dict) or options.get("library") != "time":
         return LatentModel.load(path)
     arrays, header = weights_file.load(path, METHOD)
     with weights_file.using(path):

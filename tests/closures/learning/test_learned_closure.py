@@ -56,7 +56,8 @@ class Scaled(LearnedClosure):
 
 
 def problem_of(name: str, overrides: tuple[str, ...] = ()) -> Problem:
-    case = read(ROOT / "cases" / f"{name}.toml", overrides)
+    folder = ROOT / ("cases" if (ROOT / "cases" / f"{name}.toml").exists() else "studies")
+    case = read(folder / f"{name}.toml", overrides)
     initial = case.initial.model_dump(mode="json")
     every = 100 if name == CASES[LamSlide] else 1  # the interval of its frames
     return Problem(case.build_equation(), case.grid.grid(), case.step, every, case.time.start, (0,), 0, initial=initial)

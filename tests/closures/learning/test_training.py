@@ -323,6 +323,17 @@ def test_a_checkpoint_with_wrong_contents_is_refused_with_the_remedy(name, tmp_p
         run(again := Line(), training(again, tmp_path))
 
 
+def meaning(content: bytes) -> object:
+    """The header of a file of tensors as values, and its tensors; the content itself if that is not JSON."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8:end])
+        texts = {key: json.loads(text) for key, text in header["__metadata__"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return content
+    return header | {"__metadata__": texts}, content[end:]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_bit_that_is_flipped_in_a_checkpoint_is_noticed(method, data, tmp_path):
     """At places all over the file: a message with the remedy, and nothing is trained."""
@@ -336,6 +347,8 @@ def test_a_bit_that_is_flipped_in_a_checkpoint_is_noticed(method, data, tmp_path
             continue
         content = bytearray(whole)
         content[place] ^= 1
+        if meaning(bytes(content)) == meaning(whole):  # the last digit of a number that has more than it needs
+            continue
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"last\.safetensors.*Remedy: .*delete"):
             train(method, data, tmp_path)

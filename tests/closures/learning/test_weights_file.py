@@ -170,7 +170,8 @@ def test_headers_of_shipped_weights_hold_no_path_of_a_machine():
     assert len(shipped) > 10
     for file in shipped:
         command = read_header(file)["training_command"]
-        assert command.startswith("subgrid train cases/") and " /" not in command, file.name
+        assert command.startswith(("subgrid train cases/", "subgrid train studies/")), file.name
+        assert " /" not in command, file.name
 
 
 def test_the_command_in_a_header_is_that_of_the_training_without_the_place_of_its_results(monkeypatch):
