@@ -17,11 +17,11 @@ from subgrid.ingest.restriction import Restrict
 from subgrid.solver.backend import NUMPY
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
-from subgrid.solver.equations.answers import invariants
 from subgrid.solver.equations.forcing import FileForcing
 from subgrid.solver.grid import Grid
 from subgrid.solver.initial.checked import checked_state
 from subgrid.solver.simulation.build import build_simulation
+from subgrid.solver.simulation.diagnostics import Diagnostics
 from subgrid.solver.simulation.schedule import Schedule
 
 SMALL, LARGER = 16384, 65536  # points of the small grids
@@ -113,7 +113,8 @@ def _measured(case: Case, equation: Equation, grid: Grid, request: Request | Non
         run = build_simulation(case, equation, grid, state, members=numbers, backend=NUMPY, **options)
         run.run(STEPS)
         if request is None:
-            kept = [run.state, invariants(equation, run.state, grid)]
+            run.diagnostics = Diagnostics(run, case.output.diagnostics)
+            kept = [run.state, run.diagnostics.measure()]
         else:
             restrict = Restrict(equation, grid, coarse, request.restrict)
             kept = [restrict(run.state)]

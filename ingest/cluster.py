@@ -40,7 +40,7 @@ class Cluster:
     def require_shared(self, folder: Path) -> None:
         """Raise ClusterError unless every worker sees what this process writes into a folder."""
         token = folder / f".shared-{uuid.uuid4().hex}"
-        token.write_text("")
+        token.touch()
         try:
             seen = self._client.run(_sees, str(token))
         finally:

@@ -157,7 +157,7 @@ def result(path: Path, overrides: list[str], plugins: dict[str, dict[str, Any]],
         case = with_rows(case, rows)
         found.comparison = compared(case, out / label, command)
         if not (out / label / "report.html").is_file():
-            printed.path(found.comparison, out / label, as_json=False)
+            printed.path(out / label, "page", as_json=False)
     except (KeyboardInterrupt, Interrupted, OSError, MemoryError):
         raise
     except Exception as error:  # hours of other cases do not end with this one

@@ -93,7 +93,7 @@ def test_the_wheel_from_the_sdist_runs_the_demo_from_another_folder(installed):
     done, elsewhere = installed("compare", "kolmogorov-demo", *options, "--out", "demo")
     assert done.returncode == 0, done.stderr
     assert (elsewhere / "demo" / "report.html").stat().st_size > 1000
-    assert "latent-diff" in done.stdout and "failed" not in done.stdout
+    assert "diffusion" in done.stdout and "failed" not in done.stdout
 
 
 def test_the_wheel_holds_every_case_that_the_readme_names(installed):

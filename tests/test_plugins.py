@@ -200,6 +200,7 @@ def test_the_list_shows_the_plugins_of_a_package(site, tmp_path):
         "steppers": {"ralston3": "order 3; Ralston"},
         "closures": {"shell-damping": "dw_hat/dt += -rate_k w_hat"},
         "readers": {},
+        "diagnostics": {},
     }
     with_package = json.loads(subgrid(tmp_path, "list", "--json", path=str(site)))
     without = json.loads(subgrid(tmp_path, "list", "--json"))

@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_are_not_read_from_a_reference_without_checks
 def test_values_that_are_not_finite_are_not_stored(case, monkeypatch):
     """A term may overflow in single precision although the state is finite."""
     real = MissingTerm.__call__
-    monkeypatch.setattr(MissingTerm, "__call__", lambda self, state: 1e300 * (1 + real(self, state)))
+    monkeypatch.setattr(MissingTerm, "__call__", lambda self, state, t: 1e300 * (1 + real(self, state, t)))
     request = reference_request(case)
     with pytest.raises(BlowUp, match=r"term of the reference run .* not finite"):
         generate(case, request)

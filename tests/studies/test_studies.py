@@ -25,6 +25,7 @@ COMMANDS = [
     "pdebench_dam_break",
     "results",
     "rom",
+    "rom_frontier",
     "rom_study",
 ]
 
