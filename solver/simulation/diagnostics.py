@@ -176,6 +176,7 @@ class Diagnostics:
             self.quantities |= new
             self.shown += tuple(new)
 
+    @np.errstate(over="ignore", invalid="ignore")  # of a run that fails, which the run says
     def measure(self, raw: NDArray | None = None) -> Values:
         """All scalars of the state now, each (member,). raw: `Simulation.state`, if it was read already."""
         simulation, budget = self._simulation, self._budget

@@ -29,7 +29,7 @@ def in_a_process_of_its_own(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_the_predicted_memory_is_that_of_a_run(tmp_path):
     """To 25 %, and with less of it. The compiler's memory is not predicted: an earlier run has filled its cache."""
-    in_a_process_of_its_own("run", "taylor-green", "--set=time.end=0.05", "--json", "--out", str(tmp_path / "first"))
+    in_a_process_of_its_own("run", "taylor-green", "--set=time.end=0.1", "--json", "--out", str(tmp_path / "first"))
     check = in_a_process_of_its_own("check", *LARGE, "--memory", "--json")
     predicted = float(json.loads(check.stdout)["memory"]["run"].split()[1])
     run = in_a_process_of_its_own("run", *LARGE, "--json", "--out", str(tmp_path / "run"))
