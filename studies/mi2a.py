@@ -45,7 +45,7 @@ NETWORKS = {
     "mi2a, mean square error": {"evolution": "mi2a", "psi": None},
     "mi2a, no derivative branch": {"evolution": "mi2a", "derivative": False},
 }
-LONGER = {f"{name}, twice the steps": NETWORKS[name] for name in ("lstm", "luong", "mi2a")}
+LONGER = {f"{name}, twice the steps": variant for name, variant in NETWORKS.items()}
 PSIS = {f"mi2a, psi = {psi}": {"evolution": "mi2a", "psi": psi} for psi in (0.3, 0.9)}
 TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "multistep": {
