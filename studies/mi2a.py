@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="baselines that are left out")
     parser.add_argument("--beyond", type=float, nargs="*", default=None, help="a point outside the ranges, tested too")
     parser.add_argument("--noise", type=float, default=0.0, help="on the states of test windows, relative to max |u|")
+    parser.add_argument("--longer", action="store_true", help="roll-outs to twice the time of the training too")
     parser.add_argument("--out", type=Path, default=Path("mi2a-study.jsonl"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -81,13 +82,14 @@ def main() -> None:
     if case.sweep is None or not len(case.sweep.test_points()):
         parser.error(f"{options.case} has no [sweep] with test_counts or test_runs")
     training = runs(case, case.sweep.points())
-    test = Test.of(case, training, options.beyond, options.noise)
+    test = Test.of(case, training, options.beyond, options.noise, options.longer)
     done = (
         [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
         if options.out.exists()
         else []
     )
     where = {"case": options.case.stem, "set": options.set, "noise": options.noise}
+    where |= {"longer": True} if options.longer else {}
     data = [change for change in options.set if not change.startswith("train.")]  # what changes the runs
     if options.table == "baselines":
         import mi2a_baselines

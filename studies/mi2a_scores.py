@@ -21,8 +21,9 @@ WINDOW = 10  # states of a test run that are given
 
 @dataclass
 class Test:
-    """Unseen runs: states (run, time, point), parameters (run, parameter), and one run beyond the ranges, or None.
+    """Unseen runs: states (run, time, point), parameters (run, parameter).
 
+    beyond: one run outside the ranges, or None; longer: the same runs to twice the time, or None.
     windows: the states that predictions begin with, with white noise of deviation `noise` times `largest` if asked for.
     """
 
@@ -32,9 +33,10 @@ class Test:
     beyond: Test | None
     largest: float
     shape: tuple[int, ...]
+    longer: Test | None = None
 
     @classmethod
-    def of(cls, case: Case, training: Sweep, beyond: list[float] | None, noise: float) -> Test:
+    def of(cls, case: Case, training: Sweep, beyond: list[float] | None, noise: float, longer: bool = False) -> Test:
         assert case.sweep
         points = case.sweep.test_points()
         unseen = points[~among(points, training.parameters)]
@@ -44,6 +46,9 @@ class Test:
             outside = cls._at(case, np.array([beyond]), largest, noise)
         found = cls._at(case, unseen, largest, noise)
         found.beyond = outside
+        if longer:
+            time = case.time.model_copy(update={"end": 2 * case.time.end})
+            found.longer = cls._at(case.model_copy(update={"time": time}), unseen, largest, noise)
         return found
 
     @classmethod
@@ -108,7 +113,19 @@ def scores(model: WaveModel, test: Test) -> dict[str, Any]:
     found["reconstruction"] = float((rebuilt / test.largest).double().square().mean())
     if test.beyond is not None:
         found |= {f"beyond_{k}": v for k, v in scores(model, test.beyond).items()}
+    if test.longer is not None:
+        found |= {f"longer_{k}": v for k, v in later(model, test.longer, test.states.shape[1]).items()}
     return found
+
+
+def later(model: WaveModel, test: Test, trained: int) -> dict[str, Any]:
+    """Errors after the time of the training, of a roll-out that begins in the window, and of the reconstruction."""
+    begin = max(WINDOW, model.window)
+    windows = test.windows[:, begin - model.window : begin]
+    predicted = model.predict(windows, test.parameters, test.states.shape[1] - begin)
+    rebuilt = model.decode(model.encode(test.states[:, trained:])) - test.states[:, trained:]
+    found = errors(test, predicted[:, trained - begin :], trained)
+    return found | {"reconstruction": float((rebuilt / test.largest).double().square().mean())}
 
 
 def stability(model: WaveModel, test: Test) -> dict[str, Any]:
