@@ -13,7 +13,9 @@ normal of deviation --speed.
 
 train: `lam-slide` on the files of the other scenes, in the plane, about constant velocity. A sample is a window of 20
 frames of at most --group pedestrians, neighbours in the last frame given, with a mask for the others. The last tenth of
-the windows of each file validates. One line of JSON per row is appended to --out.
+the windows of each file validates. With --sizes S a copy of each training window is added, multiplied by exp(S e) with
+e normal, because pedestrians of one scene walk faster than those of others. --choose SCENE is for choices of options:
+this scene is left out as well, and scored in place of the test. One line of JSON per row is appended to --out.
 """
 
 from __future__ import annotations
@@ -161,15 +163,19 @@ def baselines(folder: Path, degrees: float, speed: float) -> list[Row]:
     return rows
 
 
-def learned(folder: Path, scene: str, size: int) -> Dataset:
-    """The windows of all files but those of the scene, as the training set of free particles."""
+def learned(folder: Path, scenes: list[str], size: int, sizes: float) -> Dataset:
+    """The windows of all files but those of the scenes, as the training set of free particles."""
     train, valid = [], []
     for name in FILES:
-        if name not in SCENES[scene]:
+        if all(name not in SCENES[scene] for scene in scenes):
             parts = complete(folder / f"{name}.txt")
             split = len(parts) - len(parts) // 10
             train.append(grouped(parts[:split], size))
             valid.append(grouped(parts[split:], size))
+    if sizes:
+        some = joined(train)
+        factors = np.exp(sizes * np.random.default_rng(0).standard_normal(len(some.x)))
+        train.append(Windows(some.x * factors[:, None, None, None], some.mask))
     parts = joined(train), joined(valid)
     equation = ChargedParticles(omit=("interaction",))
     grid = Grid((size,), (float(size),))
@@ -180,7 +186,7 @@ def learned(folder: Path, scene: str, size: int) -> Dataset:
         "length": [float(size)],
         "seeds": {},
         "training_case": "",
-        "training_command": f"studies/lam_slide_pedestrians.py train FOLDER --scene {scene}",
+        "training_command": f"studies/lam_slide_pedestrians.py train FOLDER --scene {scenes[0]}",
     }
     empty = (np.zeros(0), np.zeros(0))
     return Dataset(
@@ -221,22 +227,23 @@ def scored(model: TrajectoryModel, windows: Windows, evaluations: int, seed: int
     return row | {"fde": float(off[..., -1].mean()), "milliseconds": 1e3 * seconds / found[..., 0, 0].size}
 
 
-def train(
-    folder: Path, scene: str, size: int, stride: int, evaluations: list[int], changes: dict[str, Any], work: Path
-) -> list[Row]:
-    data = learned(folder, scene, size)
+def train(given: argparse.Namespace, changes: dict[str, Any], work: Path) -> list[Row]:
+    folder, scene, size, evaluations = given.folder, given.scene, given.group, given.evaluations
+    data = learned(folder, [scene] + [given.choose] * bool(given.choose), size, given.sizes)
     options = TrainingOptions(**OPTIONS | changes)
     begin = time.process_time()
     model, header = fit(data, options, work)
     seconds = time.process_time() - begin
     model.save(work / f"{scene}.safetensors", header)
     assert data.masks is not None
-    common = {"scene": scene, "seconds": seconds, "groups": len(data.masks[0])} | {"set": changes}
+    common = {"scene": scene, "seconds": seconds, "groups": len(data.masks[0]), "set": changes, "sizes": given.sizes}
     rows: list[Row] = [common | {"name": "validation"} | header["scores"]]
     held = Windows(data.sequences[1][::4, :, :2].swapaxes(2, 3), data.masks[1][::4])
     rows += [common | {"name": "validation"} | scored(model, held, n) for n in evaluations[-1:]]
-    test = joined([grouped(complete(folder / f"{n}.txt")[::stride], size) for n in SCENES[scene]])
-    common |= {"name": "test", "stride": stride, "pedestrians": int(test.mask.sum())}
+    files = SCENES[given.choose or scene]
+    test = joined([grouped(complete(folder / f"{n}.txt")[:: given.stride], size) for n in files])
+    common |= {"name": f"choice by {given.choose}" if given.choose else "test", "stride": given.stride}
+    common |= {"pedestrians": int(test.mask.sum())}
     return rows + [common | scored(model, test, n) for n in evaluations]
 
 
@@ -248,6 +255,8 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=0.3)
     parser.add_argument("--scene", choices=list(SCENES), default="ETH")
     parser.add_argument("--group", type=int, default=6, help="largest number of pedestrians in a sample")
+    parser.add_argument("--sizes", type=float, default=0.0, help="deviation of the logarithm of factors of copies")
+    parser.add_argument("--choose", choices=list(SCENES), help="left out too, and scored in place of the test")
     parser.add_argument("--stride", type=int, default=1, help="every so many windows of the scene are the test")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[10])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="options of the training")
@@ -260,7 +269,7 @@ def main() -> None:
     else:
         changes = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
         work = options.work or Path(tempfile.mkdtemp())
-        rows = train(options.folder, options.scene, options.group, options.stride, options.evaluations, changes, work)
+        rows = train(options, changes, work)
     for row in rows:
         line = json.dumps(row, default=float)
         print(line, flush=True)

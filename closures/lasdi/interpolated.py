@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..learning import weights_file
 from ..learning.basis import Basis
+from ..learning.swept_parameters import SweptParameters
 from .model import LatentModel
 from .options import METHOD, Kernel
 from .packed import packed, unpacked
@@ -70,7 +71,7 @@ class Window:
 
 
 @dataclass
-class InterpolatedModel:
+class InterpolatedModel(SweptParameters):
     """u(t; mu) of the module. States are (..., point), parameters (run, parameter) in the units of the case.
 
     Latents z are (run, time, mode + 1): the coefficients, and last the time since the start of the training runs.
@@ -90,16 +91,6 @@ class InterpolatedModel:
     autonomous: ClassVar[bool] = False
 
     @property
-    def names(self) -> list[str]:
-        """The names of the parameters, in order."""
-        return [name for name, _ in self.about["parameters"]]
-
-    @property
-    def ranges(self) -> NDArray[np.float64]:
-        """(low, high) of each parameter in training, (parameter, 2)."""
-        return np.array([limits for _, limits in self.about["parameters"]])
-
-    @property
     def kernel(self) -> Kernel:
         return self.about["options"]["kernel"]
 
@@ -112,12 +103,6 @@ class InterpolatedModel:
     def operator(self) -> Tensor:
         """A tensor on the device of the model."""
         return self.runs
-
-    def scaled(self, parameters: NDArray) -> Tensor:
-        """Parameters scaled to (-1, 1) over their training ranges."""
-        low, high = self.ranges.T
-        found = 2 * (np.asarray(parameters, dtype=np.float64) - low) / (high - low) - 1
-        return torch.from_numpy(found).to(self.runs.device)
 
     def to(self, device: str | torch.device) -> InterpolatedModel:
         """The model with its tensors on a device."""
@@ -132,7 +117,7 @@ class InterpolatedModel:
 
     def weights(self, parameters: NDArray) -> tuple[Tensor, Tensor]:
         """w_r(mu) (point, run), which sum to 1, and the standard deviation relative to that of the process (point,)."""
-        across = correlation(self.scaled(parameters), self.known, self.logarithms, self.kernel)
+        across = correlation(self.scaled(parameters).to(self.known.device), self.known, self.logarithms, self.kernel)
         found = across @ self.precision
         variance = 1 - (found * across).sum(1)
         return found + (1 - found.sum(1, keepdim=True)) / len(self.known), variance.clamp_min(0).sqrt()
