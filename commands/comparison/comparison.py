@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from subgrid.solver.backend.files import replace, replace_folder, write_json
 from subgrid.solver.simulation.folder import RunFolderError
+from subgrid.solver.simulation.store import write_dataset
 
 from ..report import page, table
 from ..terminal import printable
@@ -56,7 +57,7 @@ class Comparison:
     def write(self, folder: Path) -> Path:
         """Write metrics.json and comparison.zarr, in the place of those in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        replace_folder(folder / "comparison.zarr", lambda new: self.dataset.to_zarr(new, mode="w", consolidated=False))
+        replace_folder(folder / "comparison.zarr", lambda new: write_dataset(self.dataset, new))
         write_json(folder / "metrics.json", self.metrics.model_dump())
         return folder
 

@@ -19,6 +19,12 @@ from .scores import SERIES, Truth, kept_outputs, real_entities
 if TYPE_CHECKING:
     import xarray as xr
 
+LONG_NAMES = {
+    "source": "reference or run",
+    "frame_time": "time of a frame",
+    "bin": "lower edge of a bin of separations",
+}
+
 
 def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variables | None = None) -> xr.Dataset:
     """Scores over time, invariants, spectra, rank histograms and frames of the reference and of scored runs.
@@ -83,6 +89,9 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
     for name, unit in _units(equation, units).items():
         if name in found.variables:
             found[name].attrs["units"] = unit
+    for name in found.coords:
+        found[name].attrs["long_name"] = LONG_NAMES.get(str(name), str(name))
+    found["time"].attrs["axis"] = "T"
     return found
 
 

@@ -195,8 +195,9 @@ def picture(found: xr.Dataset, keys: Sequence[str]) -> Figure | None:
 def write(folder: Path, found: xr.Dataset, table: pd.DataFrame, keys: Sequence[str]) -> list[Path]:
     """sweep.zarr, sweep.csv and, if there is something to draw, sweep.png. Returns their paths."""
     from subgrid.solver.backend.files import replace, replace_folder
+    from subgrid.solver.simulation.store import write_dataset
 
-    replace_folder(folder / "sweep.zarr", lambda path: found.to_zarr(path, mode="w", consolidated=False))
+    replace_folder(folder / "sweep.zarr", lambda path: write_dataset(found, path))
     replace(folder / "sweep.csv", table.to_csv(index=False).encode())
     paths = [folder / "sweep.zarr", folder / "sweep.csv"]
     if (figure := picture(found, keys)) is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subgrid.solver.backend.files import DamagedFile, FolderLock, read_arrays, remove_temporary, write_arrays
-from subgrid.solver.simulation.store import remove_partial
+from subgrid.solver.simulation.store import consolidate, remove_partial
 
 from .contents import DataError
 from .open import Inspection, unreadable
@@ -79,7 +79,7 @@ def write(
         if found.faults:
             _discard(out)
             found.require_sound()
-        _finish(group, found, scan)
+        _finish(group, out, found, scan)
         (_record(out)).unlink(missing_ok=True)
     return out
 
@@ -239,7 +239,7 @@ def _discard(out: Path) -> None:
     _record(out).unlink(missing_ok=True)
 
 
-def _finish(group: Any, found: Inspection, scan: Scan) -> None:
+def _finish(group: Any, out: Path, found: Inspection, scan: Scan) -> None:
     about = provenance(found.contents)
     for file, facts in about["files"].items():
         if Path(file).is_file() and facts["bytes"] <= HASHED:
@@ -252,3 +252,4 @@ def _finish(group: Any, found: Inspection, scan: Scan) -> None:
     attrs["provenance"] = json.dumps(about)
     attrs["findings"] = json.dumps([str(f) for f in found.contents.findings])
     group.attrs.put(attrs)
+    consolidate(out)

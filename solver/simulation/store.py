@@ -71,10 +71,23 @@ def empty_store(dataset: xr.Dataset, variables: Iterable[Variable]) -> dict[str,
             dimension_names=variable.dimensions,
         )
         array.attrs.update({"units": variable.unit, "long_name": variable.description})
+    consolidate(MemoryStore(store))
+    return {key: value.to_bytes() for key, value in store.items()}
+
+
+def consolidate(store: Any) -> None:
+    """Copy the metadata of all arrays of a store, or a folder, to its group: xarray then opens it without a warning."""
+    import zarr
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that format 3 does not specify consolidated metadata yet
-        zarr.consolidate_metadata(MemoryStore(store))
-    return {key: value.to_bytes() for key, value in store.items()}
+        zarr.consolidate_metadata(store)
+
+
+def write_dataset(dataset: xr.Dataset, folder: Path) -> None:
+    """Write a dataset to a folder, so that xarray opens it without a warning."""
+    dataset.to_zarr(folder, mode="w", consolidated=False)
+    consolidate(folder)
 
 
 def write_store(folder: Path, files: dict[str, bytes]) -> list[str]:

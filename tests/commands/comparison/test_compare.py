@@ -1,6 +1,7 @@
 """A comparison keeps every row with its cost, and measures its speed-up over the frontier."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -222,7 +223,12 @@ def test_the_dataset_on_disk_holds_the_same_scores(comparison):
         "metrics.json",
         "rows",
     }
-    with xr.open_zarr(folder / "out" / "comparison.zarr", consolidated=False) as dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)
+        opened = xr.open_zarr(folder / "out" / "comparison.zarr")
+    with opened as dataset:
+        assert dataset["time"].attrs == {"units": "time", "long_name": "time", "axis": "T"}
         assert dataset.source.values.tolist() == ["reference", *(row["name"] for row in written["rows"])]
         np.testing.assert_allclose(dataset.relative_l2.sel(source="none"), rows["none"]["relative_l2"], rtol=1e-12)
         assert np.isnan(dataset.relative_l2.sel(source="Failing").values[2:]).all()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,10 @@ def test_a_grid_of_runs_has_the_values_of_each_run_alone(case, tmp_path):
     alone = run(read(case, ["equation.viscosity=0.03", "initial.amplitude=2"]), progress=False)
     expected = np.mean(json.loads(alone.attrs["summary"])["invariants"]["energy"])
     assert found["energy"].sel({"equation.viscosity": 0.03, "initial.amplitude": 2}).item() == expected
-    kept = xr.open_zarr(tmp_path / "one" / "sweep.zarr", consolidated=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)
+        kept = xr.open_zarr(tmp_path / "one" / "sweep.zarr")
     assert (kept["energy"] == found["energy"]).all() and list(kept["folder"].values.ravel()) == list("012345")
     table = pd.read_csv(tmp_path / "one" / "sweep.csv")
     assert list(table.columns[:2]) == ["equation.viscosity", "initial.amplitude"] and len(table) == 6
