@@ -177,7 +177,8 @@ def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> 
 
 def _summary(summary: dict[str, Any], folder: Path) -> None:
     total = summary["seconds"]["total"]
-    display(f"{summary['status']}: {summary['steps']} steps to t = {summary['time']:g} in {total:.1f} s -> {folder}")
+    steps = "" if summary["steps"] is None else f"{summary['steps']} steps "
+    display(f"{summary['status']}: {steps}to t = {summary['time']:g} in {total:.1f} s -> {folder}")
 
 
 @app.command

@@ -18,7 +18,7 @@ from subgrid.ingest.given_closures import with_closures
 from subgrid.ingest.prepare import Prepared, prepare
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.base import multiple
-from subgrid.solver.case.reading import read
+from subgrid.solver.case.reading import CaseError, read
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure import PluginError
 from subgrid.solver.equations.plugin_errors import plugin_errors
@@ -51,15 +51,25 @@ def run(
     closures: used in place of the closures of the case; names, tables, instances or sums of these. out: a new folder
     for the run, which can then be resumed (a run of instances cannot); without it nothing is written. progress: whether
     to draw a progress bar. `attrs["summary"]` is JSON: status, steps, seconds by part, calls of each closure, final
-    invariants.
+    invariants; for steps by Courant number also the number of intervals between closures and outputs, and the steps are
+    those of the member that took the most (null for a run that an earlier version began).
 
-    Raises CaseError for a wrong case, RunFolderError for a folder that is not vacant, ClosureError if a closure refuses
-    the case, and BlowUp, ClosureError or another PluginError if the run fails. With `out`, the outputs up to a failure
-    are kept, and an interrupted run writes a checkpoint and raises Interrupted.
+    Raises CaseError for a wrong case, and for one with groups of outputs without `out`, RunFolderError for a folder
+    that is not vacant, ClosureError if a closure refuses the case, and BlowUp, ClosureError or another PluginError if
+    the run fails. With `out`, the outputs up to a failure are kept, and an interrupted run writes a checkpoint and
+    raises Interrupted.
     """
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
     if folder is not None:
         require_vacant(folder)
+    elif case.output.groups:
+        raise CaseError(
+            case.title,
+            [
+                "output.groups: a run in memory returns the outputs of [output] alone. Remedy: run(case, out=FOLDER), "
+                'which writes each group to FOLDER/groups/NAME.zarr, or read_case(CASE, {"output.groups": {}})'
+            ],
+        )
     if closures is not None:
         case = with_closures(case, closures)
     with watching(progress) as bars:
@@ -157,7 +167,8 @@ def _execute(prepared: Prepared, simulation: Simulation, record: Record | Memory
     except (OSError, MemoryError) as failure:
         status, error = "failed", failure
     summary = {
-        "steps": simulation.step_number,
+        "steps": simulation.taken,
+        **({} if prepared.case.time.cfl is None else {"intervals": simulation.step_number}),
         "time": simulation.time,
         "seconds": {**simulation.seconds, "total": time.perf_counter() - began},
         "closures": [
@@ -207,7 +218,7 @@ def _loop(
 ) -> None:
     case, diagnostics = prepared.case, simulation.diagnostics
     assert diagnostics is not None
-    steps, resumed_at = case.steps(), simulation.step_number
+    steps, resumed_at, adaptive = case.steps(), simulation.step_number, case.time.cfl is not None
     outputs = record.stops()
     wall = case.output.checkpoint_seconds()
     saves = None if wall is not None else Schedule(0, steps, multiple(float(case.output.checkpoint_every), case.step))
@@ -233,12 +244,15 @@ def _loop(
             drawn = now
             share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
             note = f"{diagnostics.line()}, closure {share:.0%} of the time"
-        bars(n, steps, "run", note)
+            if adaptive and simulation.taken is not None:
+                note = f"{simulation.taken} steps, {note}"
+        bars(n, steps, "run, intervals" if adaptive else "run", note)
         if asked() and not simulation.leaping:
             if not isinstance(record, Record):
                 raise KeyboardInterrupt
             save()
-            raise Interrupted(f"interrupted at step {n}. Resume with: subgrid resume {record.folder}")
+            reached = f"t = {simulation.time:g}" if adaptive else f"step {n}"
+            raise Interrupted(f"interrupted at {reached}. Resume with: subgrid resume {record.folder}")
 
     events = stops(*outputs, *([saves] if saves else []), stride=wall_clock(simulation, STRIDE_SECONDS))
     simulation.run(steps, events, at, output_every=math.gcd(*(schedule.every for schedule in outputs)))

@@ -215,7 +215,7 @@ class CarriedEnsemble:
     """All members of a run of entities that a flow carries: an ensemble of entities, and the flow of each member."""
 
     def __init__(self, entities: Ensemble, carrier: Carrier) -> None:
-        self._entities, self.carrier = entities, carrier
+        self._entities, self.carrier, self.taken = entities, carrier, entities.taken
         self.inward: Callable[[Any], Array] = entities.inward
         self.physical: Callable[[], Array] = entities.physical
         self.replace: Callable[[Any], None] = entities.replace

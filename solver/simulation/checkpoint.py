@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from ..backend.files import DamagedFile
 
 Arrays = dict[str, NDArray]
+TAKEN = "taken"  # steps by Courant number; checkpoints of earlier versions have none
+UNKNOWN = -(2**62)  # of such a checkpoint, so that the count stays negative
 _OF_CLOSURE = re.compile(r"^closure\.(\d+)\.(memory\..+|change\.\w+|held\.(?:step|value|slope|noise))$")
 
 
@@ -25,7 +27,7 @@ def require_checkpoint(arrays: Arrays, now: Arrays, closures: int) -> None:
     may have any shape, as the closure decides on it.
     """
     wanted = {k: v for k, v in now.items() if not _OF_CLOSURE.match(k)}
-    if missing := sorted(wanted.keys() - arrays.keys()):
+    if missing := sorted(wanted.keys() - arrays.keys() - {TAKEN}):
         raise DamagedFile(f"the array {missing[0]} is missing")
     for name, array in arrays.items():
         if (match := _OF_CLOSURE.match(name)) is not None and int(match[1]) < closures:

@@ -50,8 +50,11 @@ class Ensemble(Protocol):
     """All members of a run.
 
     internal: the state in the stepper's representation, in arrays of the backend: Fourier coefficients for a
-    semi-linear equation, else the state itself.
+    semi-linear equation, else the state itself. taken: steps by Courant number that each group of members with steps of
+    its own has taken, (group,).
     """
+
+    taken: NDArray[np.int64]
 
     @property
     def internal(self) -> Array: ...
@@ -121,7 +124,7 @@ class Lane:
             rhs.linear = rhs.linear + added.reshape(len(added), *rhs.linear.shape[1:])
         self.stepper = compiled.bind(scheme, rhs, shape, str(state.dtype), step)
         self._arithmetic = InPlace(grid, shape, state.dtype, step)
-        self._step, self._cfl = step, cfl
+        self._step, self._cfl, self.taken = step, cfl, 0
 
     def advance(self, start: float, first: int, count: int, frozen: Frozen) -> None:
         h, tendency, changes = self._step, frozen.value, frozen.changes
@@ -134,7 +137,7 @@ class Lane:
                 self.stepper.advance(self.u, start + n * h, tendency)
             else:
                 assert isinstance(self.stepper, (compiled.ExplicitStepper, compiled.SplitStepper))
-                compiled.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
+                self.taken += compiled.advance_adaptively(self.stepper, self.u, start + n * h, tendency, h, self._cfl)
 
     def _flush(self) -> None:
         values, smallest = self.u.view(self._real).reshape(-1), FLUSHED.of(self._real)
@@ -174,6 +177,15 @@ class CompiledEnsemble:
         self._slices = [slice(a, min(a + size, count)) for a in range(0, count, size)]
         self._lanes = [Lane(equation, grid, scheme, step, self.internal[s], cfl, added) for s in self._slices]
         self._threads = threads or available_threads()
+
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        return np.array([lane.taken for lane in self._lanes])
+
+    @taken.setter
+    def taken(self, counts: NDArray[np.int64]) -> None:
+        for lane, count in zip(self._lanes, counts.tolist(), strict=True):
+            lane.taken = count
 
     def inward(self, state: Any) -> NDArray:
         values = self._backend.asarray(state)
@@ -243,7 +255,8 @@ class ArrayEnsemble:
         self._arithmetic = OutOfPlace(equation, self._operators, backend, step)
         self._memory: ArrayMemory = {}
         self._fed = equation.fed or equation.source is not None
-        self._substeps = 1  # of the last step by Courant number
+        self._substeps = 1  # of the last interval
+        self.taken = np.zeros(1, dtype=np.int64)
         # whether steps by Courant number need not be read from the device
         self._unread = equation.autonomous and type(equation).array_speed is not Equation.array_speed
         self.internal = self.inward(state)
@@ -304,6 +317,7 @@ class ArrayEnsemble:
                     self._backend.to_numpy,
                     xp,
                 )
+            self.taken += self._substeps
             return
 
         def attempt(time: float, h: float) -> bool:
@@ -319,7 +333,7 @@ class ArrayEnsemble:
             return stepper.host_courant_rate(self._backend.to_numpy(u))
 
         with _reporting_blow_up():
-            adaptive.cover(t, self._step, cfl, lambda: rate_of(self.internal), attempt)
+            self.taken += adaptive.cover(t, self._step, cfl, lambda: rate_of(self.internal), attempt)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..equations.base import Equation
-from ..time_stepping.schemes import STEPPERS, Scheme, compatible_schemes, fits, takes_courant_steps
+from ..time_stepping.schemes import STEPPERS, Scheme, Split, compatible_schemes, fits, takes_courant_steps
 
 
 def fitting_scheme(stepper: str | Scheme, equation: Equation, cfl: float | None) -> Scheme:
@@ -20,3 +20,10 @@ def fitting_scheme(stepper: str | Scheme, equation: Equation, cfl: float | None)
             "Remedy: leave time.cfl out"
         )
     return scheme
+
+
+def remedy_of(scheme: Scheme, equation: Equation, cfl: float | None) -> str:
+    """What helps against a run that blows up."""
+    if cfl is None and equation.adaptive and not isinstance(scheme, Split):
+        return "a smaller time.step, or time.cfl beside it"
+    return "a smaller time.step"

@@ -41,12 +41,12 @@ from ..equations.plugin_errors import plugin_errors
 from ..equations.tracers.equation import Tracers
 from ..grid import Grid
 from ..random import Noise, Stream, keys
-from ..time_stepping.schemes import Scheme, Split
+from ..time_stepping.schemes import Scheme
 from .carrier import CarriedEnsemble, carried
-from .checkpoint import below, require_checkpoint
+from .checkpoint import TAKEN, UNKNOWN, below, require_checkpoint
 from .diagnostics import Diagnostics
 from .ensemble import BlowUp, Ensemble, ensemble, fault_of_state
-from .fitting import fitting_scheme
+from .fitting import fitting_scheme, remedy_of
 from .held import Held, NoiseSource, law_of, total
 from .linear import checked_part, joined
 from .schedule import Schedule, stops
@@ -102,9 +102,7 @@ class Simulation:
     ) -> None:
         scheme = fitting_scheme(stepper, equation, cfl)
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
-        self._remedy = "a smaller time.step"
-        if cfl is None and equation.adaptive and not isinstance(scheme, Split):
-            self._remedy += ", or time.cfl beside it"
+        self._remedy, self._cfl = remedy_of(scheme, equation, cfl), cfl
         self.members = members or tuple(range(state.shape[0]))
         self.closures = [coupled for closure in closures for coupled in couple(closure)]
         self.guard, self.dump, self.step_number = guard, dump, 0
@@ -141,6 +139,7 @@ class Simulation:
                 self._ensemble, equation, grid, carrier, step, start, seed, self.members, backend, threads,
                 folder or Path(),
             )  # fmt: skip
+        self.carrier: Carrier | None = getattr(self._ensemble, "carrier", None)  # the flow that carries the entities
         self._frozen = total(self.held, self._own_noise)
         ends = [None if part is None or part.calls else -1 for part in self.linear_parts]  # -1: never called
         self._calls = [Schedule(0, end, c.every) for end, c in zip(ends, self.closures, strict=True)]
@@ -151,6 +150,12 @@ class Simulation:
         return self.start + self.step_number * self.step
 
     @property
+    def taken(self) -> int | None:
+        """Steps since `start`, by Courant number those of the member that took the most; None if not known."""
+        count = self.step_number if self._cfl is None else int(self._ensemble.taken.max())
+        return count if count >= 0 else None
+
+    @property
     def state(self) -> NDArray:
         """The state in physical space, (member, field, *grid), as a new NumPy array."""
         return self.backend.to_numpy(self._ensemble.physical())
@@ -159,11 +164,6 @@ class Simulation:
     def invariants(self) -> dict[str, NDArray]:
         """The equation's invariants of the state, each (member,). Raises PluginError."""
         return invariants(self.equation, self.state, self.grid)
-
-    @property
-    def carrier(self) -> Carrier | None:
-        """The flow that carries the entities; None without one."""
-        return getattr(self._ensemble, "carrier", None)
 
     @property
     def internal(self) -> Any:
@@ -180,6 +180,7 @@ class Simulation:
         Once `cut` is set, a run with a later end does not pass through this state: the end has shortened a leap.
         """
         arrays = {"step": np.array(self.step_number), **self._ensemble.checkpoint()}
+        arrays |= {} if self._cfl is None else {TAKEN: self._ensemble.taken}
         for i, (coupled, memory, held) in enumerate(zip(self.closures, self.memories, self.held, strict=True)):
             arrays |= {f"closure.{i}.memory.{k}": v for k, v in memory.items()}
             if held is not None:
@@ -193,6 +194,7 @@ class Simulation:
         require_checkpoint(arrays, self.checkpoint(), len(self.closures))
         self.step_number = int(arrays["step"])
         self._ensemble.restore(arrays)
+        self._ensemble.taken = arrays.get(TAKEN, UNKNOWN + 0 * self._ensemble.taken)
         for i, coupled in enumerate(self.closures):
             self.memories[i] = below(arrays, f"closure.{i}.memory.")
             self.held[i] = self._restored(i, below(arrays, f"closure.{i}.held."))
@@ -243,10 +245,8 @@ class Simulation:
             ahead = [self._next_call(n), events(n)]
             self.advance(min([steps - n, *(count for count in ahead if count)]))
             if fault := fault_of_state(self.equation, self._ensemble.internal, self.backend):
-                raise BlowUp(
-                    f"the state {fault} at step {self.step_number}, t = {self.time:g}. Remedy: {self._remedy}, or "
-                    "another closure"
-                )
+                when = f"at t = {self.time:g}" if self._cfl else f"at step {self.step_number}, t = {self.time:g}"
+                raise BlowUp(f"the state {fault} {when}. Remedy: {self._remedy}, or another closure")
 
     def to_host(self, value: Any) -> NDArray:
         return value if isinstance(value, np.ndarray) else self.backend.to_numpy(value)
@@ -311,8 +311,8 @@ class Simulation:
             if answer is None:
                 return None
             shape = (len(self.members), len(self.equation.fields), *self.grid.shape)
-            particles = self.equation.kind == "particles"
-            calling = Calling(self.backend, self.grid, shape, n, self.start, self.step, steps, output_every, particles)
+            particles, span = self.equation.kind == "particles", (n, self.start, self.step, steps, output_every)
+            calling = Calling(self.backend, self.grid, shape, *span, particles)
             answer, fault = coerce_answer(answer, calling)
             if fault is None and self.guard != "off":
                 fault = validate_answer(answer, view.array, self.equation, coupled.every * self.step)

@@ -269,7 +269,7 @@ class MemoryRecord:
         return [self._selections[0].schedule]
 
     def write_frame(self, n: int, state: NDArray, scalars: Mapping[str, NDArray] | None) -> None:
-        """Store the outputs of step n; groups of outputs are for runs with a folder."""
+        """Store the outputs of step n; a case with groups of outputs needs a folder."""
         chosen = self._selections[0]
         index = chosen.schedule.index(n)
         named = {chosen.scalar(k): v for k, v in (scalars or {}).items()}

@@ -19,8 +19,8 @@ def cover(
     cfl: float,
     courant_rate: Callable[[], float],
     attempt: Callable[[float, float], bool],
-) -> None:
-    """Advance from `start` over `span` in steps whose Courant number is at most `cfl`.
+) -> int:
+    """Advance from `start` over `span` in steps whose Courant number is at most `cfl`; returns how many it took.
 
     Before each step the rest of the span is divided into equal parts. `courant_rate()` is the Courant number of a step
     per unit of time. `attempt(t, h)` takes a step of length h from time t and returns True; where the result is not
@@ -28,7 +28,7 @@ def cover(
 
     Raises ArithmeticError for signal speeds that are not finite, and for steps below 1e-9 of the span.
     """
-    rest, smallest = span, span * 1e-9
+    rest, smallest, taken = span, span * 1e-9, 0
     while True:
         rate = courant_rate()
         if not math.isfinite(rate):
@@ -41,8 +41,9 @@ def cover(
             if attempt(start + span - rest, h):
                 break
             steps *= 2
+        taken += 1
         if steps == 1:
-            return
+            return taken
         rest -= h
 
 

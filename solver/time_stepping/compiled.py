@@ -145,10 +145,11 @@ def _copy(source: NDArray, target: NDArray) -> None:
 
 def advance_adaptively(
     stepper: ExplicitStepper | SplitStepper, u: NDArray, t: float, frozen: NDArray | None, span: float, cfl: float
-) -> None:
+) -> int:
     """Advance u in place from time t over `span`, in steps of Courant number at most `cfl`: see `adaptive.cover`.
 
-    Where rhs.fed is set, a step after which its Courant number is more than GROWTH cfl is rejected, too.
+    Returns the number of steps. Where rhs.fed is set, a step after which its Courant number is more than GROWTH cfl is
+    rejected, too.
     """
     fed = getattr(stepper.rhs, "fed", False)
 
@@ -161,7 +162,7 @@ def advance_adaptively(
         _copy(stepper.before, u)
         return False
 
-    adaptive.cover(t, span, cfl, lambda: stepper.courant_rate(u), attempt)
+    return adaptive.cover(t, span, cfl, lambda: stepper.courant_rate(u), attempt)
 
 
 @dataclass

@@ -224,3 +224,10 @@ def test_the_files_and_the_memory_of_a_run_do_not_grow_with_its_frames(tmp_path,
     chunks = [f for f in (tmp_path / "run-5000" / "fields.zarr").rglob("c/*") if f.is_dir() or f.is_file()]
     velocity = [f for f in chunks if f.parts[-3] == "velocity"]
     assert len(velocity) == 20
+
+
+def test_a_run_in_memory_refuses_groups_and_names_the_remedy():
+    with pytest.raises(CaseError, match=r"output.groups: a run in memory .* Remedy: run\(case, out=FOLDER\)"):
+        run(read_case(FLOW), progress=False)
+    found = run(read_case(FLOW, {"output.groups": {}}), progress=False)
+    assert "streamfunction" in found

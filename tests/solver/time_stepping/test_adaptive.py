@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import array_api_compat.torch
 import pytest
 
-from subgrid.solver.time_stepping import adaptive
+from subgrid.commands.run import resume, run
+from subgrid.solver.backend.files import read_arrays, write_arrays
+from subgrid.solver.case.reading import read_case
+from subgrid.solver.time_stepping import adaptive, compiled
 from subgrid.solver.time_stepping.adaptive import cover
 
 
@@ -96,3 +100,37 @@ def test_steps_on_a_device_fail_as_those_of_the_host():
             adaptive.cover_on_device(
                 xp.zeros(1), 0.0, 2.0, 0.4, 1, lambda u, r=rate: 0 * u[0] + r, none, lambda a: a.numpy(), xp
             )
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_run_counts_the_steps_that_it_took_and_a_resumed_one_counts_on(backend, tmp_path, monkeypatch):
+    """Not the intervals between outputs; two members with steps of their own on NumPy, shared ones on torch."""
+    water = {
+        "title": "water", "backend": backend, "equation": {"name": "shallow-water"},
+        "grid": {"shape": [8, 32], "length": [1.0, 4.0]}, "time": {"end": 0.4, "cfl": 0.3, "stepper": "ssp-rk2"},
+        "ensemble": {"members": 2, "perturbation": 0.01},
+        "initial": {"kind": "gaussian-hump", "level": 1.0, "drops": [{"amplitude": 0.5, "width": 0.3}]},
+        "output": {"every": 0.1, "checkpoint_every": 0.1},
+    }  # fmt: skip
+    counted: list[int] = []
+    for place, name in ((compiled.adaptive, "cover"), (adaptive, "cover_on_device")):
+        original = getattr(place, name)
+
+        def counting(*arguments, original=original):
+            found = original(*arguments)
+            counted.append(found if isinstance(found, int) else found[1])
+            return found
+
+        monkeypatch.setattr(place, name, counting)
+    whole = json.loads(run(read_case(water), out=tmp_path / "whole", progress=False).attrs["summary"])
+    assert whole["intervals"] == 4
+    alone = backend == "numpy"  # of two members, whose order is that of the threads
+    assert sum(counted) / 2 < whole["steps"] < sum(counted) - 4 if alone else whole["steps"] == sum(counted) > 8
+    run(read_case(water, {"time.end": 0.2}), out=tmp_path / "part", progress=False)
+    resumed = resume(tmp_path / "part", until=0.4, progress=False)
+    assert json.loads(resumed.attrs["summary"])["steps"] == whole["steps"]
+    earlier = read_arrays(tmp_path / "part/checkpoint/state.npz")
+    del earlier["taken"]  # as versions wrote that did not count
+    write_arrays(tmp_path / "part/checkpoint/state.npz", earlier)
+    resumed = resume(tmp_path / "part", until=0.5, progress=False)
+    assert json.loads(resumed.attrs["summary"])["steps"] is None
