@@ -18,7 +18,7 @@ from ..spectral import Operators
 from .answers import signal_speed, wrong
 from .forcing import Forcing, source_rates
 from .quantities import Derived, Quantity
-from .right_hand_side import ArrayRightHandSide, Forced, RightHandSide, linear_operator, require_compiled
+from .right_hand_side import ArrayRightHandSide, Forced, RightHandSide, linear_operator, require_compiled, takes_time
 
 Array = Any
 Kind = Literal["semi-linear", "balance-law", "kinetic", "particles"]
@@ -54,6 +54,7 @@ class Equation(BaseModel, ABC):
     fields: ClassVar[tuple[Field, ...]]
     terms: ClassVar[tuple[str, ...]]
     split: ClassVar[tuple[str, ...]] = ()  # names of the parts that `flow` advances separately
+    forced_part: ClassVar[str] = ""  # that of `split` in which the forcing acts, half of it before and half after
     autonomous: ClassVar[bool] = False  # whether N does not depend on t
     fed: ClassVar[bool] = False  # whether sources or sides may raise signal speeds from nothing within a step
     adaptive: ClassVar[bool] = False  # whether signal speeds may grow, so that time.cfl must adapt the steps
@@ -229,7 +230,12 @@ class Equation(BaseModel, ABC):
 
     def split_need(self) -> str:
         """What split steppers need that these parameters do not fulfil, with the remedy; "" if nothing."""
-        return "" if self.source is None else "an equation without forcing. Remedy: another time.stepper"
+        unforced = self.source is None or self.forced_part in self.split
+        return "" if unforced else "an equation without forcing. Remedy: another time.stepper"
+
+    def courant_need(self) -> str:
+        """What steps by Courant number need that these parameters do not fulfil, with the remedy; "" if nothing."""
+        return ""
 
     @property
     def source(self) -> Forcing | None:
@@ -246,8 +252,19 @@ class Equation(BaseModel, ABC):
         return rate + operators.array(source_rates(self, source, grid, float(t)))
 
     def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
-        """u after a time h under one part of `split` alone, as array code. Raises TypeError if there are no parts."""
+        """u after a time h under one part of `split` alone, as array code. Raises TypeError if there are no parts.
+
+        A part that depends on time has the further argument t, the middle of the time that it covers.
+        """
         raise TypeError(f"{self.name} has no parts for split steppers. Remedy: another time.stepper")
+
+    def forced_flow(self, part: str, operators: Operators, u: Array, h: float, t: float) -> Array:
+        """`flow` with what depends on time at t, and with the forcing: in `forced_part`, half before and half after."""
+        time = {"t": t} if takes_time(self.flow) else {}
+        if self.source is None or part != self.forced_part:
+            return self.flow(part, operators, u, h, **time)
+        half = 0.5 * h * self.forced(operators, 0 * u, t)
+        return self.flow(part, operators, u + half, h, **time) + half
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         """u after a time h under the stiff local sources alone, by their exact solution; u itself if there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +30,8 @@ class RightHandSide(Protocol):
     `out` is zero.
 
     Optional methods, all in place:
-    - flow(part, u, h): the exact flow of one part, for split schemes.
+    - flow(part, u, h, t): the exact flow of one part, for split schemes; t, the time of what depends on it, may be
+      left out of the arguments.
     - relax(u, h): the exact flow of stiff local sources, applied for h/2 before and after every step.
     - rate(u): the largest sum of signal speed / spacing, for steps by Courant number; for split schemes sweep_rate(u),
       the largest signal speed / spacing along one axis.
@@ -50,6 +52,11 @@ class RightHandSide(Protocol):
     columns: int
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None: ...
+
+
+def takes_time(flow: Callable[..., Any]) -> bool:
+    """Whether a method `flow` has the argument t; that of an equation which does not depend on time needs none."""
+    return "t" in inspect.signature(flow).parameters
 
 
 def require_compiled(equation: Equation, dtype: Precision) -> None:
@@ -111,9 +118,9 @@ class ArrayRightHandSide:
         state = self._state(u)
         u[...] = like(self._equation, "relax", self._equation.relax(self._operators, state, h), state).reshape(u.shape)
 
-    def flow(self, part: str, u: NDArray, h: float) -> None:
+    def flow(self, part: str, u: NDArray, h: float, t: float = 0.0) -> None:
         state = self._state(u)
-        flown = like(self._equation, "flow", self._equation.flow(part, self._operators, state, h), state)
+        flown = like(self._equation, "flow", self._equation.forced_flow(part, self._operators, state, h, t), state)
         u[...] = flown.reshape(u.shape)
 
 
@@ -138,6 +145,16 @@ class Forced:
         rates = self._rates(t) if self._steady is None else self._steady
         batch = out.reshape(-1, *rates.shape)
         batch += rates.astype(out.dtype, copy=False)
+
+    def flow(self, part: str, u: NDArray, h: float, t: float = 0.0) -> None:
+        """As `Equation.forced_flow`."""
+        acts = part == self._equation.forced_part
+        half = 0.5 * h * (self._rates(t) if self._steady is None else self._steady) if acts else np.zeros(())
+        half = half.astype(u.dtype, copy=False)
+        batch = u.reshape(-1, *half.shape) if acts else u
+        batch += half
+        self._rhs.flow(part, u, h, *((t,) if takes_time(self._rhs.flow) else ()))  # type: ignore[attr-defined]
+        batch += half
 
     def __getattr__(self, name: str) -> Any:
         if name in ("stage", "by_columns") or name.startswith("__"):

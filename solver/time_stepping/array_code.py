@@ -129,7 +129,7 @@ class ArrayStepper:
         stretch = None if h is None else h / self.h
         h = self.h if h is None else h
         if isinstance(self.scheme, Split):
-            return self._split(self.scheme, u, frozen, h), memory
+            return self._split(self.scheme, u, t, frozen, h), memory
         if isinstance(self.scheme, Multistep):
             return self._several(self.scheme, u, t, frozen, memory)
         return self._one_step(u, t, frozen, stretch, h), memory
@@ -151,13 +151,13 @@ class ArrayStepper:
             offset = time
         return equation.relax(operators, state, 0.5 * h)
 
-    def _split(self, scheme: Split, u: Array, frozen: Array | None, h: Array | float) -> Array:
+    def _split(self, scheme: Split, u: Array, t: float, frozen: Array | None, h: Array | float) -> Array:
         equation, operators = self.equation, self.operators
         u = equation.relax(operators, u, 0.5 * h)
         if frozen is not None:
             u = u + 0.5 * h * frozen
-        for part, coefficient in scheme.parts:
-            u = like(equation, "flow", equation.flow(part, operators, u, coefficient * h), u)
+        for (part, coefficient), at in zip(scheme.parts, scheme.times, strict=True):
+            u = like(equation, "flow", equation.forced_flow(part, operators, u, coefficient * h, t + at * h), u)
         u = equation.relax(operators, u, 0.5 * h)
         return u if frozen is None else u + 0.5 * h * frozen
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import allowed_threads, divided, in_two_parts, real_type, rounded, share
-from ..equations.right_hand_side import RightHandSide
+from ..equations.right_hand_side import RightHandSide, takes_time
 from . import adaptive, kernels
 from .schemes import Multistep, OneStep, Scheme, Split, Stage, longest
 
@@ -48,6 +48,8 @@ class SplitStepper:
         self.memory: dict[str, NDArray] = {}
         self.before = np.zeros(shape, dtype)
         self._relax = getattr(rhs, "relax", None)
+        self._flows = [(*part, at) for part, at in zip(scheme.parts, scheme.times, strict=True)]
+        self._timed = takes_time(rhs.flow)  # type: ignore[attr-defined]
 
     def restart(self) -> None:
         """A split step has no history."""
@@ -59,8 +61,9 @@ class SplitStepper:
     def advance(self, u: NDArray, t: float, frozen: NDArray | None, h: float | None = None) -> None:
         h = self.h if h is None else h
         self._sources(u, 0.5 * h, frozen)
-        for part, coefficient in self.scheme.parts:
-            self.rhs.flow(part, u, coefficient * h)  # type: ignore[attr-defined]
+        for part, coefficient, at in self._flows:
+            time = (t + at * h,) if self._timed else ()
+            self.rhs.flow(part, u, coefficient * h, *time)  # type: ignore[attr-defined]
         self._sources(u, 0.5 * h, frozen)
 
     def _sources(self, u: NDArray, h: float, frozen: NDArray | None) -> None:

@@ -78,6 +78,20 @@ class Split:
     parts: tuple[tuple[str, float], ...]
     source: str
 
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The middle of the time that each flow covers, as a part of the step, for what depends on time.
+
+        Drifts and kicks are those of the system with the further equation dt/ds = 1, which drifts advance, and so of
+        the order of the scheme. Sweeps along an axis share the step, to second order.
+        """
+        found = []
+        for i, (part, coefficient) in enumerate(self.parts):
+            clock = "drift" if part == "kick" else part
+            passed = sum(c for name, c in self.parts[:i] if name == clock)
+            found.append(passed + (0.5 * coefficient if part == clock else 0.0))
+        return tuple(found)
+
 
 Scheme = OneStep | Multistep | Split
 

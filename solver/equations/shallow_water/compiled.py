@@ -151,23 +151,26 @@ class ShallowWaterBalance:
         speeds = self._largest(u, 1.0, 0.0), self._largest(u, 0.0, 1.0)
         return max(speed / h for speed, h in zip(speeds, self._spacing, strict=True))
 
-    def flow(self, part: str, u: NDArray, h: float) -> None:
-        """In place: the equations along one axis for a time h; see `sweep_array_code.shift`."""
+    def flow(self, part: str, u: NDArray, h: float, t: float = 0.0) -> None:
+        """In place: the equations along one axis for a time h; see `ShallowWater.flow`."""
         self._turn(u, 0.25 * self._coriolis * h)
+        if part == "y":
+            self._supply(u, 0.5 * h, t, before=True)
         if self._bottom is None:
-            self._sweep(part, u, u, None, h)
+            self._sweep(part, u, u, None, h, t - 0.5 * h)
         else:
             if self._stage_1 is None or self._stage_1.shape != u.shape:
                 self._stage_1 = empty(u.shape, str(u.dtype))
-            self._sweep(part, u, self._stage_1, None, h)
-            self._sweep(part, self._stage_1, u, True, h)
-        self._fall(u, h)
+            self._sweep(part, u, self._stage_1, None, h, t - 0.5 * h)
+            self._sweep(part, self._stage_1, u, True, h, t + 0.5 * h)
+        if part == "y":
+            self._supply(u, 0.5 * h, t, before=False)
         self._turn(u, 0.25 * self._coriolis * h)
 
-    def _fall(self, u: NDArray, h: float) -> None:
-        """In place: rain and friction of a flow, for half the time, as two flows share a time; here none."""
+    def _supply(self, u: NDArray, h: float, t: float, before: bool) -> None:
+        """In place: rain and friction beside a sweep, see `ShallowWater._supplied`; here none."""
 
-    def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
+    def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float, t: float) -> None:
         fields = u, out, average, self._bottom
         physics = self._gravity, self._dry_depth
         if part == "x":

@@ -41,9 +41,7 @@ class ShallowWater(Equation):
     HLLC fluxes of MUSCL or WENO5 states with hydrostatic reconstruction, see array_code.py. Explicit steps keep the
     depth non-negative if the sum over the axes of (|u| + sqrt(g h)) step / spacing is at most 1/2 with "muscl", or 1/3
     with "weno5"; adaptive stepping rejects a step that makes a depth negative. Friction is solved exactly over half a
-    step before and after each step.
-
-    forcing: a source of the momenta, in length^2/time^2. Terms that can be omitted: friction, coriolis, rain, forcing.
+    step before and after each step. Terms that can be omitted: friction, coriolis, rain, forcing.
     """
 
     name: ClassVar[str] = "shallow-water"
@@ -57,6 +55,7 @@ class ShallowWater(Equation):
     terms: ClassVar[tuple[str, ...]] = ("friction", "coriolis", "rain", "forcing")
     adaptive: ClassVar[bool] = True
     split: ClassVar[tuple[str, ...]] = ("x", "y")
+    forced_part: ClassVar[str] = "y"
     quantities: ClassVar[dict[str, Quantity]] = QUANTITIES
     derived: ClassVar[dict[str, Derived]] = DERIVED
 
@@ -161,20 +160,11 @@ class ShallowWater(Equation):
         return self.forced(operators, rate, t)
 
     def split_need(self) -> str:
-        if self.reconstruction != "muscl":
-            return 'equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
-        if self.fed and not self.autonomous:
-            return "sides and rain that do not depend on t. Remedy: ssp-rk2"
-        return super().split_need()
+        need = 'equation.reconstruction = "muscl". Remedy: set it, or choose another stepper'
+        return "" if self.reconstruction == "muscl" else need
 
     def _shared(self, grid: Grid) -> friction.Shared:
         return friction.Shared(self.gravity, grid.spacing[-2:])  # type: ignore[arg-type]
-
-    def slowed(self, u: Array, h: float, grid: Grid, xp: Any) -> Array:
-        """The state after a time h of the share of friction that is in the rates, frozen."""
-        part, drag = friction.share(u, self.resistance, self._shared(grid), self.dry, xp)
-        factor = xp.exp(-h * part * drag)[:, None, ...]
-        return xp.concat([u[:, :1, ...], factor * u[:, 1:, ...]], axis=1)
 
     def _ground(self, operators: Operators) -> Array | None:
         b = self.bottom(operators.grid)
@@ -207,19 +197,28 @@ class ShallowWater(Equation):
             at, ground, whole, (self.gravity, self.reconstruction, self.dry), operators.xp
         )
 
-    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
-        """Sides and rain must be steady: see `Equation.flow`."""
+    def flow(self, part: str, operators: Operators, u: Array, h: float, t: float = 0.0) -> Array:
+        """From t - h/2 to t + h/2; along y with rain and the friction in the rates, half before and half after."""
         spacing: tuple[float, float] = operators.grid.spacing[-2:]  # type: ignore[assignment]
         angle, xp = 0.25 * self.rotation * h if self.rotation else 0.0, operators.xp
         u = array_code.apply_coriolis(u, angle, xp)
-        extension = self._extension(operators, 0.0, SIDES[:2] if part == "x" else SIDES[2:])
-        scheme = self.boundary.all, spacing, self.gravity, self.dry, h, xp, extension.extended, extension.inner
-        u = sweep_array_code.shift(u, part, extension.bottom, *scheme)
-        if self.rainfall.falls:
-            u = xp.concat([u[:, :1, ...] + 0.5 * h * self._rain(operators, 0.0), u[:, 1:, ...]], axis=1)
-        if self.fed and any(self.resistance):
-            u = self.slowed(u, 0.5 * h, operators.grid, xp)
+        rain = self._rain(operators, t) if self.rainfall.falls else None
+        u = self.supplied(u, 0.5 * h, rain, operators.grid, xp, before=True) if part == "y" else u
+        sides = SIDES[:2] if part == "x" else SIDES[2:]
+        extension, later = (self._extension(operators, t + sign * 0.5 * h, sides) for sign in (-1, 1))
+        scheme = self.boundary.all, spacing, self.gravity, self.dry, h, xp
+        edges = extension.extended, later.extended, extension.inner
+        u = sweep_array_code.shift(u, part, extension.bottom, *scheme, *edges)
+        u = self.supplied(u, 0.5 * h, rain, operators.grid, xp, before=False) if part == "y" else u
         return array_code.apply_coriolis(u, angle, xp)
+
+    def supplied(self, u: Array, h: float, rain: Array | None, grid: Grid, xp: Any, before: bool) -> Array:
+        """The state after a time h of rain, and then of the friction in the rates, frozen; in reverse order before."""
+        whole = u if rain is None else xp.concat([u[:, :1, ...] + h * rain, u[:, 1:, ...]], axis=1)
+        if self.fed and any(self.resistance):
+            part, drag = friction.share(u if before else whole, self.resistance, self._shared(grid), self.dry, xp)
+            whole = xp.concat([whole[:, :1, ...], xp.exp(-h * part * drag)[:, None, ...] * u[:, 1:, ...]], axis=1)
+        return whole
 
     def relax(self, operators: Operators, u: Array, h: float) -> Array:
         law = self.resistance

@@ -120,17 +120,16 @@ class PrescribedBalance(ShallowWaterBalance):
             self._values = found
         return found
 
-    def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float) -> None:
-        self._fill(u, 0.0)  # steady, as sweeps require
+    def _sweep(self, part: str, u: NDArray, out: NDArray, average: bool | None, h: float, t: float) -> None:
+        self._fill(u, t)
         if average:
             self._inner(self._found)[...] = out
-        super()._sweep(part, self._state, self._found, average, h)
+        super()._sweep(part, self._state, self._found, average, h, t)
         out[...] = self._inner(self._found)
 
-    def _fall(self, u: NDArray, h: float) -> None:
-        rain = self._equation.rainfall
-        if rain.falls:
-            u[::3] += (0.5 * h * rain.means(self._grid, 0.0)).astype(self._dtype, copy=False)
-        if any(self._friction):
-            state = u.reshape(-1, 3, *u.shape[1:])
-            state[...] = self._equation.slowed(state, 0.5 * h, self._grid, np)
+    def _supply(self, u: NDArray, h: float, t: float, before: bool) -> None:
+        rainfall, state, rain = self._equation.rainfall, u.reshape(-1, 3, *u.shape[1:]), None
+        if rainfall.falls:
+            rain = rainfall.means(self._grid, t).astype(self._dtype, copy=False)
+        if rain is not None or any(self._friction):
+            state[...] = self._equation.supplied(state, h, rain, self._grid, np, before)

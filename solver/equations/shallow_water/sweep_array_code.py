@@ -135,18 +135,20 @@ def shift(
     h: Array | float,
     xp: Any,
     extended: Callable[[Array], Array] = lambda state: state,
+    later: Callable[[Array], Array] = lambda state: state,
     inner: Callable[[Array], Array] = lambda state: state,
 ) -> Array:
     """The state (member, 3, y, x) after a time h under the equations along one axis alone; `part` is "x" or "y".
 
-    extended, inner: with and without ghost cells beyond prescribed sides, which the bottom has.
+    extended, later: with ghost cells beyond prescribed sides, which the bottom has, at the beginning and at the end of
+    the time, as the schemes ask for; inner: without them.
 
     On a flat bottom one step of `flat`. Over a bottom by Heun's method, two stages of the well-balanced rates:
     MUSCL-Hancock steps along x and y in turn amplify any perturbation of a lake at rest, because their half step in a
     cell does not take into account that steps of the bottom hold back the water at its faces.
     """
 
-    def changes(state: Array) -> Array:
+    def changes(state: Array, extended: Callable[[Array], Array]) -> Array:
         state = extended(state)
         depth, q, p = (state[:, k, ...] for k in range(3))
         depth = xp.maximum(depth, 0 * depth)
@@ -166,6 +168,6 @@ def shift(
         return inner(xp.stack(list(found), axis=1))
 
     if bottom is None:
-        return state + changes(state)
-    first = state + changes(state)
-    return 0.5 * (state + (first + changes(first)))
+        return state + changes(state, extended)
+    first = state + changes(state, extended)
+    return 0.5 * (state + (first + changes(first, later)))
