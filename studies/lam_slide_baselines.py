@@ -129,7 +129,7 @@ def descend(network: nn.Module, loss: Callable[[int], Tensor], seconds: float, r
 
 
 def transformer(
-    training: Training, seconds: float, base_of: Callable[[Tensor, int], Tensor] = constant_velocity
+    training: Training, seconds: float, base_of: Callable[[Tensor, int], Tensor] = constant_velocity, rate: float = 1e-3
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
     """The transformer, as the residual of a prediction: (prediction of past and couplings, steps taken)."""
     past, future = training.options.past, training.options.future
@@ -144,7 +144,7 @@ def transformer(
         batch, _ = training.batch(step, 1)
         return (predict(batch.x[:, :past], batch.c) - batch.x[:, past:]).norm(dim=-1).mean()
 
-    return predict, descend(network, loss, seconds)
+    return predict, descend(network, loss, seconds, rate)
 
 
 def physical_flow(

@@ -46,11 +46,14 @@ OPTIONS: dict[str, Any] = {
     "identifiers": 9,
     "latents": 9,
     "window": 10,
-    "span_steps": (1500,),
-    "steps": 1000,
-    "flow_steps": 1500,
+    "predictor": "transformer",
+    "baseline": "rest",
+    "transformer_steps": 1600,
+    "steps": 300,
+    "flow_steps": 200,
+    "joint_steps": 50,
     "width": 48,
-    "heads": 2,
+    "heads": 4,
     "flow_width": 48,
     "batch": 32,
     "threads": 1,
@@ -173,7 +176,7 @@ def windows(states: NDArray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return u[..., :3], u[..., 3:6], u[:, 0, :, 6]
 
 
-def baseline_rows(training: Training, states: NDArray, seconds: float) -> list[dict[str, Any]]:
+def baseline_rows(training: Training, states: NDArray, seconds: float, rate: float) -> list[dict[str, Any]]:
     o = training.options
     x, _, c = windows(states)
     past, true = x[:, : o.past], x[:, o.past :]
@@ -185,9 +188,10 @@ def baseline_rows(training: Training, states: NDArray, seconds: float) -> list[d
         row("linear fit", baselines.linear_fit(past, o.future), true),
     ]
     for name, base in (("constant velocity", baselines.constant_velocity), ("rest", at_rest)) if seconds else ():
-        predict, steps = baselines.transformer(training, seconds, base)
+        predict, steps = baselines.transformer(training, seconds, base, rate)
         with torch.no_grad():
-            rows.append(row(f"transformer about {name}", predict(past, c), true, seconds=seconds, steps=steps))
+            found = predict(past, c)
+        rows.append(row(f"transformer about {name}", found, true, seconds=seconds, steps=steps, rate=rate))
     return rows
 
 
@@ -222,6 +226,7 @@ def main() -> None:
     parser.add_argument("--kelvin", type=float, default=500.0)
     parser.add_argument("--settle", type=float, default=200.0)
     parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of each transformer; 0 for none")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of the transformers")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="options of the training")
     parser.add_argument("--work", type=Path, default=Path("lam-slide-ethanol"), help="folder of the trajectories")
     parser.add_argument("--out", type=Path, default=Path("lam-slide-ethanol.jsonl"))
@@ -235,10 +240,12 @@ def main() -> None:
     states = np.load(path, allow_pickle=False)
     changes = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
     chosen = TrainingOptions(**OPTIONS | changes)
-    folder = options.work / "training" if options.table == "train" else Path(tempfile.mkdtemp())
+    folder = options.work / f"training-{chosen.seed}" if options.table == "train" else Path(tempfile.mkdtemp())
     training = Training(training_set(states, len(field.z)), chosen, folder)
     rows = (
-        learned_rows(training, states) if options.table == "train" else baseline_rows(training, states, options.seconds)
+        learned_rows(training, states)
+        if options.table == "train"
+        else baseline_rows(training, states, options.seconds, options.rate)
     )
     for found in rows:
         line = json.dumps({"set": changes} | found, default=float)

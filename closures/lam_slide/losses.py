@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .model import TrajectoryModel
-from .options import TrainingOptions
+from .options import Orientations, TrainingOptions
 
 
 @dataclass
@@ -24,6 +25,19 @@ class Batch:
     c: Tensor
     predicted: tuple[Tensor, Tensor]
     mask: Tensor | None = None
+
+
+def turns(generator: np.random.Generator, size: int, orientations: Orientations) -> np.ndarray:
+    """(batch, 3, 3): rotations of space, or rotations and reflections of the plane of the first two coordinates.
+
+    The Householder vectors of `qr` give an even number of reflections for 3 x 3 and one for 2 x 2.
+    """
+    if orientations == "space":
+        return np.linalg.qr(generator.standard_normal((size, 3, 3)))[0].astype(np.float32)
+    found = np.tile(np.eye(3, dtype=np.float32), (size, 1, 1))
+    found[:, :2, :2] = np.linalg.qr(generator.standard_normal((size, 2, 2)))[0]
+    found[:, :2, 1] *= np.where(generator.random((size, 1)) < 0.5, -1, 1)
+    return found
 
 
 def mean(e: Tensor, mask: Tensor | None) -> Tensor:

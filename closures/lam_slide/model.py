@@ -15,15 +15,16 @@ from ..learning.denoiser import Denoiser
 from ..learning.samplers import sample
 from .networks import Autoencoder, LatentFlow
 from .options import METHOD
-from .predictor import PairNetwork, constant_velocity
+from .predictor import PairNetwork, baseline, centre
+from .transformer import TransformerPredictor
 
 
 class TrajectoryModel(nn.Module):
     """x(t) = base(t) + s(t) D(z)(t), z ~ p(z | base, past): base by a deterministic predictor, z of all entities.
 
     The latents of a window of frames hold the base and the residual about it, in positions and in velocities, and the
-    couplings. In frames given the base is motion at constant velocity, and the residual is known; for the condition it
-    is zero in frames that are not.
+    couplings. In frames given the base is motion at constant velocity, or rest at the last of them if that is what the
+    predictor starts from, and the residual is known; for the condition it is zero in frames that are not.
 
     options: those of `TrainingOptions`. classes: the couplings that occur. Positions are (batch, frame, entity, 3),
     couplings (batch, entity), identifiers (batch, entity, dimension), frames `interval` apart in time. mask: which
@@ -50,9 +51,20 @@ class TrajectoryModel(nn.Module):
         self.heading = o.get("residual_axes", "space") == "heading"
         if self.heading:
             self.register_buffer("pace", torch.ones(()))
-        self.predictor = None
+        self.at_rest = "rest" in (o["predictor"], o.get("baseline"))
+        self.predictor: nn.Module | None = None
         if o["predictor"] == "pairs":
             self.predictor = PairNetwork(interval, self.past, o["hidden"], o["substeps"])
+        elif o["predictor"] == "transformer":
+            self.predictor = TransformerPredictor(
+                interval,
+                self.past,
+                self.future,
+                self.at_rest,
+                o["transformer_width"],
+                o["transformer_depth"],
+                o["heads"],
+            )
         w = self.window
         sizes = {"position": 3 * w, "velocity": 3 * w, "base": 3 * w, "species": len(self.classes)}
         windows = (self.past + self.future) // w
@@ -75,16 +87,19 @@ class TrajectoryModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Positions and velocities of the next `count` frames by the predictor alone."""
         count = count or self.future
-        if self.predictor is not None:
-            return self.predictor(past, coupling, count, mask)
-        found = constant_velocity(past, count)
-        return found, ((past[:, -1:] - past[:, -2:-1]) / self.interval).expand_as(found)
+        if self.predictor is None:
+            return baseline(past, count, self.interval, self.at_rest)
+        found: tuple[Tensor, Tensor] = self.predictor(past, coupling, count, mask)
+        return found
 
     def base(self, past: Tensor, predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Base positions and velocities of all frames: constant velocity in those given, `predicted` after them."""
+        """Base positions and velocities of all frames: constant velocity or rest in those given, then `predicted`."""
+        x, v = predicted
+        if self.at_rest:
+            rest = past[:, -1:].expand_as(past)
+            return torch.cat([rest, x], 1), torch.cat([torch.zeros_like(rest), v], 1)
         back = torch.arange(1 - self.past, 1, dtype=past.dtype, device=past.device)[:, None, None]
         step = past[:, -1:] - past[:, -2:-1]
-        x, v = predicted
         before = past[:, -1:] + back * step
         return torch.cat([before, x], 1), torch.cat([(step / self.interval).expand_as(before), v], 1)
 
@@ -212,14 +227,6 @@ def orthogonal(count: int, dimension: int) -> Tensor:
     generator = np.random.Generator(np.random.Philox(key=[count, dimension]))
     found, _ = np.linalg.qr(generator.standard_normal((dimension, count)))
     return torch.from_numpy(found.T.astype(np.float32).copy())
-
-
-def centre(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over real entities of x (batch, frame, entity, 3), with an axis of length one in their place."""
-    if mask is None:
-        return x.mean(2, keepdim=True)
-    weight = mask.to(x)[:, None, :, None]
-    return (weight * x).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
 
 
 def draw_identifiers(generator: np.random.Generator, pool: int, entities: int) -> np.ndarray:

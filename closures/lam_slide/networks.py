@@ -18,7 +18,10 @@ from ..learning.denoiser import HARMONICS, ScoreNetwork, angle_features
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens x (..., query, width) to tokens y (..., key, width), bias (..., query, key)."""
+    """Multi-head attention of tokens x (..., query, width) to tokens y (..., key, width).
+
+    bias: (..., query, key), or one for each head, (..., head, query, key).
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Attention(nn.Module):
         q, k = self.norms[0](split(self.query(x))), self.norms[1](split(key))
         if rotary:
             q, k = rotated(q), rotated(k)
-        mask = None if bias is None else bias[..., None, :, :]
+        mask = bias[..., None, :, :] if bias is not None and bias.ndim == x.ndim else bias
         found = functional.scaled_dot_product_attention(q, k, split(value), attn_mask=mask)
         return self.out(found.transpose(-2, -3).flatten(-2))
 

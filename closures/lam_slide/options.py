@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 METHOD = "lam-slide"  # in headers of weights
 Count = Annotated[int, Field(ge=1)]
-Predictor = Literal["constant", "pairs"]  # see predictor
-
+Predictor = Literal["constant", "rest", "pairs", "transformer"]  # see predictor and transformer
+Baseline = Literal["constant", "rest"]
 Orientations = Literal["space", "plane"]
-
 Axes = Literal["space", "heading"]
 
 
@@ -34,6 +33,11 @@ class TrainingOptions(BaseModel):
     spans: tuple[Count, ...] = Field((3,), min_length=1, description="frames of its roll-outs, stage by stage")
     span_steps: tuple[Count, ...] = Field((6000,), min_length=1, description="of Adam, for each span")
     span_learning_rate: float = Field(4e-3, gt=0)
+    baseline: Baseline = Field("constant", description="what the transformer corrects: constant velocity, or rest")
+    transformer_width: int = Field(64, ge=1)
+    transformer_depth: int = Field(3, ge=1, description="blocks of the transformer")
+    transformer_steps: int = Field(4000, ge=1)
+    transformer_learning_rate: float = Field(2e-3, gt=0)
 
     residual_axes: Axes = Field("space", description="of residuals; heading: along the last step, in units of it")
     identifiers: int = Field(16, ge=1, description="size of the pool: the largest number of entities")
@@ -74,4 +78,21 @@ class TrainingOptions(BaseModel):
             raise ValueError("spans needs one of span_steps each, and none above future")
         if self.width % self.heads or self.flow_width % self.heads:
             raise ValueError("heads must divide width and flow_width")
+        if self.baseline == "rest" and self.predictor != "transformer":
+            raise ValueError(
+                f'baseline = "rest" is what a transformer corrects, and predictor is "{self.predictor}". Remedy: '
+                'predictor = "transformer", or predictor = "rest"'
+            )
+        if self.predictor == "transformer" and self.transformer_width % self.heads:
+            raise ValueError("heads must divide transformer_width")
+        if self.residual_axes == "heading" and self.at_rest:
+            raise ValueError(
+                'residual_axes = "heading" takes its axes from the constant velocity of the last two frames. Remedy: '
+                'baseline = "constant" and a predictor other than "rest", or residual_axes = "space"'
+            )
         return self
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the base of the frames given is the last of them, instead of motion at constant velocity."""
+        return "rest" in (self.predictor, self.baseline)

@@ -1,6 +1,7 @@
 """Deterministic predictors: where the entities go if nothing is drawn at random. Equivariant in space and in entities.
 
     constant   x(t) = x_0 + v t, with v from the last two frames given
+    rest       x(t) = x_0
     pairs      x'' = sum_j f(r_ij, c_i, c_j, v_ij) over pairs, learned, integrated by leapfrog
 
 Positions are (batch, frame, entity, 3), couplings (batch, entity); frames are `interval` apart in time.
@@ -39,6 +40,23 @@ def constant_velocity(past: Tensor, count: int) -> Tensor:
     """x(k) = x_0 + k (x_0 - x_{-1}), k = 1..count: (batch, count, entity, 3) after frames `past`."""
     ahead = torch.arange(1, count + 1, dtype=past.dtype, device=past.device)
     return past[:, -1:] + ahead[:, None, None] * (past[:, -1:] - past[:, -2:-1])
+
+
+def baseline(past: Tensor, count: int, interval: float, at_rest: bool) -> tuple[Tensor, Tensor]:
+    """Positions and velocities of the next `count` frames at constant velocity, or at rest: what nothing is learned for."""
+    if at_rest:
+        found = past[:, -1:].expand(-1, count, -1, -1)
+        return found, torch.zeros_like(found)
+    found = constant_velocity(past, count)
+    return found, ((past[:, -1:] - past[:, -2:-1]) / interval).expand_as(found)
+
+
+def centre(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over real entities of x (batch, frame, entity, 3), with an axis of length one in their place."""
+    if mask is None:
+        return x.mean(2, keepdim=True)
+    weight = mask.to(x)[:, None, :, None]
+    return (weight * x).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
 
 
 class PairNetwork(nn.Module):

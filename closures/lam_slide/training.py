@@ -1,4 +1,4 @@
-"""Train a model of trajectories: the predictor by growing roll-outs, then the first and the second stage."""
+"""Train a model of trajectories: the predictor, then the first and the second stage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from subgrid.ingest.training_set import Dataset
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.training import StagedTraining, no_progress
-from .losses import Batch, distances, frame_means, mean, reconstruction
+from .losses import Batch, distances, frame_means, mean, reconstruction, turns
 from .model import TrajectoryModel, draw_identifiers
 from .options import TrainingOptions
+from .predictor import centre
+from .transformer import TransformerPredictor
 
 BLOCK = 512  # trajectories evaluated at a time
 FIRST = 10000  # purposes of random numbers above it are not spans
@@ -99,13 +101,25 @@ class Training:
     def stages(self) -> dict[str, int]:
         """Steps of each stage, in order."""
         o = self.options
-        spans = {f"span {s}": n for s, n in zip(o.spans, o.span_steps, strict=True)} if o.predictor == "pairs" else {}
-        return spans | {"first stage": o.steps, "second stage": o.flow_steps, "joint": o.joint_steps}
+        predictors = {
+            "pairs": {f"span {s}": n for s, n in zip(o.spans, o.span_steps, strict=True)},
+            "transformer": {"transformer": o.transformer_steps},
+        }
+        return predictors.get(o.predictor, {}) | {
+            "first stage": o.steps,
+            "second stage": o.flow_steps,
+            "joint": o.joint_steps,
+        }
 
     def run(self) -> tuple[TrajectoryModel, dict[str, Any]]:
         """Train all stages."""
         model, training, o = self.model, self.training, self.options
-        if model.predictor is not None:
+        if isinstance(model.predictor, TransformerPredictor):
+            if not training.started("transformer"):
+                self.measure(model.predictor)
+            rate, network = o.transformer_learning_rate, model.predictor
+            training.run("transformer", network.parameters(), rate, lambda step: self.transformer_loss(step, network))
+        elif model.predictor is not None:
             for span in o.spans:
                 training.run(
                     f"span {span}",
@@ -142,25 +156,13 @@ class Training:
         frames = torch.from_numpy(begin[:, None] + np.arange(self.count))
         found = self.states[chosen[:, None], frames].transpose(2, 3)
         found = found.to(self.device)
-        turned = torch.from_numpy(self.turns(generator, size)).to(self.device)[:, None]
+        turned = torch.from_numpy(turns(generator, size, self.options.orientations)).to(self.device)[:, None]
         x, v = (found[..., part] @ turned for part in (slice(0, 3), slice(3, 6)))
         mask = None if self.masks[0] is None else self.masks[0][chosen].to(self.device)
         if purpose < FIRST:
             return Batch(x, v, found[:, 0, :, 6], (x[:, :0], v[:, :0]), mask), generator
         a, b = (self.predicted[chosen, torch.from_numpy(begin)].to(self.device) @ turned[:, None]).unbind(1)
         return Batch(x, v, found[:, 0, :, 6], (a, b), mask), generator
-
-    def turns(self, generator: np.random.Generator, size: int) -> np.ndarray:
-        """(batch, 3, 3): rotations of space, or rotations and reflections of the plane of the first two coordinates.
-
-        The Householder vectors of `qr` give an even number of reflections for 3 x 3 and one for 2 x 2.
-        """
-        if self.options.orientations == "space":
-            return np.linalg.qr(generator.standard_normal((size, 3, 3)))[0].astype(np.float32)
-        found = np.tile(np.eye(3, dtype=np.float32), (size, 1, 1))
-        found[:, :2, :2] = np.linalg.qr(generator.standard_normal((size, 2, 2)))[0]
-        found[:, :2, 1] *= np.where(generator.random((size, 1)) < 0.5, -1, 1)
-        return found
 
     @cached_property
     @torch.no_grad()
@@ -184,6 +186,20 @@ class Training:
         pool = len(self.model.pool)
         drawn = np.stack([draw_identifiers(generator, pool, self.entities) for _ in range(size)])
         return self.model.pool[torch.from_numpy(drawn).to(self.device)]
+
+    @torch.no_grad()
+    def measure(self, network: TransformerPredictor) -> None:
+        """Set the units of the transformer: mean norms of positions, of steps, and of residuals about the baseline."""
+        past, found = self.options.past, []
+        for x, v, _, mask in self.blocks(self.states[:, : self.count], self.masks[0]):
+            given, base = x[:, :past], network.baseline(x[:, :past], self.options.future)
+            off = [b - a[:, past:] for a, b in zip((x, v), base, strict=True)]
+            parts = (given - centre(given[:, -1:], mask), given.diff(dim=1), *off)
+            found.append(torch.stack([mean(p.norm(dim=-1), mask) for p in parts]))
+        norms = torch.stack(found).mean(0).clamp_min(1e-6)
+        network.length.copy_(norms[0])
+        network.pace.copy_(norms[1])
+        network.unit.copy_(norms[2:])
 
     @torch.no_grad()
     def normalise(self) -> None:
@@ -218,6 +234,15 @@ class Training:
         off = [(a - b[:, past : past + span]).norm(dim=-1) for a, b in zip(found, (batch.x, batch.v), strict=True)]
         errors = [mean(torch.where(e < 1, e, 1 + e.clamp_min(1).log()), batch.mask) for e in off]
         return errors[0] + self.options.velocity_weight * errors[1]
+
+    def transformer_loss(self, step: int, network: TransformerPredictor) -> Tensor:
+        """Mean norms of the errors of all frames, in units of those of the baseline."""
+        batch, _ = self.batch(step, 0)
+        past, o = self.options.past, self.options
+        found = network(batch.x[:, :past], batch.c, o.future, batch.mask)
+        off = [(a - b[:, past:]).norm(dim=-1) for a, b in zip(found, (batch.x, batch.v), strict=True)]
+        errors = [mean(e, batch.mask) / u for e, u in zip(off, network.unit, strict=True)]
+        return errors[0] + o.velocity_weight * errors[1]
 
     def first_loss(self, step: int) -> Tensor:
         """Reconstruction of all windows from their own latents."""

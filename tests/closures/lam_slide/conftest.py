@@ -25,6 +25,9 @@ SMALL: dict[str, Any] = {
     "substeps": 2,
     "spans": [1, 2],
     "span_steps": [3, 2],
+    "transformer_width": 8,
+    "transformer_depth": 2,
+    "transformer_steps": 4,
     "identifiers": 10,
     "dimension": 12,
     "latents": 4,
@@ -69,7 +72,8 @@ def small_model() -> Callable[..., Any]:
             torch.manual_seed(0)
             chosen = TrainingOptions(**SMALL | options).model_dump(mode="json")
             model = TrajectoryModel(chosen, 0.1, [-1.0, 1.0]).eval().requires_grad_(False)
-            for parameter in model.denoiser.parameters():
+            trained = [model.denoiser] if chosen["predictor"] != "transformer" else [model.denoiser, model.predictor]
+            for parameter in (p for part in trained for p in part.parameters()):
                 parameter.add_(0.3 * torch.randn(parameter.shape))
         if path is not None:
             equation = check(CASE, "particles.toml", Path()).build_equation()

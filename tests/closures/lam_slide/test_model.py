@@ -8,6 +8,7 @@ import torch
 
 from subgrid.closures.lam_slide.model import draw_identifiers, orthogonal
 from subgrid.closures.lam_slide.predictor import Limited, PairNetwork, constant_velocity
+from subgrid.closures.lam_slide.transformer import TransformerPredictor
 
 
 def trajectories(entities=5, batch=3, frames=2):
@@ -36,9 +37,12 @@ def test_identifiers_are_orthogonal_and_drawn_without_repetition():
         draw_identifiers(np.random.default_rng(0), 10, 11)
 
 
-@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize(
+    ("predictor", "axes"),
+    [("pairs", "space"), ("pairs", "heading"), ("constant", "space"), ("constant", "heading"), ("rest", "space")]
+    + [("transformer", "space"), ("transformer", "heading")],
+)
 @pytest.mark.parametrize("evaluations", [1, 3])
-@pytest.mark.parametrize("axes", ["space", "heading"])
 def test_permuted_entities_have_permuted_samples(predictor, evaluations, axes, small_model):
     model = small_model(predictor=predictor, residual_axes=axes)
     (past, coupling), known = trajectories(), identifiers(model)
@@ -66,6 +70,56 @@ def test_the_pair_network_is_equivariant_under_rotations_reflections_shifts_and_
     torch.testing.assert_close(x_turned, x @ turn + 1.5 + speed * ahead, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(v_turned, v @ turn + speed, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(x, constant_velocity(past, 5), atol=1e-3)
+
+
+@pytest.mark.parametrize("baseline", ["constant", "rest"])
+@pytest.mark.parametrize("frames", [2, 5])
+def test_the_transformer_is_equivariant_under_rotations_reflections_shifts_and_permutations(baseline, frames):
+    torch.manual_seed(0)
+    network = TransformerPredictor(0.1, frames, 6, baseline == "rest", 16, 2, 4)
+    past, coupling = trajectories(frames=frames)
+    past = past + 0.1 * torch.randn(past.shape, generator=torch.Generator().manual_seed(5))
+    x, v = network(past, coupling, 6)
+    start = constant_velocity(past, 6) if baseline == "constant" else past[:, -1:].expand(-1, 6, -1, -1)
+    torch.testing.assert_close(x, start)  # before training
+    for last in (network.weights, network.own):
+        torch.nn.init.normal_(last.weight, std=0.3)
+    x, v = network(past, coupling, 6)
+    assert (x - start).norm(dim=-1).mean() > 0.1
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(3)))[0]
+    turn = turn * -torch.det(turn)  # a reflection
+    order = torch.tensor([3, 0, 4, 1, 2])
+    x_turned, v_turned = network((past @ turn + 1.5)[:, :, order], coupling[:, order], 6)
+    torch.testing.assert_close(x_turned, (x @ turn + 1.5)[:, :, order], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(v_turned, (v @ turn)[:, :, order], atol=1e-4, rtol=1e-4)
+
+
+def test_the_transformer_knows_more_than_pairs():
+    """The force on the end of a chain of three depends on the angle, at the same distances of the pairs it is in."""
+    torch.manual_seed(0)
+    network = TransformerPredictor(0.1, 2, 1, True, 16, 2, 4)
+    torch.nn.init.normal_(network.weights.weight, std=0.3)
+
+    def push(angle):
+        corner = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [np.cos(angle), np.sin(angle), 0.0]]).float()
+        x, _ = network(corner.expand(1, 2, 3, 3), torch.ones(1, 3), 1)
+        return x[0, 0] - corner
+
+    two = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).expand(1, 2, 2, 3)
+    apart = network(two, torch.ones(1, 2), 1)[0][0, 0] - two[0, 0]
+    assert apart[:, 1:].abs().max() < 1e-6  # a pair has no other direction
+    assert (push(1.0)[0] - push(2.0)[0]).norm() > 1e-2
+
+
+def test_the_base_of_the_frames_given_is_that_of_the_predictor(small_model):
+    past, coupling = trajectories()
+    for options in ({"predictor": "rest"}, {"predictor": "transformer", "baseline": "rest"}):
+        model = small_model(**options)
+        x, v = model.base(past, model.predict(past, coupling))
+        torch.testing.assert_close(x[:, :2], past[:, -1:].expand(-1, 2, -1, -1))
+        assert not v[:, :2].any()
+    moving = small_model(predictor="transformer").base(past, (past[:, :0], past[:, :0]))
+    torch.testing.assert_close(moving[0], past, atol=1e-6, rtol=1e-5)
 
 
 def test_the_pair_network_keeps_momentum_and_starts_at_constant_velocity():
@@ -132,7 +186,7 @@ def test_residuals_along_the_heading_turn_with_the_trajectory(small_model):
     assert along[..., 1].abs().max() < 1e-5 and (along[..., 0] >= 0).all()
 
 
-@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize("predictor", ["pairs", "constant", "rest", "transformer"])
 def test_entities_that_are_not_real_change_nothing(predictor, small_model):
     """Three real entities among five: as three alone, whatever the others are, also for the gradient of the loss."""
     model = small_model(predictor=predictor).double()

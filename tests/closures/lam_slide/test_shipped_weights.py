@@ -48,6 +48,15 @@ def distance(a, b):
     return float((a - b).norm(dim=-1).mean())
 
 
+def test_weights_from_before_an_option_are_read_bit_for_bit(model, tmp_path):
+    """Their headers lack the options of later predictors."""
+    path = SHIPPED / "lam-slide-charged-lam-slide.safetensors"
+    read, header = TrajectoryModel.load(path)
+    assert "baseline" not in header["options"] and not read.at_rest
+    read.save(tmp_path / "again.safetensors", header)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("entities", [5, 8, 10])
 def test_samples_are_better_than_constant_velocity_for_more_entities_too(entities, model):
     x, c = trajectories(entities)

@@ -12,9 +12,12 @@ import tomli_w
 import torch
 
 from subgrid.closures.lam_slide import LamSlide
+from subgrid.closures.lam_slide.losses import turns
 from subgrid.closures.lam_slide.model import TrajectoryModel
 from subgrid.closures.lam_slide.options import TrainingOptions
+from subgrid.closures.lam_slide.predictor import constant_velocity
 from subgrid.closures.lam_slide.training import Training, fit
+from subgrid.closures.lam_slide.transformer import TransformerPredictor
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.commands import cli
 from subgrid.ingest.prepare import silent
@@ -49,14 +52,14 @@ def train(data, small):
     return run
 
 
-@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize("predictor", ["pairs", "constant", "rest", "transformer"])
 def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, train, tmp_path):
     for part in ("whole", "parts"):
         (tmp_path / part).mkdir()
     calls: list[int] = []
     whole = train(tmp_path / "whole", lambda *_: calls.append(1), predictor=predictor)
-    assert len(calls) == {"pairs": 16, "constant": 11}[predictor]
-    for kill in (2, 3, 4, 3) if predictor == "pairs" else (2, 3, 4):
+    assert len(calls) == {"pairs": 16, "constant": 11, "rest": 11, "transformer": 15}[predictor]
+    for kill in (2, 3, 4, 3) if predictor in ("pairs", "transformer") else (2, 3, 4):
         count = iter(range(1, 100))
 
         def die(done, total, metrics, at=kill, count=count):
@@ -70,7 +73,7 @@ def test_a_training_killed_at_many_steps_ends_with_the_same_bytes(predictor, tra
     train(tmp_path / "parts", lambda *_: pytest.fail("a finished training was repeated"), predictor=predictor)
 
 
-@pytest.mark.parametrize("predictor", ["pairs", "constant"])
+@pytest.mark.parametrize("predictor", ["pairs", "constant", "transformer"])
 def test_losses_are_those_of_the_real_entities(predictor, data, small, tmp_path):
     """With a fifth entity that is not real they are those of the other four, and so are the scales."""
     options = TrainingOptions(**small | {"predictor": predictor, "dropout": 0.0})
@@ -84,12 +87,16 @@ def test_losses_are_those_of_the_real_entities(predictor, data, small, tmp_path)
     for training, count in zip(trainings, (4, 5), strict=True):
         more = torch.cat([known, training.model.pool[:6, None]], 1)[:, :count]
         training.identifiers = lambda *_, more=more: more
+        if predictor == "transformer":
+            training.measure(training.model.predictor)
         training.normalise()
     torch.testing.assert_close(trainings[0].model.scale, trainings[1].model.scale)
     for loss in ("first_loss", "second_loss", "joint_loss"):
         torch.testing.assert_close(*(getattr(t, loss)(3) for t in trainings), rtol=1e-4, atol=1e-5)
     if predictor == "pairs":
         torch.testing.assert_close(*(t.predictor_loss(3, 2) for t in trainings))
+    if predictor == "transformer":
+        torch.testing.assert_close(*(t.transformer_loss(3, t.model.predictor) for t in trainings))
 
 
 def test_a_training_set_knows_how_many_entities_are_real(particles, small, tmp_path, monkeypatch):
@@ -103,11 +110,10 @@ def test_a_training_set_knows_how_many_entities_are_real(particles, small, tmp_p
     assert all(np.isfinite(value) for value in header["scores"].values())
 
 
-def test_batches_in_the_plane_stay_in_it(data, small, tmp_path):
-    options = TrainingOptions(**small | {"orientations": "plane"})
-    turns = Training(data, options, tmp_path).turns(np.random.default_rng(0), 50)
-    np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
-    assert (turns[:, 2] == [0, 0, 1]).all() and set(np.sign(np.linalg.det(turns))) == {-1.0, 1.0}
+def test_batches_in_the_plane_stay_in_it():
+    found = turns(np.random.default_rng(0), 50, "plane")
+    np.testing.assert_allclose(found @ found.swapaxes(1, 2), np.tile(np.eye(3), (50, 1, 1)), atol=1e-6)
+    assert (found[:, 2] == [0, 0, 1]).all() and set(np.sign(np.linalg.det(found))) == {-1.0, 1.0}
 
 
 def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path):
@@ -121,6 +127,22 @@ def test_training_lowers_every_loss_and_reports_its_errors(data, small, tmp_path
         assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert header["scores"].keys() >= {"reconstruction_ade", "predictor_ade", "one_ade", "ten_fde"}
     assert all(0 < value < 1 for value in header["scores"].values())
+
+
+def test_training_lowers_the_loss_of_the_transformer_below_that_of_its_baseline(data, small, tmp_path):
+    options = {"predictor": "transformer", "transformer_steps": 150, "transformer_learning_rate": 0.02}
+    training = Training(data, TrainingOptions(**small | options), tmp_path)
+    network = training.model.predictor
+    assert isinstance(network, TransformerPredictor)
+    training.run()
+    losses = [entry["loss"] for entry in training.training.log if entry["stage"] == "transformer"]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:2])
+    x, c = training.states[:, :6, :3].transpose(2, 3), training.states[:, 0, 6]
+    with torch.no_grad():
+        errors = [
+            (a - x[:, 2:]).norm(dim=-1).mean() for a in (network(x[:, :2], c, 4)[0], constant_velocity(x[:, :2], 4))
+        ]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_model_is_trained_for_the_interval_of_its_frames_and_for_their_couplings(data, small, tmp_path):
@@ -141,6 +163,13 @@ def test_a_model_is_trained_for_the_interval_of_its_frames_and_for_their_couplin
         ({"dimension": 9}, "dimension must be at least identifiers"),
         ({"spans": [9]}, "spans needs one of span_steps each"),
         ({"heads": 3}, "heads must divide width"),
+        ({"baseline": "rest"}, 'predictor is "pairs". Remedy: predictor = "transformer", or predictor = "rest"'),
+        ({"predictor": "transformer", "transformer_width": 9}, "heads must divide transformer_width"),
+        ({"predictor": "rest", "residual_axes": "heading"}, 'Remedy: baseline = "constant" and a predictor other than'),
+        (
+            {"predictor": "pair"},
+            "train.lam-slide.predictor: Input should be 'constant', 'rest', 'pairs' or 'transformer'",
+        ),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(
