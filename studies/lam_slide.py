@@ -1,6 +1,7 @@
 """The tables of docs/results/lam-slide.md: trajectories of particles, 10 frames given and 20 predicted.
 
     python studies/lam_slide.py extrapolation CASE             constant velocity, linear fit, the solver of the case
+    python studies/lam_slide.py effort CASE                    all baselines, the trained ones with --seconds each
     python studies/lam_slide.py networks CASE WEIGHTS          transformer and flows in physical space, --seconds each
     python studies/lam_slide.py evaluations CASE WEIGHTS       errors and diversity for 1, 5, 10, 20 and 50 evaluations
     python studies/lam_slide.py identifiers CASE WEIGHTS       permuted entities, other identifiers, attention maps
@@ -21,7 +22,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,20 +168,60 @@ def networks(case: Case, model: TrajectoryModel, count: int, seconds: float) -> 
             yield samples_row(name, torch.stack(draws), true, seconds=seconds, steps=steps)
 
 
+def effort(case: Case, count: int, seconds: float, evaluations: list[int]) -> Iterator[Row]:
+    """Every baseline, and `lam-slide` about the pair network and about constant velocity, with equal CPU time."""
+    yield from extrapolation(case, count)
+    x, v, c = unseen(case, count)
+    data, table = dataset(case, silent), case.train.get("lam-slide", {})
+
+    def training(predictor: str) -> Training:
+        return Training(data, TrainingOptions(**table | {"predictor": predictor}), Path(tempfile.mkdtemp()))
+
+    fresh = training("pairs")
+    past, true = x[:, : fresh.model.past], x[:, fresh.model.past : fresh.count]
+    more: dict[str, Any] = {"seconds": seconds}
+    predict, steps = baselines.transformer(fresh, seconds, rate=3e-3)
+    yield row("transformer", in_blocks(predict, past, c), true, steps=steps, **more)
+    steps = baselines.pair_network(fresh, seconds)
+    found = in_blocks(lambda *p: fresh.model.predict(*p)[0], past, c)
+    yield row("pair network", found, true, steps=steps, **more)
+    draw, steps = baselines.physical_flow(fresh, seconds, False)
+    for n in evaluations:
+        draws = []
+        for k in range(SAMPLES):
+            xi = torch.from_numpy(np.random.default_rng(k).standard_normal(true.shape, dtype=np.float32))
+            draws.append(in_blocks(lambda *p, n=n: draw(*p, n), past, c, xi))
+        yield samples_row("flow in physical space", torch.stack(draws), true, evaluations=n, steps=steps, **more)
+    for predictor in ("pairs", "constant"):
+        own = training(predictor)
+        more["predictor"] = predictor
+        more["steps"] = baselines.staged(own, seconds)
+        known = identifiers(own.model, count, x.shape[2], 0)
+        yield row("reconstruction", rebuilt(own.model, x, v, c, known), true, **more)
+        yield from lam_slide_rows(own.model, past, c, true, evaluations, **more)
+
+
+def lam_slide_rows(
+    model: TrajectoryModel, past: Tensor, c: Tensor, true: Tensor, evaluations: Sequence[int], **more: Any
+) -> Iterator[Row]:
+    count, entities = c.shape
+    for n in evaluations:
+        begin = time.process_time()
+        draws = [sampled(model, past, c, identifiers(model, count, entities, k), n, k) for k in range(SAMPLES)]
+        each = _each(begin, SAMPLES * count)
+        yield samples_row("lam-slide", torch.stack(draws), true, evaluations=n, milliseconds=each, **more)
+
+
 def _each(begin: float, count: int) -> float:
     return 1e3 * (time.process_time() - begin) / count
 
 
-def evaluations(case: Case, model: TrajectoryModel, count: int) -> Iterator[Row]:
+def evaluations(case: Case, model: TrajectoryModel, count: int, numbers: Sequence[int]) -> Iterator[Row]:
     x, v, c = unseen(case, count)
     past, true = x[:, : model.past], x[:, model.past : model.past + model.future]
     yield row(f"predictor {model.options['predictor']}", in_blocks(lambda *p: model.predict(*p)[0], past, c), true)
     yield row("reconstruction", rebuilt(model, x, v, c, identifiers(model, count, x.shape[2], 0)), true)
-    for n in EVALUATIONS:
-        begin = time.process_time()
-        draws = [sampled(model, past, c, identifiers(model, count, x.shape[2], k), n, k) for k in range(SAMPLES)]
-        each = _each(begin, SAMPLES * count)
-        yield samples_row("lam-slide", torch.stack(draws), true, evaluations=n, milliseconds=each)
+    yield from lam_slide_rows(model, past, c, true, numbers)
 
 
 def identifier_rows(case: Case, model: TrajectoryModel, count: int) -> Iterator[Row]:
@@ -244,29 +285,34 @@ def latent_rows(case: Case, count: int, seconds: float) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = ["extrapolation", "networks", "evaluations", "identifiers", "entities", "latents"]
+    tables = ["extrapolation", "effort", "networks", "evaluations", "identifiers", "entities", "latents"]
     parser.add_argument("table", choices=tables)
     parser.add_argument("case", type=Path)
     parser.add_argument("weights", nargs="?", help="a file, or the name of shipped weights")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
     parser.add_argument("--test", type=int, default=2000, help="number of unseen trajectories")
     parser.add_argument("--seconds", type=float, default=240, help="CPU seconds per training of a baseline")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
     parser.add_argument("--out", type=Path, default=Path("lam-slide-study.jsonl"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))
-    if options.table in ("extrapolation", "latents"):
+    if options.table == "extrapolation":
         rows = extrapolation(case, options.test)
-        if options.table == "latents":
-            rows = latent_rows(case, options.test, options.seconds)
+    elif options.table == "latents":
+        rows = latent_rows(case, options.test, options.seconds)
+    elif options.table == "effort":
+        rows = effort(case, options.test, options.seconds, options.evaluations)
     elif options.weights is None:
         parser.error(f"{options.table} needs WEIGHTS")
     else:
         model, _ = TrajectoryModel.load(locate(options.weights, Path()))
         if options.table == "networks":
             rows = networks(case, model, options.test, options.seconds)
+        elif options.table == "evaluations":
+            rows = evaluations(case, model, options.test, options.evaluations)
         else:
-            table = {"evaluations": evaluations, "identifiers": identifier_rows, "entities": entity_rows}
+            table = {"identifiers": identifier_rows, "entities": entity_rows}
             rows = table[options.table](case, model, options.test)
     where = {"table": options.table, "weights": options.weights, "set": options.set, "test": options.test}
     for found in rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from subgrid.closures.lam_slide.networks import Block, perceptron
 from subgrid.closures.lam_slide.predictor import constant_velocity
-from subgrid.closures.lam_slide.training import Training
+from subgrid.closures.lam_slide.training import ENCODER, Training, seeded
 from subgrid.closures.learning.denoiser import HARMONICS, Denoiser, ScoreNetwork, angle_features
 from subgrid.closures.learning.samplers import sample
 from subgrid.solver.case.tables import Case
@@ -145,6 +146,34 @@ def transformer(
         return (predict(batch.x[:, :past], batch.c) - batch.x[:, past:]).norm(dim=-1).mean()
 
     return predict, descend(network, loss, seconds, rate)
+
+
+def pair_network(training: Training, seconds: float) -> int:
+    """Train the pair network of the model alone; the number of steps."""
+    assert training.model.predictor is not None
+    o = training.options
+    loss = partial(training.predictor_loss, span=o.spans[-1])
+    return descend(training.model.predictor, loss, seconds, o.span_learning_rate)
+
+
+def staged(training: Training, seconds: float) -> list[int]:
+    """Train all stages of `lam-slide`: half of the time for a predictor that learns; the steps of each stage.
+
+    The answers of the predictor from all frames, which the later stages need, are part of the time.
+    """
+    model, o = training.model, training.options
+    begin, steps = time.process_time(), []
+    if model.predictor is not None:
+        steps.append(pair_network(training, 0.5 * seconds))
+    training.normalise()
+    left = seconds - (time.process_time() - begin)
+    steps.append(descend(model.autoencoder, seeded(training.first_loss), 0.45 * left, o.learning_rate))
+    steps.append(descend(model.denoiser, seeded(training.second_loss), 0.45 * left, o.flow_learning_rate))
+    decoder = [p for n, p in model.autoencoder.named_parameters() if not n.startswith(ENCODER)]
+    both = nn.ParameterList([*model.denoiser.parameters(), *decoder])
+    steps.append(descend(both, seeded(training.joint_loss), 0.1 * left, 0.5 * o.flow_learning_rate))
+    model.eval()
+    return steps
 
 
 def physical_flow(

@@ -176,7 +176,9 @@ def windows(states: NDArray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return u[..., :3], u[..., 3:6], u[:, 0, :, 6]
 
 
-def baseline_rows(training: Training, states: NDArray, seconds: float, rate: float) -> list[dict[str, Any]]:
+def baseline_rows(
+    training: Training, states: NDArray, about: list[str], seconds: float, rate: float
+) -> list[dict[str, Any]]:
     o = training.options
     x, _, c = windows(states)
     past, true = x[:, : o.past], x[:, o.past :]
@@ -187,8 +189,8 @@ def baseline_rows(training: Training, states: NDArray, seconds: float, rate: flo
         row("mean of the frames given", past.mean(1, keepdim=True).expand_as(true), true),
         row("linear fit", baselines.linear_fit(past, o.future), true),
     ]
-    for name, base in (("constant velocity", baselines.constant_velocity), ("rest", at_rest)) if seconds else ():
-        predict, steps = baselines.transformer(training, seconds, base, rate)
+    for name in about:
+        predict, steps = baselines.transformer(training, seconds, BASES[name], rate)
         with torch.no_grad():
             found = predict(past, c)
         rows.append(row(f"transformer about {name}", found, true, seconds=seconds, steps=steps, rate=rate))
@@ -197,6 +199,9 @@ def baseline_rows(training: Training, states: NDArray, seconds: float, rate: flo
 
 def at_rest(past: torch.Tensor, count: int) -> torch.Tensor:
     return past[:, -1:].expand(-1, count, -1, -1)
+
+
+BASES = {"constant velocity": baselines.constant_velocity, "rest": at_rest}
 
 
 def learned_rows(training: Training, states: NDArray) -> list[dict[str, Any]]:
@@ -225,7 +230,10 @@ def main() -> None:
     parser.add_argument("field", type=Path, metavar="FORCE_FIELD")
     parser.add_argument("--kelvin", type=float, default=500.0)
     parser.add_argument("--settle", type=float, default=200.0)
-    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of each transformer; 0 for none")
+    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of each transformer")
+    parser.add_argument(
+        "--about", nargs="*", choices=list(BASES), default=list(BASES), help="bases of the transformers"
+    )
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of the transformers")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="options of the training")
     parser.add_argument("--work", type=Path, default=Path("lam-slide-ethanol"), help="folder of the trajectories")
@@ -242,11 +250,10 @@ def main() -> None:
     chosen = TrainingOptions(**OPTIONS | changes)
     folder = options.work / f"training-{chosen.seed}" if options.table == "train" else Path(tempfile.mkdtemp())
     training = Training(training_set(states, len(field.z)), chosen, folder)
-    rows = (
-        learned_rows(training, states)
-        if options.table == "train"
-        else baseline_rows(training, states, options.seconds, options.rate)
-    )
+    if options.table == "train":
+        rows = learned_rows(training, states)
+    else:
+        rows = baseline_rows(training, states, options.about, options.seconds, options.rate)
     for found in rows:
         line = json.dumps({"set": changes} | found, default=float)
         print(line, flush=True)

@@ -56,20 +56,13 @@ class TrajectoryModel(nn.Module):
         if o["predictor"] == "pairs":
             self.predictor = PairNetwork(interval, self.past, o["hidden"], o["substeps"])
         elif o["predictor"] == "transformer":
-            self.predictor = TransformerPredictor(
-                interval,
-                self.past,
-                self.future,
-                self.at_rest,
-                o["transformer_width"],
-                o["transformer_depth"],
-                o["heads"],
-            )
+            sizes = (o["transformer_width"], o["transformer_depth"], o["heads"])
+            self.predictor = TransformerPredictor(interval, self.past, self.future, self.at_rest, *sizes)
         w = self.window
-        sizes = {"position": 3 * w, "velocity": 3 * w, "base": 3 * w, "species": len(self.classes)}
+        outputs = {"position": 3 * w, "velocity": 3 * w, "base": 3 * w, "species": len(self.classes)}
         windows = (self.past + self.future) // w
         self.autoencoder = Autoencoder(
-            9 * w + 1, sizes, windows, self.pool, o["latents"], o["channels"], o["width"], o["heads"], o["binding"],
+            9 * w + 1, outputs, windows, self.pool, o["latents"], o["channels"], o["width"], o["heads"], o["binding"],
             o["dropout"],
         )  # fmt: skip
         flow = LatentFlow(o["latents"], o["channels"], o["flow_width"], o["depth"], o["heads"])

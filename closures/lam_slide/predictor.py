@@ -43,7 +43,7 @@ def constant_velocity(past: Tensor, count: int) -> Tensor:
 
 
 def baseline(past: Tensor, count: int, interval: float, at_rest: bool) -> tuple[Tensor, Tensor]:
-    """Positions and velocities of the next `count` frames at constant velocity, or at rest: what nothing is learned for."""
+    """Positions and velocities of the next `count` frames, at constant velocity or at rest: nothing is learned."""
     if at_rest:
         found = past[:, -1:].expand(-1, count, -1, -1)
         return found, torch.zeros_like(found)

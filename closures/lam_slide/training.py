@@ -105,11 +105,8 @@ class Training:
             "pairs": {f"span {s}": n for s, n in zip(o.spans, o.span_steps, strict=True)},
             "transformer": {"transformer": o.transformer_steps},
         }
-        return predictors.get(o.predictor, {}) | {
-            "first stage": o.steps,
-            "second stage": o.flow_steps,
-            "joint": o.joint_steps,
-        }
+        stages = {"first stage": o.steps, "second stage": o.flow_steps, "joint": o.joint_steps}
+        return predictors.get(o.predictor, {}) | stages
 
     def run(self) -> tuple[TrajectoryModel, dict[str, Any]]:
         """Train all stages."""

@@ -15,13 +15,13 @@ CHANGES = 2  # of the relative positions, that the answer is made of
 class TransformerPredictor(nn.Module):
     """x_i(t) = b_i(t) + u sum_jk w_ijk(t) y_ijk + u sum_f a_if(t) (x_i(f + 1) - x_i(f)), b constant velocity or rest.
 
-    y_ij: the position of j relative to i in the last frame given, and its changes over the last intervals. The weights w
-    and a are functions of invariants alone, so that the answer is O(3)-equivariant and equivariant under permutations and
-    shifts of space. The same for velocities, with weights of their own.
+    y_ij: the position of j relative to i in the last frame given, and its changes over the last intervals. The weights
+    w and a are functions of invariants alone, so that the answer is O(3)-equivariant, and equivariant under
+    permutations and shifts of space. The same for velocities, with weights of their own.
 
-    Edges (i, j) are a perceptron of the distances |x_i - x_j| in the frames given, of |x_i(f) - x_j| to j in the last of
-    them, and of both couplings. An entity is a token, the mean of its edges; the attention of i to j has a bias from the
-    edge. From the distances between three entities follows their angle, between four the torsion.
+    Edges (i, j) are a perceptron of the distances |x_i - x_j| in the frames given, of |x_i(f) - x_j| to j in the last
+    of them, and of both couplings. An entity is a token, the mean of its edges; the attention of i to j has a bias from
+    the edge. From the distances between three entities follows their angle, between four the torsion.
 
     length, pace: mean norms of the positions about their centre and of the steps from frame to frame. unit: of the
     residuals of positions and velocities about b. mask: which entities are real, (batch, entity).

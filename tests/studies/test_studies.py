@@ -16,6 +16,7 @@ COMMANDS = [
     "hypar_two_stream",
     "lam_slide",
     "lam_slide_ethanol",
+    "lam_slide_identifiers",
     "lam_slide_pedestrians",
     "latent_diffusion",
     "mi2a",
