@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -141,9 +140,24 @@ def _finish(result: dict[str, Any], as_json: bool, show: Callable[[], None]) -> 
 
 
 @app.command
-def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
+def run(
+    case: Path,
+    *,
+    set_: Set = (),
+    out: Out = None,
+    backend: Backend = None,
+    workers: Annotated[int | None, Parameter(show=False)] = None,
+    scheduler: Annotated[str | None, Parameter(show=False)] = None,
+    json_: Json = False,
+) -> None:
     """Run a case. Results go to runs/CASE-run, or to --out."""
     from .run import run as run_case
+
+    if workers is not None or scheduler is not None:
+        raise ValueError(
+            "--workers and --scheduler: a run is one process with all cores. Remedy: leave them out, or run an "
+            f"ensemble in parts, subgrid sweep {case} --vary ensemble.seed=1,2,3 --workers N"
+        )
 
     target = _target(out, case, "run")
     checked = _read(case, set_, backend)
@@ -152,10 +166,17 @@ def run(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None,
 
 
 @app.command
-def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> None:
+def resume(
+    folder: Path,
+    *,
+    until: float | None = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    json_: Json = False,
+) -> None:
     """Continue a run from its last checkpoint, or compute the missing rows of a comparison.
 
-    --until: a later end of a run, also of one that is done.
+    --until: a later end of a run, also of one that is done. --workers, --scheduler: for the rows of a comparison.
     """
     from subgrid.solver.backend import available_threads
     from subgrid.solver.simulation.folder import COMPARISON
@@ -167,8 +188,11 @@ def resume(folder: Path, *, until: float | None = None, json_: Json = False) -> 
 
         if until is not None:
             raise ValueError("--until is for runs; the rows of a comparison end at time.end. Remedy: leave it out")
-        printed.scores(resume_comparison(folder, progress=not json_), folder, json_)
+        found = resume_comparison(folder, progress=not json_, workers=workers, scheduler=scheduler)
+        printed.scores(found, folder, json_)
         return
+    if workers is not None or scheduler is not None:
+        raise ValueError("--workers and --scheduler are for comparisons; a run is one task. Remedy: leave them out")
     from .run import resume as resume_run
 
     summary = json.loads(resume_run(folder, until=until, progress=not json_).attrs["summary"])
@@ -182,21 +206,6 @@ def _summary(summary: dict[str, Any], folder: Path) -> None:
 
 
 @app.command
-def compare(case: Path, *, set_: Set = (), out: Out = None, backend: Backend = None, json_: Json = False) -> None:
-    """Compare the uncorrected model and every closure with the reference and with a frontier of classical runs.
-
-    Writes metrics.json, comparison.zarr, pictures and report.html to runs/CASE-compare, or to --out.
-    """
-    from .comparison.compare import compare as compare_case
-    from .report import printed
-
-    target = _target(out, case, "compare")
-    checked = _read(case, set_, backend)
-    result = compare_case(checked, out=target, progress=not json_, command=_command())
-    printed.scores(result, target, json_)
-
-
-@app.command
 def report(folder: Path, *, style: Literal["page", "one-column", "two-column"] = "page", json_: Json = False) -> None:
     """Draw the report of a comparison again, or that of a run: its scalars, budgets and last state.
 
@@ -207,13 +216,26 @@ def report(folder: Path, *, style: Literal["page", "one-column", "two-column"] =
     printed.path(folder, style, json_)
 
 
-for _name, _help in (  # imported when they are called
-    ("export", "Write a trained network as ONNX, for the closure `model` and for other programs."),
-    ("data", "Compute the training set, the reference and the sweep of a case; --format: export them."),
-    ("sweep", "Run or compare a case for many values of its keys: one table, one Zarr store, one picture."),
-    ("ingest", "Report what a file or folder of data holds. --out: copy it to a Zarr store in the schema."),
+for _name, _module, _help in (  # imported when they are called
+    (
+        "compare",
+        "comparison.command",
+        "Compare the uncorrected model and every closure with the reference and a frontier of classical runs.",
+    ),
+    ("export", "export", "Write a trained network as ONNX, for the closure `model` and for other programs."),
+    (
+        "tune",
+        "tuning",
+        "Choose options of a closure by rollouts on validation trajectories. --option NAME=LOW:HIGH: what is searched.",
+    ),
+    ("data", "data", "Compute the training set, the reference and the sweep of a case; --format: export them."),
+    (
+        "sweep",
+        "sweep.command",
+        "Run or compare a case for many values of its keys: one table, one Zarr store, one picture.",
+    ),
+    ("ingest", "data", "Report what a file or folder of data holds. --out: copy it to a Zarr store in the schema."),
 ):
-    _module = {"export": "export", "sweep": "sweep.command"}.get(_name, "data")
     app.command(f"subgrid.commands.{_module}:{_name}", name=_name, help=_help)
 
 
@@ -255,27 +277,6 @@ def train(
             + (f"\n{result['formula']}" if "formula" in result else "")
         ),
     )
-
-
-@app.command
-def tune(
-    case: Path,
-    *,
-    closure: str,
-    score: Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"] = "relative_l2",
-    option: Annotated[tuple[str, ...], Parameter(name="--option", negative=())] = (),
-    evaluations: int = 24,
-    set_: Set = (),
-    out: Out = None,
-    backend: Backend = None,
-    json_: Json = False,
-) -> None:
-    """Choose options of a closure by rollouts on validation trajectories. --option NAME=LOW:HIGH: what is searched."""
-    from . import tune
-
-    checked, target = _read(case, set_, backend), _file(out)
-    found = tune.tune(checked, closure, score, option, evaluations=evaluations, out=target, progress=not json_)
-    _finish(dataclasses.asdict(found), json_, lambda: display(tune.words(found, score)))
 
 
 @app.command

@@ -107,10 +107,6 @@ def data(
     where: dict[str, str] = {}
     with cluster(workers, scheduler) as pool, Bars(quiet=json_) as bars:
         resolved = with_step(checked)
-        source = (
-            str(case.absolute() if case.exists() else case),
-            (*set_, *([f"backend={backend}"] if backend else [])),
-        )
         asked: dict[Kind, Request] = {"reference": reference_request(resolved)} if gridded else {}
         if resolved.training is not None:
             asked["training"] = training_request(resolved)
@@ -119,10 +115,10 @@ def data(
             if pool is None:
                 where[kind] = str(generate(resolved, request, bars).directory)
             else:
-                where[kind] = str(generate_in_pieces(source, kind, resolved, request, pool, bars).directory)
+                where[kind] = str(generate_in_pieces(kind, resolved, request, pool, bars).directory)
         if resolved.sweep is not None:
             if pool is not None:
-                runs_in_pieces(source, resolved, pool, bars)
+                runs_in_pieces(resolved, pool, bars)
             where["sweep"] = str(runs(resolved, resolved.sweep.points(), bars).directory)
     text = "\n".join(f"{name}: {path}" for name, path in where.items())
     if out is not None:

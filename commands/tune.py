@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from subgrid.ingest.entities import carrier_state, restricted_carrier
-from subgrid.ingest.perturbation import perturbed
+from subgrid.ingest.cluster import cluster
 from subgrid.ingest.prepare import with_step
-from subgrid.ingest.requests import Request, describe_initial, training_request
-from subgrid.ingest.trajectories import generate
-from subgrid.solver.case.base import multiple
 from subgrid.solver.case.tables import Case, ClosureTable
-from subgrid.solver.closure import Closure, PluginError
-from subgrid.solver.simulation import BlowUp
-from subgrid.solver.simulation.build import build_simulation
-from subgrid.solver.simulation.schedule import Collector
+from subgrid.solver.closure import Closure
 
-from .comparison import metrics
+from .candidates import Candidate, Candidates, plain
+from .option_search import Options, ahead, search
 from .progress import Bars, watching
+from .rollouts import Rollouts, Score
 
-Score = Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"]
 PERTURBATION = "perturbation"  # the option that is not of a closure, but of its row
 WEIGHT = "weight"  # the option that every closure of a case has
-GRID = 9  # values of a single option that are tried before the search between them
 
 
 @dataclass
@@ -57,6 +48,8 @@ def tune(
     evaluations: int = 24,
     out: Path | None = None,
     progress: bool | Bars = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Tuning:
     """Choose options of a closure by rollouts over the validation trajectories of the case.
 
@@ -66,9 +59,11 @@ def tune(
     trajectories. ranges: option -> (low, high), both positive, searched in the logarithm, or a list of "NAME=LOW:HIGH";
     by default `tunable` of the class. The option "perturbation" is that of the initial states of the row, with as many
     members per trajectory as the case has; the score "crps" is of this ensemble. out: a file for the table of the
-    closure with the best options. The test trajectories, those of [reference], are not used.
+    closure with the best options. The test trajectories, those of [reference], are not used. workers, scheduler: so
+    many processes on this machine, or those of the Dask scheduler at an address, run the candidates, and such that the
+    search may ask for next; the result does not depend on it. The cache must be a folder that all of them see.
 
-    Raises ValueError if the case has no [training] table, or the closure nothing to tune.
+    Raises ClusterError, WorkersLost, and ValueError for a case without [training] and a closure with nothing to tune.
     """
     if case.training is None:
         raise ValueError(
@@ -89,40 +84,67 @@ def tune(
             raise ValueError(f"--option {name}={low:g}:{high:g}: expected two positive numbers, the smaller one first")
     whole = {name for name, field in found.model_fields.items() if field.annotation is int}
     _check_ends(found, table, searched, whole)
-    with watching(progress) as bars:
+    perturbation = case.ensemble.perturbation
+
+    def as_options(values: Mapping[str, float]) -> Options:
+        return tuple((k, round(value) if k in whole else float(f"{value:.4g}")) for k, value in values.items())
+
+    def candidate(options: Options) -> Candidate:
+        own = {name: value for name, value in options if name != PERTURBATION}
+        corrected = () if found.kind == "none" else (*others, table.model_copy(update=own))
+        return corrected, dict(options).get(PERTURBATION, perturbation)
+
+    with cluster(workers, scheduler) as pool, watching(progress) as bars:
         case = with_step(case)
-        rollouts = Rollouts(case, score, bars)
-        result = Tuning({}, math.inf, rollouts((), case.ensemble.perturbation))
+        scored = _Here(case, score, bars) if pool is None else Candidates(pool, case, (*others, table), score, bars)
+        (uncorrected,) = scored.errors([((), perturbation)])
+        result = Tuning({}, math.inf, uncorrected)
+        errors: dict[Options, float] = {}
 
         def evaluate(values: Mapping[str, float]) -> float:
-            options = {k: round(value) if k in whole else float(f"{value:.4g}") for k, value in values.items()}
-            known = [error for other, error in result.tried if other == options]
-            if known:
-                return known[0]
-            own = {name: value for name, value in options.items() if name != PERTURBATION}
-            corrected = () if found.kind == "none" else (*others, table.model_copy(update=own))
-            error = rollouts(corrected, options.get(PERTURBATION, case.ensemble.perturbation))
-            result.tried.append((options, error))
-            bars(min(len(result.tried), evaluations), evaluations, f"tune {closure}", f"{options}: {error:.4g}")
-            return error
+            options = as_options(values)
+            if options not in errors:
+                asked = [options] if pool is None else ahead(searched, as_options, errors, evaluations, pool.slots)
+                errors.update(zip(asked, scored.errors([candidate(o) for o in asked]), strict=True))
+            if all(other != dict(options) for other, _ in result.tried):
+                result.tried.append((dict(options), errors[options]))
+                note = f"{dict(options)}: {errors[options]:.4g}"
+                bars(min(len(result.tried), evaluations), evaluations, f"tune {closure}", note)
+            return errors[options]
 
-        _search(searched, evaluate, evaluations)
+        search(searched, evaluate, evaluations)
+        if isinstance(scored, Candidates):
+            scored.delete()
     best, error = min(result.tried, key=lambda entry: entry[1])
     if not math.isfinite(error):
         raise ValueError(
             f"closure {closure!r}: every run failed. Remedy: other ranges, or a smaller time.step. The last failure: "
-            f"{rollouts.failure}"
+            f"{scored.failure}"
         )
     result.score = 1 / error if score == "correlation_time" else error
     result.uncorrected = 1 / result.uncorrected if score == "correlation_time" else result.uncorrected
-    result.table = {**_plain(table), **best}
+    result.table = {**plain(table), **best}
     if PERTURBATION in best or others:
         row = {PERTURBATION: result.table.pop(PERTURBATION)} if PERTURBATION in best else {}
-        result.table = row | {"closures": [*map(_plain, others), result.table]}
+        result.table = row | {"closures": [*map(plain, others), result.table]}
     if out is not None:
         out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
     return result
+
+
+class _Here:
+    """Errors of candidates, computed in this process."""
+
+    def __init__(self, case: Case, score: Score, bars: Bars) -> None:
+        self._rollouts = Rollouts(case, score, bars)
+
+    def errors(self, candidates: Sequence[Candidate]) -> list[float]:
+        return [self._rollouts(*candidate) for candidate in candidates]
+
+    @property
+    def failure(self) -> str:
+        return self._rollouts.failure
 
 
 def _check_ends(
@@ -167,10 +189,6 @@ def _parsed(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _plain(table: ClosureTable) -> dict[str, Any]:
-    return table.model_dump(exclude_none=True, exclude_defaults=True)
-
-
 def _tables(case: Case, closure: str) -> tuple[ClosureTable, ...]:
     """The closures of the row with this label, or the closure as the case has it, else with its defaults, called as
     often as the first closure of the case."""
@@ -183,127 +201,3 @@ def _tables(case: Case, closure: str) -> tuple[ClosureTable, ...]:
             return (table,)
     source = {"path": closure} if ":" in closure else {"name": closure}
     return (ClosureTable.model_validate({**source, "every": case.closure[0].every if case.closure else 1}),)
-
-
-class Rollouts:
-    """The error of closures over the validation trajectories: runs from the start of [training] to its end."""
-
-    def __init__(self, case: Case, score: Score, bars: Bars) -> None:
-        assert case.training is not None
-        owners = case.reference.trajectories if case.reference else 1
-        self._members = case.ensemble.members // owners if score == "crps" else 1
-        request = training_request(case)
-        trajectories = generate(case, request, bars)
-        self._case, self._score = case, score
-        self.failure = ""  # why the last run that failed did
-        last = case.training.trajectories
-        numbers = range(self._members * (last - case.training.validation), self._members * last)
-        self._numbers = tuple(numbers)  # with one member each, those of the trajectories, whose noise stirs them
-        self._times = trajectories.times()
-        self._truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
-        self._equation, self._grid = case.build_equation(), case.grid.grid()
-        self._every = multiple(case.training.every, case.step)
-        self._flow = self._carrier(request, bars)
-
-    def _carrier(self, request: Request, bars: Bars) -> NDArray | None:
-        """The flow that carries the entities of each rollout at its start, restricted to the grid of the case.
-
-        Raises ValueError for a [training] that starts later than the reference, since the flow there is not kept.
-        """
-        case, training, reference = self._case, self._case.training, self._case.reference
-        assert training is not None
-        if not self._equation.carried or reference is None:
-            return None
-        if training.start != request.start:
-            raise ValueError(
-                f"training.start: the flow of the tracers is known at t = {request.start:g} alone, found "
-                f"{training.start:g}. Remedy: training.start = {request.start:g}, and a longer equation.spin_up"
-            )
-        fine = self._grid.refined(request.reference_shape)
-        ids = tuple(range(training.trajectories - training.validation, training.trajectories))
-        flow = carrier_state(
-            case, reference.initial or case.initial, self._equation.complete(), fine, ids, request.seed, request.step,
-            request.start, lambda done, total: bars(done, total, "flow of the validation trajectories"),
-        )  # fmt: skip
-        if flow is None:
-            return None
-        flow = restricted_carrier(flow, self._equation, fine, self._grid, reference.restrict)
-        return np.repeat(flow, self._members, axis=0)
-
-    def __call__(self, tables: tuple[ClosureTable, ...], perturbation: float) -> float:
-        """The score, inverted if larger is better; infinite for a run that fails."""
-        case = self._case
-        assert case.training is not None
-        state = np.repeat(self._truth[0], self._members, axis=0)
-        ids = tuple(range(len(state)))
-        state = perturbed(state, self._equation, self._grid, ids, case.ensemble.seed, perturbation)
-        try:
-            simulation = build_simulation(
-                case,
-                self._equation,
-                self._grid,
-                state,
-                start=case.training.start,
-                seed=case.training.seed,
-                members=self._numbers,
-                closures=[table.couple(case.folder) for table in tables],
-                folder=case.folder,
-                initial=describe_initial(case.initial),
-                carrier=self._flow,
-            )
-            run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
-            with np.errstate(all="ignore"):
-                states = np.stack(run.run()).astype(np.float64, copy=False)
-        except (BlowUp, PluginError) as error:
-            self.failure = str(error)
-            return math.inf
-        return self._error(states)
-
-    def _error(self, states: NDArray) -> float:
-        if self._score == "crps":
-            ensemble = states.reshape(*self._truth.shape[:2], self._members, *self._truth.shape[2:])
-            return float(metrics.crps(ensemble, self._truth)[1:].mean())
-        if self._score == "relative_l2":
-            return float(metrics.relative_l2(states, self._truth)[1:].mean())
-        if self._score == "correlation_time":
-            follows = metrics.correlation(states, self._truth)
-            spans = metrics.correlation_time(follows, self._times, self._case.compare.correlation_threshold)
-            return 1 / float(spans.mean()) if spans.any() else math.inf
-        energy, true = (metrics.energy_spectrum(u, self._equation, self._grid) for u in (states, self._truth))
-        distance = metrics.spectrum_distance(energy, true, min(self._grid.cuts) - 1)
-        if distance is None:
-            raise ValueError(f"--score spectrum_distance: {self._equation.name} has no spectrum here")
-        return distance
-
-
-def _search(
-    ranges: Mapping[str, tuple[float, float]], evaluate: Callable[[Mapping[str, float]], float], evaluations: int
-) -> None:
-    """Minimise over the logarithms: a grid and Brent's method for one option, Nelder and Mead's for several."""
-    from scipy.optimize import minimize, minimize_scalar
-
-    names = list(ranges)
-    low, high = (np.log([ends[i] for ends in ranges.values()]) for i in (0, 1))
-
-    def at(x: NDArray) -> float:
-        inside = np.clip(np.atleast_1d(x), low, high)
-        error = evaluate(dict(zip(names, np.exp(inside), strict=True)))
-        return error if math.isfinite(error) else 1e12
-
-    if len(names) > 1:
-        options = {"maxfev": evaluations, "xatol": 0.02, "fatol": 0.0, "initial_simplex": _simplex(low, high)}
-        minimize(at, 0.5 * (low + high), method="Nelder-Mead", options=options)
-        return
-    points = np.linspace(low[0], high[0], min(GRID, evaluations))
-    best = int(np.argmin([at(x) for x in points]))
-    if evaluations > len(points):
-        ends = points[max(best - 1, 0)], points[min(best + 1, len(points) - 1)]
-        minimize_scalar(
-            at, bounds=ends, method="bounded", options={"maxiter": evaluations - len(points), "xatol": 0.01}
-        )
-
-
-def _simplex(low: NDArray, high: NDArray) -> NDArray[np.float64]:
-    """Corners of the first simplex: the middle of the box, and a quarter of the box farther along each axis."""
-    middle = 0.5 * (low + high)
-    return np.vstack([middle, middle + 0.25 * np.diag(high - low)])

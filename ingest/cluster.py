@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from subgrid.solver.backend import available_threads
 REMEDY = "Remedy: run the same command again; it goes on where it was"
 WAITING = 20  # seconds, for the first worker of a scheduler
 LOST_WORKERS = 3  # that one task may cost without being given up
+POLL = 0.05  # seconds between two looks at what has ended
 
 
 class ClusterError(ValueError):
@@ -38,7 +40,12 @@ class Cluster:
         self._client = client
 
     def require_shared(self, folder: Path) -> None:
-        """Raise ClusterError unless every worker sees what this process writes into a folder."""
+        """Raise ClusterError unless every worker sees what this process writes into a folder.
+
+        The folder is made if it is missing, and then removed before the error is raised.
+        """
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         token = folder / f".shared-{uuid.uuid4().hex}"
         token.touch()
         try:
@@ -46,16 +53,37 @@ class Cluster:
         finally:
             token.unlink()
         if blind := sorted({name for name, sees in seen.values() if not sees}):
+            if made:
+                folder.rmdir()
             raise ClusterError(
                 f"{folder} is not shared with the workers on {', '.join(blind)}. "
                 "Remedy: a folder that this machine and all workers see under the same name"
             )
 
-    def carry_out(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    @property
+    def slots(self) -> int:
+        """Number of tasks that the workers carry out at a time, at least 1."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    def busy_here(self) -> bool:
+        """Whether a worker on this machine is carrying out a task, of this command or of another one."""
+        here = socket.gethostname()
+        try:
+            return any(host == here and busy for host, busy in self._client.run(_busy).values())
+        except Exception as error:  # of whatever kind a lost connection is
+            raise WorkersLost(f"the scheduler is gone ({error}). {REMEDY}") from None
+
+    def carry_out(
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Iterator[tuple[int, Any]]:
         """function(*task) for each task; its index and its answer when it has ended.
 
-        A worker that dies costs its task, which another one carries out. Raises what a task raises, and WorkersLost
-        if the scheduler is gone or a task has cost too many workers.
+        A worker that dies costs its task, which another one carries out. waiting: called several times a second; what
+        it raises ends the wait and cancels the tasks. Raises what a task raises, and WorkersLost if the scheduler is
+        gone or a task has cost too many workers.
         """
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm import CommClosedError
@@ -63,10 +91,17 @@ class Cluster:
         futures: dict[Any, int] = {}
         try:
             for i, task in enumerate(tasks):
-                futures[self._client.submit(function, *task, key=f"subgrid-{uuid.uuid4().hex}", pure=False)] = i
-            for future in as_completed(list(futures)):
-                yield futures[future], future.result()
-                future.release()
+                futures[
+                    self._client.submit(_carried_out, function, *task, key=f"subgrid-{uuid.uuid4().hex}", pure=False)
+                ] = i
+            ended = as_completed(list(futures))
+            while ended.count():
+                for future in ended.next_batch(block=False):
+                    yield futures[future], future.result()
+                    future.release()
+                waiting()
+                if ended.count() and ended.queue.empty():
+                    time.sleep(POLL)
         except KilledWorker:
             raise WorkersLost(f"a task has cost {LOST_WORKERS + 1} workers, of memory perhaps. {REMEDY}") from None
         except (CancelledError, CommClosedError, TimeoutError):
@@ -126,6 +161,19 @@ def _announced(client: Any) -> Cluster:
     if sys.stderr is not None:
         print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr)
     return Cluster(client)
+
+
+def _carried_out(function: Callable[..., Any], *task: Any) -> Any:
+    """function(*task), whose mistakes are plain ValueErrors: others need not exist in another process."""
+    try:
+        return function(*task)
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+
+
+def _busy(dask_worker: Any) -> tuple[str, bool]:
+    """The machine of a worker, and whether one of its threads is at work, on a task that was cancelled, perhaps."""
+    return socket.gethostname(), bool(dask_worker.state.all_running_tasks)
 
 
 def _sees(path: str) -> tuple[str, bool]:

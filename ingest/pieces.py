@@ -6,13 +6,14 @@ import math
 import os
 import shutil
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from subgrid.solver.case.reading import read
+from subgrid.solver.case.reading import check
 from subgrid.solver.case.tables import Case
 
 from .cache import cache, locked, say_waiting
@@ -27,12 +28,23 @@ POINTS = 65536  # of the reference grids of a piece, at most, unless a single tr
 PIECES = 8  # at least, if there are as many trajectories
 _ENVIRONMENT = threading.Lock()
 Kind = Literal["reference", "training"]
-Source = tuple[str, tuple[str, ...]]  # the file of a case, and overrides
+Source = tuple[str, str]  # a case as TOML, with every default written out, and its folder
 
 
-def generate_in_pieces(
-    source: Source, kind: Kind, case: Case, request: Request, workers: Cluster, progress: Progress
-) -> Trajectories:
+def source(case: Case) -> Source:
+    """A case as a worker takes it."""
+    import tomli_w
+
+    return tomli_w.dumps(case.resolved()), str(case.folder)
+
+
+def case_of(source: Source) -> Case:
+    """The case in a worker, with its step. Raises CaseError, for a file that this machine lacks."""
+    text, folder = source
+    return with_step(check(tomllib.loads(text), "case", Path(folder)))
+
+
+def generate_in_pieces(kind: Kind, case: Case, request: Request, workers: Cluster, progress: Progress) -> Trajectories:
     """The requested trajectories, by the workers, with the bytes that `generate` gives.
 
     A piece is some trajectories, in a directory of its own in the cache, which the workers must share. Pieces that are
@@ -53,7 +65,7 @@ def generate_in_pieces(
         size = max(1, min(POINTS // math.prod(request.reference_shape), -(-request.trajectories // PIECES)))
         firsts = range(0, request.trajectories, size)
         parts = [replace(request, first=f, trajectories=min(size, request.trajectories - f)) for f in firsts]
-        tasks = [(source, kind, p.first, p.trajectories, str(p.directory())) for p in parts]
+        tasks = [(source(case), kind, p.first, p.trajectories, str(p.directory())) for p in parts]
         what = "reference run" if request.fine_at is not None else "training set"
         progress(0, len(tasks), what)
         for done, _ in enumerate(workers.carry_out(_piece, tasks), 1):
@@ -63,13 +75,13 @@ def generate_in_pieces(
 
 def _piece(source: Source, kind: Kind, first: int, count: int, directory: str) -> None:
     """Generate some trajectories of a case into the directory that the parent expects. Run by a worker."""
-    with _cache_at(Path(directory).parent):
-        case = with_step(read(Path(source[0]), source[1]))
+    with cache_at(Path(directory).parent):
+        case = case_of(source)
         whole = reference_request(case) if kind == "reference" else training_request(case)
         request = replace(whole, first=first, trajectories=count)
         if str(request.directory()) != directory:
             raise ClusterError(
-                f"a worker reads another case in {source[0]}, or has another version of subgrid, than this process. "
+                f"a worker reads other files for {case.title!r}, or has another version of subgrid, than this process. "
                 "Remedy: the same files and versions for all"
             )
         generate(case, request)
@@ -88,7 +100,7 @@ def _joined(case: Case, request: Request, parts: list[Request]) -> Trajectories:
     return found
 
 
-def runs_in_pieces(source: Source, case: Case, workers: Cluster, progress: Progress) -> None:
+def runs_in_pieces(case: Case, workers: Cluster, progress: Progress) -> None:
     """The runs of the sweep of a case that the cache lacks, by the workers."""
     assert case.sweep is not None
     points = case.sweep.points()
@@ -96,22 +108,21 @@ def runs_in_pieces(source: Source, case: Case, workers: Cluster, progress: Progr
     if not left:
         return
     folder = cache() / "sweep"
-    folder.mkdir(parents=True, exist_ok=True)
     workers.require_shared(folder)
-    tasks = [(source, i, str(folder)) for i in left]
+    tasks = [(source(case), i, str(folder)) for i in left]
     for done, _ in enumerate(workers.carry_out(_run, tasks), 1):
         progress(len(points) - len(left) + done, len(points), "sweep")
 
 
 def _run(source: Source, index: int, folder: str) -> None:
-    with _cache_at(Path(folder).parent):
-        case = with_step(read(Path(source[0]), source[1]))
+    with cache_at(Path(folder).parent):
+        case = case_of(source)
         assert case.sweep is not None
         provide(case, case.sweep.points()[index])
 
 
 @contextmanager
-def _cache_at(folder: Path) -> Iterator[None]:
+def cache_at(folder: Path) -> Iterator[None]:
     """The cache of the parent in this process, whatever its own is.
 
     Of the threads of a worker one at a time is inside, as all have the same environment; a task uses all cores.

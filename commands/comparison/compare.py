@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from subgrid.ingest.cache import cache
+from subgrid.ingest.cluster import Cluster, cluster
 from subgrid.ingest.given_closures import with_rows
-from subgrid.ingest.prepare import Prepared, prepare
-from subgrid.ingest.sweep import interval, runs
-from subgrid.solver.case.base import multiple
-from subgrid.solver.case.compare_rows import NEAREST, named_rows, row_mistakes
+from subgrid.ingest.pieces import case_of, generate_in_pieces, source
+from subgrid.ingest.prepare import Prepared, prepare, with_step
+from subgrid.ingest.requests import reference_request
+from subgrid.solver.case.compare_rows import named_rows, row_mistakes
 from subgrid.solver.case.reading import CaseError, read
-from subgrid.solver.case.tables import Case, CompareRow
-from subgrid.solver.closure import PluginError
-from subgrid.solver.equations.answers import exact_state
+from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.plugin_errors import plugin_errors
-from subgrid.solver.simulation import BlowUp
 from subgrid.solver.simulation.folder import require_inputs, require_reference
 from subgrid.solver.simulation.provenance import provenance
-from subgrid.solver.simulation.schedule import output_times
 
 from ..progress import Bars, Interrupted, StoppingBars, interruptible, watching
 from . import parameter_study
 from .comparison import Comparison
 from .cost import measure
 from .dataset import assemble
-from .folder import ComparisonFolder, require_vacant
+from .folder import ComparisonFolder, begun, require_vacant
 from .frontier import FrontierRun, frontier
 from .judgement import Judgement, judge, samples
 from .results import FrontierRow, Metrics
-from .rows import Run, follow, warm_up
-from .scores import Truth, describe_reference, require_finite, row, score
-from .simulated_rows import acting, alike, classical, clocked, distinct_members, perturbed, row_kind, share, simulated
+from .row_runs import makers, scored, truth_of
+from .rows import Run
+from .scores import Truth, describe_reference, row
+from .simulated_rows import acting, classical, clocked, distinct_members, simulated
+from .tasks import Tasks
 
 METRIC_OF = {  # score -> the entry of compare.metrics that asks for it; None for one that is always there
     "relative_l2": None,
@@ -56,6 +53,9 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     progress: bool | Bars = True,
     command: str = "",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    shared: bool = False,
 ) -> Comparison:
     """Run every row of a comparison from the same initial states and seeds, and score it against the reference.
 
@@ -66,88 +66,146 @@ def compare(
     so that `resume_comparison` can continue it; without it nothing is written. progress: whether to draw bars. command:
     how to repeat the comparison, for the report.
 
+    workers, scheduler: so many processes on this machine, or those of the Dask scheduler at an address, run the
+    trajectories of the reference, the rows and the runs of the frontier; `out` is then needed, and a comparison of the
+    same case that was begun there is continued. Methods of the frontier are searched, and costs measured, in this
+    process, while none of these tasks runs. shared: whether the caller has other tasks run on this machine meanwhile;
+    the report then says so.
+
     A row that blows up or whose closure fails is kept up to its failure and marked as failed. Raises CaseError for a
-    case without a reference and for wrong rows, RunFolderError if `out` is taken, and ValueError for a reference that
-    is not finite. With `out`, an interrupt raises Interrupted, else KeyboardInterrupt.
+    case without a reference and for wrong rows, RunFolderError if `out` is taken, ClusterError and WorkersLost, and
+    ValueError for a reference that is not finite. With `out`, an interrupt raises Interrupted, else KeyboardInterrupt.
     """
     if case.reference is None:
         raise CaseError("case", ["reference: missing; a comparison needs a reference"])
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
-    if folder is not None:
+    by_tasks = workers is not None or scheduler is not None
+    if by_tasks and folder is None:
+        raise ValueError("workers and scheduler: the rows need a folder. Remedy: out = FOLDER")
+    if folder is not None and not by_tasks:
         require_vacant(folder)
     if closures is not None:
         case = with_rows(case, closures)
     case = _with_names(case)
-    with watching(progress) as bars:
+    if by_tasks and folder is not None:
+        case = case_of(source(with_step(case)))  # as the workers read it
+        if begun(folder, case):
+            return resume_comparison(folder, progress=progress, workers=workers, scheduler=scheduler, shared=shared)
+        require_vacant(folder)
+    with cluster(workers, scheduler) as pool, watching(progress) as bars:
+        _share(case, folder, pool, bars)
         prepared = prepare(case, case.folder, with_reference=True, progress=bars)
-        truth = _truth(prepared)
+        truth = truth_of(prepared)
         if folder is None:
-            return _finished(prepared, truth, None, bars, command)
+            return _finished(prepared, truth, None, bars, command, pool, shared)
         with closing(ComparisonFolder.create(folder, prepared.case, command, _trajectories(prepared))) as kept:
-            return _finished(prepared, truth, kept, bars, command)
+            return _finished(prepared, truth, kept, bars, command, pool, shared)
 
 
 @plugin_errors()
-def resume_comparison(folder: str | os.PathLike[str], *, progress: bool | Bars = True) -> Comparison:
+def resume_comparison(
+    folder: str | os.PathLike[str],
+    *,
+    progress: bool | Bars = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    shared: bool = False,
+) -> Comparison:
     """Compute the rows that are missing in the folder of an interrupted or killed comparison.
 
-    The scores, all but costs and speed-ups, are those of an uninterrupted comparison. Raises RunFolderError, before
-    anything is written, for a folder without a comparison, in use or with a symbolic link, and if the case or a file
-    that it names changed; DamagedFile for a damaged row; and what `compare` raises.
+    The scores, all but costs and speed-ups, are those of an uninterrupted comparison, with any number of workers, see
+    `compare`. Raises RunFolderError, before anything is written, for a folder without a comparison, in use or with a
+    symbolic link, and if the case or a file that it names changed; DamagedFile for a damaged row; and what `compare`
+    raises.
     """
     folder = Path(os.path.abspath(folder))
-    with watching(progress) as bars, closing(ComparisonFolder.open(folder)) as kept:
+    with closing(ComparisonFolder.open(folder)) as kept:
         if kept.done:
             with suppress(ValueError):  # one of the two results was deleted; it is made again
                 return Comparison.load(folder)
         require_inputs(folder)
-        prepared = prepare(_with_names(read(folder / "case.toml")), folder, with_reference=True, progress=bars)
-        require_reference(folder, _trajectories(prepared), extended=False)
-        kept.go_on()
-        return _finished(prepared, _truth(prepared), kept, bars, kept.command)
+        case = _with_names(read(folder / "case.toml"))
+        with cluster(workers, scheduler) as pool, watching(progress) as bars:
+            _share(case, folder, pool, bars)
+            prepared = prepare(case, folder, with_reference=True, progress=bars)
+            require_reference(folder, _trajectories(prepared), extended=False)
+            kept.go_on()
+            return _finished(prepared, truth_of(prepared), kept, bars, kept.command, pool, shared)
+
+
+def _share(case: Case, folder: Path | None, pool: Cluster | None, bars: Bars) -> None:
+    """Have the workers, if there are any, compute the reference. Raises ClusterError if they do not see the folders."""
+    if pool is None or folder is None:
+        return
+    for place in (folder, cache()):
+        pool.require_shared(place)
+    if case.reference is not None and not case.reference.exact:
+        case = with_step(case)
+        generate_in_pieces("reference", case, reference_request(case), pool, bars)
 
 
 def _trajectories(prepared: Prepared) -> Path | None:
     return prepared.trajectories.directory if prepared.trajectories else None
 
 
-def _finished(prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, bars: Bars, command: str) -> Comparison:
+def _finished(
+    prepared: Prepared,
+    truth: Truth,
+    kept: ComparisonFolder | None,
+    bars: Bars,
+    command: str,
+    pool: Cluster | None,
+    shared: bool,
+) -> Comparison:
     """The comparison with every row: those that are kept, and the others, which are run."""
     found: list[Run] = []
     try:
         with interruptible() as asked:
             stopping = StoppingBars(bars, asked.is_set)
-            for i, make in enumerate(_rows(prepared, stopping)):
-                run = None if kept is None else kept.load(i, truth.shapes(prepared))
-                if run is None:
-                    run = _scored(make(), truth, prepared)
-                    found.append(run)
-                    if kept is not None:
-                        kept.save(i, run)
-                        _comparison(prepared, found, truth, command).write(kept.folder)
-                else:
-                    found.append(run)
+            tasks = None if pool is None else Tasks(pool, source(prepared.case), stopping)
+            for run, new in _rows(prepared, truth, kept, tasks, stopping):
+                found.append(run)
+                if new and kept is not None:
+                    _comparison(prepared, found, truth, command).write(kept.folder)
                 if asked.is_set():
                     raise KeyboardInterrupt
-            judged = _judged(prepared, found, truth, stopping)
+            shared = shared or (pool is not None and pool.busy_here())
+            judged = _judged(prepared, found, truth, stopping, tasks)
+            shared = shared or (pool is not None and pool.busy_here())
             studied = parameter_study.variables(prepared, truth.states, stopping)
     except KeyboardInterrupt:
         if kept is None:
             raise
         raise Interrupted(f"interrupted. Resume with: subgrid resume {kept.folder}") from None
-    result = _comparison(prepared, found, truth, command, studied, *judged)
+    result = _comparison(prepared, found, truth, command, studied, *judged, shared=shared)
     if kept is not None:
         result.write(kept.folder)
         kept.finish()
     return result
 
 
-def _rows(prepared: Prepared, bars: StoppingBars) -> list[Callable[[], Run]]:
-    """How each row is run, in order."""
-    makers: list[Callable[[], Run]] = [partial(_run, prepared, row, bars) for row in simulated(prepared)]
-    if prepared.case.sweep is not None:
-        makers.append(partial(_nearest_run, prepared, bars))
-    return makers
+def _rows(
+    prepared: Prepared, truth: Truth, kept: ComparisonFolder | None, tasks: Tasks | None, bars: StoppingBars
+) -> Iterator[tuple[Run, bool]]:
+    """The rows in order, each with whether it was run now; those that are kept are not."""
+    made, shapes = makers(prepared, bars), truth.shapes(prepared)
+    known = [None if kept is None else kept.load(i, shapes) for i in range(len(made))]
+    missing = [i for i, run in enumerate(known) if run is None]
+    if tasks is None or kept is None or not missing:
+        for i, make in enumerate(made):
+            run = known[i]
+            if run is None:
+                run = scored(make(), truth, prepared)
+                if kept is not None:
+                    kept.save(i, run)
+            yield run, i in missing
+        return
+    with closing(tasks.rows(kept, missing)) as arriving:
+        for i in range(len(made)):
+            while (run := known[i]) is None:
+                j = next(arriving)
+                known[j] = kept.load(j, shapes)
+            yield run, i in missing
 
 
 def _with_names(case: Case) -> Case:
@@ -161,58 +219,16 @@ def _with_names(case: Case) -> Case:
     return case.model_copy(update={"compare": case.compare.model_copy(update={"closures": rows})})
 
 
-def _truth(prepared: Prepared) -> Truth:
-    """The reference at the output times."""
-    case = prepared.case
-    if prepared.trajectories is not None:
-        return Truth.of(np.moveaxis(np.array(prepared.trajectories.state), 1, 0), prepared)
-    members = tuple(range(case.ensemble.members))
-    states = [
-        exact_state(case.initial, prepared.equation, prepared.grid, t - case.time.start, members, case.ensemble.seed)
-        for t in output_times(case)
-    ]
-    if any(s is None for s in states):
-        raise CaseError(
-            "case",
-            [
-                f"reference.exact: {case.initial.kind} has no closed form under {prepared.equation.name} "
-                "as set up here. Remedy: reference.shape"
-            ],
-        )
-    assert case.reference is not None
-    every = case.ensemble.members // case.reference.trajectories
-    return Truth.of(np.stack(states)[:, ::every], prepared)  # type: ignore[arg-type]
-
-
-def _run(prepared: Prepared, row: CompareRow, bars: StoppingBars) -> Run:
-    tables = acting(row, prepared.folder)
-    run = Run(row.name, row_kind([table.find(prepared.folder).kind for table in tables]))
-    prepared = perturbed(prepared, row)
-    try:
-        with plugin_errors():
-            begun = prepared.simulation(tables)
-            warm_up(begun)
-            later = any(table.find(prepared.folder).draws_later for table in tables)
-            run.alike = not later and alike(begun.state, prepared)
-            simulation = prepared.simulation(tables, members=distinct_members(prepared, run.alike))
-    except (PluginError, BlowUp) as error:
-        run.failed = str(error)
-        return run
-    follow(simulation, prepared.case, run, bars)
-    if run.alike and run.states is not None:
-        run.states = np.repeat(run.states, share(prepared), axis=1)
-    return run
-
-
 def _judged(
-    prepared: Prepared, found: list[Run], truth: Truth, bars: StoppingBars
+    prepared: Prepared, found: list[Run], truth: Truth, bars: StoppingBars, tasks: Tasks | None
 ) -> tuple[list[Judgement], list[FrontierRun], list[Judgement]]:
     """Measure the costs of all runs in turns, and judge the rows and the runs of the frontier."""
     case, rows = prepared.case, simulated(prepared)
     ladder: list[FrontierRun] = []
     members = distinct_members(prepared, found[0].alike)
     if case.compare.frontier:
-        ladder = frontier(prepared, truth, members, classical(prepared, rows), bars)
+        runner = None if tasks is None else tasks.ladder
+        ladder = frontier(prepared, truth, members, classical(prepared, rows), bars, runner)
     clocks = [clocked(prepared, row, run) for row, run in zip(rows, found, strict=False)]
     clocks += [None] * (len(found) - len(clocks))
     rungs = [kept.clocked(prepared, members) for kept in ladder]
@@ -231,32 +247,6 @@ def _judged(
     return judged, ladder, judged_rungs
 
 
-def _nearest_run(prepared: Prepared, bars: StoppingBars) -> Run:
-    """The run of the sweep whose parameters are nearest to the case's. It is looked up, so it has no cost."""
-    case = prepared.case
-    assert case.sweep is not None
-    nearest = case.sweep.points()[case.sweep.nearest(case.parameters())]
-    run = Run(NEAREST, "nearest")
-    run.note = ", ".join(f"{name} = {value:g}" for name, value in case.sweep.values(nearest).items())
-    stride = multiple(case.output.every, case.step) // interval(case)
-    try:
-        states = runs(case, nearest[None], bars).state(0)[::stride, None].astype(np.float64)
-    except BlowUp as error:
-        run.failed = str(error)
-        return run
-    require_finite(states, "the nearest training run", prepared)
-    run.states = np.repeat(states, case.ensemble.members, axis=1)
-    return run
-
-
-def _scored(run: Run, truth: Truth, prepared: Prepared) -> Run:
-    """The run with its scores in place of its states."""
-    if run.states is not None and len(run.states):
-        run.scores = score(run.states, truth, prepared)
-    run.states = None
-    return run
-
-
 def _comparison(
     prepared: Prepared,
     found: list[Run],
@@ -266,12 +256,13 @@ def _comparison(
     judged: Sequence[Judgement] = (),
     ladder: Sequence[FrontierRun] = (),
     judged_ladder: Sequence[Judgement] = (),
+    shared: bool = False,
 ) -> Comparison:
     """The comparison of the runs that there are so far; the first is the uncorrected one.
 
-    Before all rows are finished, there are no judgements, but wall times of the single runs.
+    Before all rows are finished, there are no judgements, but wall times of the single runs, of those that were timed.
     """
-    judged = judged or [Judgement(wall=run.seconds_per_time) for run in found]
+    judged = judged or [Judgement(wall=run.seconds_per_time or None) for run in found]
     metrics = Metrics(
         case=prepared.case.title,
         reference=describe_reference(prepared.case),
@@ -288,6 +279,7 @@ def _comparison(
         ],
         command=command,
         unit=prepared.observed_fields[0].unit,
+        shared=shared,
         **provenance(),
     )
     return Comparison(metrics, assemble(prepared, found, truth, studied))

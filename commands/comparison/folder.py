@@ -45,6 +45,17 @@ def require_vacant(folder: Path) -> None:
     raise RunFolderError(f"{folder} is not empty; a comparison has a folder of its own. Remedy: another --out{resumed}")
 
 
+def begun(folder: Path, case: Case) -> bool:
+    """Whether the folder holds a comparison of this case, with its step and the names of its rows, that is not done."""
+    import tomli_w
+
+    if not (folder / COMPARISON).is_file() or not (folder / "case.toml").is_file():
+        return False
+    facts = read_json(folder / COMPARISON)
+    done = isinstance(facts, dict) and facts.get("done") is True
+    return not done and (folder / "case.toml").read_bytes() == tomli_w.dumps(case.resolved()).encode()
+
+
 class ComparisonFolder:
     """The folder of a comparison, locked until `close`. Raises RunFolderError if another process has the lock."""
 
@@ -124,14 +135,15 @@ class ComparisonFolder:
     def save(self, index: int, run: Run) -> None:
         """Keep a finished row that has been scored."""
         self._rows().mkdir(exist_ok=True)
-        save_run(self._row(index), run)
+        save_run(self.row(index), run)
 
     def load(self, index: int, shapes: Shapes) -> Run | None:
         """A finished row, or None. Raises DamagedFile for a file that is damaged or belongs to another case."""
-        path = self._row(index)
+        path = self.row(index)
         if not path.is_file():
             return None
         return load_run(path, shapes, f"Remedy: delete {path}; `subgrid resume` then computes this row again")
 
-    def _row(self, index: int) -> Path:
+    def row(self, index: int) -> Path:
+        """The file of a row."""
         return self._rows() / f"{index:03d}.npz"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from .search import Method, search
 
 FORMAT = 2
 UNCORRECTED = "none"
+PIECE = "piece-"  # files of runs that workers have made, until the runs of their grid are kept
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,37 @@ class FrontierRun:
         )
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run on one grid: a closure or none, with the first of the methods that finishes."""
+
+    grid: Grid
+    methods: tuple[Method, ...]
+    closure: ClosureTable | None
+
+
+Runner = Callable[[Prepared, Truth, tuple[int, ...], Path, list[Job]], Iterable[FrontierRun | None]]
+
+
 def frontier(
-    prepared: Prepared, truth: Truth, members: tuple[int, ...], classical: list[ClosureTable], bars: StoppingBars
+    prepared: Prepared,
+    truth: Truth,
+    members: tuple[int, ...],
+    classical: list[ClosureTable],
+    bars: StoppingBars,
+    runner: Runner | None = None,
 ) -> list[FrontierRun]:
     """The scored runs of the frontier, from the cache or computed.
 
     members: one of each trajectory, or all of them if they differ. classical: closures, tuned on the case's grid, that
     are also run on the ladder, up to the grid where a cheaper run beats them in every score. A run that fails is
-    repeated with the next shorter step; one that fails with every step is left out.
+    repeated with the next shorter step; one that fails with every step is left out. runner: carries out the runs on a
+    grid in the place of this process, which then searches methods while none runs.
     """
     folder = cache() / f"frontier-{_key(prepared, members, classical)}"
     folder.mkdir(parents=True, exist_ok=True)
     with FolderLock(folder, wait=lambda: bars(0, 1, "frontier", "waiting for another process")):
-        return _Ladder(prepared, truth, members, classical, bars, folder).runs()
+        return _Ladder(prepared, truth, members, classical, bars, folder, runner).runs()
 
 
 class _Ladder:
@@ -86,9 +106,10 @@ class _Ladder:
         classical: list[ClosureTable],
         bars: StoppingBars,
         folder: Path,
+        runner: Runner | None = None,
     ) -> None:
         self._prepared, self._truth, self._members = prepared, truth, members
-        self._classical, self._bars, self._folder = classical, bars, folder
+        self._classical, self._bars, self._folder, self._runner = classical, bars, folder, runner
 
     def runs(self) -> list[FrontierRun]:
         grids = ladder(self._prepared)
@@ -104,14 +125,25 @@ class _Ladder:
             with one_thread():
                 methods, good = search(self._prepared, grid, self._truth.states, each, window, steppers, seen)
             steppers = good or steppers
-            for j, (method, shorter) in enumerate(methods):
-                for closure in (None, *closures) if j == 0 else (None,):
-                    found += self._first_that_finishes(grid, (method, *shorter), closure)
+            jobs = [
+                Job(grid, (method, *shorter), closure)
+                for j, (method, shorter) in enumerate(methods)
+                for closure in ((None, *closures) if j == 0 else (None,))
+            ]
+            found += [kept for kept in self._carried_out(jobs) if kept is not None]
             for n, kept in enumerate(found):
                 if not (self._folder / f"{n}.npz").is_file():
                     save_run(self._folder / f"{n}.npz", kept.run)
             self._keep(found, steppers, window, i + 1)
+            for piece in self._folder.glob(f"{PIECE}*"):
+                piece.unlink(missing_ok=True)
         return found
+
+    def _carried_out(self, jobs: list[Job]) -> Iterable[FrontierRun | None]:
+        of = self._prepared, self._truth, self._members
+        if self._runner is not None and jobs:
+            return self._runner(*of, self._folder, jobs)
+        return [first_that_finishes(*of, job, self._bars) for job in jobs]
 
     def _unbeaten(self, found: list[FrontierRun], grid: Grid) -> list[ClosureTable]:
         """The closures that are run on finer grids: those that no cheaper run on this grid beats in every score.
@@ -148,27 +180,6 @@ class _Ladder:
         regular = 1 + int((case.time.end - case.time.start) / case.output.every + 1e-9)
         return searching.window(score(run.states, self._truth, self._prepared)["relative_l2"][:regular])
 
-    def _first_that_finishes(
-        self, grid: Grid, methods: tuple[Method, ...], closure: ClosureTable | None
-    ) -> list[FrontierRun]:
-        for method in methods:
-            run = Run(_name(grid, method, closure), "none" if closure is None else "classical")
-            try:
-                simulation = _simulation(self._prepared, grid, method, self._members, closure)
-            except (PluginError, BlowUp, ValueError):
-                return []  # the closure or the equation is not for this grid
-            follow(
-                simulation, self._prepared.case, run, self._bars,
-                lambda state: coarsened(self._prepared, state, grid),
-            )  # fmt: skip
-            if run.failed is None:
-                assert run.states is not None
-                members = self._prepared.case.ensemble.members // len(self._members)
-                run.scores = score(np.repeat(run.states, members, axis=1), self._truth, self._prepared)
-                run.states = None
-                return [FrontierRun(run, grid, method, closure)]
-        return []
-
     def _kept(self) -> tuple[list[FrontierRun], list[str] | None, int | None, int]:
         """What an earlier comparison kept; nothing if it is damaged."""
         path = self._folder / "plan.json"
@@ -200,6 +211,26 @@ class _Ladder:
         ]
         plan = {"runs": entries, "steppers": steppers, "window": window, "grids": grids}
         write_json(self._folder / "plan.json", plan)
+
+
+def first_that_finishes(
+    prepared: Prepared, truth: Truth, members: tuple[int, ...], job: Job, bars: StoppingBars
+) -> FrontierRun | None:
+    """The scored run of a job; None if the closure or the equation is not for its grid, or if all methods fail."""
+    for method in job.methods:
+        run = Run(_name(job.grid, method, job.closure), "none" if job.closure is None else "classical")
+        try:
+            simulation = _simulation(prepared, job.grid, method, members, job.closure)
+        except (PluginError, BlowUp, ValueError):
+            return None
+        follow(simulation, prepared.case, run, bars, lambda state: coarsened(prepared, state, job.grid))
+        if run.failed is None:
+            assert run.states is not None
+            alike = prepared.case.ensemble.members // len(members)
+            run.scores = score(np.repeat(run.states, alike, axis=1), truth, prepared)
+            run.states = None
+            return FrontierRun(run, job.grid, method, job.closure)
+    return None
 
 
 def _simulation(

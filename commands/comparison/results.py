@@ -105,7 +105,7 @@ class Reference(BaseModel):
 
 
 class Metrics(BaseModel):
-    """The contents of metrics.json."""
+    """The contents of metrics.json. shared: whether costs were timed on a machine that carried out other tasks, too."""
 
     case: str
     reference: Reference
@@ -116,6 +116,7 @@ class Metrics(BaseModel):
     machine: str
     git: str | None = None
     unit: str = ""  # of the field that is compared
+    shared: bool = False
 
     def best(self, *kinds: RowKind) -> Row | None:
         """The row of these kinds with the lowest time-mean error; None if none of them finished."""

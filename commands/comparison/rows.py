@@ -26,11 +26,11 @@ STRIDE = 50  # upper bound on the steps between two updates of the progress bar
 class Run:
     """One run of the comparison: its cost, and its scores once it is finished.
 
-    seconds_per_time: wall seconds per unit of simulated time. calls, skips, declined: closure calls, answers that the
-    guard rejected, and steps that a leap left to the solver. alike: whether the members of a trajectory do not differ,
-    so that one of them was run; the cost is that of one. failed: why the run stopped early. formula: those of its
-    closures that have one. states: those at the output times, (time, member, field, *grid), until the run is scored;
-    None for a run without any. scores: those of `scores.score`; empty for a run without states.
+    seconds_per_time: wall seconds per unit of simulated time; 0 where it was not timed. calls, skips, declined: closure
+    calls, answers that the guard rejected, and steps that a leap left to the solver. alike: whether the members of a
+    trajectory do not differ, so that one of them was run; the cost is that of one. failed: why the run stopped early.
+    formula: those of its closures that have one. states: those at the output times, (time, member, field, *grid), until
+    the run is scored; None for a run without any. scores: those of `scores.score`; empty for a run without states.
     """
 
     name: str

@@ -183,11 +183,13 @@ def outcome(row: Row, other: Row) -> Literal["beats", "ties with", "loses to"]:
 
 
 def verdict(metrics: Metrics) -> str:
-    """One paragraph: the best closure, its outcome against each rival, the scores on which it is worse, failures."""
+    """One paragraph: the best closure, its outcome against each rival, where it is worse, failures, disturbed costs."""
     best = metrics.best(*CLOSURES)
-    failures = [f"{row.name} failed ({row.failed.rstrip('.')})." for row in metrics.rows if row.failed]
+    notes = [f"{row.name} failed ({row.failed.rstrip('.')})." for row in metrics.rows if row.failed]
+    if metrics.shared:
+        notes.append("Costs were timed beside other tasks on the same machine.")
     if best is None:
-        return " ".join(["No closure finished, so there is no verdict.", *failures])
+        return " ".join(["No closure finished, so there is no verdict.", *notes])
     learned = metrics.best(*LEARNED)
     judged = learned or best
     sentences = [f"The best closure is {best.name}, with a time-mean relative L2 error of {best.error():.3g}."]
@@ -201,7 +203,7 @@ def verdict(metrics: Metrics) -> str:
     if learned is None:
         tried = any(row.kind in LEARNED for row in metrics.rows)
         sentences.append("No learned closure finished." if tried else "The comparison has no learned closure.")
-    return " ".join(sentences + failures)
+    return " ".join(sentences + notes)
 
 
 def _clause(row: Row, words: str, other: Row) -> str:

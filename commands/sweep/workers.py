@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from subgrid.ingest.cluster import Cluster
-from subgrid.solver.backend.files import write_json
+from subgrid.solver.backend.files import FolderLock, write_json
 from subgrid.solver.case.reading import read
 
 from ..exit_codes import Interrupted, stopping
@@ -45,8 +45,11 @@ def finished(task: Task) -> bool:
         return False
 
 
-def carry_out(task: Task) -> None:
-    """Run the task, or go on with it. A failure of the run is kept in its folder; an interrupt is raised."""
+def carry_out(task: Task, shared: bool = False) -> None:
+    """Run the task, or go on with it. A failure of the run is kept in its folder; an interrupt is raised.
+
+    shared: whether other tasks run on this machine meanwhile; the report of a comparison then says so.
+    """
     from subgrid.solver.closure import PluginError
     from subgrid.solver.simulation import BlowUp
 
@@ -57,9 +60,9 @@ def carry_out(task: Task) -> None:
     try:
         if task.compares:
             if begun:
-                resume_comparison(task.folder, progress=False)
+                resume_comparison(task.folder, progress=False, shared=shared)
             else:
-                compare(read(task.case, task.overrides), out=task.folder, progress=False)
+                compare(read(task.case, task.overrides), out=task.folder, progress=False, shared=shared)
         elif begun:
             resume(task.folder, progress=False)
         else:
@@ -127,15 +130,22 @@ def carry_out_all(tasks: Sequence[Task], jobs: int, threads: int) -> Iterator[Ta
 def carry_out_by(workers: Cluster, tasks: Sequence[Task]) -> Iterator[Task]:
     """Carry out the tasks by the workers of a cluster, and yield each when it has ended."""
     with interruptible() as asked:
-        for i, _ in workers.carry_out(_on_worker, [(task,) for task in tasks]):
-            yield tasks[i]
+
+        def stop() -> None:
             if asked.is_set():
                 raise Interrupted("interrupted. " + REMEDY)
 
+        shared = workers.slots > 1
+        for i, _ in workers.carry_out(_on_worker, [(task, shared) for task in tasks], stop):
+            yield tasks[i]
 
-def _on_worker(task: Task) -> None:
-    if not finished(task):  # by a worker that was believed to be dead
-        carry_out(task)
+
+def _on_worker(task: Task, shared: bool) -> None:
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with FolderLock(task.folder, wait=lambda: None):  # a worker that was believed to be dead may still be at it
+        pass
+    if not finished(task):
+        carry_out(task, shared)
 
 
 def _hand_over(connection: Any, waiting: list[Task]) -> bool:
@@ -150,7 +160,7 @@ def _serve(connection: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while (task := connection.recv()) is not None:
         try:
-            carry_out(task)
+            carry_out(task, shared=True)
         except (Interrupted, KeyboardInterrupt):
             return
         except OSError as error:

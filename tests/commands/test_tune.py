@@ -1,6 +1,8 @@
 """`subgrid tune` finds the best options by rollouts on validation trajectories, and never looks at the test ones."""
 
 import json
+import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from subgrid.commands import tune as tuning
 from subgrid.commands.cli import execute
-from subgrid.commands.tune import _search, tune
+from subgrid.commands.option_search import ahead, search
+from subgrid.commands.tune import tune
+from subgrid.ingest.cluster import Cluster, WorkersLost
 from subgrid.solver.case.reading import check, read, read_case
 from subgrid.solver.closure.discovery import CLOSURES
 
@@ -62,10 +66,73 @@ def test_the_search_finds_the_minimum_of_one_and_of_two_options():
             tried.append((sum(np.log(v / 3) ** 2 for v in values.values()), values))
             return tried[-1][0]
 
-        _search(ranges, error, 40)
+        search(ranges, error, 40)
         best = min(tried, key=lambda entry: entry[0])[1]
         assert len(tried) <= 42
         assert all(abs(v / 3 - 1) < 0.1 for v in best.values()), best
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
+def test_the_candidates_ahead_are_those_that_the_search_asks_for(names):
+    """Every candidate that the search asks for is the first of those ahead of it, and many are among the others."""
+    ranges = dict.fromkeys(names, (0.01, 100.0))
+    known, asked, foreseen, hits = {}, [], set(), 0
+
+    def options(values):
+        return tuple((k, float(f"{v:.4g}")) for k, v in values.items())
+
+    def error(values):
+        nonlocal foreseen, hits
+        if (found := options(values)) not in known:
+            hits += found in foreseen
+            first, *others = ahead(ranges, options, known, 30, 4)
+            assert first == found and found not in others and len(others) <= 3
+            foreseen = set(others)
+            known[found] = sum((i + 1) * np.log(v / 3) ** 2 for i, v in enumerate(values.values()))
+            asked.append(found)
+        return known[found]
+
+    search(ranges, error, 30)
+    assert len(asked) >= 15 and hits >= (8 if len(names) == 1 else len(asked) // 2)
+
+
+class Three(Cluster):
+    """Three workers, which carry out their tasks in this process, the last first, up to `lost_after` tasks."""
+
+    slots = 3
+
+    def __init__(self, lost_after=math.inf):
+        self.left, self.carried = lost_after, 0
+
+    def require_shared(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def carry_out(self, function, tasks, waiting=lambda: None):
+        for i, task in reversed(list(enumerate(tasks))):
+            if self.carried >= self.left and function.__name__ == "_candidate":
+                raise WorkersLost("the scheduler is gone")
+            self.carried += function.__name__ == "_candidate"
+            yield i, function(*task)
+
+
+def test_candidates_of_workers_give_the_tuning_of_one_process_also_after_a_lost_scheduler(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    options = {"ranges": {"rate": (1.0, 1e5), "weight": (0.1, 2.0)}, "evaluations": 14, "progress": False}
+    one = tune(case, "damped.py:Damped", **options)
+    assert any(math.isinf(error) for _, error in one.tried)
+    for workers in (lost := Three(7)), (last := Three()):
+        monkeypatch.setattr(tuning, "cluster", lambda number, scheduler, pool=workers: nullcontext(pool))
+        with pytest.raises(WorkersLost) if workers is lost else nullcontext():
+            found = tune(case, "damped.py:Damped", workers=3, **options)
+    assert found == one
+    assert 7 < lost.carried + last.carried < 3 * len(one.tried)
+    assert not list((tmp_path / "cache").glob("tune-*"))
+
+
+def test_two_processes_give_the_tuning_of_one(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    options = {"evaluations": 5, "progress": False}
+    assert tune(case, "damped.py:Damped", workers=2, **options) == tune(case, "damped.py:Damped", **options)
 
 
 def test_the_best_rate_of_a_known_damping_is_found(case, monkeypatch):

@@ -17,7 +17,8 @@ from subgrid.commands.cli import execute
 from subgrid.ingest import cluster as module
 from subgrid.ingest.cache import cache
 from subgrid.ingest.cluster import ClusterError, WorkersLost, cluster
-from subgrid.ingest.pieces import _cache_at
+from subgrid.ingest.pieces import cache_at
+from subgrid.solver.case.reading import CaseError
 
 SMALL = [
     "--set", "training.trajectories=5", "--set", "training.validation=1", "--set", "training.end=10.3",
@@ -70,7 +71,7 @@ def test_the_threads_of_a_worker_have_the_cache_of_their_task(tmp_path, monkeypa
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "own"))
 
     def task(name: str) -> list[Path]:
-        with _cache_at(tmp_path / name):
+        with cache_at(tmp_path / name):
             found = []
             for _ in range(20):
                 found.append(cache())
@@ -103,7 +104,27 @@ def test_a_task_that_kills_its_workers_is_given_up(monkeypatch):
 
 
 def wrong() -> None:
-    raise ValueError("a mistake")
+    raise CaseError("case", ["a mistake"])
+
+
+def test_a_worker_on_this_machine_is_busy_while_it_carries_out_a_task(two):
+    assert not two.busy_here()
+    ended = two.carry_out(time.sleep, [(0.1,), (1.5,)])
+    next(ended)
+    assert two.busy_here()
+    list(ended)
+    assert not two.busy_here()
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_wait_for_workers_is_ended_by_what_waiting_raises(two):
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(two.carry_out(time.sleep, [(1.0,)], stop))
+    assert time.monotonic() - began < 1.0
 
 
 def test_the_error_of_a_task_is_raised(two):
@@ -116,6 +137,8 @@ def test_a_folder_that_the_workers_do_not_see_is_reported(two, tmp_path, monkeyp
     monkeypatch.setattr(module, "_sees", blind)
     with pytest.raises(ClusterError, match=r"is not shared with the workers on elsewhere. Remedy"):
         two.require_shared(tmp_path)
+    with pytest.raises(ClusterError):
+        two.require_shared(tmp_path / "new")
     assert not list(tmp_path.iterdir())
 
 
@@ -134,6 +157,25 @@ def blind(path: str) -> tuple[str, bool]:
 def test_wrong_options_are_refused(options, message, capsys):
     assert execute(["data", "burgers-forced", *SMALL, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "burgers-forced"],
+        ["compare", "burgers-forced", "--out", "out"],
+        ["sweep", "advection", "--vary", "equation.speed=0.5,1.0", "--out", "out"],
+        ["tune", "burgers-forced", "--closure", "smagorinsky"],
+    ],
+)
+def test_without_dask_the_options_are_refused_with_the_remedy(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    for options in (["--workers", "2"], ["--scheduler", "tcp://127.0.0.1:9"]):
+        assert execute([*command, *options]) == 2
+        assert "need Dask. Remedy: pip install 'subgrid[scale]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_of_a_scheduler_and_a_scheduler_that_dies(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from subgrid.commands.run import run
 from subgrid.commands.sweep.command import run_sweep
 from subgrid.commands.sweep.points import design
 from subgrid.commands.sweep.results import frame
+from subgrid.commands.sweep.workers import Task, _on_worker, carry_out, finished
+from subgrid.solver.backend.files import LOCK_TIMEOUT, FolderLock
 from subgrid.solver.case.reading import read
 
 CASE = """
@@ -223,3 +226,24 @@ def test_an_interrupt_of_one_process_names_the_remedy_of_the_sweep(case, tmp_pat
     monkeypatch.setattr("subgrid.commands.sweep.workers.carry_out", stop)
     with pytest.raises(Interrupted, match=r"^interrupted\. Remedy: run the same command again"):
         run_sweep(case, VARY, out=tmp_path / "out", jobs=1, progress=False)
+
+
+def test_a_task_of_a_worker_waits_for_one_that_is_believed_to_be_dead(case, tmp_path):
+    """The folder of the run is locked by another process, as it seems here, which lets it go after a while."""
+    task = Task(case, ("time.end=0.2",), tmp_path / "out" / "0", False)
+    task.folder.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with FolderLock(task.folder):
+            ended = pool.submit(_on_worker, task, True)
+            time.sleep(LOCK_TIMEOUT + 0.5)
+            assert not ended.done()
+        ended.result()
+    assert finished(task)
+
+
+def test_comparisons_beside_each_other_say_so(case, tmp_path):
+    chosen = ("time.end=0.2", "compare.frontier=false")
+    for shared in (False, True):
+        task = Task(case, chosen, tmp_path / str(shared), True)
+        carry_out(task, shared)
+        assert json.loads((task.folder / "metrics.json").read_text())["shared"] is shared
