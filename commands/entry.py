@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 
-from .exit_codes import INTERRUPTED, REMEDY, stopping
+from .exit_codes import INTERRUPTED, PROCESS, REMEDY, stopping
 
 _ending = threading.Lock()
 
@@ -18,6 +19,8 @@ def main() -> None:
     A run or a comparison that is under way handles the first signal itself: it ends after its step, with a checkpoint.
     """
     handle_signals()
+    if PROCESS > 0:
+        sys.stdout = None  # type: ignore[assignment]  # the first process of torchrun prints the results
     from .cli import main as run_command
 
     run_command()
@@ -59,6 +62,7 @@ def _end(number: int, frame: FrameType | None) -> None:
         return
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar may have hidden it
     try:
-        os.write(2, f"{show_cursor}subgrid: {REMEDY}\n".encode())
+        if PROCESS == 0:  # one message for all processes of torchrun
+            os.write(2, f"{show_cursor}subgrid: {REMEDY}\n".encode())
     finally:
         os._exit(INTERRUPTED)

@@ -6,8 +6,12 @@ import contextlib
 import io
 import os
 import sys
+import time
 import unicodedata
 
+from .exit_codes import PROCESS
+
+PATIENCE = 3  # seconds
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats (bidirectional controls), surrogates, separators of lines
 
 
@@ -53,7 +57,14 @@ def display(text: str) -> None:
 
 
 def say(message: str, code: int) -> int:
-    """Print the one message of a failure on standard error, where somebody may read it; returns the exit code."""
+    """Print the one message of a failure on standard error, where somebody may read it; returns the exit code.
+
+    The processes of torchrun fail together: the first one says why, torchrun then ends the others, and only if it does
+    not do they speak for themselves.
+    """
+    if PROCESS > 0:
+        time.sleep(PATIENCE)
+        message = f"process {PROCESS}: {message}"
     with contextlib.suppress(OSError):
         print(f"subgrid: {printable(message, keep=chr(10))}", file=sys.stderr, flush=True)
     return code

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.equations.plugin_errors import plugin_errors
 
+from .exit_codes import PROCESS
 from .progress import Bars, watching
 
 
@@ -47,6 +49,8 @@ def train(
     CASE-CLOSURE.safetensors in the working directory, with the name of the case file, or "case". origin: training_case
     and training_command for the header of the weights.
 
+    The processes of torchrun share every batch, and the first of them writes the results.
+
     Called again after an interruption, it resumes. A process waits for another one with the same target, or the same
     folder of checkpoints in the cache, and the logger "subgrid" says so. Raises ValueError if the closure has no
     training, the case lacks the tables that it needs, or the target cannot be written.
@@ -58,24 +62,40 @@ def train(
     named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
     target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
-    _check_device(device)
     _check_tables(case, closure, found)
-    _check_target(target)
+    if PROCESS == 0:
+        _check_target(target)
     about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
-    with watching(progress) as bars:
-        data, key = _data(case, closure, found, bars)
+    from subgrid.closures.learning import parallel
+
+    with parallel.joined(), watching(progress if PROCESS == 0 else False) as bars:
+        device = parallel.local_device(device)
+        _check_device(device)
+        with parallel.first_before_others():
+            data, key = _data(case, closure, found, bars)
         work = cache() / f"training-{key}-{target.stem}"
 
         def show(done: int, total: int, metrics: dict[str, Any]) -> None:
             bars(done, total, "training", ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
 
-        with (
-            locked(cache() / f"target-{_hash(str(target.absolute()))}", say_waiting(str(target)), temporary=True),
-            locked(work, say_waiting(f"a training in {work}")),
-        ):
-            remove_temporary(target.parent, of=target.name)
-            scores = found.train(TrainingJob(options, data, target.absolute(), work, case.folder, about, show, device))
-    return {"weights": target, "scores": scores} | _formula(target)
+        with _locks(target, work), parallel.own_folder(work) as folder:
+            file = target if PROCESS == 0 else folder / target.name
+            scores = found.train(TrainingJob(options, data, file, folder, case.folder, about, show, device))
+            return {"weights": target, "scores": scores} | _formula(file)
+
+
+@contextmanager
+def _locks(target: Path, work: Path) -> Iterator[None]:
+    """The locks of the weights and of the folder of checkpoints, which the first process of torchrun holds for all."""
+    if PROCESS > 0:
+        yield
+        return
+    with (
+        locked(cache() / f"target-{_hash(str(target))}", say_waiting(str(target)), temporary=True),
+        locked(work, say_waiting(f"a training in {work}")),
+    ):
+        remove_temporary(target.parent, of=target.name)
+        yield
 
 
 def _formula(weights: Path) -> dict[str, str]:

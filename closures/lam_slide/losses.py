@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..learning.parallel import Share
 from .model import TrajectoryModel
 from .options import Orientations, TrainingOptions
 
@@ -17,7 +18,8 @@ from .options import Orientations, TrainingOptions
 class Batch:
     """Positions and velocities (batch, frame, entity, 3), couplings (batch, entity), and what the predictor answers.
 
-    mask: which entities are real, (batch, entity); None where all are.
+    mask: which entities are real, (batch, entity); None where all are. trajectories, entities, pairs: the fractions of
+    those of the whole batch that these are, by which means over them enter its loss.
     """
 
     x: Tensor
@@ -25,6 +27,23 @@ class Batch:
     c: Tensor
     predicted: tuple[Tensor, Tensor]
     mask: Tensor | None = None
+    trajectories: float = 1.0
+    entities: float | Tensor = 1.0
+    pairs: float | Tensor = 1.0
+
+    def part(self, share: Share) -> Batch:
+        """The rows of a share."""
+        if share.all:
+            return self
+        x, v, c, mask, *predicted = (
+            None if t is None else share.of(t) for t in (self.x, self.v, self.c, self.mask, *self.predicted)
+        )
+        found = Batch(x, v, c, (predicted[0], predicted[1]), mask, *[share.weight] * 3)
+        if mask is not None and self.mask is not None:
+            mine, whole = (m.sum(1).double() for m in (mask, self.mask))
+            found.entities = mine.sum() / whole.sum()
+            found.pairs = (mine * (mine - 1)).sum() / (whole * (whole - 1)).sum().clamp_min(1)
+        return found
 
 
 def turns(generator: np.random.Generator, size: int, orientations: Orientations) -> np.ndarray:
@@ -77,21 +96,25 @@ def reconstruction(
     base: tuple[Tensor, Tensor],
     begin: int,
 ) -> Tensor:
-    """Errors of positions, pair distances and velocities in units of the residuals, of the base, of the species."""
+    """Errors of positions, pair distances and velocities in units of the residuals, of the base, of the species.
+
+    The part of the batch in the loss of the whole batch.
+    """
     frames = slice(begin * o.window, None)
     x, v, c, mask = batch.x, batch.v, batch.c, batch.mask
     velocity = torch.cat([model.known_velocity(x[:, : o.past]), v[:, o.past :]], 1)
     found, speed, out = model.residuals(z, identifiers, begin, base[0])
     true, rate = x[:, frames] - base[0][:, frames], velocity[:, frames] - base[1][:, frames]
     unit, fast = model.scale[:, frames].mean(1)
-    loss = mean((found - true).norm(dim=-1), mask) / unit
+    loss = batch.entities * mean((found - true).norm(dim=-1), mask) / unit
     where = base[0][:, frames]
-    loss = loss + o.distance_weight * distances(where + found, where + true, mask) / unit
-    loss = loss + o.velocity_weight * mean((speed - rate).norm(dim=-1), mask) / fast
+    loss = loss + batch.pairs * o.distance_weight * distances(where + found, where + true, mask) / unit
+    loss = loss + batch.entities * o.velocity_weight * mean((speed - rate).norm(dim=-1), mask) / fast
     off = model.frames(out["base"]) - model.centred(base[0], mask)[:, frames]
-    loss = loss + 0.1 * mean(off.norm(dim=-1), mask)
+    loss = loss + batch.entities * 0.1 * mean(off.norm(dim=-1), mask)
     classes = torch.tensor(model.classes, device=c.device)
     target = (c[..., None] - classes).abs().argmin(-1)[:, None].expand(out["species"].shape[:3])
     if mask is not None:
         target = target.where(mask[:, None], -100)  # what `cross_entropy` leaves out
-    return loss + o.species_weight * functional.cross_entropy(out["species"].flatten(0, 2), target.flatten())
+    species = functional.cross_entropy(out["species"].flatten(0, 2), target.flatten())
+    return loss + batch.entities * o.species_weight * species

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..learning.denoiser import HARMONICS, ScoreNetwork, angle_features
+from ..learning.parallel import Share
 
 
 class Attention(nn.Module):
@@ -94,7 +95,7 @@ class Autoencoder(nn.Module):
         dimension = pool.shape[1]
         groups = functional.one_hot(torch.arange(len(pool)) % latents, latents).to(pool)  # (identifier, slot)
         self.slots, self.beta = nn.Parameter(groups.mT @ pool), nn.Parameter(torch.tensor(binding))
-        self.dropout = dropout
+        self.dropout, self.share = dropout, Share()  # the rows of a batch, in training
         self.embed = perceptron(features + dimension, 2 * width, width)
         self.frames = nn.ParameterList(nn.Parameter(torch.zeros(windows, 1, width)) for _ in range(2))
         self.queries = nn.Parameter(torch.randn(latents, width) / math.sqrt(width))
@@ -120,7 +121,7 @@ class Autoencoder(nn.Module):
     def decode(self, z: Tensor, identifiers: Tensor, begin: int = 0) -> dict[str, Tensor]:
         """Each property (batch, window, entity, size), of windows from `begin`; without meaning where none is real."""
         tokens = self.unmix(self.from_latent(z) + self.places + self.frames[1][begin : begin + z.shape[1]])
-        asked = functional.dropout(identifiers, self.dropout, self.training)
+        asked = self.share.dropout(identifiers, self.dropout, self.training)
         x = self.ask(asked)[:, None].expand(-1, z.shape[1], -1, -1)
         bias = self.beta * (identifiers @ self.slots.mT)[:, None]
         x = self.read(x, tokens, bias.expand(-1, z.shape[1], -1, -1))

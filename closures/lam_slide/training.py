@@ -17,6 +17,7 @@ from subgrid.ingest.training_set import Dataset
 
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
+from ..learning.parallel import Share, share
 from ..learning.training import StagedTraining, no_progress
 from .losses import Batch, distances, frame_means, mean, reconstruction, turns
 from .model import TrajectoryModel, draw_identifiers
@@ -139,8 +140,8 @@ class Training:
 
     # -- batches --------------------------------------------------------------------------------------------
 
-    def batch(self, step: int, purpose: int) -> tuple[Batch, np.random.Generator]:
-        """Trajectories, from any frame on, turned at random, and the generator that drew them.
+    def batch(self, step: int, purpose: int) -> tuple[Batch, np.random.Generator, Share]:
+        """Trajectories, from any frame on, turned at random, the generator that drew them, and which share they are.
 
         The draws are made on the host, so that they are the same on every device.
 
@@ -156,10 +157,11 @@ class Training:
         turned = torch.from_numpy(turns(generator, size, self.options.orientations)).to(self.device)[:, None]
         x, v = (found[..., part] @ turned for part in (slice(0, 3), slice(3, 6)))
         mask = None if self.masks[0] is None else self.masks[0][chosen].to(self.device)
+        mine = self.model.autoencoder.share = share(size)
         if purpose < FIRST:
-            return Batch(x, v, found[:, 0, :, 6], (x[:, :0], v[:, :0]), mask), generator
+            return Batch(x, v, found[:, 0, :, 6], (x[:, :0], v[:, :0]), mask).part(mine), generator, mine
         a, b = (self.predicted[chosen, torch.from_numpy(begin)].to(self.device) @ turned[:, None]).unbind(1)
-        return Batch(x, v, found[:, 0, :, 6], (a, b), mask), generator
+        return Batch(x, v, found[:, 0, :, 6], (a, b), mask).part(mine), generator, mine
 
     @cached_property
     @torch.no_grad()
@@ -225,12 +227,12 @@ class Training:
 
     def predictor_loss(self, step: int, span: int) -> Tensor:
         """Errors of roll-outs of `span` frames: |e| below one and 1 + log |e| above, for encounters are chaotic."""
-        batch, _ = self.batch(step, span)
+        batch, _, _ = self.batch(step, span)
         past = self.options.past
         found = self.model.predict(batch.x[:, :past], batch.c, span, batch.mask)
         off = [(a - b[:, past : past + span]).norm(dim=-1) for a, b in zip(found, (batch.x, batch.v), strict=True)]
         errors = [mean(torch.where(e < 1, e, 1 + e.clamp_min(1).log()), batch.mask) for e in off]
-        return errors[0] + self.options.velocity_weight * errors[1]
+        return batch.entities * (errors[0] + self.options.velocity_weight * errors[1])
 
     def transformer_loss(self, step: int, network: TransformerPredictor) -> Tensor:
         """Mean norms of the errors of all frames, in units of those of the baseline."""
@@ -243,8 +245,8 @@ class Training:
 
     def first_loss(self, step: int) -> Tensor:
         """Reconstruction of all windows from their own latents."""
-        batch, generator = self.batch(step, FIRST + 1)
-        identifiers = self.identifiers(generator, len(batch.x))
+        batch, generator, mine = self.batch(step, FIRST + 1)
+        identifiers = mine.of(self.identifiers(generator, mine.count))
         base, features, _ = self.prepared(batch)
         z = self.model.autoencoder.encode(features, identifiers, 0, batch.mask)
         return reconstruction(self.model, self.options, z, identifiers, batch, base, 0)
@@ -260,17 +262,19 @@ class Training:
 
     def flow_loss(self, step: int, purpose: int) -> tuple[Tensor, Tensor, Tensor, Batch, tuple[Tensor, Tensor]]:
         """The flow's loss on a batch, with the latents of the unknown windows, identifiers, batch and base."""
-        batch, generator = self.batch(step, purpose)
-        size, model, o = len(batch.x), self.model, self.options
-        identifiers = self.identifiers(generator, size)
+        batch, generator, mine = self.batch(step, purpose)
+        size, model, o = mine.count, self.model, self.options
+        identifiers = mine.of(self.identifiers(generator, size))
         base, features, condition = self.prepared(batch)
         with torch.no_grad():
             z = model.autoencoder.encode(features[:, model.known :], identifiers, model.known, batch.mask)
             given = model.autoencoder.encode(condition, identifiers, 0, batch.mask)
-        xi = torch.from_numpy(generator.standard_normal(z.shape, dtype=np.float32)).to(self.device)
+        drawn = generator.standard_normal((size, *z.shape[1:]), dtype=np.float32)
+        xi = torch.from_numpy(mine.of(drawn)).to(self.device)
         uniform = torch.from_numpy(generator.random(size, dtype=np.float32)).to(self.device)
         angle = model.denoiser.angles(uniform)
         angle[: round(o.pure * size)] = model.denoiser.first_angle
+        angle = mine.of(angle)
         cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
         v = cos * z + sin * xi
         f = model.denoiser.raw(v, angle, model.denoiser.prepare(given))
@@ -278,10 +282,11 @@ class Training:
         past = o.past
         true = batch.x[:, past:] - base[0][:, past:]
         unit = model.scale[0, past:].mean()
-        loss = (f - (cos * xi - sin * z)).square().mean()
-        loss = loss + o.position_weight * mean((found - true).norm(dim=-1), batch.mask) / unit
+        loss = batch.trajectories * (f - (cos * xi - sin * z)).square().mean()
+        loss = loss + batch.entities * o.position_weight * mean((found - true).norm(dim=-1), batch.mask) / unit
         where = base[0][:, past:]
-        loss = loss + o.distance_weight * o.position_weight * distances(where + found, where + true, batch.mask) / unit
+        off = distances(where + found, where + true, batch.mask)
+        loss = loss + batch.pairs * o.distance_weight * o.position_weight * off / unit
         return loss, z, identifiers, batch, base
 
     def prepared(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:

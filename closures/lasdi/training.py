@@ -19,6 +19,7 @@ from ..learning import ridge
 from ..learning.autoencoder import autoencoder
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
+from ..learning.parallel import share
 from ..learning.perceptrons import StageDecoder, stage_decoders
 from ..learning.training import StagedTraining, checkpoint_header, no_progress
 from . import dynamics, greedy, interpolation
@@ -219,26 +220,32 @@ class Training:
         def loss(step: int) -> Tensor:
             generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
             chosen = generator.choice(len(inputs), max(1, len(inputs) // options.stride), replace=False)
-            rows = torch.from_numpy(chosen).to(self.device)
-            return (decoder(inputs[rows]) - target[rows]).square().mean()
+            mine = share(len(chosen))
+            rows = torch.from_numpy(mine.of(chosen)).to(self.device)
+            return mine.weight * (decoder(inputs[rows]) - target[rows]).square().mean()
 
         with self.on_device(decoder):
             self.training.run(str(stage + 1), decoder.parameters(), options.stage_learning_rate, loss)
 
     def first_loss(self, step: int) -> Tensor:
-        """The loss of `TrainingOptions` at a step of the first stage or of a round of it."""
+        """The loss of `TrainingOptions` at a step of the first stage or of a round of it: the part of this process.
+
+        It is that of its runs; the latent dynamics is fitted to the latents of all runs.
+        """
         options, data = self.options, self.data
-        all_c, all_rates, terms = self.placed
+        mine = share(len(data.c))
+        all_c, all_rates, terms = (mine.of(x) for x in self.placed)
         if self.rounds:
             step += options.steps + (self.rounds - 1) * options.round_steps
         generator = np.random.Generator(np.random.Philox(key=[options.seed, step]))
         chosen = slice(int(generator.integers(min(options.stride, data.c.shape[1]))), None, options.stride)
         c, rate = all_c[:, chosen], all_rates[:, chosen]
         z, library, z_rate = self.latents(c, rate, data.step * options.stride)
-        coefficients = dynamics.at(dynamics.fit(library, z_rate, terms), terms)
+        whole_library, whole_rate = mine.whole(library, z_rate)
+        coefficients = dynamics.at(dynamics.fit(whole_library, whole_rate, self.placed[2]), terms)
         fitted = library @ coefficients
         loss = (self.decoder(z) - c).square().sum(-1).mean()
-        off = (z_rate - fitted).square().mean() / z_rate.square().mean()
+        off = (z_rate - fitted).square().mean() / whole_rate.square().mean()
         loss = loss + options.dynamics_weight * off
         if options.coefficient_weight:
             loss = loss + options.coefficient_weight * coefficients.square().sum((1, 2)).mean()
@@ -246,13 +253,14 @@ class Training:
             start = self.encoder(all_c[:, 0])
             path = dynamics.trajectories(start, coefficients, data.step, data.c.shape[1])[:, chosen]
             with torch.no_grad():  # limits, beyond which unstable trajectories carry no gradient
-                low, high = z.amin((0, 1)), z.amax((0, 1))
+                whole = mine.whole(z)
+                low, high = whole.amin((0, 1)), whole.amax((0, 1))
                 low, high = low - (high - low), high + (high - low)
             path = torch.clamp(torch.nan_to_num(path), low, high)
             # the weight grows over the first fifth of the steps, while the dynamics is not yet accurate
             weight = options.trajectory_weight * min(1.0, step / (0.2 * options.steps))
             loss = loss + weight * (self.decoder(path.float()) - c).square().sum(-1).mean()
-        return loss.float()
+        return (mine.weight * loss).float()
 
     def latents(self, c: Tensor, rate: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
         """Latents of coefficients at times `step` apart, and both sides of their dynamics in the chosen form."""

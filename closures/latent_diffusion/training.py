@@ -20,6 +20,7 @@ from ..learning.learned_term import FEATURES
 from ..learning.noise import SPECTRUM as RESIDUAL
 from ..learning.optimisation import torch_threads
 from ..learning.options import Features, Sampler
+from ..learning.parallel import Share
 from ..learning.samplers import heun
 from ..learning.scores import relative_error, root_mean_squares, shell_spectrum
 from ..learning.training import StagedTraining
@@ -121,17 +122,19 @@ class Training:
             mean = torch.cat([self.model.conditional_mean(part.to(self.device)).cpu() for part in parts]).numpy()
         return state, np.concatenate([term, mean], axis=1)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """State, conditional mean and normalised residual h of batch number `step`."""
-        state, both = (part.to(self.device) for part in draw_batch(*self.train, self.options, step))
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Share]:
+        """State, conditional mean and normalised residual h of batch number `step`: the share of this process."""
+        state, both, share = draw_batch(*self.train, self.options, step)
+        state, both = state.to(self.device), both.to(self.device)
         term, mean = both.chunk(2, dim=1)
-        return state, mean, self.model.residual(term, mean)
+        return state, mean, self.model.residual(term, mean), share
 
-    def draws(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+    def draws(self, step: int, share: Share) -> tuple[Tensor, Tensor]:
         """White noise in the latent space, and numbers uniform in (0, 1), as functions of the step."""
         generator = np.random.Generator(np.random.Philox(key=[self.options.seed, 2**32 + step]))
-        white = self.placed(generator.standard_normal((count, *self.latent_shape), dtype=np.float32))
-        return self.model.latent.noise(white), self.placed(generator.random(count, dtype=np.float32))
+        white = share.of(generator.standard_normal((share.count, *self.latent_shape), dtype=np.float32))
+        uniform = share.of(generator.random(share.count, dtype=np.float32))
+        return self.model.latent.noise(self.placed(white)), self.placed(uniform)
 
     def placed(self, array: np.ndarray) -> Tensor:
         """The array on the device of the training."""
@@ -165,55 +168,58 @@ class Training:
 
     def autoencoder_loss(self, step: int) -> Tensor:
         """Reconstruction errors of h and of the condition."""
-        state, mean, h = self.batch(step)
+        state, mean, h, share = self.batch(step)
         latent = self.model.latent
         assert isinstance(latent, Autoencoder)
         condition = self.model.condition(state, mean)
         h_rebuilt, condition_rebuilt, _, _ = latent.reconstructions(h, condition)
         weight = self.options.loss_weights
-        return weight[0] * _mse(h_rebuilt, h) + weight[1] * _mse(condition_rebuilt, condition)
+        loss = weight[0] * _mse(h_rebuilt, h) + weight[1] * _mse(condition_rebuilt, condition)
+        return share.weight * loss
 
     def joint_loss(self, step: int) -> Tensor:
         """The loss of `TrainingOptions` for training = "joint"."""
-        state, mean, h = self.batch(step)
+        state, mean, h, share = self.batch(step)
         latent = self.model.latent
         assert isinstance(latent, Autoencoder)
         condition = self.model.condition(state, mean)
         h_rebuilt, condition_rebuilt, z, c = latent.reconstructions(h, condition)
+        whole = share.whole(z)
         axes = (0, *range(2, z.ndim))
         # the score network takes latents of unit variance, for any scale of the encoder
-        unit = (z - z.mean(axes, keepdim=True)) / z.std(axes, keepdim=True)
-        xi, uniform = self.draws(step, len(z))
+        unit = (z - whole.mean(axes, keepdim=True)) / whole.std(axes, keepdim=True)
+        xi, uniform = self.draws(step, share)
         denoiser = self.model.denoiser
         parts = (
             _mse(h_rebuilt, h),
             _mse(condition_rebuilt, condition),
             denoiser.loss(unit, xi, denoiser.angles(uniform), c),
-            _kl(z),
+            _kl(whole),
         )
-        return sum((w * part for w, part in zip(self.options.loss_weights, parts, strict=True)), torch.zeros(()))
+        loss = sum((w * part for w, part in zip(self.options.loss_weights, parts, strict=True)), torch.zeros(()))
+        return share.weight * loss
 
     def score_loss(self, step: int) -> Tensor:
         """The loss of the denoiser on frozen latents."""
-        state, mean, h = self.batch(step)
+        state, mean, h, share = self.batch(step)
         with torch.no_grad():
             z = self.model.latent.encode(h)
             condition = self.model.latent.encode_condition(self.model.condition(state, mean))
-        xi, uniform = self.draws(step, len(z))
+        xi, uniform = self.draws(step, share)
         denoiser = self.model.denoiser
-        return denoiser.loss(z, xi, denoiser.angles(uniform), condition)
+        return share.weight * denoiser.loss(z, xi, denoiser.angles(uniform), condition)
 
     def distil_loss(self, step: int) -> Tensor:
         """<|xi - F_s(xi, pi/2; c) - x(xi)|^2>, where x(xi) is the end of the teacher's probability flow from xi."""
-        state, mean, _ = self.batch(step)
+        state, mean, _, share = self.batch(step)
         teacher, student = self.model.denoiser, self.model.student
         assert student is not None
-        xi, _ = self.draws(step, len(state))
+        xi, _ = self.draws(step, share)
         with torch.no_grad():
             condition = self.model.latent.encode_condition(self.model.condition(state, mean))
             target = heun(teacher, xi, teacher.prepare(condition), TEACHER_EVALUATIONS)
         angle = torch.full((len(xi),), teacher.first_angle, device=xi.device)
-        return (xi - student.raw(xi, angle, student.prepare(condition)) - target).square().mean()
+        return share.weight * (xi - student.raw(xi, angle, student.prepare(condition)) - target).square().mean()
 
     @torch.inference_mode()
     def finished(self) -> tuple[GenerativeTerm, dict[str, Any], np.ndarray]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .parallel import summed
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -50,9 +52,10 @@ def descent(
 ) -> Iterator[tuple[int, float, Callable[[], dict[str, Tensor]]]]:
     """Take the steps `begin`, ..., `steps` - 1 of Adam under a one-cycle rate.
 
-    After each step it yields the number of steps taken, the loss before the step, and a function that returns the
-    moments by parameter name. `moments` are those after step `begin`; they are ignored for `begin` = 0. clip: largest
-    norm of the gradient, None for no limit. weight_decay: decoupled, as in AdamW; with zero the method is Adam.
+    loss(step) is that of a batch, or the part of it that this process computes, see `parallel`. After each step it
+    yields the number of steps taken, the loss before the step, and a function that returns the moments by parameter
+    name. `moments` are those after step `begin`; they are ignored for `begin` = 0. clip: largest norm of the gradient,
+    None for no limit. weight_decay: decoupled, as in AdamW; with zero the method is Adam.
 
     Raises FloatingPointError if the loss is not finite.
     """
@@ -72,6 +75,7 @@ def descent(
         optimizer.zero_grad(set_to_none=True)
         value = loss(step)
         value.backward()
+        value = summed(value, list(parameters.values()))
         if clip is not None:
             nn.utils.clip_grad_norm_(list(parameters.values()), clip)
         optimizer.step()

@@ -15,6 +15,7 @@ from subgrid.solver.simulation.rollout import rollout
 
 from .learned_closure import Progress
 from .options import RolloutWindows
+from .parallel import share
 from .training import StagedTraining, no_progress
 
 
@@ -89,11 +90,12 @@ class RolloutLoss:
         return torch.cat(squares, dim=1).mean()
 
     def __call__(self, step: int) -> Tensor:
-        """The loss on windows drawn at random as a function of the step."""
+        """The loss on windows drawn at random as a function of the step: the part of this process."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         trajectories, times = self.dataset.sequences[0].shape[:2]
         chosen = generator.integers((trajectories, times - self.samples), size=(self.chosen.batch, 2))
-        return self.errors(0, chosen) / self.scale**2
+        mine = share(len(chosen))
+        return mine.weight * self.errors(0, mine.of(chosen)) / self.scale**2
 
     def validation_error(self) -> float:
         """The square root of the loss on the validation windows: 1 for the uncorrected model."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..learning.parallel import share
 from ..learning.training import StagedTraining
 from .losses import MomentsInBasis, takacs
 from .model import Evolution, rollout
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def loss(job: Training, evolution: Evolution, moments: MomentsInBasis, step: int, span: int) -> Tensor:
-    """The loss of roll-outs of `span` steps from windows that are a function of the seed and the step."""
+    """The loss of roll-outs of `span` steps from windows that are a function of the seed and the step.
+
+    The part of this process.
+    """
     options, window = job.options, job.options.window
     generator = np.random.Generator(np.random.Philox(key=[options.seed, (span << 32) + step]))
     runs = torch.from_numpy(generator.choice(job.used, options.span_batch)).to(job.c.device)
@@ -29,11 +33,13 @@ def loss(job: Training, evolution: Evolution, moments: MomentsInBasis, step: int
     past = job.z[row, places[:, :window]]
     if options.window_noise:
         past = job.noisy_latents(generator, job.c[row, places[:, :window]], past)
+    mine = share(len(runs))
+    runs, places, row, past = (mine.of(x) for x in (runs, places, row, past))
     path = rollout(evolution, past, job.scaled[runs], span)
     if job.metric is not None:
         ahead = job.z[row, places[:, window:]]
-        return (job.metric * (path - ahead).square()).sum(-1).mean().float()
-    return takacs(moments(job.c[row, places[:, window:]], job.compression.decoded(path)), options.psi)
+        return mine.weight * (job.metric * (path - ahead).square()).sum(-1).mean().float()
+    return mine.weight * takacs(moments(job.c[row, places[:, window:]], job.compression.decoded(path)), options.psi)
 
 
 def over_spans(job: Training, module: nn.Module, evolution: Evolution) -> list[dict[str, Any]]:

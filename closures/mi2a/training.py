@@ -17,6 +17,7 @@ from subgrid.ingest.sweep import Sweep
 from ..learning.basis import Basis
 from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
+from ..learning.parallel import share
 from ..learning.training import StagedTraining, no_progress
 from ..learning.weights_file import read_tensors, write_tensors
 from . import multistep
@@ -226,10 +227,13 @@ class Training:
         chosen = torch.from_numpy(generator.integers(len(rows), size=min(options.batch, len(rows))))
         clean = rows[chosen.to(rows.device)]
         drawn = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32)).to(rows.device)
+        mine = share(len(clean))
+        clean, drawn = mine.of(clean), mine.of(drawn)
         noise = options.noise * self.largest / self.basis.scale
         compression = self.compression
         assert isinstance(compression, Compression)
-        return (compression.decoder(compression.encoder(clean + noise * drawn)) - clean).square().sum(-1).mean()
+        rebuilt = compression.decoder(compression.encoder(clean + noise * drawn))
+        return mine.weight * (rebuilt - clean).square().sum(-1).mean()
 
     # -- evolution -----------------------------------------------------------------------------------------
 

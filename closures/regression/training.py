@@ -132,15 +132,16 @@ class Training:
         return self.result(training.log)
 
     def loss(self, step: int) -> torch.Tensor:
-        """The loss on batch number `step`."""
+        """The loss on batch number `step`: the part of this process."""
         options = self.options
-        state, term = (part.to(self.device) for part in draw_batch(*self.train, options, step))
+        state, term, share = draw_batch(*self.train, options, step)
+        state, term = state.to(self.device), term.to(self.device)
         prediction = self.term.normalised(state)
         loss = (prediction - term).square().mean()
         if options.transfer_weight:
             error = _transfer(state, prediction) - _transfer(state, term)
             loss = loss + options.transfer_weight * error.square().mean()
-        return loss
+        return share.weight * loss
 
     def validation_error(self) -> float:
         """The error that selects the best weights."""
