@@ -11,7 +11,7 @@ import unicodedata
 
 from .exit_codes import PROCESS
 
-PATIENCE = 3  # seconds
+PATIENCE = 30  # seconds
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats (bidirectional controls), surrogates, separators of lines
 
 

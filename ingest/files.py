@@ -12,7 +12,6 @@ done.json         written last: its presence means that all other files are comp
 from __future__ import annotations
 
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 
 from subgrid.solver.backend.files import (
     DamagedFile,
-    array_header,
     read_arrays,
     read_json,
     remove_temporary,
@@ -35,14 +33,15 @@ from subgrid.solver.backend.files import (
 from subgrid.solver.equations import Equation
 from subgrid.solver.equations.tracers.equation import Tracers
 from subgrid.solver.grid import Grid
-from subgrid.solver.simulation import BlowUp, Simulation
+from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.schedule import Schedule
 
+from .entries import BLOCK, Entries
 from .requests import Request
 
 CHECKPOINT_SECONDS = 60.0
 CLOCK_TICK = 10**9  # ns; two changes of a file within this time may show the same time of modification
-BLOCK = 2**20  # bytes of a file that are read or written at a time
+TOGETHER = 2**22  # points of the reference grids of the trajectories that are computed at a time
 ARRAYS = ("state", "term", "fine", "carrier")
 _verified: dict[Path, tuple[int, ...]] = {}  # device, inode, size and time of files that this process found intact
 
@@ -144,88 +143,19 @@ def _finite(path: Path) -> bool:
     return array.dtype.kind == "f" and all(bool(np.isfinite(part).all()) for part in array)
 
 
-class Entries:
-    """An array (trajectory, entry, ...) whose file is allocated in full and written entry by entry, in order.
-
-    schedule: steps of the entries. shape: that of the file, which for a single entry lacks its axis.
-    """
-
-    def __init__(self, path: Path, schedule: Schedule, shape: tuple[int, ...], dtype: str, single: bool) -> None:
-        self.path, self.schedule, self.shape, self.dtype, self.single = path, schedule, shape, np.dtype(dtype), single
-        self.bytes = math.prod(shape) * self.dtype.itemsize
-        self.checksums: list[int] = []  # of the entries that are written
-        self._map = np.empty(0)
-
-    def allocate(self) -> None:
-        """Make the file. Its space is allocated now: writing to a map of a file on a full disk kills the process."""
-        self.checksums = []
-        try:
-            with open(self.path, "xb") as file:
-                form = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
-                np.lib.format.write_array_header_1_0(file, form)
-                file.flush()
-                _allocate(file.fileno(), file.tell(), self.bytes)
-        except OSError as error:
-            self.path.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
-        self.open()
-
-    def open(self) -> None:
-        """Map the file. Raises DamagedFile unless it is a regular file of the right size, shape and type."""
-        try:
-            with open(self.path, "rb") as file:
-                right = array_header(file) == (self.shape, self.dtype) and not self.path.is_symlink()
-                if not right or self.path.stat().st_size != file.tell() + self.bytes:
-                    raise DamagedFile(f"{self.path} has another size, shape or type than it was given")
-            self._map = np.load(self.path, mmap_mode="r+", allow_pickle=False)
-        except (FileNotFoundError, ValueError) as error:
-            if isinstance(error, DamagedFile):
-                raise
-            raise DamagedFile(f"{self.path} is not what it was ({error})") from None
-
-    def verify(self, checksums: NDArray, step: int) -> None:
-        """Raise DamagedFile unless these are the checksums of all entries up to a step."""
-        if len(checksums) != min(self.schedule.index(step + 1), self.schedule.count):
-            raise DamagedFile(f"{self.path}: the number of checksums does not fit step {step}")
-        for i, known in enumerate(checksums):
-            if zlib.crc32(np.ascontiguousarray(self._entry(i)).data) != known:
-                raise DamagedFile(f"{self.path} is damaged: entry {i} is not the one that was written")
-        self.checksums = checksums.tolist()
-
-    def write(self, n: int, values: NDArray) -> None:
-        """Write the entry of step n. Raises BlowUp for values that are not finite."""
-        with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(values, dtype=self.dtype)
-        if not np.isfinite(values).all():
-            raise BlowUp(f"{self.path.stem} of the reference run holds values that are not finite in {self.dtype}")
-        index = self.schedule.index(n)
-        self._entry(index)[...] = values
-        self.checksums[index:] = [zlib.crc32(values.data)]
-
-    def copy(self, values: NDArray, first: int) -> None:
-        """Write the entries of the trajectories from number `first` on, one trajectory at a time."""
-        for i, trajectory in enumerate(values):
-            self._map[first + i] = trajectory
-
-    def _entry(self, index: int) -> NDArray:
-        return self._map if self.single else self._map[:, index]
-
-    def flush(self) -> None:
-        self._map.flush()  # type: ignore[attr-defined]
-
-
-def _allocate(file: int, offset: int, count: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, offset, max(count, 1))
-        return
-    for start in range(0, count, BLOCK):
-        os.pwrite(file, bytes(min(BLOCK, count - start)), offset + start)
+def block_size(request: Request) -> int:
+    """The number of trajectories that are computed at a time: a constant of the request, so that it can be resumed."""
+    if request.file is not None:  # a file holds all of them at each time
+        return request.trajectories
+    return max(1, min(request.trajectories, TOGETHER // math.prod(request.reference_shape)))
 
 
 class Writer:
     """The directory of trajectories that are being generated. Its lock is held by the caller.
 
-    schedules: steps of the entries of each array. last: the last step of a state or term.
+    schedules: steps of the entries of each array. last: the last step of a state or term. blocks: numbers of the
+    trajectories that are computed together, block by block; block: the one that is being written. The size of blocks
+    bounds the memory of a reference by what one block needs, whatever the number of trajectories and states.
     """
 
     def __init__(self, request: Request, equation: Equation, grid: Grid) -> None:
@@ -236,6 +166,9 @@ class Writer:
         spans = {"state": request.state_steps, "term": request.term_steps, "fine": fine, "carrier": fine}
         reference = grid.refined(request.reference_shape)
         asked = arrays_of(self._content)
+        size, count = block_size(request), request.trajectories
+        self.blocks = [range(i, min(i + size, count)) for i in range(0, count, size)]
+        self.block = 0
         self._entries: dict[str, Entries] = {}
         for name, span in spans.items():
             if span is None or name not in asked:
@@ -246,7 +179,7 @@ class Writer:
                 assert isinstance(equation, Tracers) and reference.carrier is not None
                 points = (len(equation.carrier.fields), *reference.carrier.shape)
             shape, dtype = (request.trajectories, *points), "<f4" if name == "term" else "<f8"
-            self._entries[name] = Entries(self.directory / f"{name}.npy", schedule, shape, dtype, single)
+            self._entries[name] = Entries(self.directory / f"{name}.npy", schedule, shape, dtype, single, size)
         self.schedules = {name: entries.schedule for name, entries in self._entries.items()}
         self.last = max(schedule.last or 0 for schedule in self.schedules.values())
         self._checkpoint = self.directory / "checkpoint.npz"
@@ -260,38 +193,49 @@ class Writer:
 
     def begin(self) -> None:
         """Write everything anew: delete what is there, and allocate the arrays."""
+        self.block = 0
         for name in ("done.json", "checkpoint.npz", "request.json", *(f"{name}.npy" for name in ARRAYS)):
             (self.directory / name).unlink(missing_ok=True)
         write_json(self.directory / "request.json", self._content)
         for entries in self._entries.values():
             entries.allocate()
 
-    def resume(self, simulation: Simulation) -> None:
-        """Restore the simulation. Raises DamagedFile unless the checkpoint and all entries before it are intact."""
+    def resume(self, build: Callable[[range], Simulation]) -> Simulation:
+        """The simulation of the block that was interrupted, restored, and the position of the writer in it.
+
+        build: the simulation of the trajectories of a block. Raises DamagedFile unless the checkpoint and all entries
+        before it are intact.
+        """
         try:
             arrays = read_arrays(self._checkpoint, largest=self._checkpoint.stat().st_size)
-            step = int(arrays["step"])
-            if not 0 <= step <= self.last:
+            step, block = int(arrays["step"]), int(arrays.pop("block", np.zeros(())))
+            if not (0 <= step <= self.last and 0 <= block < len(self.blocks)):
                 raise DamagedFile(f"{self._checkpoint}: step {step} is not one of 0 ... {self.last}")
             if bad := [k for k, a in arrays.items() if a.dtype.kind in "fc" and not np.isfinite(a).all()]:
                 raise DamagedFile(f"{self._checkpoint}: {bad[0]} holds values that are not finite")
             for name, entries in self._entries.items():
                 entries.open()
-                entries.verify(arrays.pop(f"entries.{name}"), step)
+                entries.verify(arrays.pop(f"entries.{name}"), block, step)
+            simulation = build(self.blocks[block])
             simulation.restore(arrays)
+            self.block = block
+            return simulation
         except (KeyError, IndexError, TypeError, ValueError) as error:
             if isinstance(error, DamagedFile):
                 raise
             raise DamagedFile(f"{self._checkpoint} is not a checkpoint of this generation ({error!r})") from None
 
     def write(self, name: str, n: int, values: NDArray) -> None:
-        """Write the entry of step n, (trajectory, field, *grid). Raises BlowUp for values that are not finite."""
-        self._entries[name].write(n, values)
+        """Write the entry of step n of the present block, (trajectory, field, *grid).
+
+        Raises BlowUp for values that are not finite.
+        """
+        self._entries[name].write(self.block, n, values)
 
     def copy(self, part: Trajectories, first: int) -> None:
         """Write all entries of the trajectories from number `first` on, block by block, from finished ones."""
         for name, entries in self._entries.items():
-            entries.copy(np.load(part.directory / f"{name}.npy", mmap_mode="r", allow_pickle=False), first)
+            entries.copy(part.directory / f"{name}.npy", first)
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is older than CHECKPOINT_SECONDS."""
@@ -301,7 +245,7 @@ class Writer:
         """Replace the checkpoint, after all entries before it are on disk."""
         self._flush()
         entries = {f"entries.{name}": np.array(e.checksums, dtype=np.uint32) for name, e in self._entries.items()}
-        write_arrays(self._checkpoint, checkpoint | entries)
+        write_arrays(self._checkpoint, checkpoint | entries | {"block": np.array(self.block)})
         self._saved = time.monotonic()
 
     def finish(self) -> Trajectories:

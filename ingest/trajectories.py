@@ -23,7 +23,7 @@ from subgrid.solver.spectral import Transforms
 
 from .cache import LOG, cache, locked, say_waiting
 from .entities import carrier_state, mask_of, with_placeholders
-from .files import Trajectories, Writer
+from .files import Trajectories, Writer, block_size
 from .given_trajectories import opened, take
 from .missing_term import missing_term
 from .requests import Request
@@ -64,7 +64,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         return Trajectories(directory)
     if (holding := _with_more_terms(request)) is not None:
         return holding
-    state = start(case, request)  # before anything is written
+    state = start(case, replace(request, trajectories=block_size(request)))  # before anything is written
     with locked(directory, say_waiting(f"the data in {directory}")):
         if (directory / "done.json").is_file():
             try:
@@ -98,24 +98,28 @@ def _contains(held: list[int], asked: tuple[int, int, int] | None) -> bool:
 
 
 def _generate(case: Case, request: Request, state: NDArray, progress: Progress) -> Trajectories:
-    """Generate the trajectories from the initial `state`; the caller holds the lock of their directory."""
+    """Generate the trajectories; the caller holds the lock of their directory.
+
+    state: the initial states of the first block of them. Only one block is in memory at a time.
+    """
     assert case.reference is not None
+    initial = case.reference.initial or case.initial
     model, coarse = case.build_equation(), case.grid.grid()
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
-    ids = tuple(range(request.first, request.first + request.trajectories))
-
     what = "reference run" if request.fine_at is not None else "training set"
-    carrier = carrier_state(
-        case, case.reference.initial or case.initial, equation, fine, ids, request.seed, request.step, request.start,
-        lambda done, total: progress(done, total, f"{what}, flow"),
-    )  # fmt: skip
 
-    def build() -> Simulation:
+    def build(rows: range) -> Simulation:
+        part = replace(request, first=request.first + rows.start, trajectories=len(rows))
+        ids = tuple(range(part.first, part.first + len(rows)))
+        carrier = carrier_state(
+            case, initial, equation, fine, ids, request.seed, request.step, request.start,
+            lambda done, total: progress(done, total, f"{what}, flow"),
+        )  # fmt: skip
         return build_simulation(
             case,
             equation,
             fine,
-            state,
+            start(case, part) if rows.start else state,
             stepper=request.stepper,
             step=request.step,
             start=request.start,
@@ -128,46 +132,56 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
             folder=case.folder,
         )
 
-    simulation, writer = build(), Writer(request, equation, coarse)
+    writer = Writer(request, equation, coarse)
     directory = writer.directory
+    simulation = None
     if not (writer.directory / "done.json").exists() and writer.interrupted:
         try:
-            writer.resume(simulation)
+            simulation = writer.resume(build)
         except DamagedFile as error:
             where = "" if str(directory) in str(error) else f"{directory / 'checkpoint.npz'}: "
             LOG.warning("%s%s. The interrupted computation of these data starts again", where, error)
-            simulation = build()
             writer.begin()
     else:
         writer.begin()
     restrict = Restrict(equation, fine, coarse, request.restrict)
-    missing = missing_term(model, restrict, simulation)
     law = model.noise.law(coarse) if request.term_noise and model.noise and not model.has("noise") else None
     schedules, steps = writer.schedules, writer.last
 
-    def keep(n: int, due: set[str], state: NDArray) -> None:
-        if "state" in due:
-            writer.write("state", n, restrict(state))
-        if "term" in due:
-            term = missing(state, simulation.time)
-            if law is not None:
-                step = n + round(request.start / request.step)
-                drawn = law.sample(request.seed, "equation", ids, step, fields=len(equation.fields))
-                term += Transforms(coarse).to_physical(drawn) / math.sqrt(request.step)
-            writer.write("term", n, term)
-        if "fine" in due:
-            writer.write("fine", n, state)
-        if "carrier" in due:
-            assert simulation.carrier is not None
-            writer.write("carrier", n, simulation.carrier.state)
+    def run(simulation: Simulation) -> None:
+        """Run a block of trajectories to its end, and keep what is due."""
+        missing = missing_term(model, restrict, simulation)
 
-    def at(n: int) -> None:
-        due = {name for name, schedule in schedules.items() if schedule.due(n)}
-        if due:
-            keep(n, due, simulation.state)
-        if writer.checkpoint_due():
-            writer.save(simulation.checkpoint())
-        progress(n, steps, what)
+        def keep(n: int, due: set[str], state: NDArray) -> None:
+            if "state" in due:
+                writer.write("state", n, restrict(state))
+            if "term" in due:
+                term = missing(state, simulation.time)
+                if law is not None:
+                    step = n + round(request.start / request.step)
+                    drawn = law.sample(request.seed, "equation", simulation.members, step, fields=len(equation.fields))
+                    term += Transforms(coarse).to_physical(drawn) / math.sqrt(request.step)
+                writer.write("term", n, term)
+            if "fine" in due:
+                writer.write("fine", n, state)
+            if "carrier" in due:
+                assert simulation.carrier is not None
+                writer.write("carrier", n, simulation.carrier.state)
 
-    simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
+        def at(n: int) -> None:
+            due = {name for name, schedule in schedules.items() if schedule.due(n)}
+            if due:
+                keep(n, due, simulation.state)
+            if writer.checkpoint_due():
+                writer.save(simulation.checkpoint())
+            progress(writer.block * steps + n, len(writer.blocks) * steps, what)
+
+        simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
+
+    while writer.block < len(writer.blocks):
+        if simulation is None:
+            simulation = build(writer.blocks[writer.block])
+        run(simulation)
+        simulation = None  # before the next one is made
+        writer.block += 1
     return writer.finish()

@@ -99,6 +99,33 @@ def test_an_interrupted_generation_goes_on_to_the_same_bytes(request_of, stepper
     assert not (directory / "checkpoint.npz").exists()
 
 
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("request_of", [reference_request, training_request])
+def test_trajectories_one_block_after_the_other_have_the_same_bytes(request_of, together, tmp_path, monkeypatch):
+    """With one block in memory at a time, uninterrupted and cut off in the first and in the last block."""
+    case = case_of(tmp_path, equation={"omit": ["noise"]}, training={"trajectories": 5})
+    request = request_of(case)
+    names = ["state.npy", "term.npy"] + (["fine.npy"] if request.fine_at is not None else [])
+    expected = [(generate(case, request).directory / name).read_bytes() for name in names]
+    monkeypatch.setattr(files, "TOGETHER", together * 32 * 32)
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "blocks"))
+    sizes = []
+    monkeypatch.setattr(trajectories, "build_simulation", lambda *a, real=trajectories.build_simulation, **k: (
+        sizes.append(len(k["members"])), real(*a, **k))[1])  # fmt: skip
+    assert [(generate(case, request).directory / name).read_bytes() for name in names] == expected
+    assert max(sizes) == together and sum(sizes) == request.trajectories
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "parts"))
+    monkeypatch.setattr(files, "CHECKPOINT_SECONDS", 0.0)
+    stops: list[int] = []
+    generate(case, replace(request, seed=7), lambda done, total, what: stops.append(total))
+    for step in (10, stops[0] - 10):
+        with pytest.raises(Killed):
+            generate(case, request, killing(step))
+    blocks = len(sizes)
+    assert [(generate(case, request).directory / name).read_bytes() for name in names] == expected
+    assert len(sizes) == blocks + 1  # the last one alone, from its checkpoint
+
+
 def test_what_is_in_the_cache_is_not_made_again(tmp_path, monkeypatch):
     case = case_of(tmp_path)
     first = generate(case, reference_request(case))

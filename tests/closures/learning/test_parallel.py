@@ -7,13 +7,11 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 import torch
 
 from subgrid.closures.equation_discovery import EquationDiscovery
@@ -23,7 +21,6 @@ from subgrid.closures.latent_diffusion import LatentDiffusion
 from subgrid.closures.learning import parallel
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.learning.parallel import Share
-from subgrid.closures.learning.training import StagedTraining
 from subgrid.closures.learning.weights_file import read_tensors
 from subgrid.closures.mi2a import MI2A
 from subgrid.closures.regression import Regression
