@@ -35,9 +35,8 @@ class Batch:
         """The rows of a share."""
         if share.all:
             return self
-        x, v, c, mask, *predicted = (
-            None if t is None else share.of(t) for t in (self.x, self.v, self.c, self.mask, *self.predicted)
-        )
+        x, v, c, *predicted = (share.of(t) for t in (self.x, self.v, self.c, *self.predicted))
+        mask = None if self.mask is None else share.of(self.mask)
         found = Batch(x, v, c, (predicted[0], predicted[1]), mask, *[share.weight] * 3)
         if mask is not None and self.mask is not None:
             mine, whole = (m.sum(1).double() for m in (mask, self.mask))

@@ -236,12 +236,12 @@ class Training:
 
     def transformer_loss(self, step: int, network: TransformerPredictor) -> Tensor:
         """Mean norms of the errors of all frames, in units of those of the baseline."""
-        batch, _ = self.batch(step, 0)
+        batch, _, _ = self.batch(step, 0)
         past, o = self.options.past, self.options
         found = network(batch.x[:, :past], batch.c, o.future, batch.mask)
         off = [(a - b[:, past:]).norm(dim=-1) for a, b in zip(found, (batch.x, batch.v), strict=True)]
         errors = [mean(e, batch.mask) / u for e, u in zip(off, network.unit, strict=True)]
-        return errors[0] + o.velocity_weight * errors[1]
+        return batch.entities * (errors[0] + o.velocity_weight * errors[1])
 
     def first_loss(self, step: int) -> Tensor:
         """Reconstruction of all windows from their own latents."""

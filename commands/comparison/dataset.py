@@ -89,8 +89,8 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
     for name, unit in _units(equation, units).items():
         if name in found.variables:
             found[name].attrs["units"] = unit
-    for name in found.coords:
-        found[name].attrs["long_name"] = LONG_NAMES.get(str(name), str(name))
+    for coordinate in found.coords:
+        found[coordinate].attrs["long_name"] = LONG_NAMES.get(str(coordinate), str(coordinate))
     found["time"].attrs["axis"] = "T"
     return found
 
