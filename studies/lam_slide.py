@@ -168,9 +168,13 @@ def networks(case: Case, model: TrajectoryModel, count: int, seconds: float) -> 
             yield samples_row(name, torch.stack(draws), true, seconds=seconds, steps=steps)
 
 
-def effort(case: Case, count: int, seconds: float, evaluations: list[int]) -> Iterator[Row]:
+ROWS = ("untrained", "transformer", "pairs", "flow", "lam-slide about pairs", "lam-slide about constant")
+
+
+def effort(case: Case, count: int, seconds: float, evaluations: list[int], chosen: Sequence[str]) -> Iterator[Row]:
     """Every baseline, and `lam-slide` about the pair network and about constant velocity, with equal CPU time."""
-    yield from extrapolation(case, count)
+    if "untrained" in chosen:
+        yield from extrapolation(case, count)
     x, v, c = unseen(case, count)
     data, table = dataset(case, silent), case.train.get("lam-slide", {})
 
@@ -180,19 +184,24 @@ def effort(case: Case, count: int, seconds: float, evaluations: list[int]) -> It
     fresh = training("pairs")
     past, true = x[:, : fresh.model.past], x[:, fresh.model.past : fresh.count]
     more: dict[str, Any] = {"seconds": seconds}
-    predict, steps = baselines.transformer(fresh, seconds, rate=3e-3)
-    yield row("transformer", in_blocks(predict, past, c), true, steps=steps, **more)
-    steps = baselines.pair_network(fresh, seconds)
-    found = in_blocks(lambda *p: fresh.model.predict(*p)[0], past, c)
-    yield row("pair network", found, true, steps=steps, **more)
-    draw, steps = baselines.physical_flow(fresh, seconds, False)
-    for n in evaluations:
+    if "transformer" in chosen:
+        predict, steps = baselines.transformer(fresh, seconds, rate=3e-3)
+        yield row("transformer", in_blocks(predict, past, c), true, steps=steps, **more)
+    if "pairs" in chosen:
+        steps = baselines.pair_network(fresh, seconds)
+        found = in_blocks(lambda *p: fresh.model.predict(*p)[0], past, c)
+        yield row("pair network", found, true, steps=steps, **more)
+    if "flow" in chosen:
+        draw, steps = baselines.physical_flow(fresh, seconds, False)
+    for n in evaluations if "flow" in chosen else ():
         draws = []
         for k in range(SAMPLES):
             xi = torch.from_numpy(np.random.default_rng(k).standard_normal(true.shape, dtype=np.float32))
             draws.append(in_blocks(lambda *p, n=n: draw(*p, n), past, c, xi))
         yield samples_row("flow in physical space", torch.stack(draws), true, evaluations=n, steps=steps, **more)
     for predictor in ("pairs", "constant"):
+        if f"lam-slide about {predictor}" not in chosen:
+            continue
         own = training(predictor)
         more["predictor"] = predictor
         more["steps"] = baselines.staged(own, seconds)
@@ -292,6 +301,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides of the case")
     parser.add_argument("--test", type=int, default=2000, help="number of unseen trajectories")
     parser.add_argument("--seconds", type=float, default=240, help="CPU seconds per training of a baseline")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="of the table effort")
     parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
     parser.add_argument("--out", type=Path, default=Path("lam-slide-study.jsonl"))
     options = parser.parse_args()
@@ -302,7 +312,7 @@ def main() -> None:
     elif options.table == "latents":
         rows = latent_rows(case, options.test, options.seconds)
     elif options.table == "effort":
-        rows = effort(case, options.test, options.seconds, options.evaluations)
+        rows = effort(case, options.test, options.seconds, options.evaluations, options.rows)
     elif options.weights is None:
         parser.error(f"{options.table} needs WEIGHTS")
     else:

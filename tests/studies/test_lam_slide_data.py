@@ -70,3 +70,17 @@ def test_forces_are_the_derivative_of_the_energy(study, tmp_path):
     np.testing.assert_allclose(exchanged, energy)
     built = field.positions(inverse[0])
     np.testing.assert_allclose(1 / np.linalg.norm(built[i] - built[j], axis=-1), inverse[0])
+
+
+def test_attention_weights_are_those_of_the_network(study):
+    import torch
+
+    from subgrid.closures.lam_slide.networks import Attention
+
+    torch.manual_seed(0)
+    attention, x, y, bias = Attention(8, 2), torch.randn(3, 4, 8), torch.randn(3, 5, 8), torch.randn(3, 4, 5)
+    weights = study("lam_slide_identifiers").attention_weights(attention, x, y, bias)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 4))
+    values = attention.pair(y).chunk(2, -1)[1].unflatten(-1, (2, 4)).transpose(1, 2)
+    found = attention.out((weights @ values).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(found, attention(x, y, bias), atol=1e-5, rtol=1e-5)

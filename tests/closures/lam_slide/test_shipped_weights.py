@@ -25,9 +25,9 @@ def model():
     return TrajectoryModel.load(SHIPPED / "lam-slide-charged-lam-slide.safetensors")[0]
 
 
-def trajectories(entities):
+def trajectories(entities, path=CASE):
     """Positions (trajectory, frame, entity, 3) and couplings, by the solver."""
-    case = read(CASE, [f"grid.entities={entities}", f"reference.shape=[{entities}]"])
+    case = read(path, [f"grid.entities={entities}", f"reference.shape=[{entities}]"])
     equation, grid, members = case.build_equation(), case.grid.grid(), tuple(range(COUNT))
     state = checked_state(case.initial, equation, grid, members, 77)
     simulation = build_simulation(case, equation, grid, state, members=members)
@@ -64,6 +64,16 @@ def test_samples_are_better_than_constant_velocity_for_more_entities_too(entitie
     free = distance(constant_velocity(x[:, : model.past], model.future), true)
     for evaluations in (1, 10):
         assert distance(sampled(model, x, c, evaluations, 0), true) < 0.6 * free
+
+
+@pytest.mark.parametrize(("force", "entities"), [("gravity", 10), ("springs", 5)])
+def test_other_forces_have_weights_whose_samples_are_better_than_constant_velocity(force, entities):
+    model, header = TrajectoryModel.load(SHIPPED / f"lam-slide-{force}-lam-slide.safetensors")
+    assert header["equation"]["force"] == force
+    x, c = trajectories(entities, CASE.with_stem(f"lam-slide-{force}"))
+    true = x[:, model.past :]
+    free = distance(constant_velocity(x[:, : model.past], model.future), true)
+    assert distance(sampled(model, x, c, 1, 0), true) < 0.6 * free
 
 
 def test_other_identifiers_change_samples_by_less_than_their_spread(model):
