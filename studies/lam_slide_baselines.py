@@ -142,7 +142,7 @@ def transformer(
         return base + network(torch.zeros_like(base), torch.zeros(len(x)), condition(x, base, c))
 
     def loss(step: int) -> Tensor:
-        batch, _ = training.batch(step, 1)
+        batch, _, _ = training.batch(step, 1)
         return (predict(batch.x[:, :past], batch.c) - batch.x[:, past:]).norm(dim=-1).mean()
 
     return predict, descend(network, loss, seconds, rate)
@@ -193,7 +193,7 @@ def physical_flow(
         scale = off.square().mean((0, 2, 3)).sqrt()[:, None, None]
 
     def loss(step: int) -> Tensor:
-        batch, generator = training.batch(step, 2)
+        batch, generator, _ = training.batch(step, 2)
         with torch.no_grad():
             base = base_of(batch.x[:, :past], batch.c)
         z = (batch.x[:, past:] - base) / scale

@@ -74,6 +74,11 @@ def frame_means(e: Tensor, mask: Tensor | None) -> Tensor:
     return (weight * e).sum(-1) / weight.sum(-1)
 
 
+def displacement(found: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:
+    """Displacement errors (trajectory, frame), means over real entities."""
+    return frame_means((found - true).norm(dim=-1), mask)
+
+
 def distances(x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean difference of pair distances, over pairs of real entities."""
     i, j = torch.triu_indices(x.shape[2], x.shape[2], 1, device=x.device)

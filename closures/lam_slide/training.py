@@ -19,7 +19,7 @@ from ..learning.learned_closure import Progress
 from ..learning.optimisation import torch_threads
 from ..learning.parallel import Share, share
 from ..learning.training import StagedTraining, no_progress
-from .losses import Batch, distances, frame_means, mean, reconstruction, turns
+from .losses import Batch, displacement, distances, frame_means, mean, reconstruction, turns
 from .model import TrajectoryModel, draw_identifiers
 from .options import TrainingOptions
 from .predictor import centre
@@ -323,14 +323,14 @@ class Training:
             z = model.autoencoder.encode(features, identifiers, 0, mask)
             future, true = base[0][:, past:], x[:, past:]
             rebuilt = future + model.residuals(z, identifiers, 0, base[0])[0][:, past:]
-            errors["reconstruction"].append(_error(rebuilt, true, mask))
-            errors["predictor"].append(_error(future, true, mask))
+            errors["reconstruction"].append(displacement(rebuilt, true, mask))
+            errors["predictor"].append(displacement(future, true, mask))
             for _ in range(SAMPLES):
                 drawn = generator.standard_normal((len(x), *model.latent_shape()), dtype=np.float32)
                 white = torch.from_numpy(drawn).to(self.device)
                 for name, evaluations in (("one", 1), ("ten", 10)):
                     found = model.sampled(x[:, :past], c, identifiers, white, evaluations, mask)
-                    errors[name].append(_error(found[0], true, mask))
+                    errors[name].append(displacement(found[0], true, mask))
         joined = {name: torch.cat(parts) for name, parts in errors.items()}
         scores = {f"{name}_ade": float(e.mean()) for name, e in joined.items()}
         return scores | {f"{name}_fde": float(e[:, -1].mean()) for name, e in joined.items()}
@@ -348,8 +348,3 @@ def seeded(loss: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
 
 
 ENCODER = ("embed", "queries", "gather", "mix", "to_latent", "frames.0", "slots", "beta")
-
-
-def _error(found: Tensor, true: Tensor, mask: Tensor | None) -> Tensor:
-    """Displacement errors (trajectory, frame), means over entities."""
-    return frame_means((found - true).norm(dim=-1), mask)
