@@ -174,7 +174,8 @@ def _methods(prepared: Prepared, grid: Grid, stepper: str) -> Iterator[Method]:
     """Methods of one stepper, from the longest step to the shortest."""
     case, equation = prepared.case, prepared.equation
     every = common_interval(case.output.every, case.time.end - case.time.start)
-    if takes_courant_steps(STEPPERS[stepper], equation.kind) and equation.adaptive:
+    courant = takes_courant_steps(STEPPERS[stepper], equation.kind) and not equation.courant_need()
+    if courant and equation.adaptive:
         for cfl in COURANT[::-1]:
             yield Method(stepper, every, cfl)
         return

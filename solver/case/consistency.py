@@ -125,6 +125,8 @@ def _steppers(p: Parts) -> Iterator[str]:
         return
     if equation.kind == "particles":
         yield f"time.cfl: {equation.name} has no grid, so there is no Courant number. Remedy: set time.step instead"
+    elif need := equation.courant_need():
+        yield f"time.cfl: {need}"
     elif p.time.step is not None or equation.adaptive:
         if not takes_courant_steps(scheme, equation.kind):
             reason = "with time.step it" if p.time.step is not None else "as signal speeds may grow, it"

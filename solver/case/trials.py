@@ -54,7 +54,10 @@ def plugin_faults(p: Parts) -> Iterator[str]:
     yield from _tried("equation.noise", lambda: _try_noise(equation, grid))
     for name, forcing in equation:
         if isinstance(forcing, Forcing):
-            yield from _tried(f"equation.{name}", lambda f=forcing: _try_forcing(equation, f, grid, p))  # type: ignore
+            yield from _tried(
+                f"equation.{name}",
+                lambda f=forcing, n=name: _try_forcing(equation, f, equation.source_grid(n, grid), p),
+            )  # type: ignore
     initial = p.initial
     if initial and initial.kind == "reference":
         initial = p.reference.initial if p.reference else None

@@ -242,6 +242,10 @@ class Equation(BaseModel, ABC):
         """The forcing, an option `forcing` of the equation, unless it is omitted."""
         return getattr(self, "forcing", None) if self.has("forcing") else None
 
+    def source_grid(self, name: str, grid: Grid) -> Grid:
+        """The grid of the forcing that is the option `name`; that of the state unless the equation says otherwise."""
+        return grid
+
     def forced(self, operators: Operators, rate: Array, t: float) -> Array:
         """The rate, as array code in the stepper's representation, with the forcing at the time t."""
         if (source := self.source) is None:

@@ -176,19 +176,17 @@ class FileForcing(Forcing):
             found = read_arrays(self.path, ("forcing", "time"), LARGEST)
             values, times = np.asarray(found["forcing"], dtype=np.float64), found.get("time")
         except FileNotFoundError:
-            raise ValueError(
-                f"equation.forcing.path: there is no file {self.path}. Remedy: use a path relative to the case file"
-            ) from None
+            raise ValueError(f"there is no file {self.path}. Remedy: use a path relative to the case file") from None
         except (DamagedFile, OSError, KeyError, ValueError, TypeError) as error:
             raise ValueError(
-                f"equation.forcing.path: {self.path} has no array of real numbers named forcing ({error}). "
+                f"{self.path} has no array of real numbers named forcing ({error}). "
                 "Remedy: numpy.savez(path, forcing=f)"
             ) from None
         if not np.isfinite(values).all():
-            raise ValueError(f"equation.forcing.path: forcing in {self.path} is not finite. Remedy: correct the file")
+            raise ValueError(f"forcing in {self.path} is not finite. Remedy: correct the file")
         if times is not None and (times.shape != values.shape[:1] or not (np.diff(times) > 0).all()):
             raise ValueError(
-                f"equation.forcing.path: time in {self.path} has shape {times.shape}, expected increasing times, one "
+                f"time in {self.path} has shape {times.shape}, expected increasing times, one "
                 f"for each of the {len(values)} entries of forcing. Remedy: correct the file"
             )
         return values, None if times is None else times.astype(np.float64)
@@ -207,7 +205,7 @@ class FileForcing(Forcing):
             return self._fitting(values, grid)
         if not times[0] - 1e-12 * abs(times[0]) <= t <= times[-1] + 1e-12 * abs(times[-1]):
             raise NotFinite(
-                f"equation.forcing.path: {self.path} covers t = {times[0]:g} to {times[-1]:g}, the run needs {t:g}. "
+                f"{self.path} covers t = {times[0]:g} to {times[-1]:g}, the run needs {t:g}. "
                 "Remedy: a file for all times of the run"
             )
         i = int(np.clip(np.searchsorted(times, t) - 1, 0, max(len(times) - 2, 0)))
@@ -219,7 +217,7 @@ class FileForcing(Forcing):
     def _fitting(self, values: NDArray, grid: Grid) -> NDArray[np.float64]:
         if values.shape[-grid.dimensions :] != grid.shape:
             raise ValueError(
-                f"equation.forcing.path: forcing in {self.path} has shape {values.shape}, expected (*grid) = "
+                f"forcing in {self.path} has shape {values.shape}, expected (*grid) = "
                 f"{grid.shape}, or (field, *grid). Remedy: a file on the grid of the run"
             )
         return values

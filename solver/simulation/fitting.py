@@ -19,6 +19,8 @@ def fitting_scheme(stepper: str | Scheme, equation: Equation, cfl: float | None)
             f"steps by CFL need an explicit stepper or sweeps on cells, not {scheme.name} for {equation.name}. "
             "Remedy: leave time.cfl out"
         )
+    if cfl is not None and (need := equation.courant_need()):
+        raise ValueError(f"time.cfl: {need}")
     return scheme
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...backend import Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
+from ..forcing import Forcing, ForcingTable, source_rates
 from ..quantities import Coordinates, Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import array_code, transport
@@ -23,12 +25,16 @@ def _moment(state: NDArray, grid: Grid, power: int) -> NDArray[np.float64]:
     return (v**power * state[:, 0]).sum(axis=1) * grid.spacing[0]
 
 
+def _line(grid: Grid) -> Grid:
+    return Grid(grid.shape[1:], grid.length[1:], grid.origin[1:])
+
+
 def _places(equation: Equation, grid: Grid) -> Coordinates:
     return {"x": (equation.coordinates(grid)["x"], "length")}
 
 
 class VlasovPoisson(Equation):
-    """f_t + v f_x + E f_v = 0, E = -phi_x, -phi_xx = n - <n>, n = int f dv.
+    """f_t + v f_x + (E + E_ext) f_v = S, E = -phi_x, -phi_xx = n - <n>, n = int f dv.
 
     Particles of unit charge and mass in a neutralising background: E_x = n - <n>, so they repel each other, and the
     plasma frequency is sqrt(<n>). In electron units E is minus the electric field. Mode 0 of E is zero.
@@ -42,7 +48,11 @@ class VlasovPoisson(Equation):
     the current field, along v ("kick"). These semi-Lagrangian shifts are conservative, exact except for an
     interpolation of order `interpolation`, and stable for any h. `positivity` keeps f >= 0 in split steps.
 
-    Terms that can be omitted: streaming (v f_x), field (E f_v).
+    external_field: E_ext(x, t), in length/time^2, at the centres of the cells. forcing: S(v, x, t), in 1/length^2. Both
+    by formula, file or plug-in, steady or not. Split steps take them at the time of the kick, S half before and half
+    after it, and keep their order.
+
+    Terms that can be omitted: streaming (v f_x), field (E f_v), external_field (E_ext f_v), forcing (S).
     """
 
     name: ClassVar[str] = "vlasov-poisson"
@@ -50,9 +60,10 @@ class VlasovPoisson(Equation):
     fields: ClassVar[tuple[Field, ...]] = (
         Field("distribution", "time/length^2", "f, particles per unit of phase space"),
     )
-    terms: ClassVar[tuple[str, ...]] = ("streaming", "field")
+    terms: ClassVar[tuple[str, ...]] = ("streaming", "field", "external_field", "forcing")
     split: ClassVar[tuple[str, ...]] = ("drift", "kick")
-    autonomous: ClassVar[bool] = True
+    forced_part: ClassVar[str] = "kick"
+    later: ClassVar[tuple[str, ...]] = ("external_field", "forcing")
     adaptive: ClassVar[bool] = True
     axis_names: ClassVar[tuple[str, ...]] = ("v", "x")
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -75,6 +86,8 @@ class VlasovPoisson(Equation):
     interpolation: array_code.Order = 13
     positivity: bool = False
     ends: Literal["closed", "open"] = "closed"
+    external_field: ForcingTable | None = None
+    forcing: ForcingTable | None = None
 
     @model_validator(mode="after")
     def _no_noise(self) -> VlasovPoisson:
@@ -86,25 +99,52 @@ class VlasovPoisson(Equation):
     def kind(self) -> Kind:
         return "kinetic"
 
+    @property
+    def external(self) -> Forcing | None:
+        """E_ext, unless it is omitted."""
+        return self.external_field if self.has("external_field") else None
+
+    @property
+    def autonomous(self) -> bool:  # type: ignore[override]
+        return all(given is None or given.steady for given in (self.source, self.external))
+
+    @property
+    def compiles_forcing(self) -> bool:
+        return False
+
+    def courant_need(self) -> str:
+        steady = self.external is None or self.external.steady
+        return (
+            "" if steady else "an external field that depends on time has no largest value. Remedy: set time.step alone"
+        )
+
+    def source_grid(self, name: str, grid: Grid) -> Grid:
+        return _line(grid) if name == "external_field" else grid
+
+    def external_values(self, grid: Grid, t: float) -> NDArray[np.float64]:
+        """E_ext at the centres of the cells, (x,). Raises ValueError for what is not finite or does not fit."""
+        assert self.external is not None
+        return source_rates(self, self.external, _line(grid), t)[0]
+
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         xp, spacing = operators.xp, operators.grid.spacing
         rate = 0 * u
         if self.has("streaming"):
             rate = rate + array_code.upwind_rate(u, self._velocity(operators), spacing[1], "periodic", xp)
-        if self.has("field"):
+        if self._accelerates:
             columns = xp.matrix_transpose(u)
-            speed = self._field(operators, u)[..., None]
+            speed = self._force(operators, u, t)[..., None]
             rate = rate + xp.matrix_transpose(array_code.upwind_rate(columns, speed, spacing[0], self.ends, xp))
-        return rate
+        return self.forced(operators, rate, t)
 
-    def flow(self, part: str, operators: Operators, u: Array, h: float) -> Array:
+    def flow(self, part: str, operators: Operators, u: Array, h: float, t: float = 0.0) -> Array:
         xp, spacing = operators.xp, operators.grid.spacing
         table = operators.constant("fraction table", lambda: array_code.fraction_table(self.interpolation))
         if part == "drift" and self.has("streaming"):
             distance = self._velocity(operators) * (h / spacing[1])
             return array_code.shift(u, distance, table, "periodic", self.positivity, xp)
-        if part == "kick" and self.has("field"):
-            distance = self._field(operators, u)[..., None] * (h / spacing[0])
+        if part == "kick" and self._accelerates:
+            distance = self._force(operators, u, t)[..., None] * (h / spacing[0])
             columns = xp.matrix_transpose(u)
             return xp.matrix_transpose(array_code.shift(columns, distance, table, self.ends, self.positivity, xp))
         return u
@@ -119,6 +159,8 @@ class VlasovPoisson(Equation):
             self.has("streaming"),
             self.has("field"),
             dtype,
+            None if self.external is None else partial(self.external_values, grid),
+            self.external is None or self.external.steady,
         )
 
     def electric_field(self, state: NDArray, grid: Grid) -> NDArray[np.float64]:
@@ -161,7 +203,8 @@ class VlasovPoisson(Equation):
         }
 
     def budget_terms(self) -> tuple[str, ...]:
-        return ()  # both terms together conserve the energy
+        acts = {"external_field": self.external is not None, "forcing": self.source is not None}
+        return tuple(term for term, present in acts.items() if present)  # the other two together conserve the energy
 
     def gradients(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """Of the energy: v^2/2 + phi, times the area of phase space; phi from -phi_xx = n - <n>."""
@@ -178,13 +221,27 @@ class VlasovPoisson(Equation):
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, float]:
         xp = operators.xp
-        field = xp.max(xp.abs(self._field(operators, u))) if self.has("field") else 0.0
+        field = xp.max(xp.abs(self._force(operators, u, 0.0))) if self._accelerates else 0.0
         centres = operators.grid.coordinates(centres=True)[0]
         return field, float(np.abs(centres).max()) if self.has("streaming") else 0.0
 
     def _velocity(self, operators: Operators) -> Array:
         """v as a column (v, 1)."""
         return operators.constant("velocity", lambda: operators.grid.coordinates(centres=True)[0][:, None])
+
+    @property
+    def _accelerates(self) -> bool:
+        return self.has("field") or self.external is not None
+
+    def _force(self, operators: Operators, u: Array, t: float) -> Array:
+        """E + E_ext, of the terms in the model, (member, field, x)."""
+        field = self._field(operators, u) if self.has("field") else 0 * operators.xp.sum(u, axis=-2)
+        if self.external is None:
+            return field
+        grid, external = operators.grid, self.external_values
+        if self.external.steady:
+            return field + operators.constant("external field", lambda: external(grid, 0.0))
+        return field + operators.array(external(grid, float(t)))
 
     def _field(self, operators: Operators, u: Array) -> Array:
         """E (member, field, x)."""

@@ -28,8 +28,8 @@ def sum_over_v(u, spacing, density, first, last):
 
 
 @kernel(double=True, error_model="numpy", fastmath={"contract"})
-def electric_field(density, green, field, first, last):
-    """field_i = sum_j green[n + i - j] density_j (member, x), green of period n stored twice; first <= i < last.
+def electric_field(density, green, external, field, first, last):
+    """field_i = external_i + sum_j green[n + i - j] density_j (member, x), green of period n twice; first <= i < last.
 
     In double precision for any f: the field is what is left where the mean density has cancelled.
     """
@@ -37,7 +37,7 @@ def electric_field(density, green, field, first, last):
     for b in range(density.shape[0]):
         values = field[b, first:last]
         for i in range(values.shape[0]):
-            values[i] = 0.0
+            values[i] = external[first + i]
         for j in range(n):
             shifted = green[n - j + first : n - j + last]
             value = density[b, j]
@@ -175,19 +175,21 @@ def prepare(u, dv, accelerates, density, cells, first, last):
 
 
 @kernel(double=True, error_model="numpy", fastmath={"contract"})
-def stage(known, following, green, model, flux, index, more, combination, first, last):
+def stage(known, following, poisson, model, flux, index, more, combination, first, last):
     """The rate of one member and out = u + sum_s weights_s rates_s, of the columns first ... last - 1, in one call.
 
     A thread that returns from compiled code waits for the interpreter's lock, so that it should return once.
 
-    known: density, field and cells of the state; following: density and cells of `out`, made here if there are `more`
-    stages; model: velocity, dv, dx and the flags of `rates`; index: of the rate; combination: see `combine_columns`.
+    known: density, field and cells of the state; poisson: green and the external field; following: density and cells of
+    `out`, made here if there are `more` stages; model: velocity, dv, dx and the flags of `rates`; index: of the rate;
+    combination: see `combine_columns`.
     """
     density, field, cells = known
     velocity, dv, dx, streams, accelerates, closed = model
     out, u, all_rates, weights, total, frozen, use_frozen = combination
     if accelerates:
-        electric_field(density, green, field, first, last)
+        green, external = poisson
+        electric_field(density, green, external, field, first, last)
     own = field[0, first:last].astype(out.dtype)
     rates(cells, velocity, own, dv, dx, streams, accelerates, closed, flux, all_rates[index, 0], first, last)
     combine_columns(out, u, all_rates, weights, total, frozen, use_frozen, first, last)

@@ -157,12 +157,12 @@ def drift_by(u, speed, factor, table, places, coefficients, positivity, line, ma
 
 
 @kernel(double=True, error_model="numpy", fastmath={"contract"})
-def kick_by(u, density, green, field, factor, table, places, coefficients, ends, work, first, last):
+def kick_by(u, density, green, external, field, factor, table, places, coefficients, ends, work, first, last):
     """`kick` of all members by field * factor cells, with the field of their density; ends: positivity, closed.
 
     One call of a thread, as for `drift_by`.
     """
-    electric_field(density, green, field, first, last)
+    electric_field(density, green, external, field, first, last)
     distance, fraction, whole = places
     positivity, closed = ends
     block, moved, mass = work

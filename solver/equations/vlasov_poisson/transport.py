@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ RATE, PREPARE, SUM, DRIFT, KICK = 3.5, 0.4, 0.1, 1.2, 2.0
 class Transport:
     """The right-hand side and the split flows of Vlasov-Poisson for a batch (member, v, x), divided over threads.
 
-    streams, accelerates: whether the terms v f_x and E f_v are in the model.
+    streams, attracts: whether the terms v f_x and E f_v, with the field of the particles, are in the model. external:
+    the field (x,) at a time that is added to it, or None; steady: whether it is the same at all times.
     """
 
     divided = True
@@ -37,16 +39,21 @@ class Transport:
         positivity: bool,
         closed: bool,
         streams: bool,
-        accelerates: bool,
+        attracts: bool,
         dtype: str,
+        external: Callable[[float], NDArray] | None = None,
+        steady: bool = True,
     ) -> None:
         height, n = grid.shape
         self.linear: NDArray | None = None
         self.rows, self.columns = np.ones(height, dtype=bool), n
         self._spacing, self._speed = grid.spacing, grid.coordinates(centres=True)[0]
         self._velocity = self._speed.astype(dtype)
-        self._green = np.tile(array_code.green(grid), 2)
-        pays_here = members == 1 and pays(-(-n // LINE), RATE * LINE * height)
+        self._green = np.tile(array_code.green(grid), 2) if attracts else np.zeros(2 * n)
+        self._given = None if steady else external
+        self._external = external(0.0) if external and steady else np.zeros(n)
+        accelerates = attracts or external is not None
+        pays_here = steady and members == 1 and pays(-(-n // LINE), RATE * LINE * height)
         self.by_columns = self._by_columns if pays_here else None
         self._positivity, self._closed, self._streams, self._accelerates = positivity, closed, streams, accelerates
         self._model = self._velocity, *grid.spacing, streams, accelerates, closed
@@ -72,16 +79,22 @@ class Transport:
             )
         )
 
-    def field(self, u: NDArray) -> NDArray:
+    def _poisson(self, t: float) -> tuple[NDArray, NDArray]:
+        """Green's function and the external field at the time t."""
+        if self._given:
+            self._external = self._given(t)
+        return self._green, self._external
+
+    def field(self, u: NDArray, t: float = 0.0) -> NDArray:
         """E (member, x) in double precision, in an array that the next call overwrites."""
         n = self.columns
         sum_over_v(u, self._spacing[0], self._density, 0, n)
-        electric_field(self._density, self._green, self._field, 0, n)
+        electric_field(self._density, *self._poisson(t), self._field, 0, n)
         return self._field
 
     def __call__(self, u: NDArray, t: float, out: NDArray) -> None:
         if self._accelerates:
-            self.field(u)
+            self.field(u, t)
         for b in range(len(u)):
             extend(u[b], self._cells, 0, self.columns)
             field = self._field[b].astype(out.dtype, copy=False)
@@ -103,20 +116,20 @@ class Transport:
         def work(first: int, last: int, place: int) -> None:
             columns = first * LINE, min(last * LINE, n)
             here, following = (self._density, self._field, self._cells), (self._next_density, self._next_cells)
-            stage(here, following, self._green, self._model, self._flux[place], index, more, combination, *columns)
+            stage(here, following, poisson, self._model, self._flux[place], index, more, combination, *columns)
 
-        lines, cells = -(-n // LINE), LINE * state.shape[1]
+        lines, cells, poisson = -(-n // LINE), LINE * state.shape[1], self._poisson(0.0)
         if not known:
             share(begin, lines, PREPARE * cells)
         self._cells, self._next_cells = self._next_cells, self._cells
         self._density, self._next_density = self._next_density, self._density
         share(work, lines, RATE * cells)
 
-    def flow(self, part: str, u: NDArray, h: float) -> None:
+    def flow(self, part: str, u: NDArray, h: float, t: float = 0.0) -> None:
         if part == "drift" and self._streams:
             self._drift(u, h / self._spacing[1])
         if part == "kick" and self._accelerates:
-            self._kick(u, h / self._spacing[0])
+            self._kick(u, h / self._spacing[0], t)
 
     def _drift(self, u: NDArray, factor: float) -> None:
         def work(first: int, last: int, place: int) -> None:
@@ -125,9 +138,9 @@ class Transport:
 
         share(work, u.shape[1], DRIFT * u.size / u.shape[1])
 
-    def _kick(self, u: NDArray, factor: float) -> None:
+    def _kick(self, u: NDArray, factor: float, t: float) -> None:
         n, blocks, cost = self.columns, -(-self.columns // BLOCK), KICK * BLOCK * u.shape[1]
-        poisson, ends = (self._density, self._green, self._field), (self._positivity, self._closed)
+        poisson, ends = (self._density, *self._poisson(t), self._field), (self._positivity, self._closed)
 
         def density(first: int, last: int, place: int) -> None:
             sum_over_v(u, self._spacing[0], self._density, first * BLOCK, min(last * BLOCK, n))
