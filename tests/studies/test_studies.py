@@ -28,6 +28,7 @@ COMMANDS = [
     "rom",
     "rom_frontier",
     "rom_study",
+    "swashes",
 ]
 
 

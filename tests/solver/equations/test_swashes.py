@@ -6,27 +6,23 @@ Source of the flows: Delestre, Lucas, Ksinant, Darboux, Laguerre, Vo, James and 
     b' = (q^2 / (g h^3) - 1) h' - 2 q r / (g h^2) - S_f,    q' = r, the rain.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from numpy.polynomial.legendre import leggauss
 
 from subgrid.solver.equations import ShallowWater
 from subgrid.solver.grid import Grid
 from subgrid.solver.simulation import Simulation
 
-G = 9.81
-NODES, WEIGHTS = leggauss(8)
+sys.path.insert(0, str(Path(__file__).parents[3] / "studies"))
+from swashes import BUMP, SCALE, G, bed, bernoulli, manning, means, over_bump, subcritical, swash
 
 
 def channel(n, length):
     """A thin grid, so wide that its width does not limit the steps."""
     return Grid((4, n), (4000.0 * length, length))
-
-
-def means(f, n, length):
-    """Averages of f over n cells, exact where f is smooth in half cells."""
-    x = length / n * (np.arange(2 * n)[:, None] / 2 + 0.25 * (1 + NODES))
-    return (f(x) @ WEIGHTS / 2).reshape(n, 2).mean(axis=1)
 
 
 def settled(tmp_path, n, length, bottom, end, start=None, outputs=8, stepper="ssp-rk2", **options):
@@ -52,76 +48,7 @@ def settled(tmp_path, n, length, bottom, end, start=None, outputs=8, stepper="ss
     return simulation.state[0, 0, 0], simulation.state[0, 1, 0], drift
 
 
-# -- steady flow over a bump ---------------------------------------------------------------------------------
-
-BUMP = "max(0.2 - 0.05*(x - 10)**2, 0)"
-
-
-def bump(x):
-    return np.maximum(0.2 - 0.05 * (x - 10) ** 2, 0)
-
-
-def bernoulli(head, b, q, fast):
-    """The depth with q^2 / (2 g h^2) + h + b = head: of the two, the supercritical one if `fast`."""
-    e = head - b
-    c = q**2 / (2 * G)
-    # h^3 - e h^2 + c = 0 has one negative root; h = e/3 (1 + 2 cos(...))
-    angle = np.arccos(np.clip(1 - 27 * c / (2 * e**3), -1, 1)) / 3
-    return e / 3 * (1 + 2 * np.cos(angle + (4 * np.pi / 3 if fast else 0)))
-
-
-def over_bump(q, downstream, regime):
-    """h(x) of the three steady flows over the bump."""
-    critical = (q**2 / G) ** (1 / 3)
-    crest = 1.5 * critical + 0.2
-    tail = q**2 / (2 * G * downstream**2) + downstream
-
-    def slow(x):
-        return bernoulli(tail, bump(x), q, False)
-
-    def transcritical(x):
-        return np.where(x < 10, bernoulli(crest, bump(x), q, False), bernoulli(crest, bump(x), q, True))
-
-    if regime == "subcritical":
-        return slow
-    if regime == "transcritical":
-        return transcritical
-    low, high = 10.01, 12.0
-    for _ in range(60):  # bisection for the shock
-        x = 0.5 * (low + high)
-        before, after = transcritical(x), slow(x)
-        excess = q**2 * (1 / before - 1 / after) + G / 2 * (before**2 - after**2)
-        low, high = (x, high) if excess > 0 else (low, x)
-    return lambda x: np.where(x < low, transcritical(x), slow(x))
-
-
 # -- channels of MacDonald ------------------------------------------------------------------------------------
-
-
-def bed(depth, q, length, drag, rain=0.0, breaks=()):
-    """Cell means of b over n cells: the integral of b' from the right end, where b = 0, over pieces."""
-    fine = 4000
-
-    def slope(x):
-        step = 1e-6 * length
-        h, flow = depth(x), q + rain * x
-        up = (depth(x + step) - depth(x - step)) / (2 * step)
-        return (flow**2 / (G * h**3) - 1) * up - 2 * flow * rain / (G * h**2) - drag(h, flow)
-
-    def averages(n):
-        edges = np.unique(np.concatenate([np.linspace(0, length, fine + 1), breaks]))
-        half = 0.5 * np.diff(edges)
-        x = (edges[:-1] + half)[:, None] + half[:, None] * NODES
-        pieces = (slope(x) @ WEIGHTS) * half
-        height = np.concatenate([[0.0], np.cumsum(pieces)])
-        height -= height[-1]
-        return means(lambda x: np.interp(x, edges, height), n, length)  # 4000 pieces
-
-    return averages
-
-
-def manning(n):
-    return lambda h, q: n**2 * np.abs(q) * q / h ** (10 / 3)
 
 
 def darcy_weisbach(f):
@@ -130,13 +57,6 @@ def darcy_weisbach(f):
 
 def chezy(c):
     return lambda h, q: np.abs(q) * q / (c**2 * h**3)
-
-
-SCALE = (4 / G) ** (1 / 3)
-
-
-def subcritical(x):
-    return SCALE * (1 + 0.5 * np.exp(-16 * (x / 1000 - 0.5) ** 2))
 
 
 def supercritical(x):
@@ -177,16 +97,6 @@ def on_a_plane(slope, q, depth, length):
     head = q**2 / (2 * G * depth**2) + depth
     fast = depth < (q**2 / G) ** (1 / 3)
     return lambda x: bernoulli(head, -slope * x, q, fast)
-
-
-def swash(t):
-    """h and h u of a plane surface that swings in the parabola b = h_0 ((x - 2)^2 - 1), h_0 = 1/2: two shores."""
-    omega = np.sqrt(2 * G * 0.5)
-
-    def depth(x):
-        return np.maximum(-0.5 * ((x - 2 + 0.5 * np.cos(omega * t)) ** 2 - 1), 0)
-
-    return depth, lambda x: depth(x) * 0.5 * omega * np.sin(omega * t)
 
 
 # -- tests ----------------------------------------------------------------------------------------------------
