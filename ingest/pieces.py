@@ -65,7 +65,8 @@ def generate_in_pieces(kind: Kind, case: Case, request: Request, workers: Cluste
         size = max(1, min(POINTS // math.prod(request.reference_shape), -(-request.trajectories // PIECES)))
         firsts = range(0, request.trajectories, size)
         parts = [replace(request, first=f, trajectories=min(size, request.trajectories - f)) for f in firsts]
-        tasks = [(source(case), kind, p.first, p.trajectories, str(p.directory())) for p in parts]
+        text = source(case)
+        tasks = [(text, kind, p.first, p.trajectories, str(p.directory())) for p in parts]
         what = "reference run" if request.fine_at is not None else "training set"
         progress(0, len(tasks), what)
         for done, _ in enumerate(workers.carry_out(_piece, tasks), 1):
@@ -109,7 +110,8 @@ def runs_in_pieces(case: Case, workers: Cluster, progress: Progress) -> None:
         return
     folder = cache() / "sweep"
     workers.require_shared(folder)
-    tasks = [(source(case), i, str(folder)) for i in left]
+    text = source(case)
+    tasks = [(text, i, str(folder)) for i in left]
     for done, _ in enumerate(workers.carry_out(_run, tasks), 1):
         progress(len(points) - len(left) + done, len(points), "sweep")
 

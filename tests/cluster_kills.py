@@ -73,13 +73,16 @@ COMMANDS = {
     "compare": ["compare", "case.toml", "--out", "out"],
     "tune": ["tune", "case.toml", "--closure", "hyperviscosity", "--evaluations", "12", "--out", "tuned.toml"],
 }
+started: set[int] = set()  # processes that have not been waited for
 TIMES = ("cpu_seconds_per_time", "wall_seconds_per_time", "speedup", "beyond", "command")
 
 
 def fork(place: Path, log: str, work: Callable[[], int]) -> int:
     """Do the work in a forked process whose directory is `place`; its number."""
     if process := os.fork():
+        started.add(process)
         return process
+    started.clear()
     code = 1
     try:
         file = os.open(place / log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -142,9 +145,15 @@ class Farm:
         kill(self.workers.pop(chance.randrange(len(self.workers))))
         self.grow()
 
+    def kill_scheduler(self) -> None:
+        kill(self.scheduler)
+        self.scheduler = 0
+
     def end(self) -> None:
+        """Kill what is left: workers without a scheduler have ended, or they are at their last task."""
         for process in (self.scheduler, *self.workers):
-            kill(process)
+            if process:
+                kill(process)
 
 
 def run(program: Any, options: list[str]) -> int:
@@ -155,6 +164,7 @@ def run(program: Any, options: list[str]) -> int:
 def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
+    started.discard(process)
 
 
 def log_tasks(made: Path) -> None:
@@ -202,6 +212,7 @@ def results(name: str, place: Path) -> dict[str, Any]:
 
 def ended(process: int, place: Path, *codes: int) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    started.discard(process)
     assert code in codes, f"exit code {code}: {(place / 'log').read_text(encoding='utf-8')}"
     return code
 
@@ -245,9 +256,10 @@ def attack(name: str, of_workers: int, of_schedulers: int, folder: Path) -> tupl
         if schedulers < of_schedulers:
             time.sleep(span * chance.uniform(0.0, 0.3))
             schedulers += runs(process)
-            kill(farm.scheduler)
-            if ended(process, place, 0, 3) == 3:
-                assert "the scheduler is gone. Remedy: run the same command again" in (place / "log").read_text()
+            farm.kill_scheduler()
+            if code := ended(process, place, 0, 2, 3):
+                said = "does not answer" if code == 2 else "the scheduler is gone. Remedy: run the same command again"
+                assert said in (place / "log").read_text(encoding="utf-8")
                 before = lines(made)
                 old, farm = [farm], Farm(folder / f"{name}-{rounds}-next", made)
                 ended(command(name, place, farm.address), place, 0)
@@ -257,8 +269,7 @@ def attack(name: str, of_workers: int, of_schedulers: int, folder: Path) -> tupl
             ended(process, place, 0)
         farm.end()
         for earlier in old:
-            for process in earlier.workers:  # they have ended, or they are at their last task
-                kill(process)
+            earlier.end()
         found = results(name, place)
         differing = [key for key in {*found, *expected} if found.get(key) != expected.get(key)]
         assert not differing, differing
@@ -269,9 +280,13 @@ def main() -> None:
     numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
     of_workers, of_schedulers = numbers if len(numbers) == 2 else (10, 3)
     with tempfile.TemporaryDirectory() as folder:
-        for name in [a for a in sys.argv[1:] if not a.isdigit()] or COMMANDS:
-            killed, schedulers = attack(name, of_workers, of_schedulers, Path(folder))
-            print(f"{name}: {killed} workers and {schedulers} schedulers killed; the same files at the end", flush=True)
+        try:
+            for name in [a for a in sys.argv[1:] if not a.isdigit()] or COMMANDS:
+                killed, schedulers = attack(name, of_workers, of_schedulers, Path(folder))
+                print(f"{name}: {killed} workers and {schedulers} schedulers killed; the same files at the end")
+        finally:
+            for process in list(started):
+                kill(process)
 
 
 if __name__ == "__main__":
