@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from subgrid.ingest.files import block_size
 from subgrid.ingest.missing_term import missing_term
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.requests import Request, reference_request, training_request
@@ -31,7 +32,7 @@ STEPS = 4  # a multistep history is full, and the first output is written
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a command: its largest memory in arrays, and the data that it keeps on disk, in bytes."""
+    """A part of a command: its largest memory in arrays, and the data that it writes to the disk, in bytes."""
 
     name: str
     arrays: int
@@ -43,7 +44,8 @@ def predict(case: Case) -> list[Part]:
 
     The memory of a part is fitted, as a + b points + c members points, to what arrays take at most in steps on small
     grids of the same proportions: with the stepper, the right-hand side, the restriction and the missing term, and
-    without closures. A reference and a training set map their files into memory, which counts as well.
+    without closures. A reference and a training set have one block of trajectories in memory at a time, and write their
+    states to files, which do not count.
     Raises ValueError for tracers.
     """
     equation, grid = case.build_equation(), case.grid.grid()
@@ -57,8 +59,8 @@ def predict(case: Case) -> list[Part]:
             requests["training set"] = training_request(case)
     for name, request in requests.items():
         fine, disk = grid.refined(request.reference_shape), _on_disk(request, equation, grid)
-        arrays = _fitted(case, equation.complete(), fine, request, request.trajectories)
-        parts.append(Part(name, arrays + disk, disk))
+        arrays = _fitted(case, equation.complete(), fine, request, block_size(request))
+        parts.append(Part(name, arrays, disk))
     return parts
 
 

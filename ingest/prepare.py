@@ -168,7 +168,7 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
             flows = np.array(trajectories.carrier)
             carrier = restricted_carrier(flows, equation, restrict.fine, grid, case.reference.restrict)
             carrier = np.repeat(carrier, share, axis=0)
-        start = restrict(np.array(trajectories.fine))
+        start = np.concatenate([restrict(np.array(fine)[None]) for fine in trajectories.fine])
         require_values(start, equation, grid, tuple(range(len(start))), "reference")
         state = np.repeat(start, share, axis=0)
     elif needing:

@@ -34,14 +34,14 @@ Progress = Callable[[int, int, str], None]
 
 
 def start(case: Case, request: Request) -> NDArray[np.float64]:
-    """The initial states (trajectory, field, *reference grid), checked. Raises ValueError."""
+    """The initial states (trajectory, field, *reference grid) of the first block, checked. Raises ValueError."""
     if request.file is not None:
         data = opened(case, request)
         return data.state(data.indices(np.array([request.start]), "the case starts at")[0])
     assert case.reference is not None
     equation, grid = case.build_equation().complete(), case.grid.grid().refined(request.reference_shape)
     key = "reference.initial" if case.reference.initial else "initial"
-    ids = tuple(range(request.first, request.first + request.trajectories))
+    ids = tuple(range(request.first, request.first + block_size(request)))
     state = checked_state(case.reference.initial or case.initial, equation, grid, ids, request.seed, key)
     return with_placeholders(state, equation, mask_of(case, ids))
 
@@ -64,7 +64,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         return Trajectories(directory)
     if (holding := _with_more_terms(request)) is not None:
         return holding
-    state = start(case, replace(request, trajectories=block_size(request)))  # before anything is written
+    state = start(case, request)  # before anything is written
     with locked(directory, say_waiting(f"the data in {directory}")):
         if (directory / "done.json").is_file():
             try:
