@@ -42,7 +42,7 @@ class Entries:
                 form = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
                 np.lib.format.write_array_header_1_0(file, form)
                 file.flush()
-                _allocate(file.fileno(), file.tell(), self.bytes)
+                allocate_space(file.fileno(), file.tell(), self.bytes)
         except OSError as error:
             self.path.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(self.path)) from None
@@ -111,7 +111,8 @@ class Entries:
         return [self._header + (row * self._count + index) * self._stride() for row in rows]
 
 
-def _allocate(file: int, offset: int, count: int) -> None:
+def allocate_space(file: int, offset: int, count: int) -> None:
+    """Reserve bytes of an open file on the disk. Raises OSError where there is no space."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, offset, max(count, 1))
         return

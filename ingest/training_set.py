@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,13 @@ from subgrid.solver.case.tables import Case
 from subgrid.solver.equations import Equation
 from subgrid.solver.grid import Grid
 
+from .cache import cache
 from .entities import mask_of
+from .entries import allocate_space
 from .requests import training_request
 from .trajectories import Progress, generate
+
+LARGE = 2**28  # bytes of states, or of terms, above which a training set is not held in memory
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     trajectories = generate(case, request, progress)
     assert case.training is not None
     split = case.training.trajectories - case.training.validation
-    state, term = np.array(trajectories.state, dtype=np.float32), np.array(trajectories.term)
+    state, term = (single_precision(values) for values in (trajectories.state, trajectories.term))
 
     def pairs(part: slice) -> tuple[NDArray, NDArray]:
         return state[part].reshape(-1, *state.shape[2:]), term[part].reshape(-1, *term.shape[2:])
@@ -76,3 +81,19 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     mask = mask_of(case, range(case.training.trajectories))
     masks = None if mask is None else (mask[:split], mask[split:])
     return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model, masks)
+
+
+def single_precision(values: NDArray) -> NDArray[np.float32]:
+    """A copy (trajectory, ...) in single precision.
+
+    A large one lies in a file of the cache without a name, which ends with the process: what is not in use need not be
+    in memory.
+    """
+    if 4 * values.size <= LARGE:
+        return np.array(values, dtype=np.float32)
+    with tempfile.TemporaryFile(dir=cache()) as file:
+        allocate_space(file.fileno(), 0, 4 * values.size)
+        found = np.memmap(file, np.float32, "r+", shape=values.shape)
+    for i, trajectory in enumerate(values):
+        found[i] = trajectory
+    return found

@@ -8,6 +8,7 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms, spectrum
 
 BATCH = 256  # samples transformed at a time
+LARGE = 2**28  # bytes that are squared at a time, about
 
 
 def relative_error(prediction: np.ndarray, term: np.ndarray) -> float:
@@ -17,8 +18,9 @@ def relative_error(prediction: np.ndarray, term: np.ndarray) -> float:
 
 def root_mean_squares(array: np.ndarray) -> list[float]:
     """The root mean square of each field of an array (sample, field, *grid), summed in double precision."""
-    axes = (0, *range(2, array.ndim))
-    return np.sqrt(np.mean(np.square(array, dtype=np.float64), axis=axes)).tolist()
+    axes, parts = (0, *range(2, array.ndim)), np.array_split(array, max(1, array.nbytes // LARGE))
+    means = [len(part) / len(array) * np.mean(np.square(part, dtype=np.float64), axis=axes) for part in parts]
+    return np.sqrt(np.sum(means, axis=0)).tolist()
 
 
 def shell_spectrum(field: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def fit(
 
 
 class Training:
-    """One training: its normalised pairs, its network, its loss and its validation error."""
+    """One training: its pairs, its network, its loss and its validation error."""
 
     def __init__(
         self,
@@ -93,12 +93,14 @@ class Training:
         state_scale, term_scale = (
             np.asarray(normalisation[name], np.float32).reshape(-1, *[1] * dimensions) for name in ("state", "term")
         )
-        self.train = (train[0] / state_scale, train[1] / term_scale)
+        self.train = train  # as they are, perhaps in a file
+        self.scales = torch.from_numpy(state_scale), torch.from_numpy(term_scale)
         self.valid = (valid[0] / state_scale, valid[1] / term_scale)
         self.term_scale = term_scale
         if options.features != "state":
             features = FEATURES[options.features]
-            inputs = [features(part, length, origin).numpy() for part in torch.from_numpy(self.train[0]).split(256)]
+            parts = torch.from_numpy(train[0]).split(256)
+            inputs = [features(part / self.scales[0], length, origin).numpy() for part in parts]
             normalisation["features"] = _scales(np.concatenate(inputs), "features")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
@@ -135,7 +137,7 @@ class Training:
         """The loss on batch number `step`: the part of this process."""
         options = self.options
         state, term, share = draw_batch(*self.train, options, step)
-        state, term = state.to(self.device), term.to(self.device)
+        state, term = (part.div_(s).to(self.device) for part, s in zip((state, term), self.scales, strict=True))
         prediction = self.term.normalised(state)
         loss = (prediction - term).square().mean()
         if options.transfer_weight:
@@ -178,7 +180,7 @@ def checked_pairs(state: np.ndarray, term: np.ndarray, what: str) -> Pairs:
             f"{what} states {state.shape} and terms {term.shape} must share one shape (sample, field, "
             "*grid), with one or more samples in 1D or 2D"
         )
-    if not (np.isfinite(state).all() and np.isfinite(term).all()):
+    if not np.isfinite([state.min(), state.max(), term.min(), term.max()]).all():
         raise ValueError(f"the {what} pairs hold values that are not finite. Remedy: remove those snapshots")
     return state, term
 

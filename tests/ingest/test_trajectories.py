@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subgrid.ingest import files, trajectories
+from subgrid.closures.regression.options import TrainingOptions as RegressionOptions
+from subgrid.closures.regression.training import fit
+from subgrid.ingest import files, training_set, trajectories
 from subgrid.ingest.requests import reference_request, training_request
 from subgrid.ingest.restriction import Restrict
 from subgrid.ingest.training_set import dataset
@@ -349,6 +351,21 @@ def test_the_dataset_is_split_by_trajectory(tmp_path):
     assert about["equation"]["name"] == "kolmogorov" and about["equation"]["omit"] == ["advection", "noise"]
     assert (about["fields"], about["shape"], about["length"]) == (["vorticity"], [16, 16], [6.25, 6.25])
     assert (about["step"], about["seeds"]) == (STEP, {"trajectories": 2})
+
+
+def test_a_large_training_set_lies_in_a_file_and_trains_to_the_same_weights(tmp_path, monkeypatch):
+    """Of the pairs a batch is in memory. The file has no name, so that nothing is left in the cache."""
+    case = case_of(tmp_path, equation={"omit": ["advection", "noise"]})
+    options = RegressionOptions(network_options={"modes": 6, "pairs": 2}, steps=3, batch=4, threads=1, reflections=True)
+    weights = []
+    for large, where in ((2**28, np.ndarray), (1000, np.memmap)):
+        monkeypatch.setattr(training_set, "LARGE", large)
+        pairs = dataset(case, lambda done, total, what: None)
+        assert all(isinstance(part, np.memmap) == (where is np.memmap) for part in (*pairs.train, *pairs.validation))
+        found = fit(*pairs.train, *pairs.validation, 6.25, options, tmp_path / str(large))
+        weights.append({name: value.tobytes() for name, value in found.tensors.items()})
+    assert weights[0] == weights[1]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_finite_volumes(tmp_path):
