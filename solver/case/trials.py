@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,10 +55,7 @@ def plugin_faults(p: Parts) -> Iterator[str]:
     yield from _tried("equation.noise", lambda: _try_noise(equation, grid))
     for name, forcing in equation:
         if isinstance(forcing, Forcing):
-            yield from _tried(
-                f"equation.{name}",
-                lambda f=forcing, n=name: _try_forcing(equation, f, equation.source_grid(n, grid), p),
-            )  # type: ignore
+            yield from _tried(f"equation.{name}", partial(_try_forcing, equation, name, forcing, grid, p))
     initial = p.initial
     if initial and initial.kind == "reference":
         initial = p.reference.initial if p.reference else None
@@ -65,7 +63,8 @@ def plugin_faults(p: Parts) -> Iterator[str]:
         yield from _tried("equation", lambda: _try_equation(equation, grid, initial))
 
 
-def _try_forcing(equation: Equation, forcing: Forcing, grid: Grid, p: Parts) -> None:
+def _try_forcing(equation: Equation, name: str, forcing: Forcing, grid: Grid, p: Parts) -> None:
+    grid = equation.source_grid(name, grid)
     times = (0.0,) if forcing.steady or not p.time else (p.time.start, 0.5 * (p.time.start + p.time.end), p.time.end)
     for t in times:
         source_rates(equation, forcing, grid, t)
