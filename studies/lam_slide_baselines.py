@@ -167,6 +167,8 @@ def staged(training: Training, seconds: float) -> list[int]:
         steps.append(pair_network(training, 0.5 * seconds))
     training.normalise()
     left = seconds - (time.process_time() - begin)
+    if left <= 0:
+        raise SystemExit(f"--seconds {seconds:g}: the predictor alone took {seconds - left:.0f}. Remedy: more seconds")
     steps.append(descend(model.autoencoder, seeded(training.first_loss), 0.45 * left, o.learning_rate))
     steps.append(descend(model.denoiser, seeded(training.second_loss), 0.45 * left, o.flow_learning_rate))
     decoder = [p for n, p in model.autoencoder.named_parameters() if not n.startswith(ENCODER)]

@@ -20,7 +20,10 @@ def read_options(name: str, model: type[Options], table: dict[str, Any]) -> Opti
     try:
         return model(**table)
     except ValidationError as error:
-        lines = [f"train.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, ('train', name, *e['loc'])))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
         raise ValueError("; ".join(lines)) from None
 
 

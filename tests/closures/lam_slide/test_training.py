@@ -162,7 +162,11 @@ def test_a_model_is_trained_for_the_interval_of_its_frames_and_for_their_couplin
         ({"dimension": 9}, "dimension must be at least identifiers"),
         ({"spans": [9]}, "spans needs one of span_steps each"),
         ({"heads": 3}, "heads must divide width"),
-        ({"baseline": "rest"}, 'predictor is "pairs". Remedy: predictor = "transformer", or predictor = "rest"'),
+        (
+            {"baseline": "rest"},
+            'train.lam-slide: baseline = "rest" is what a transformer corrects, and predictor is "pairs". Remedy: '
+            'predictor = "transformer", or predictor = "rest"',
+        ),
         ({"predictor": "transformer", "transformer_width": 9}, "heads must divide transformer_width"),
         ({"predictor": "rest", "residual_axes": "heading"}, 'Remedy: baseline = "constant" and a predictor other than'),
         (
