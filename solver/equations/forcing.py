@@ -6,14 +6,17 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ..backend.files import LARGEST, DamagedFile, read_arrays
-from ..grid import Grid
+from ..backend.netcdf import is_netcdf, read_variable
+from ..finite_volume.averages import average_cells
+from ..grid import Grid, increasing_order
+from ..spectral import resample
 from .answers import forcing_field
 from .expressions import Expression, cell_means, sparse
 from .plugins import PluginModel, Registry, from_table
@@ -160,8 +163,21 @@ class NotFinite(ValueError, ArithmeticError):
     """A forcing that is not finite: a mistake before a run, and the end of it when it happens underway."""
 
 
+class _Read(NamedTuple):
+    """What a file holds: values ([time, ][field, ]*grid), the times, and the coordinates of the axes that it states."""
+
+    values: NDArray[np.float64]
+    times: NDArray[np.float64] | None
+    coordinates: dict[str, NDArray]
+
+
 class FileForcing(Forcing):
-    """The array `forcing` of an .npz file: (*grid), (field, *grid), or with a first axis of the times in `time`.
+    """The array `forcing` of a file: (*grid), (field, *grid), or with a first axis of the times in `time`.
+
+    path: .npz, or NetCDF of version 3 with the dimensions v, y and x, `time` and `field`, by name or by the attribute
+    `axis`, in any order. Coordinates of the axes, arrays or variables of their names, must be those of the domain. The
+    grid may be any on the domain of the case, such as that of the reference: to the grid of the run Fourier modes that
+    both resolve are kept, and means over cells are interpolated conservatively (`average_cells`).
 
     Between two times f is interpolated linearly; the times must cover those of the run. Raises ValueError for a file
     that is missing, damaged or does not fit the grid.
@@ -171,17 +187,17 @@ class FileForcing(Forcing):
     path: Path
 
     @functools.cached_property
-    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    def _file(self) -> _Read:
         try:
-            found = read_arrays(self.path, ("forcing", "time"), LARGEST)
-            values, times = np.asarray(found["forcing"], dtype=np.float64), found.get("time")
+            found = _read_netcdf(self.path) if is_netcdf(self.path) else _read_npz(self.path)
         except FileNotFoundError:
             raise ValueError(f"there is no file {self.path}. Remedy: use a path relative to the case file") from None
         except (DamagedFile, OSError, KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.path} has no array of real numbers named forcing ({error}). "
-                "Remedy: numpy.savez(path, forcing=f)"
+                "Remedy: numpy.savez(path, forcing=f), or a variable forcing in NetCDF version 3"
             ) from None
+        values, times, _ = found
         if not np.isfinite(values).all():
             raise ValueError(f"forcing in {self.path} is not finite. Remedy: correct the file")
         if times is not None and (times.shape != values.shape[:1] or not (np.diff(times) > 0).all()):
@@ -189,20 +205,21 @@ class FileForcing(Forcing):
                 f"time in {self.path} has shape {times.shape}, expected increasing times, one "
                 f"for each of the {len(values)} entries of forcing. Remedy: correct the file"
             )
-        return values, None if times is None else times.astype(np.float64)
+        return found
 
     @property
     def steady(self) -> bool:
-        return self._arrays[1] is None
+        return self._file.times is None
 
     def field(self, grid: Grid) -> NDArray[np.float64]:
-        values, times = self._arrays
-        return self._fitting(values if times is None else values[0], grid)
+        """f on the grid of the file, which must be this one: another needs the equation, see `at`."""
+        values, times, _ = self._file
+        return self._fitting(values if times is None else values[0], None, grid)
 
     def at(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
-        values, times = self._arrays
+        values, times, _ = self._file
         if times is None:
-            return self._fitting(values, grid)
+            return self._fitting(values, equation, grid)
         if not times[0] - 1e-12 * abs(times[0]) <= t <= times[-1] + 1e-12 * abs(times[-1]):
             raise NotFinite(
                 f"{self.path} covers t = {times[0]:g} to {times[-1]:g}, the run needs {t:g}. "
@@ -210,17 +227,63 @@ class FileForcing(Forcing):
             )
         i = int(np.clip(np.searchsorted(times, t) - 1, 0, max(len(times) - 2, 0)))
         if len(times) == 1:
-            return self._fitting(values[0], grid)
+            return self._fitting(values[0], equation, grid)
         share = (t - times[i]) / (times[i + 1] - times[i])
-        return self._fitting((1 - share) * values[i] + share * values[i + 1], grid)
+        return self._fitting((1 - share) * values[i] + share * values[i + 1], equation, grid)
 
-    def _fitting(self, values: NDArray, grid: Grid) -> NDArray[np.float64]:
-        if values.shape[-grid.dimensions :] != grid.shape:
+    def _fitting(self, values: NDArray, equation: Equation | None, grid: Grid) -> NDArray[np.float64]:
+        """Values ([field, ]*source) on the grid."""
+        shape = values.shape[-grid.dimensions :]
+        known = shape == grid.shape if equation is None else len(shape) == grid.dimensions and min(shape) >= 4
+        if not known or values.ndim - grid.dimensions not in (0, 1):
             raise ValueError(
-                f"forcing in {self.path} has shape {values.shape}, expected (*grid) = "
-                f"{grid.shape}, or (field, *grid). Remedy: a file on the grid of the run"
+                f"forcing in {self.path} has shape {values.shape}, expected (*grid) = {grid.shape} or another grid of "
+                "the domain with 4 points or more along each axis, or (field, *grid). Remedy: correct the file"
             )
-        return values
+        if equation is None:
+            return values
+        source = grid.refined(shape)
+        for axis, (name, expected) in enumerate(equation.coordinates(source).items(), start=-grid.dimensions):
+            if name in self._file.coordinates:
+                try:
+                    values = values.take(increasing_order(self._file.coordinates[name], expected), axis)
+                except ValueError as error:
+                    raise ValueError(
+                        f"coordinates {name} of {self.path}: {error}, those of the domain. Remedy: a file for the "
+                        "domain of the case"
+                    ) from None
+        if shape == grid.shape:
+            return values
+        if not equation.spectral:
+            return average_cells(values, grid.shape)
+        axes = tuple(range(-grid.dimensions, 0))
+        spectrum = resample(np.fft.rfftn(values, axes=axes, norm="forward"), source, grid)
+        return np.fft.irfftn(spectrum, grid.shape, axes=axes, norm="forward")
+
+
+ORDER = ("time", "field", "v", "y", "x")  # of the axes of a forcing
+
+
+def _read_npz(path: Path) -> _Read:
+    found = read_arrays(path, ("forcing", *ORDER), LARGEST)
+    values, times = np.asarray(found["forcing"], dtype=np.float64), found.get("time")
+    axes = {name: found[name] for name in ORDER[2:] if name in found}
+    return _Read(values, None if times is None else times.astype(np.float64), axes)
+
+
+def _read_netcdf(path: Path) -> _Read:
+    found = read_variable(path, "forcing")
+    if isinstance(found, list):
+        raise DamagedFile(f"its variables are {', '.join(found)}")
+    letters = {"T": "time", "X": "x", "Y": "y"}
+    names = [letters.get(d.axis.upper(), d.name) for d in found.dimensions]
+    if len(set(names)) < len(names) or not set(names) <= set(ORDER):
+        raise DamagedFile(f"its dimensions are {', '.join(names)}, expected any of {', '.join(ORDER)}")
+    axes = {name: d.coordinates for name, d in zip(names, found.dimensions, strict=True) if d.coordinates is not None}
+    if "time" in names and "time" not in axes:
+        raise DamagedFile("its time has no coordinates")
+    values = found.values.transpose(sorted(range(len(names)), key=lambda i: ORDER.index(names[i])))
+    return _Read(np.ascontiguousarray(values), axes.pop("time", None), axes)
 
 
 def source_rates(equation: Equation, forcing: Forcing, grid: Grid, t: float) -> NDArray:
