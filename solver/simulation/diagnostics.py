@@ -136,6 +136,7 @@ class Diagnostics:
         self._simulation, self._own = simulation, own
         equation, grid = simulation.equation, simulation.grid
         self._budget = budget = Budget(equation, grid)
+        self._nothing = {name: np.zeros(1) for name in budget.names}
         self._noise = equation.noise_law(grid)
         self._labels = _labels([c.name for c in simulation.closures], (*equation.terms, "noise"))
         sums = equation.sums(grid) if equation.spectral else {}
@@ -194,7 +195,10 @@ class Diagnostics:
         for source, values in self._contributions(state, u, t):
             for name, value in values.items():
                 key = f"{name}_by_{source}"
-                known[key] = known[key] + value if key in known else np.broadcast_to(value, (len(state),))
+                if key not in known:
+                    known[key] = np.broadcast_to(value, (len(state),))
+                elif values is not self._nothing:
+                    known[key] = known[key] + value
         found |= known
         for diagnostic in self._own:
             found |= values_of(diagnostic, equation, grid, state, t)
@@ -215,15 +219,14 @@ class Diagnostics:
     def _contributions(self, state: NDArray, u: NDArray, t: float) -> Iterator[tuple[str, Values]]:
         """(source, contributions) of every term, of noise and of every closure, without the linear parts."""
         budget = self._budget
-        zero = {name: np.zeros(1) for name in budget.names}
         if not budget.names:
             return
         for term in budget.terms:
-            yield term, budget.of_term(term, state, u, t) or zero
+            yield term, budget.of_term(term, state, u, t) or self._nothing
         if self._noise is not None:
             yield "noise", budget.of_noise(self._noise, 1.0)
         for i, label in enumerate(self._labels):
-            yield label, self._of_closure(i, state, u) or zero
+            yield label, self._of_closure(i, state, u) or self._nothing
 
     def _of_closure(self, i: int, state: NDArray, u: NDArray) -> Values:
         simulation, budget = self._simulation, self._budget

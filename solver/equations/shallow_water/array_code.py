@@ -50,7 +50,12 @@ class Faces(NamedTuple):
 
 def velocity(h: Array, q: Array, dry_depth: float, xp: Any) -> Array:
     """q / h, but q h / dry_depth^2 where h < dry_depth, which bounds the velocity of nearly dry cells."""
-    return q * (h / xp.maximum(h * h, 0 * h + dry_depth * dry_depth))
+    return q * per_depth(h, dry_depth, xp)
+
+
+def per_depth(h: Array, dry_depth: float, xp: Any) -> Array:
+    """What momenta are multiplied with for `velocity`."""
+    return h / xp.maximum(h * h, 0 * h + dry_depth * dry_depth)
 
 
 def extend(a: Array, width: int, low: str, high: str, sign: float, xp: Any) -> Array:

@@ -272,9 +272,8 @@ class ShallowWater(Equation):
         """u and v, each (member, y, x), in length/time; they vanish with the depth in nearly dry cells."""
         xp = array_namespace(state)
         h = state[:, 0, ...]
-        h = xp.maximum(h, xp.zeros_like(h))
-        u, v = (array_code.velocity(h, state[:, k, ...], self.dry, xp) for k in (1, 2))
-        return u, v
+        per_depth = array_code.per_depth(xp.maximum(h, xp.zeros_like(h)), self.dry, xp)
+        return state[:, 1, ...] * per_depth, state[:, 2, ...] * per_depth
 
     def carrier_velocity(self, operators: Operators, u: Array) -> Array:
         """Of the cell averages of the momentum over those of the depth; zero on dry cells."""

@@ -34,11 +34,14 @@ def green(grid: Grid) -> NDArray[np.float64]:
     return np.sin(angle) @ (length / (np.pi * m)) / n
 
 
+@functools.lru_cache(maxsize=4)
 def field_matrix(grid: Grid) -> NDArray[np.float64]:
-    """dv G_{i-j}, (j, i): E = (sum of f over v) @ this matrix."""
+    """dv G_{i-j}, (j, i), read-only: E = (sum of f over v) @ this matrix."""
     n = grid.shape[-1]
     i, j = np.arange(n), np.arange(n)[:, None]
-    return grid.spacing[0] * green(grid)[(i - j) % n]
+    found = grid.spacing[0] * green(grid)[(i - j) % n]
+    found.flags.writeable = False
+    return found
 
 
 def extend(f: Array, width: int, ends: Ends, xp: Any) -> Array:
