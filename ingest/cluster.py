@@ -20,6 +20,7 @@ from typing import Any
 from subgrid.solver.backend import available_threads
 
 REMEDY = "Remedy: run the same command again; it goes on where it was"
+GONE = f"the scheduler is gone. {REMEDY}"
 WAITING = 20  # seconds, for the first worker of a scheduler
 LOST_WORKERS = 3  # that one task may cost without being given up
 POLL = 0.05  # seconds between two looks at what has ended
@@ -49,7 +50,7 @@ class Cluster:
         token = folder / f".shared-{uuid.uuid4().hex}"
         token.touch()
         try:
-            seen = self._client.run(_sees, str(token))
+            seen = self._ask(_sees, str(token))
         finally:
             token.unlink()
         if blind := sorted({name for name, sees in seen.values() if not sees}):
@@ -62,16 +63,20 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        """Number of tasks that the workers carry out at a time, at least 1."""
-        return max(1, sum(self._client.nthreads().values()))
+        """Number of workers, each of which carries out one task at a time; at least 1."""
+        return max(1, len(self._ask(_busy)))
 
     def busy_here(self) -> bool:
         """Whether a worker on this machine is carrying out a task, of this command or of another one."""
         here = socket.gethostname()
+        return any(host == here and busy for host, busy in self._ask(_busy).values())
+
+    def _ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """The answer of each worker at once, beside its task; a worker that dies has none. Raises WorkersLost."""
         try:
-            return any(host == here and busy for host, busy in self._client.run(_busy).values())
-        except Exception as error:  # of whatever kind a lost connection is
-            raise WorkersLost(f"the scheduler is gone ({error}). {REMEDY}") from None
+            return dict(self._client.run(function, *arguments, on_error="ignore"))
+        except Exception:  # of whatever kind a lost connection is
+            raise WorkersLost(GONE) from None
 
     def carry_out(
         self,
@@ -105,7 +110,7 @@ class Cluster:
         except KilledWorker:
             raise WorkersLost(f"a task has cost {LOST_WORKERS + 1} workers, of memory perhaps. {REMEDY}") from None
         except (CancelledError, CommClosedError, TimeoutError):
-            raise WorkersLost(f"the scheduler is gone. {REMEDY}") from None
+            raise WorkersLost(GONE) from None
         finally:
             with suppress(Exception):
                 self._client.cancel(list(futures), force=True)
@@ -140,7 +145,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | No
             with client:
                 try:
                     client.wait_for_workers(1, timeout=WAITING)
-                except TimeoutError:
+                except (TimeoutError, OSError, RuntimeError):
                     found = f"--scheduler {scheduler}: has no workers after {WAITING} s"
                     raise ClusterError(f"{found}. Remedy: dask worker {scheduler}") from None
                 yield _announced(client)

@@ -13,8 +13,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from subgrid.ingest.cache import locked
 from subgrid.ingest.cluster import Cluster
-from subgrid.solver.backend.files import FolderLock, write_json
+from subgrid.solver.backend.files import write_json
 from subgrid.solver.case.reading import read
 
 from ..exit_codes import Interrupted, stopping
@@ -141,11 +142,14 @@ def carry_out_by(workers: Cluster, tasks: Sequence[Task]) -> Iterator[Task]:
 
 
 def _on_worker(task: Task, shared: bool) -> None:
-    task.folder.mkdir(parents=True, exist_ok=True)
-    with FolderLock(task.folder, wait=lambda: None):  # a worker that was believed to be dead may still be at it
-        pass
-    if not finished(task):
-        carry_out(task, shared)
+    """Carry out a task unless it is finished. A worker that is believed to be dead may still be at it: wait for it."""
+    with locked(_lock(task), wait=lambda: None, temporary=True):
+        if not finished(task):
+            carry_out(task, shared)
+
+
+def _lock(task: Task) -> Path:
+    return task.folder.with_name(f".{task.folder.name}.lock")
 
 
 def _hand_over(connection: Any, waiting: list[Task]) -> bool:

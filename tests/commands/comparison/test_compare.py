@@ -146,7 +146,9 @@ def test_every_row_is_there_in_order_with_exactly_these_keys(comparison):
         ("Refusing", "classical"),
         ("oracle", "oracle"),
     ]
-    assert {"case", "reference", "rows", "frontier", "unit", "command", "versions", "machine", "git"} == set(written)
+    assert {"case", "reference", "rows", "frontier", "unit", "shared", "command", "versions", "machine", "git"} == set(
+        written
+    )
     assert all(set(row) == KEYS | {"shape", "stepper", "step", "cfl"} for row in written["frontier"])
     assert written["reference"]["shape"] == [64, 64] and written["command"] == "subgrid compare case.toml"
 

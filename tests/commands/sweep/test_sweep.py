@@ -21,7 +21,7 @@ from subgrid.commands.run import run
 from subgrid.commands.sweep.command import run_sweep
 from subgrid.commands.sweep.points import design
 from subgrid.commands.sweep.results import frame
-from subgrid.commands.sweep.workers import Task, _on_worker, carry_out, finished
+from subgrid.commands.sweep.workers import Task, _lock, _on_worker, carry_out, finished
 from subgrid.solver.backend.files import LOCK_TIMEOUT, FolderLock
 from subgrid.solver.case.reading import read
 
@@ -229,16 +229,16 @@ def test_an_interrupt_of_one_process_names_the_remedy_of_the_sweep(case, tmp_pat
 
 
 def test_a_task_of_a_worker_waits_for_one_that_is_believed_to_be_dead(case, tmp_path):
-    """The folder of the run is locked by another process, as it seems here, which lets it go after a while."""
+    """It has the lock of the task, although it has not made the folder of the run yet."""
     task = Task(case, ("time.end=0.2",), tmp_path / "out" / "0", False)
-    task.folder.mkdir(parents=True)
+    _lock(task).mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
-        with FolderLock(task.folder):
+        with FolderLock(_lock(task)):
             ended = pool.submit(_on_worker, task, True)
             time.sleep(LOCK_TIMEOUT + 0.5)
-            assert not ended.done()
+            assert not ended.done() and not task.folder.exists()
         ended.result()
-    assert finished(task)
+    assert finished(task) and not _lock(task).exists()
 
 
 def test_comparisons_beside_each_other_say_so(case, tmp_path):
