@@ -5,11 +5,12 @@
 The runs start at many times of the validation trajectories, `--gap` apart, and last `--span`: the correlation time and
 the relative L2 error are averaged over the starts, whose windows overlap. The spectrum distance is that of all states.
 A further run of each row lasts `--long` from the first start of each trajectory; it must stay finite, and the table
-gives the ratio of its mean enstrophy to that of the trajectories. The test trajectories are not used.
+gives the ratio of its mean square, without means over the grid, to that of the trajectories: of vorticities this is
+their enstrophy. The test trajectories are not used.
 
-The chosen row has the largest correlation time minus `--penalty` times the logarithm of its cost. The default penalty
-is what a finer grid gains on the frontier of the large-eddy case: a correlation time 1.5 longer for a cost e times as
-large.
+The chosen row has the largest value: its correlation time or, with `--score`, minus the logarithm of its error, minus
+`--penalty` times the logarithm of its cost. The penalty is what a finer grid gains on the frontier of the case. The
+default one is that of the large-eddy case: a correlation time 1.5 longer for a cost e times as large.
 """
 
 from __future__ import annotations
@@ -36,19 +37,20 @@ from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Collector
 
-COLUMNS = ("cost", "correlation_time", "relative_l2", "spectrum_distance", "enstrophy", "value")
+SCORES = ("correlation_time", "relative_l2", "spectrum_distance")
+COLUMNS = ("cost", *SCORES, "variance", "value")
 
 
 @dataclass
 class Score:
-    """cost: CPU seconds per unit of time and member. enstrophy: of the long run over that of the trajectories."""
+    """cost: CPU seconds per unit of time and member. variance: of the long run over that of the trajectories."""
 
     name: str
     cost: float = math.nan
     correlation_time: float = math.nan
     relative_l2: float = math.nan
     spectrum_distance: float = math.nan
-    enstrophy: float = math.nan
+    variance: float = math.nan
     value: float = -math.inf
     failed: str = ""
 
@@ -93,7 +95,7 @@ class Validation:
         with np.errstate(all="ignore"):
             return np.stack(run.run()).astype(np.float64, copy=False)
 
-    def __call__(self, row: CompareRow, penalty: float) -> Score:
+    def __call__(self, row: CompareRow, score: str, penalty: float) -> Score:
         found = Score(row.name)
         try:
             self._run(row, self._initial[:2], 1)  # compiles
@@ -111,9 +113,16 @@ class Validation:
         spectra = (metrics.energy_spectrum(u, self.equation, self.grid) for u in (states, self._truth))
         distance = metrics.spectrum_distance(*spectra, min(self.grid.cuts) - 1)
         found.spectrum_distance = math.nan if distance is None else distance
-        found.enstrophy = float(np.square(end).mean() / np.square(self.states).mean())
-        found.value = found.correlation_time - penalty * math.log(found.cost)
+        found.variance = float(_anomaly(end) / _anomaly(self.states))
+        gain = found.correlation_time if score == "correlation_time" else -math.log(getattr(found, score))
+        found.value = gain - penalty * math.log(found.cost)
         return found
+
+
+def _anomaly(states: NDArray) -> float:
+    """The mean square of states (..., y, x) or (..., x) without the means of the fields, which a run conserves."""
+    axes = (-2, -1) if states.ndim > 4 else (-1,)
+    return float(np.square(states - states.mean(axes, keepdims=True)).mean())
 
 
 def main() -> None:
@@ -123,6 +132,7 @@ def main() -> None:
     parser.add_argument("--span", type=float, default=8.0)
     parser.add_argument("--gap", type=float, default=0.5)
     parser.add_argument("--long", type=float, default=200.0)
+    parser.add_argument("--score", choices=SCORES, default=SCORES[0])
     parser.add_argument("--penalty", type=float, default=1.5)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -136,7 +146,7 @@ def main() -> None:
     for row in rows:
         if any(table.find(case.folder).needs_reference for table in row.closures):
             continue
-        scores.append(score := validation(row, options.penalty))
+        scores.append(score := validation(row, options.score, options.penalty))
         print(
             f"{score.name[:43]:44}" + "".join(f"{getattr(score, c):18.4g}" for c in COLUMNS), score.failed, flush=True
         )

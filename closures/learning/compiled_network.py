@@ -12,7 +12,7 @@ from subgrid.solver.backend import COMPLEX, Precision, share
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms, empty
 
-from .convolution_kernels import convolve, wrap
+from .convolution_kernels import convolve, load_fields, wrap, write_fields
 
 SINGLE = "float32"
 COST = 0.02  # nanoseconds on one thread per weight and value
@@ -145,12 +145,11 @@ class _Workspace:
 
             return load_spectra
 
+        centred = term._features == "anomaly"
+        scales = (scale.ravel() * units.ravel()).astype(np.float64)
+
         def load(state: NDArray) -> None:
-            values = state.astype(np.float32) / scale
-            if term._features == "anomaly":
-                values -= values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)
-            values /= units
-            target[...] = values.reshape(target.shape)
+            load_fields(state.reshape(target.shape), scales, centred, target)
 
         return load
 
@@ -159,12 +158,10 @@ class _Workspace:
         term, source = self._term, self._output
         fields, scale = len(term._term_scale), term._term_scale
         if term._cut is None:
+            scales, centred = scale.ravel().astype(np.float64), term._zero_mean
 
             def finish(out: NDArray) -> None:
-                values = source.reshape(out.shape)
-                if term._zero_mean:
-                    values = values - values.mean(axis=tuple(range(1, out.ndim)), keepdims=True)
-                np.multiply(values, scale, out=out)
+                write_fields(source, scales, centred, out.reshape(source.shape))
 
             return finish
         whole = np.ones(term._working.spectral_shape)

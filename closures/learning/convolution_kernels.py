@@ -204,3 +204,52 @@ def wrap(planes, rows, stride, above, beside):
             for j in range(stride):
                 plane[row * stride + j] = plane[(row + rows) * stride + j]
                 plane[(row + above + rows) * stride + j] = plane[(row + above) * stride + j]
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
+def load_fields(state, scales, centred, target):
+    """target = (state - mean) / scales with the mean over the grid of each field, or 0 unless `centred`.
+
+    state, target: (field, row, column). Sums are in double precision, four at a time, in a fixed order.
+    """
+    fields, rows, columns = state.shape
+    for f in range(fields):
+        mean = 0.0
+        if centred:
+            a, b, c, d = 0.0, 0.0, 0.0, 0.0
+            for i in range(rows):
+                for j in range(0, columns - 3, 4):
+                    a += state[f, i, j]
+                    b += state[f, i, j + 1]
+                    c += state[f, i, j + 2]
+                    d += state[f, i, j + 3]
+                for j in range(columns - columns % 4, columns):
+                    a += state[f, i, j]
+            mean = ((a + b) + (c + d)) / (rows * columns)
+        factor = 1.0 / scales[f]
+        for i in range(rows):
+            for j in range(columns):
+                target[f, i, j] = (state[f, i, j] - mean) * factor
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
+def write_fields(source, scales, centred, out):
+    """out = scales (source - mean), the inverse of `load_fields`; source, out: (field, row, column)."""
+    fields, rows, columns = source.shape
+    for f in range(fields):
+        mean = 0.0
+        if centred:
+            a, b, c, d = 0.0, 0.0, 0.0, 0.0
+            for i in range(rows):
+                for j in range(0, columns - 3, 4):
+                    a += source[f, i, j]
+                    b += source[f, i, j + 1]
+                    c += source[f, i, j + 2]
+                    d += source[f, i, j + 3]
+                for j in range(columns - columns % 4, columns):
+                    a += source[f, i, j]
+            mean = ((a + b) + (c + d)) / (rows * columns)
+        factor = scales[f]
+        for i in range(rows):
+            for j in range(columns):
+                out[f, i, j] = (source[f, i, j] - mean) * factor

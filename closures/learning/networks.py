@@ -138,6 +138,10 @@ class QuadraticSpectralNetwork(nn.Module):
             else None
         )
 
+    def outermost(self) -> list[nn.Parameter]:
+        """The weights in which the term is linear: without them it is 0."""
+        return [self.products, *([] if self.linear is None else [self.linear])]
+
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
         _check_grid(state, self.dimensions, self.modes)
@@ -184,6 +188,10 @@ class FourierNeuralOperator(nn.Module):
         )
         self.pointwise = nn.ModuleList(pointwise(width, width, 1) for _ in range(layers))
         self.project = nn.Sequential(pointwise(width, 2 * width, 1), nn.GELU(), pointwise(2 * width, fields_out, 1))
+
+    def outermost(self) -> list[nn.Parameter]:
+        """The weights in which the term is linear: without them it is 0."""
+        return list(self.project[-1].parameters())
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""
@@ -241,6 +249,10 @@ class PeriodicCNN(nn.Module):
         self.layers = nn.ModuleList(convolution(left, right, kernel) for left, right in pairwise(channels))
         if dimensions == 2:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def outermost(self) -> list[nn.Parameter]:
+        """The weights in which the term is linear: without them it is 0."""
+        return list(self.layers[-1].parameters())
 
     def forward(self, state: torch.Tensor) -> torch.Tensor:
         """The term (batch, fields_out, *grid) of a state (batch, fields_in, *grid)."""

@@ -40,6 +40,12 @@ class RolloutWindows(BaseModel):
     unroll: int = Field(5, ge=1, description="calls of the closure per window")
     every: int = Field(5, ge=1, description="steps of the model between calls")
     hold: Literal["constant", "linear"] = Field("constant", description="how the answer is held between calls")
+    segment: int | None = Field(
+        None,
+        ge=1,
+        description="steps of the model between states that are kept for the gradient, a multiple of `every`; with the "
+        "steps of the window or more all are kept, which takes more memory and less time. By default about the root",
+    )
     steps: int = Field(200, ge=1)
     batch: int = Field(8, ge=1)
     learning_rate: float = Field(5e-4, gt=0)

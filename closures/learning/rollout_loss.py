@@ -33,6 +33,11 @@ def require_rollouts(dataset: Dataset, chosen: RolloutWindows) -> None:
             f"unroll = {chosen.unroll} calls every {chosen.every} steps take {window} steps, not a multiple of the "
             f"{model.sampling} steps between samples. Remedy: another --unroll, or another training.every"
         )
+    if chosen.segment is not None and chosen.segment % chosen.every:
+        raise ValueError(
+            f"rollout.segment = {chosen.segment} is not a multiple of every = {chosen.every} steps between calls. "
+            f"Remedy: {window} steps, the whole window, or none"
+        )
     if window // model.sampling >= dataset.sequences[0].shape[1]:
         raise ValueError(f"unroll = {chosen.unroll} is longer than a training trajectory. Remedy: a smaller --unroll")
 
@@ -84,6 +89,7 @@ class RolloutLoss:
                 every=self.chosen.every,
                 hold=self.chosen.hold,
                 keep=model.sampling,
+                segment=self.chosen.segment,
                 added=self.added if corrected else None,
             )
             squares.append((found - states[1:, together]).square())

@@ -151,7 +151,14 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
         length, origin = tuple(about["length"]), tuple(about["origin"])
         return fit(*dataset.train, *dataset.validation, length, options, job.work, job.progress, origin, job.device)
     if options.rollout is None:
-        raise ValueError("train.regression.rollout: missing; it names the initial weights as start")
+        raise ValueError("train.regression.rollout: missing; it holds the options of training through the solver")
+    tensors = _initial(options, about, job) if options.rollout.start else None
+    return fit_through_solver(dataset, tensors, options, job.work, job.progress, job.device, added)
+
+
+def _initial(options: TrainingOptions, about: dict[str, Any], job: TrainingJob) -> dict[str, NDArray]:
+    """The weights `rollout.start`. Raises ValueError unless they are of the same network and equation."""
+    assert options.rollout is not None and options.rollout.start is not None
     path = locate(options.rollout.start, job.folder)
     tensors, header = weights_file.load(path, Regression.method)
     with weights_file.using(path):
@@ -161,4 +168,4 @@ def _fit(dataset: Dataset, options: TrainingOptions, job: TrainingJob, through_s
             f"train.regression.rollout.start: {options.rollout.start} is for another network or equation. "
             "Remedy: weights that were trained for this case with the same network options"
         )
-    return fit_through_solver(dataset, tensors, options, job.work, job.progress, job.device, added)
+    return tensors

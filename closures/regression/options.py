@@ -14,7 +14,11 @@ from ..learning.options import Features, RolloutWindows, Shift
 class RolloutOptions(RolloutWindows):
     """Training through the solver: the options that differ from the one-step training of the initial weights."""
 
-    start: str = Field(description="initial weights: a file, or the name of shipped weights")
+    start: str | None = Field(
+        None,
+        description="initial weights: a file, or the name of shipped weights; by default random ones with a last layer "
+        "of zeros, which are the uncorrected model",
+    )
 
 
 class TrainingOptions(BaseModel):

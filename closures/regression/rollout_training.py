@@ -20,14 +20,14 @@ from .training import FitResult, Training, checked_pairs
 
 def fit_through_solver(
     dataset: Dataset,
-    weights: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray] | None,
     options: TrainingOptions,
     directory: Path,
     progress: Progress = no_progress,
     device: str = "cpu",
     added: np.ndarray | None = None,
 ) -> FitResult:
-    """Start from `weights` and minimise the loss of `RolloutOptions`; resumes as `fit` does.
+    """Start from `weights`, or from the uncorrected model, and minimise the loss of `RolloutOptions`; resumes as `fit`.
 
     Gradients through the solver are exact: `rollout` is the stepper of the model as differentiable array code. The
     score that selects the weights is the square root of the loss on the validation windows: 1 for the uncorrected
@@ -49,7 +49,7 @@ class RolloutTraining(Training):
     def __init__(
         self,
         dataset: Dataset,
-        weights: dict[str, np.ndarray],
+        weights: dict[str, np.ndarray] | None,
         options: TrainingOptions,
         device: str = "cpu",
         added: np.ndarray | None = None,
@@ -61,8 +61,13 @@ class RolloutTraining(Training):
         shared = {k: getattr(chosen, k) for k in ("steps", "batch", "learning_rate", "validate_every")}
         grid = dataset.model.grid
         super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin, device)
-        self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
+        if weights is None:
+            with torch.no_grad():
+                for parameter in self.term.network.outermost():
+                    parameter.zero_()
+        else:
+            self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+            self.identity["start"] = float(sum(np.abs(value).sum(dtype=np.float64) for value in weights.values()))
         self.rollouts = RolloutLoss(dataset, chosen, options.seed, self.tendency, device, added)
 
     def tendency(self, state: torch.Tensor) -> torch.Tensor:

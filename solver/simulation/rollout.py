@@ -45,7 +45,8 @@ def rollout(
     the state after `steps` steps or, with `keep`, the states after every `keep`-th step, (time, member, field, *grid).
 
     Gradient checkpointing every `segment` steps (by default about sqrt(steps), a multiple of `every`): memory grows
-    with steps / segment + segment instead of with steps.
+    with steps / segment + segment instead of with steps, for one more evaluation of every step. A run of one segment,
+    which would gain no memory, has none.
 
     Raises ValueError for a state that is not in double precision, for `keep` that does not divide `steps`, and for
     `segment` that is not a multiple of `every`.
@@ -81,7 +82,7 @@ def rollout(
     kept, n = [], 0
     while n < steps:
         count = min(span - n % span, steps - n, *([keep - n % keep] if keep else []))
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and span < steps:
             u, memory, held, slope = checkpoint(advance, u, memory, held, slope, n, count, use_reentrant=False)
         else:
             u, memory, held, slope = advance(u, memory, held, slope, n, count)

@@ -19,6 +19,7 @@ COMMANDS = [
     "lam_slide_identifiers",
     "lam_slide_pedestrians",
     "latent_diffusion",
+    "long_runs",
     "mi2a",
     "mi2a_curves",
     "mi2a_speed",

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
+import torch
 
 from subgrid.closures.learning import weights_file
+from subgrid.closures.learning.learned_term import NETWORKS, build
 from subgrid.commands.cli import DONE, MISTAKE, execute
 
 CASE: dict[str, Any] = {
@@ -97,6 +100,7 @@ def test_it_reduces_the_error_of_the_runs_and_resumes_bit_for_bit(place, monkeyp
         (["--objective", "rollout", "--unroll", "3"], "not a multiple of the 10 steps between samples"),
         (["--objective", "rollout", "--unroll", "8"], "longer than a training trajectory"),
         (["--objective", "rollout", "--set", "train.regression.rollout.start=none"], "there are no weights 'none'"),
+        (["--objective", "rollout", "--set", "train.regression.rollout.segment=7"], "segment = 7 is not a multiple of"),
         (["--objective", "rollout", "--set", "train.regression.network=fno"], "network"),
         (["--objective", "rollout", "--set", "train.regression.rollout.stride=2"], "rollout.stride"),
     ],
@@ -105,3 +109,30 @@ def test_unsuitable_problems_and_options_are_refused(place, arguments, message, 
     assert train(*arguments, "--out", "refused.safetensors") == MISTAKE
     assert message in capsys.readouterr().err
     assert not Path("refused.safetensors").exists()
+
+
+def test_without_initial_weights_it_begins_at_the_uncorrected_model_and_segments_change_nothing(place, capsys):
+    """The error of the uncorrected model is 1; networks of every kind begin there."""
+    wide = ["--set", "train.regression.rollout={unroll=4,every=5,steps=20,batch=4,validate_every=5,windows=6}"]
+    assert train("--objective", "rollout", "--out", "zero.safetensors", *wide) == DONE
+    whole = [wide[0], wide[1].replace("unroll", "segment=20,unroll")]
+    assert train("--objective", "rollout", "--out", "segment.safetensors", *whole) == DONE
+    log = next(place.glob("cache/training-*-zero/training.jsonl")).read_text().splitlines()
+    errors = [json.loads(line)["valid_error"] for line in log]
+    assert min(errors) < 1
+    found, expected = (weights_file.load(f"{name}.safetensors")[0] for name in ("segment", "zero"))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_term_is_zero_without_the_outermost_weights(kind):
+    term = build(kind, {}, 1, 1)
+    state = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 1, 32))).float()
+    assert term(state).abs().max() > 1e-3
+    with torch.no_grad():
+        for parameter in term.outermost():
+            parameter.zero_()
+    assert term(state).abs().max() == 0
+    term(state).sum().backward()
+    assert any(parameter.grad is not None for parameter in term.outermost())
