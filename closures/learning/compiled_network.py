@@ -146,10 +146,10 @@ class _Workspace:
             return load_spectra
 
         centred = term._features == "anomaly"
-        scales = (scale.ravel() * units.ravel()).astype(np.float64)
+        sizes = (scale.ravel() * units.ravel()).astype(np.float64)
 
         def load(state: NDArray) -> None:
-            load_fields(state.reshape(target.shape), scales, centred, target)
+            load_fields(state.reshape(target.shape), sizes, centred, target)
 
         return load
 

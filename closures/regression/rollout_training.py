@@ -63,7 +63,8 @@ class RolloutTraining(Training):
         super().__init__(train, valid, grid.length, options.model_copy(update=shared), grid.origin, device)
         if weights is None:
             with torch.no_grad():
-                for parameter in self.term.network.outermost():
+                outermost: list[torch.nn.Parameter] = self.term.network.outermost()  # type: ignore[operator]
+                for parameter in outermost:
                     parameter.zero_()
         else:
             self.term.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
