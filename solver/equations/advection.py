@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
 
 from ..backend import Precision
 from ..finite_volume import array_code as finite_volume
@@ -16,7 +15,7 @@ from ..grid import Grid
 from ..spectral import Operators
 from .base import Array, Equation, Field, Kind
 from .forcing import ForcingTable
-from .profiles import Profile, at_faces
+from .profiles import Profile, at_faces, level_and_rest
 from .quantities import SPECTRUM, Derived, Quantity
 from .right_hand_side import NoNonlinearTerm, RightHandSide
 
@@ -26,15 +25,15 @@ class LinearAdvection(Equation):
 
     State (member, 1, x), dimensionless.
 
-    fourier: values at grid points; L = -i c k and N = 0, so exponential steppers are exact for any step. The Nyquist
-    mode is left unchanged, because a real field cannot represent its derivative.
+    fourier: values at grid points; L = -i c k and, for a constant speed, N = 0, so exponential steppers are exact for
+    any step. The Nyquist mode is left unchanged, because a real field cannot represent its derivative.
 
     finite-volume: cell averages; upwind flux of reconstructed states. Steps h with |c| h / dx <= 1/2 create no new
     extrema with "muscl".
 
-    speed: c, in length/time. speed_profile: m(x) of a speed c m(x), u_t + (c m u)_x = 0, with finite volumes.
-    forcing: f(x, t), in 1/time. Terms that can be omitted: advection,
-    forcing, noise.
+    speed: c, in length/time. speed_profile: m(x) of a speed c m(x), u_t + (c m u)_x = 0; of the Fourier method the
+    middle of its range in L and the rest in N, dealiased. forcing: f(x, t), in 1/time. Terms that can be omitted:
+    advection, forcing, noise.
     """
 
     name: ClassVar[str] = "advection"
@@ -76,9 +75,14 @@ class LinearAdvection(Equation):
             return super().linear(operators)
         (k,), (n,) = operators.grid.wavenumbers(), operators.grid.shape
         below_nyquist = 2 * operators.grid.integer_wavenumbers()[0] != n
-        return operators.constant("linear", lambda: -1j * self.signal_velocity * k * below_nyquist)
+        level = 1.0 if self.speed_profile is None else self._level_and_rest(operators.grid)[0]
+        return operators.constant("linear", lambda: -1j * (self.signal_velocity * level) * k * below_nyquist)
 
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
+        if self.discretisation == "fourier" and self.speed_profile is not None:
+            rest = operators.constant("rest", lambda: self._level_and_rest(operators.grid)[1].copy())
+            carried = self.signal_velocity * rest * operators.inverse(operators.mask * u)
+            return self.forced(operators, -1j * operators.k[0] * operators.mask * operators.forward(carried), t)
         if self.discretisation == "fourier":
             return self.forced(operators, 0 * u, t)
         spacing = operators.grid.spacing[-1]
@@ -92,17 +96,20 @@ class LinearAdvection(Equation):
         )
         return self.forced(operators, rate, t)
 
-    @model_validator(mode="after")
-    def _profile_on_cells(self) -> LinearAdvection:
-        if self.speed_profile is not None and self.discretisation == "fourier":
-            raise ValueError(
-                "speed_profile needs discretisation = 'finite-volume'. Remedy: set it, or remove speed_profile"
-            )
-        return self
-
     def require(self, grid: Grid) -> None:
         if self.speed_profile is not None:
-            self._speeds(grid)
+            self._level_and_rest(grid) if self.spectral else self._speeds(grid)
+
+    def _level_and_rest(self, grid: Grid) -> tuple[float, NDArray[np.float64]]:
+        """m at the points: see `level_and_rest`."""
+        assert self.speed_profile is not None
+        return level_and_rest(self.speed_profile, grid, "equation.speed_profile", True)
+
+    def budget_terms(self) -> tuple[str, ...]:
+        """With advection where the speed varies, which does not conserve the energy."""
+        found = super().budget_terms()
+        changes = self.spectral and self.speed_profile is not None and self.has("advection")
+        return ("advection", *found) if changes else found
 
     def _speeds(self, grid: Grid) -> NDArray[np.float64]:
         """c m(x) at the faces."""
@@ -115,7 +122,9 @@ class LinearAdvection(Equation):
         speeds = operators.constant("speeds", lambda: self._speeds(operators.grid))
         return speeds * operators.xp.where(speeds > 0, left, right)
 
-    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide | None:
+        if self.discretisation == "fourier" and self.speed_profile is not None:
+            return None
         if self.discretisation == "fourier":
             return NoNonlinearTerm()
         speed = self.signal_velocity

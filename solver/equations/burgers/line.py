@@ -16,7 +16,7 @@ from ...grid import Grid
 from ...spectral import Operators, Transforms, empty, square
 from ..base import Array, Equation, Field, Kind
 from ..forcing import ForcingTable
-from ..profiles import Profile, at_faces
+from ..profiles import Profile, at_faces, level_and_rest
 from ..quantities import FLUX, SPECTRUM, Derived, Quantity
 from ..right_hand_side import NoNonlinearTerm, RightHandSide
 from . import kernels
@@ -37,9 +37,9 @@ class Burgers(Equation):
     extrema with "muscl") and nu h / dx^2 below about 1/2. boundary "dirichlet" imposes u = left at x = 0 and u = right
     at x = L.
 
-    viscosity_profile: m(x) >= 0 of a viscosity nu m(x), (nu m u_x)_x, with finite volumes. forcing: f(x, t), in
-    length/time^2. hyperviscosity: nu_p, in length^(2 p)/time, of order p, exactly in the linear
-    operator of the Fourier method, and of that alone.
+    viscosity_profile: m(x) >= 0 of a viscosity nu m(x), (nu m u_x)_x; of the Fourier method the middle of its range in
+    L and the rest in N, dealiased. forcing: f(x, t), in length/time^2. hyperviscosity: nu_p, in length^(2 p)/time, of
+    order p, exactly in the linear operator of the Fourier method, and of that alone.
 
     Terms that can be omitted: advection, diffusion, hyperviscosity, forcing, noise.
     """
@@ -70,10 +70,6 @@ class Burgers(Equation):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Burgers:
-        if self.viscosity_profile is not None and self.discretisation == "fourier":
-            raise ValueError(
-                "viscosity_profile needs discretisation = 'finite-volume'. Remedy: set it, or remove viscosity_profile"
-            )
         if self.hyperviscosity and self.discretisation != "fourier":
             raise ValueError(
                 "hyperviscosity needs discretisation = 'fourier'. Remedy: set it, or remove hyperviscosity"
@@ -125,7 +121,11 @@ class Burgers(Equation):
     def linear(self, operators: Operators) -> Array:
         if self.discretisation == "finite-volume":
             return super().linear(operators)
-        linear = -self.effective_viscosity * operators.k2
+        linear = (
+            -self.effective_viscosity
+            * (self._level_and_rest(operators.grid)[0] if self._varies else 1.0)
+            * operators.k2
+        )
         if self.hyperviscosity and self.has("hyperviscosity"):
             linear = linear - self.hyperviscosity * operators.k2**self.hyperviscosity_order
         return linear
@@ -133,10 +133,15 @@ class Burgers(Equation):
     def nonlinear(self, operators: Operators, u: Array, t: float) -> Array:
         xp = operators.xp
         if self.discretisation == "fourier":
-            if not self.has("advection"):
-                return self.forced(operators, 0 * u, t)
-            square = operators.inverse(operators.mask * u) ** 2
-            return self.forced(operators, operators.k[0] * operators.mask * (-0.5j * operators.forward(square)), t)
+            kept, derivative, rate = operators.mask * u, 1j * operators.k[0] * operators.mask, 0 * u
+            if self.has("advection"):
+                square = operators.inverse(kept) ** 2
+                rate = operators.k[0] * operators.mask * (-0.5j * operators.forward(square))
+            if self._varies:
+                rest = operators.constant("rest", lambda: self._level_and_rest(operators.grid)[1].copy())
+                flux = self.effective_viscosity * rest * operators.inverse(derivative * u)
+                rate = rate + derivative * operators.forward(flux)
+            return self.forced(operators, rate, t)
 
         spacing = operators.grid.spacing[-1]
 
@@ -150,8 +155,10 @@ class Burgers(Equation):
         rate = finite_volume.flux_balance(u, self.reconstruction, self._ends, spacing, flux, xp)
         return self.forced(operators, rate, t)
 
-    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide:
+    def compiled(self, grid: Grid, members: int, dtype: Precision = "float64") -> RightHandSide | None:
         if self.discretisation == "fourier":
+            if self._varies:
+                return None
             return SpectralAdvection(grid, members, dtype) if self.has("advection") else NoNonlinearTerm()
         width = finite_volume.RECONSTRUCTIONS[self.reconstruction][0]
         advects, viscosity, spacing = self.has("advection"), self.effective_viscosity, grid.spacing[-1]
@@ -175,7 +182,16 @@ class Burgers(Equation):
 
     def require(self, grid: Grid) -> None:
         if self.viscosity_profile is not None:
-            self._profile(grid)
+            self._level_and_rest(grid) if self.spectral else self._profile(grid)
+
+    @property
+    def _varies(self) -> bool:
+        return self.viscosity_profile is not None and self.effective_viscosity > 0
+
+    def _level_and_rest(self, grid: Grid) -> tuple[float, NDArray[np.float64]]:
+        """m at the points: see `level_and_rest`."""
+        assert self.viscosity_profile is not None
+        return level_and_rest(self.viscosity_profile, grid, "equation.viscosity_profile", False)
 
     def _profile(self, grid: Grid) -> NDArray[np.float64]:
         """m at the faces, of a viscosity nu m(x)."""
@@ -192,12 +208,19 @@ class Burgers(Equation):
 
     def sums(self, grid: Grid) -> dict[str, NDArray]:
         """Viscous dissipation of energy nu <u_x^2>."""
-        return {"dissipation": self.effective_viscosity * grid.wavenumbers()[0] ** 2}
+        return {} if self._varies else {"dissipation": self.effective_viscosity * grid.wavenumbers()[0] ** 2}
 
     def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
-        """Viscous dissipation of energy nu <m u_x^2> by differences at the faces of cells, (member,)."""
+        """Viscous dissipation of energy nu <m u_x^2> by differences at the faces of cells, (member,).
+
+        On Fourier grids with m(x) at the points, from the Fourier derivative.
+        """
         if self.spectral:
-            return {}
+            if not self._varies:
+                return {}
+            level, rest = self._level_and_rest(grid)
+            slope = np.fft.irfft(1j * grid.wavenumbers()[0] * np.fft.rfft(state[:, 0]), grid.shape[0])
+            return {"dissipation": self.effective_viscosity * ((level + rest) * slope**2).mean(-1)}
         u, ends = state[:, 0], self._ends
         outer = (u[:, -1:], u[:, :1]) if ends is None else tuple(np.full((len(u), 1), end) for end in ends)
         steep = np.diff(np.concatenate([outer[0], u, outer[1]], axis=1), axis=1)
