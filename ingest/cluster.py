@@ -7,6 +7,7 @@ on another machine, writes the same bytes.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -135,8 +136,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | No
         from distributed import Client, LocalCluster
     except ImportError:
         raise ValueError("--workers and --scheduler need Dask. Remedy: pip install 'subgrid[scale]'") from None
-    quiet = {"distributed.scheduler.allowed-failures": LOST_WORKERS, "distributed.logging.distributed": "critical"}
-    with dask.config.set(quiet):
+    with dask.config.set({"distributed.scheduler.allowed-failures": LOST_WORKERS}), _silent():
         if scheduler is not None:
             try:
                 client = Client(scheduler, timeout="10s")
@@ -160,6 +160,20 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | No
             Client(local) as client,
         ):  # fmt: skip
             yield _announced(client)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the log of Dask in this process, which prints a traceback for a lost connection."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _announced(client: Any) -> Cluster:

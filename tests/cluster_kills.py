@@ -269,7 +269,7 @@ def attack(name: str, of_workers: int, of_schedulers: int, folder: Path) -> tupl
                 said = (place / "log").read_text(encoding="utf-8")
                 early = ["does not answer", "has no workers"]  # where it died before it could be used
                 late = ["the scheduler is gone. Remedy: run the same command again"]
-                assert any(words in said for words in (early if code == 2 else late)), said
+                assert any(words in said for words in (early if code == 2 else late)) and "Traceback" not in said, said
                 before = lines(made)
                 old, farm = [farm], Farm(folder / f"{name}-{rounds}-next", made)
                 ended(command(name, place, farm.address), place, 0)

@@ -72,9 +72,10 @@ def _line(source: NDArray, target: NDArray, axis: int, forward: bool, by_ducc: b
 
 
 def _columns_by_ducc(columns: NDArray) -> bool:
-    """Whether ducc0 transforms columns in the place of FFTW: with its estimated plans FFTW takes 1.3 to 3 times as long
-    for lengths as 80, 96 and 160, and from 256. Calls of ducc0 take longer to start, and a library that was chosen is
-    used for all transforms.
+    """Whether ducc0 transforms the columns of a member in the place of FFTW.
+
+    With its estimated plans FFTW takes 1.3 to 3 times as long for lengths as 80, 96 and 160, and from 256. Calls of
+    ducc0 take longer to start, and a library that was chosen is used for all transforms.
     """
     if columns.shape[-2] in FFTW_LENGTHS or columns.size < DUCC_VALUES or os.environ.get("SUBGRID_FFT"):
         return False
@@ -194,12 +195,14 @@ class Transforms:
         padded = empty((batch, height, width + 16 // dtype.itemsize), self.complex)
         spectrum = padded[..., :width]
         cut = self.grid.cuts[-1]
-        by_ducc = _columns_by_ducc(spectrum[..., : cut + 1])
+        by_ducc = _columns_by_ducc(spectrum[0, :, : cut + 1])
         pieces = []
-        for kept in (spectrum[..., : cut + 1], spectrum[..., width - cut :]):
-            for first, last in _pieces(kept.shape[-1], PIECE_BYTES // dtype.itemsize):
-                piece = kept[..., first:last]
-                pieces.append([_line(piece, piece, -2, forward, by_ducc) for forward in (False, True)])
+        # ducc0 counts columns through all members: by themselves a member has the bits that it has in a batch
+        for members in spectrum if by_ducc else [spectrum]:
+            for kept in (members[..., : cut + 1], members[..., width - cut :]):
+                for first, last in _pieces(kept.shape[-1], PIECE_BYTES // dtype.itemsize):
+                    piece = kept[..., first:last]
+                    pieces.append([_line(piece, piece, -2, forward, by_ducc) for forward in (False, True)])
         rows = padded.reshape(-1, padded.shape[-1])[:, :width]
         size = max(1, BLOCK_BYTES // (width * dtype.itemsize))
         starts = range(0, len(rows), size)

@@ -56,6 +56,26 @@ def test_two_real_fields_go_through_as_one_complex_field(library, grid):
     np.testing.assert_allclose((spectrum * transforms.scale)[:, kept], expected[:, kept], atol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(48, 48), (64, 64), (96, 80), (192, 160)])
+def test_a_field_alone_goes_through_to_the_bits_that_it_has_in_a_batch(shape):
+    """By the libraries that a run takes, for lengths that either of them transforms."""
+    grid = Grid(shape, (1.0, 1.0))
+    transforms = Transforms(grid)
+    filtered = transforms.to_physical(transforms.to_spectrum(noise(grid, 5)) * grid.mask())
+    given = np.fft.fft2(filtered[:, 0], norm="forward")
+
+    def through(part: np.ndarray) -> np.ndarray:
+        spectrum, square = Transforms(grid).through(len(part), spectral.square)
+        spectrum[...] = part
+        square()
+        cut = grid.cuts[-1]
+        return np.delete(spectrum, range(cut + 1, shape[-1] - cut), axis=-1)
+
+    for count in (2, 3, 5):
+        alone = np.concatenate([through(given[i : i + 1]) for i in range(count)])
+        np.testing.assert_array_equal(through(given[:count]), alone)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_array_code_and_planned_transforms_agree(library, grid):
     operators, u = Operators(grid), noise(grid)
