@@ -8,7 +8,7 @@ import sys
 import threading
 from types import FrameType
 
-from .exit_codes import INTERRUPTED, PROCESS, REMEDY, stopping
+from .exit_codes import INTERRUPTED, MISTAKE, PROCESS, PROCESSES, REMEDY, stopping
 
 _ending = threading.Lock()
 
@@ -21,6 +21,10 @@ def main() -> None:
     handle_signals()
     if PROCESS > 0:
         sys.stdout = None  # type: ignore[assignment]  # the first process of torchrun prints the results
+    if PROCESSES > 1 and sys.argv[1:2] != ["train"]:
+        from .terminal import say
+
+        sys.exit(say("torchrun is for `subgrid train` alone. Remedy: start this command by itself", MISTAKE))
     from .cli import main as run_command
 
     run_command()

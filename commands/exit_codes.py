@@ -8,7 +8,8 @@ import threading
 
 DONE, MISTAKE, FAILED, INTERRUPTED = 0, 2, 3, 130
 REMEDY = "interrupted. Run the command again to resume data and training; `subgrid resume` continues a comparison"
-PROCESS = int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0  # of torchrun
+_STARTED = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}
+PROCESS, PROCESSES = int(_STARTED.get("RANK", 0)), int(_STARTED.get("WORLD_SIZE", 1))  # of torchrun
 stopping = threading.Event()  # set by a run or a comparison that ends after its step because of a signal
 
 

@@ -35,7 +35,7 @@ _shared = False  # whether a batch has been shared since the last sum
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the other processes of torchrun, if there are any, for the time of the block."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1" or dist.is_initialized():
         yield
         return
     dist.init_process_group("gloo", timeout=LONGEST)

@@ -94,3 +94,11 @@ def test_two_processes_write_one_result_and_say_once_what_is_wrong(folder):
     out, err = process.communicate(timeout=200)
     assert process.returncode == 1 and out == ""
     assert err.count("subgrid: ") == 1 and "a batch of 1 cannot be shared among 2 processes. Remedy: torchrun" in err
+
+
+def test_other_commands_are_refused_under_torchrun():
+    of_torchrun = {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "subgrid", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=os.environ | of_torchrun)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("subgrid: torchrun is for `subgrid train` alone. Remedy: ")
