@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from subgrid.closures.classical.hyperviscosity import Hyperviscosity
 from subgrid.closures.oracle import Oracle
-from subgrid.commands.comparison import compare as compare_module
+from subgrid.commands.comparison import row_runs
 from subgrid.commands.comparison.compare import compare, resume_comparison
 from subgrid.commands.comparison.comparison import Comparison
 from subgrid.commands.report import page
@@ -307,8 +307,8 @@ def test_an_interrupted_comparison_keeps_its_rows(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compare(case_of(tmp_path), progress=Interrupting(quiet=True))
     ran = []
-    run = compare_module._run
-    monkeypatch.setattr(compare_module, "_run", lambda p, row, bars: ran.append(row.name) or run(p, row, bars))
+    run = row_runs._run
+    monkeypatch.setattr(row_runs, "_run", lambda p, row, bars: ran.append(row.name) or run(p, row, bars))
     found = resume_comparison(tmp_path / "out", progress=False)
     assert ran and "none" not in ran
     assert [row.name for row in found.metrics.rows] == [
