@@ -65,7 +65,7 @@ class SineForcing(Forcing):
     wavenumber: int = Field(ge=1)
 
     def field(self, grid: Grid) -> NDArray[np.float64]:
-        y, _ = np.meshgrid(*grid.coordinates(), indexing="ij")
+        y, _ = _plane(self.kind, grid)
         k = 2 * np.pi * self.wavenumber / grid.length[0]
         return -self.amplitude * k * np.cos(k * y)
 
@@ -81,10 +81,18 @@ class DiagonalForcing(Forcing):
     wavenumber: int = Field(ge=1)
 
     def field(self, grid: Grid) -> NDArray[np.float64]:
-        y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
+        y, x = _plane(self.kind, grid)
         ly, lx = grid.length
         phase = 2 * np.pi * self.wavenumber * (x / lx + y / ly)
         return self.amplitude * (np.sin(phase) + np.cos(phase))
+
+
+def _plane(kind: str, grid: Grid) -> tuple[NDArray, NDArray]:
+    """y and x at the points. Raises ValueError on a line."""
+    if grid.dimensions != 2:
+        raise ValueError(f'kind = "{kind}" needs two axes. Remedy: kind = "expression"')
+    y, x = np.meshgrid(*grid.coordinates(), indexing="ij")
+    return y, x
 
 
 class FormulaForcing(Forcing):
@@ -128,11 +136,9 @@ class FormulaForcing(Forcing):
     def at(self, equation: Equation, grid: Grid, t: float) -> NDArray[np.float64]:
         names, along = [field.name for field in equation.fields], equation.coordinates(grid)
         if unknown := [name for name in self.fields if name not in names]:
-            raise ValueError(f"equation.forcing.fields: {unknown[0]} is no field. Remedy: {', '.join(names)}")
+            raise ValueError(f"fields: {unknown[0]} is no field. Remedy: {', '.join(names)}")
         if self.value is not None and len(names) > 1:
-            raise ValueError(
-                f"equation.forcing.value: there are several fields. Remedy: fields = {{ {names[0]} = ... }}"
-            )
+            raise ValueError(f"value: there are several fields. Remedy: fields = {{ {names[0]} = ... }}")
 
         def sample(formula: Expression) -> NDArray[np.float64]:
             if equation.kind == "balance-law":
@@ -235,7 +241,8 @@ class FileForcing(Forcing):
         """Values ([field, ]*source) on the grid."""
         shape = values.shape[-grid.dimensions :]
         known = shape == grid.shape if equation is None else len(shape) == grid.dimensions and min(shape) >= 4
-        if not known or values.ndim - grid.dimensions not in (0, 1):
+        fields = values.shape[: -grid.dimensions]
+        if not known or len(fields) > 1 or (equation is not None and fields not in ((), (len(equation.fields),))):
             raise ValueError(
                 f"forcing in {self.path} has shape {values.shape}, expected (*grid) = {grid.shape} or another grid of "
                 "the domain with 4 points or more along each axis, or (field, *grid). Remedy: correct the file"

@@ -276,6 +276,7 @@ CASE = {
         ({"forcing": {"kind": "expression", "value": "y"}}, "'y' is not known. Remedy"),
         ({"forcing": {"kind": "expression"}}, "expected value or fields. Remedy"),
         ({"forcing": {"kind": "expression", "fields": {"w": "1"}}}, "w is no field. Remedy: velocity"),
+        ({"forcing": {"kind": "sine", "amplitude": 1.0, "wavenumber": 1}}, "equation.forcing: .*two axes. Remedy"),
         ({"forcing": {"kind": "file", "path": "/none.npz"}}, "there is no file /none.npz. Remedy"),
         ({"viscosity_profile": "-x"}, "viscosity_profile: '-x' is .*Remedy"),
         ({"viscosity_profile": "-x", "discretisation": "finite-volume"}, "viscosity_profile: '-x' is .*Remedy"),

@@ -92,6 +92,7 @@ def test_a_case_and_its_reference_take_one_file(tmp_path):
     [
         ({"forcing": np.where(np.arange(16) == 3, np.nan, 1.0)}, "is not finite. Remedy"),
         ({"forcing": np.ones((2, 3, 16))}, r"has shape \(2, 3, 16\), expected .*Remedy"),
+        ({"forcing": np.ones((3, 16))}, r"has shape \(3, 16\), expected .*Remedy"),
         ({"forcing": np.ones(2)}, r"has shape \(2,\), expected .* 4 points or more .*Remedy"),
         (
             {"forcing": np.ones((3, 16)), "time": [0.0, 1.0]},
