@@ -139,8 +139,8 @@ class Burgers(Equation):
                 rate = operators.k[0] * operators.mask * (-0.5j * operators.forward(square))
             if self._varies:
                 rest = operators.constant("rest", lambda: self._level_and_rest(operators.grid)[1].copy())
-                flux = self.effective_viscosity * rest * operators.inverse(derivative * u)
-                rate = rate + derivative * operators.forward(flux)
+                varying = self.effective_viscosity * rest * operators.inverse(derivative * u)
+                rate = rate + derivative * operators.forward(varying)
             return self.forced(operators, rate, t)
 
         spacing = operators.grid.spacing[-1]
