@@ -75,7 +75,7 @@ COMMANDS = {
     "tune": ["tune", "case.toml", "--closure", "hyperviscosity", "--evaluations", "12", "--out", "tuned.toml"],
 }
 started: set[int] = set()  # processes that have not been waited for
-TIMES = ("cpu_seconds_per_time", "wall_seconds_per_time", "speedup", "beyond", "command")
+TIMES = ("git", "cpu_seconds_per_time", "wall_seconds_per_time", "speedup", "beyond", "command")
 
 
 def fork(place: Path, log: str, work: Callable[[], int]) -> int:
