@@ -21,12 +21,12 @@ from ..learning.parallel import share
 from ..learning.training import StagedTraining, no_progress
 from ..learning.weights_file import read_tensors, write_tensors
 from . import multistep
+from .completion import completed
 from .compression import Compression, untrained
 from .correction import Correction
 from .model import Evolution, WaveModel, frozen, network, rollout
 from .multistep import Multistep
 from .options import TrainingOptions
-from .refinement import refine
 from .registered import Registered
 from .roll_outs import over_spans
 
@@ -149,21 +149,11 @@ class Training:
             self.metric = compression.metric(self.z) / (self.largest**2 * len(self.basis.mean))
         evolution, chosen = self.evolution()
         frozen(evolution)
-
-        def error() -> float:
-            path = rollout(evolution, self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
-            return self.state_error(path, self.held_out)
-
-        refined: dict[str, Any] = {"held_out": error()}
-        if isinstance(compression, Registered) and compression.pattern is not None:
-            path = rollout(evolution, self.starts()[self.held_out], self.scaled[self.held_out], self.ahead)
-            refined = compression.complete(self.c, self.z, self.held_out, path, self.options.seed)
-            refined["held_out"] = error()
-        if isinstance(compression, Compression):
-            features = 0 if self.options.compression == "pod" else self.options.features
-            refined = refine(compression, self.c, self.held_out, features, self.options.seed, error)
+        self.compression, evolution, refined = completed(self, evolution)
+        if isinstance(evolution, Multistep) and self.options.attention:
+            chosen["attention"] = evolution.correction is not None
         flat = self.z.flatten(0, 1)
-        model = WaveModel(compression, evolution, flat.amin(0), flat.amax(0), self.about(chosen, refined))
+        model = WaveModel(self.compression, evolution, flat.amin(0), flat.amax(0), self.about(chosen, refined))
         model.about["scores"] = self.scores(model)
         return model
 

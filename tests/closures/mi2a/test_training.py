@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 
 from subgrid.closures.learning.learned_closure import TrainingJob
 from subgrid.closures.mi2a import MI2A
+from subgrid.closures.mi2a.completion import completed
+from subgrid.closures.mi2a.correction import Correction
 from subgrid.closures.mi2a.model import WaveModel
 from subgrid.closures.mi2a.options import TrainingOptions
-from subgrid.closures.mi2a.training import fit
+from subgrid.closures.mi2a.training import Training, fit
 from subgrid.commands import cli
 from subgrid.ingest.sweep import runs
 from subgrid.solver.case.reading import check
@@ -118,6 +121,17 @@ def test_weights_predict_after_they_are_read(name, sweep, tmp_path):
     assert predicted.shape == (2, 5, 16) and torch.isfinite(predicted).all()
     model.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "w.safetensors").read_bytes()
+
+
+def test_a_correction_that_does_not_help_with_a_complete_decoder_is_left_out(sweep, tmp_path):
+    training = Training(sweep, TrainingOptions(**OPTIONS), tmp_path)
+    plain = training.run().evolution
+    correction = Correction(training.z.shape[2], 2 * training.z.shape[2] - plain.unknown, 4)
+    with torch.no_grad():
+        for parameter in correction.parameters():
+            parameter.fill_(0.5)
+    _, kept, chosen = completed(training, replace(plain, correction=correction))
+    assert kept.correction is None and np.isfinite(chosen["held_out"])
 
 
 def test_evolutions_share_the_autoencoder_of_a_folder(sweep, tmp_path):
