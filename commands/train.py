@@ -62,6 +62,7 @@ def train(
     named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
     target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
+    _check_device(device)
     _check_tables(case, closure, found)
     if PROCESS == 0:
         _check_target(target)
@@ -70,7 +71,6 @@ def train(
 
     with parallel.joined(), watching(progress if PROCESS == 0 else False) as bars:
         device = parallel.local_device(device)
-        _check_device(device)
         with parallel.first_before_others():
             data, key = _data(case, closure, found, bars)
         work = cache() / f"training-{key}-{target.stem}"

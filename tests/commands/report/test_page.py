@@ -202,6 +202,12 @@ def test_every_picture_is_valid_and_shows_something(drawn):
         assert 1000 < (pixels < 200).sum() < pixels.size * 0.9, path.name
 
 
+def test_every_picture_has_a_caption():
+    template = (Path(page.__file__).parent / "report.html.j2").read_text(encoding="utf-8")
+    captions = re.search(r"set captions = \{(.*?)^\} %\}", template, re.DOTALL | re.MULTILINE)
+    assert captions and set(re.findall(r'^  "(\w+)":', captions[1], re.MULTILINE)) == {*page.ORDER, "animation"}
+
+
 def studied(metrics: dict) -> xr.Dataset:
     """The comparison of a parameter study: latent variables, and errors at five points of one parameter."""
     latent = np.stack([np.sin(TIMES), np.cos(TIMES)], axis=1)
