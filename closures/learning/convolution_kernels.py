@@ -23,6 +23,9 @@ Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.373
 P0, P1, P2, P3, P4, P5, P6 = P
 Q0, Q1, Q2, Q3, Q4 = Q
 ROOT_HALF = float(np.sqrt(0.5))
+ZERO, QUARTER, ONE, TWO = np.float32(0.0), np.float32(0.25), np.float32(1.0), np.float32(2.0)
+
+ACTIVATIONS = ("gelu", "smooth-relu")  # their indices are what `convolve` takes
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -39,6 +42,15 @@ def _gelu(values):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
+def _smooth_relu(values):
+    """In place: x -> 0 for x < -1, (x + 1)^2 / 4 for |x| <= 1, x for x > 1."""
+    for i in range(values.shape[0]):
+        x = values[i]
+        y = min(max(x + ONE, ZERO), TWO)
+        values[i] = QUARTER * y * y + max(x - ONE, ZERO)
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
 def _add_one(out, source, w):
     """out_i += w source_i."""
     for i in range(out.shape[0]):
@@ -48,50 +60,14 @@ def _add_one(out, source, w):
 @kernel(error_model="numpy", fastmath={"contract"})
 def _add_nine(a, b, c, d, above, here, below, w):
     """Four sums at a time, of a stencil of 3 x 3 values each, from three rows. w: (4, 3, 3)."""
-    p00, p01, p02, p10, p11, p12, p20, p21, p22 = (
-        w[0, 0, 0],
-        w[0, 0, 1],
-        w[0, 0, 2],
-        w[0, 1, 0],
-        w[0, 1, 1],
-        w[0, 1, 2],
-        w[0, 2, 0],
-        w[0, 2, 1],
-        w[0, 2, 2],
-    )
-    q00, q01, q02, q10, q11, q12, q20, q21, q22 = (
-        w[1, 0, 0],
-        w[1, 0, 1],
-        w[1, 0, 2],
-        w[1, 1, 0],
-        w[1, 1, 1],
-        w[1, 1, 2],
-        w[1, 2, 0],
-        w[1, 2, 1],
-        w[1, 2, 2],
-    )
-    r00, r01, r02, r10, r11, r12, r20, r21, r22 = (
-        w[2, 0, 0],
-        w[2, 0, 1],
-        w[2, 0, 2],
-        w[2, 1, 0],
-        w[2, 1, 1],
-        w[2, 1, 2],
-        w[2, 2, 0],
-        w[2, 2, 1],
-        w[2, 2, 2],
-    )
-    s00, s01, s02, s10, s11, s12, s20, s21, s22 = (
-        w[3, 0, 0],
-        w[3, 0, 1],
-        w[3, 0, 2],
-        w[3, 1, 0],
-        w[3, 1, 1],
-        w[3, 1, 2],
-        w[3, 2, 0],
-        w[3, 2, 1],
-        w[3, 2, 2],
-    )
+    p00, p01, p02, p10, p11 = w[0, 0, 0], w[0, 0, 1], w[0, 0, 2], w[0, 1, 0], w[0, 1, 1]
+    p12, p20, p21, p22 = w[0, 1, 2], w[0, 2, 0], w[0, 2, 1], w[0, 2, 2]
+    q00, q01, q02, q10, q11 = w[1, 0, 0], w[1, 0, 1], w[1, 0, 2], w[1, 1, 0], w[1, 1, 1]
+    q12, q20, q21, q22 = w[1, 1, 2], w[1, 2, 0], w[1, 2, 1], w[1, 2, 2]
+    r00, r01, r02, r10, r11 = w[2, 0, 0], w[2, 0, 1], w[2, 0, 2], w[2, 1, 0], w[2, 1, 1]
+    r12, r20, r21, r22 = w[2, 1, 2], w[2, 2, 0], w[2, 2, 1], w[2, 2, 2]
+    s00, s01, s02, s10, s11 = w[3, 0, 0], w[3, 0, 1], w[3, 0, 2], w[3, 1, 0], w[3, 1, 1]
+    s12, s20, s21, s22 = w[3, 1, 2], w[3, 2, 0], w[3, 2, 1], w[3, 2, 2]
     for i in range(a.shape[0]):
         p, q, r, s = a[i], b[i], c[i], d[i]
         x, y, z = above[i], above[i + 1], above[i + 2]
@@ -110,6 +86,31 @@ def _add_nine(a, b, c, d, above, here, below, w):
         r = ((r + r20 * x) + r21 * y) + r22 * z
         s = ((s + s20 * x) + s21 * y) + s22 * z
         a[i], b[i], c[i], d[i] = p, q, r, s
+
+
+@kernel(error_model="numpy", fastmath={"contract"})
+def _add_nine_to_three(a, b, c, above, here, below, w):
+    """Three sums at a time, as `_add_nine`. w: (3, 3, 3)."""
+    p00, p01, p02, p10, p11, p12 = w[0, 0, 0], w[0, 0, 1], w[0, 0, 2], w[0, 1, 0], w[0, 1, 1], w[0, 1, 2]
+    q00, q01, q02, q10, q11, q12 = w[1, 0, 0], w[1, 0, 1], w[1, 0, 2], w[1, 1, 0], w[1, 1, 1], w[1, 1, 2]
+    r00, r01, r02, r10, r11, r12 = w[2, 0, 0], w[2, 0, 1], w[2, 0, 2], w[2, 1, 0], w[2, 1, 1], w[2, 1, 2]
+    p20, p21, p22, q20, q21, q22 = w[0, 2, 0], w[0, 2, 1], w[0, 2, 2], w[1, 2, 0], w[1, 2, 1], w[1, 2, 2]
+    r20, r21, r22 = w[2, 2, 0], w[2, 2, 1], w[2, 2, 2]
+    for i in range(a.shape[0]):
+        p, q, r = a[i], b[i], c[i]
+        x, y, z = above[i], above[i + 1], above[i + 2]
+        p = ((p + p00 * x) + p01 * y) + p02 * z
+        q = ((q + q00 * x) + q01 * y) + q02 * z
+        r = ((r + r00 * x) + r01 * y) + r02 * z
+        x, y, z = here[i], here[i + 1], here[i + 2]
+        p = ((p + p10 * x) + p11 * y) + p12 * z
+        q = ((q + q10 * x) + q11 * y) + q12 * z
+        r = ((r + r10 * x) + r11 * y) + r12 * z
+        x, y, z = below[i], below[i + 1], below[i + 2]
+        p = ((p + p20 * x) + p21 * y) + p22 * z
+        q = ((q + q20 * x) + q21 * y) + q22 * z
+        r = ((r + r20 * x) + r21 * y) + r22 * z
+        a[i], b[i], c[i] = p, q, r
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -139,10 +140,10 @@ def _add_five(a, b, c, d, source, w):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def convolve(source, weights, bias, target, rows, stride, above, beside, activate):
-    """target = gelu(weights * source + bias) with its halo or, without `activate`, the sum alone, without its halo.
+def convolve(source, weights, bias, target, rows, stride, above, beside, activation):
+    """target = a(weights * source + bias) with its halo or, if `activation` is -1, the sum alone, without its halo.
 
-    source: (channel, value); weights: (out, channel, row, column); target: (out, value).
+    source: (channel, value); weights: (out, channel, row, column); target: (out, value). a: ACTIVATIONS[activation].
     """
     outs, channels, height, width = weights.shape
     offset = above * stride + beside  # of the first value of the grid
@@ -153,7 +154,7 @@ def convolve(source, weights, bias, target, rows, stride, above, beside, activat
         a, b = start + offset, start + offset + count
         o = 0
         while o < outs:
-            together = 4 if outs - o >= 4 else 1
+            together = 4 if outs - o >= 4 else (3 if outs - o == 3 and height == 3 and width == 3 else 1)
             for t in range(o, o + together):
                 target[t, a:b] = bias[t]
             for c in range(channels):
@@ -166,6 +167,11 @@ def convolve(source, weights, bias, target, rows, stride, above, beside, activat
                         _add_nine(
                             target[o, a:b], target[o + 1, a:b], target[o + 2, a:b], target[o + 3, a:b],
                             above_it, at_it, below_it, weights[o : o + 4, c],
+                        )  # fmt: skip
+                    elif together == 3:
+                        _add_nine_to_three(
+                            target[o, a:b], target[o + 1, a:b], target[o + 2, a:b],
+                            above_it, at_it, below_it, weights[o : o + 3, c],
                         )  # fmt: skip
                     else:
                         _add_nine_to_one(target[o, a:b], above_it, at_it, below_it, weights[o, c])
@@ -181,11 +187,14 @@ def convolve(source, weights, bias, target, rows, stride, above, beside, activat
                     for t in range(o, o + together):
                         for j in range(width):
                             _add_one(target[t, a:b], line[j : j + count], weights[t, c, k, j])
-            if activate:
+            if activation == 0:
                 for t in range(o, o + together):
                     _gelu(target[t, a:b])
+            elif activation == 1:
+                for t in range(o, o + together):
+                    _smooth_relu(target[t, a:b])
             o += together
-    if activate:
+    if activation >= 0:
         wrap(target, rows, stride, above, beside)
 
 

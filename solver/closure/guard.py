@@ -6,6 +6,7 @@ checked under every policy, as the solver needs them to use an answer at all; va
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass, replace
 from typing import Any
@@ -216,7 +217,11 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
     low, high = equation.bounds()
     xp = array_namespace(state)
     value = getattr(answer, ARRAYS[type(answer)])
-    reached = state + span * value if isinstance(answer, Tendency) else value
+    reached = value
+    if isinstance(answer, Tendency):
+        reached = span * value
+        in_place = isinstance(reached, np.ndarray) and reached.dtype == state.dtype
+        reached = np.add(state, reached, out=reached) if in_place else state + reached
     moments = reached if isinstance(answer, Leap) else reached[None, ...]
     if not isinstance(value, np.ndarray) and len(reached) and not wrong_amplitudes(getattr(answer, "noise", None)):
         # in one number, because each that is read from a device waits for the device
@@ -225,6 +230,12 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
             good = good & admissibility(equation, moments[i, ...])
         if bool(good):
             return None
+    elif len(reached) and span > 0:  # of what is not finite neither are the extremes
+        extremes = float(xp.min(reached)), float(xp.max(reached))
+        within = all(map(math.isfinite, extremes)) and extremes[0] >= low and extremes[1] <= high
+        if within and not wrong_amplitudes(getattr(answer, "noise", None)):
+            if all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
+                return None
     finite = xp.isfinite(value)
     if not xp.all(finite):
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"

@@ -330,7 +330,8 @@ class Simulation:
 
     def _hold(self, i: int, answer: Tendency, n: int) -> Held:
         coupled = self.closures[i]
-        value = coupled.weight * self._ensemble.inward(answer.field)
+        value = self._ensemble.inward(answer.field)
+        value = value if coupled.weight == 1 else coupled.weight * value
         linear = (coupled.hold or answer.hold) == "linear"
         return Held.following(self.held[i], n, value, linear, self._noise_of(i, answer.noise))
 
