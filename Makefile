@@ -8,8 +8,9 @@ SOURCES := pyproject.toml constraints.txt $(shell find api solver closures inges
 .PHONY: demo test fuzz bench gpu results docs dist format clean
 
 demo: $(VENV)/.demo
-	rm -rf runs/demo
+	rm -rf runs/demo runs/demo-waves
 	$(BIN)/subgrid compare cases/kolmogorov-demo.toml --out runs/demo
+	$(BIN)/subgrid compare cases/shallow-water-coarse.toml --set reference.trajectories=4 --set ensemble.members=4 --out runs/demo-waves
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +16,11 @@ from ..terminal import display, printable
 from . import of_runs, papers
 from .page import plots, write
 from .table import terminal
+from .verdict import verdict
 
 
 def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
-    """Write the report and print the scores: the contents of metrics.json, or the table and the path of the page."""
+    """Write the report and print the scores: the contents of metrics.json, or the table, the verdict and the path of the page."""
     page, failed = write(comparison.metrics, comparison.dataset, folder)
     if as_json:
         print(json.dumps(comparison.metrics.model_dump(), indent=1))
@@ -27,6 +29,7 @@ def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
         with console.capture() as table:  # printed by rich itself, a closed pipe would end the program
             console.print(terminal(comparison.metrics, console.width))
         print(table.get(), end="")
+        print(f"\n{textwrap.fill(printable(verdict(comparison.metrics)), console.width)}\n")
         display(f"report: {page}")
     _warn(failed)
 

@@ -13,6 +13,8 @@ import xarray as xr
 
 from subgrid.closures.learning import weights_file
 from subgrid.commands import cli
+from subgrid.commands.comparison.comparison import Comparison
+from subgrid.commands.report import printed
 from subgrid.solver.case.reading import read
 from subgrid.solver.equations import EQUATIONS
 from subgrid.solver.initial.registry import INITIAL_STATES
@@ -198,6 +200,9 @@ def test_compare_and_report(place, capsys):
     assert (folder / "report.html").read_bytes() == page
     assert any((folder / "pictures").glob("*.png"))
     assert "is not empty" in refusal(capsys, "compare", "tiny.toml", "--out", "compared")
+    printed.scores(Comparison.load(folder), folder, as_json=False)
+    verdict = " ".join(capsys.readouterr().out.split())
+    assert "The best closure is smagorinsky, with" in verdict and verdict.endswith("compared/report.html")
 
 
 def test_data_makes_the_sets_once(place, capsys):
