@@ -20,7 +20,7 @@ from .verdict import verdict
 
 
 def scores(comparison: Comparison, folder: Path, as_json: bool) -> None:
-    """Write the report and print the scores: the contents of metrics.json, or the table, the verdict and the path of the page."""
+    """Write the report and print the scores: the contents of metrics.json, or table, verdict and path of the page."""
     page, failed = write(comparison.metrics, comparison.dataset, folder)
     if as_json:
         print(json.dumps(comparison.metrics.model_dump(), indent=1))

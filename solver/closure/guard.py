@@ -232,10 +232,10 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
             return None
     elif len(reached) and span > 0:  # of what is not finite neither are the extremes
         extremes = float(xp.min(reached)), float(xp.max(reached))
-        within = all(map(math.isfinite, extremes)) and extremes[0] >= low and extremes[1] <= high
-        if within and not wrong_amplitudes(getattr(answer, "noise", None)):
-            if all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
-                return None
+        within = all(map(math.isfinite, extremes)) and low <= extremes[0] and extremes[1] <= high
+        good = within and not wrong_amplitudes(getattr(answer, "noise", None))
+        if good and all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
+            return None
     finite = xp.isfinite(value)
     if not xp.all(finite):
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
