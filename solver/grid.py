@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -58,7 +59,7 @@ class Grid:
     def dimensions(self) -> int:
         return len(self.shape)
 
-    @property
+    @cached_property
     def spacing(self) -> tuple[float, ...]:
         return tuple(length / n for length, n in zip(self.length, self.shape, strict=True))
 
