@@ -10,7 +10,6 @@ fourier        Kolmogorov flow from a random field with step 0.256 / n, Burgers 
                with the modes above the 2/3 cut left out; the ratio to those alone stands behind).
   torch N      the array code on torch: over its own four transforms, and torch-cfd's explicit terms over it.
   run          `subgrid run` without closures, with its first and last output and its checkpoint, over bare steps.
-  diagnostics  50 steps and the scalars of an output over the 50 steps alone, without files.
   burgers      microseconds of one ETDRK2 step of Burgers' equation, 256 points, one member.
 vlasov         the published two-stream case, one member, by the stepper alone.
   rk4          milliseconds of an RK4 step with WENO5 fluxes: four right-hand sides, each with its field.
@@ -20,6 +19,7 @@ shallow_water  the radial dam break, against pyclaw's dimension-split classic so
   time         seconds for a simulated time, by sweeps on a grid whose error is no larger than pyclaw's on its own.
 precision      a step in double precision over one in single precision, by the time of the processor.
 roofline       the shortest time that traffic, operations and divisions allow on this core, over that of each kernel.
+diagnostics    50 steps and the scalars of an output over the 50 steps alone, without files; four equations.
 calls          a call of each network of the cases for eight members, over the steps of the model between two calls.
 cores          two cores.
   hand-over    microseconds until two threads of the pool have begun and ended a job without work.
@@ -58,7 +58,7 @@ from timing import Disagreement, Missing, Row
 
 from subgrid.solver import spectral
 
-GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "roofline", "calls", "cores")
+GROUPS = ("fourier", "vlasov", "shallow_water", "precision", "roofline", "diagnostics", "calls", "cores")
 
 
 def machine() -> list[str]:

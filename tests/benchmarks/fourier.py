@@ -22,13 +22,11 @@ from subgrid.solver.grid import Grid
 from subgrid.solver.initial.profiles import Sine
 from subgrid.solver.initial.random_field import GaussianRandomField
 from subgrid.solver.simulation import Simulation
-from subgrid.solver.simulation.diagnostics import Diagnostics
 from subgrid.solver.time_stepping.compiled import bind
 from subgrid.solver.time_stepping.schemes import ETDRK2
 
 SIZES = (64, 128, 256, 512)
 MEMBERS = 32
-OUTPUT_EVERY = 50  # steps
 AGREEMENT = 1e-10  # of the largest vorticity: difference from exponax allowed after ten steps
 FLOW = Kolmogorov(viscosity=1e-3, drag=0.1, forcing=SineForcing(amplitude=1.0, wavenumber=4))
 FIELD = GaussianRandomField(exponent=2.5, tau=5.0)
@@ -114,27 +112,6 @@ def whole_run(n: int) -> Row:
     return ratio(f"run {n}", times, bare, 1.05, False, detail)
 
 
-def diagnosed_run(n: int) -> Row:
-    """Steps with the scalars of their outputs over the same steps without; both read the state, and write no file."""
-    count = max(1, 2**20 // n**2)
-    simulation = Simulation(FLOW, square(n), "etdrk2", 0.256 / n, vorticity(n), threads=1)
-    diagnostics = Diagnostics(simulation)
-
-    def bare() -> None:
-        for _ in range(count):
-            simulation.advance(OUTPUT_EVERY)
-            simulation.state  # noqa: B018
-
-    def measured() -> None:
-        for _ in range(count):
-            simulation.advance(OUTPUT_EVERY)
-            diagnostics.measure(simulation.state)
-
-    times = take_turns(count * OUTPUT_EVERY, turns=7, bare=bare, measured=measured)
-    detail = f"{times['measured'].min():9.1f} us, without {times['bare'].min():.1f} us"
-    return ratio(f"diagnostics {n}", times["measured"], times["bare"], 1.05, False, detail)
-
-
 def burgers() -> Row:
     grid, equation, count = Grid((256,), (2 * np.pi,)), Burgers(viscosity=0.01), 500
     u = spectral.Transforms(grid).to_spectrum(Sine().state(equation, grid, (0,), 0))
@@ -184,6 +161,4 @@ def rows() -> Iterator[Row]:
         yield from torch_term(n)
     for n in SIZES:
         yield whole_run(n)
-    for n in SIZES:
-        yield diagnosed_run(n)
     yield burgers()
