@@ -12,7 +12,7 @@ from subgrid.solver.backend import COMPLEX, Precision, share
 from subgrid.solver.grid import Grid
 from subgrid.solver.spectral import Transforms, empty
 
-from .convolution_kernels import ACTIVATIONS, convolve, load_fields, wrap, write_fields
+from .convolution_kernels import convolve, load_fields, wrap, write_fields
 
 SINGLE = "float32"
 COST = 0.02  # nanoseconds on one thread per weight and value
@@ -42,7 +42,6 @@ class CompiledTerm:
         options, self._features = network["options"], network["features"]
         self.grid, self.precision = grid, precision
         self._layers = _layers(tensors, options, grid.dimensions)
-        self._activation = ACTIVATIONS.index(options.get("activation", ACTIVATIONS[0]))
         kernel = self._layers[0][0].shape[-1]
         self._halo = (kernel // 2 if grid.dimensions == 2 else 0, kernel // 2)
         points, cut = options.get("points"), options.get("cut")
@@ -108,13 +107,13 @@ class _Workspace:
 
     def evaluate(self, state: NDArray, out: NDArray) -> None:
         """Write the term of a state (field, *grid) to `out`."""
-        layers, planes, activation = self._term._layers, self._planes, self._term._activation
+        layers, planes = self._term._layers, self._planes
         self._load(state)
         source = planes[0][: layers[0][0].shape[1]]
         wrap(source, *self._geometry)
         for i, (weights, bias) in enumerate(layers):
             target = planes[(i + 1) % 2][: len(weights)]
-            convolve(source, weights, bias, target, *self._geometry, activation if i + 1 < len(layers) else -1)
+            convolve(source, weights, bias, target, *self._geometry, i + 1 < len(layers))
             source = target
         self._finish(out)
 

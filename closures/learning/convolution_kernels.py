@@ -23,9 +23,6 @@ Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.373
 P0, P1, P2, P3, P4, P5, P6 = P
 Q0, Q1, Q2, Q3, Q4 = Q
 ROOT_HALF = float(np.sqrt(0.5))
-ZERO, QUARTER, ONE, TWO = np.float32(0.0), np.float32(0.25), np.float32(1.0), np.float32(2.0)
-
-ACTIVATIONS = ("gelu", "smooth-relu")  # their indices are what `convolve` takes
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -39,15 +36,6 @@ def _gelu(values):
         p = ((((((P0 * s + P1) * s + P2) * s + P3) * s + P4) * s + P5) * s + P6) * y
         q = (((Q0 * s + Q1) * s + Q2) * s + Q3) * s + Q4
         values[i] = 0.5 * x * (1.0 + p / q)
-
-
-@kernel(error_model="numpy", fastmath={"contract"})
-def _smooth_relu(values):
-    """In place: x -> 0 for x < -1, (x + 1)^2 / 4 for |x| <= 1, x for x > 1."""
-    for i in range(values.shape[0]):
-        x = values[i]
-        y = min(max(x + ONE, ZERO), TWO)
-        values[i] = QUARTER * y * y + max(x - ONE, ZERO)
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
@@ -140,10 +128,10 @@ def _add_five(a, b, c, d, source, w):
 
 
 @kernel(error_model="numpy", fastmath={"contract"})
-def convolve(source, weights, bias, target, rows, stride, above, beside, activation):
-    """target = a(weights * source + bias) with its halo or, if `activation` is -1, the sum alone, without its halo.
+def convolve(source, weights, bias, target, rows, stride, above, beside, activate):
+    """target = gelu(weights * source + bias) with its halo or, without `activate`, the sum alone, without its halo.
 
-    source: (channel, value); weights: (out, channel, row, column); target: (out, value). a: ACTIVATIONS[activation].
+    source: (channel, value); weights: (out, channel, row, column); target: (out, value).
     """
     outs, channels, height, width = weights.shape
     offset = above * stride + beside  # of the first value of the grid
@@ -187,14 +175,11 @@ def convolve(source, weights, bias, target, rows, stride, above, beside, activat
                     for t in range(o, o + together):
                         for j in range(width):
                             _add_one(target[t, a:b], line[j : j + count], weights[t, c, k, j])
-            if activation == 0:
+            if activate:
                 for t in range(o, o + together):
                     _gelu(target[t, a:b])
-            elif activation == 1:
-                for t in range(o, o + together):
-                    _smooth_relu(target[t, a:b])
             o += together
-    if activation >= 0:
+    if activate:
         wrap(target, rows, stride, above, beside)
 
 

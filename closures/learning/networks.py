@@ -204,15 +204,9 @@ class FourierNeuralOperator(nn.Module):
         return sharp_cut(self.project(value), self.dimensions, self.cut, self.zero_mean)
 
 
-def smooth_relu(value: torch.Tensor) -> torch.Tensor:
-    """x -> 0 for x < -1, (x + 1)^2 / 4 for |x| <= 1, x for x > 1: continuous with its slope, without exponentials."""
-    return 0.25 * (value + 1).clamp(0, 2) ** 2 + (value - 1).clamp(min=0)
-
-
 class PeriodicCNN(nn.Module):
-    """term = C_n a(C_{n-1} ... a(C_1 u)): `layers` periodic convolutions of `kernel` points per axis.
+    """term = C_n gelu(C_{n-1} ... gelu(C_1 u)): `layers` periodic convolutions of `kernel` points per axis.
 
-    The activation a is gelu, or "smooth-relu", which takes a quarter of its time: see `smooth_relu`.
     Commutes with shifts by whole grid points. The stencil has a fixed number of grid points, so the weights belong to
     the spacing on which they were trained, unless `points` is set: then the state is truncated to |k_i| <= `cut`, the
     convolutions run on a grid of `points` per axis, and the same weights serve every grid that resolves the cut.
@@ -236,13 +230,9 @@ class PeriodicCNN(nn.Module):
         zero_mean: bool = True,
         points: int | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
-        activation: Literal["gelu", "smooth-relu"] = "gelu",
     ) -> None:
         super().__init__()
         _check_dimensions(dimensions)
-        if activation not in ("gelu", "smooth-relu"):
-            raise ValueError(f"activation = {activation!r}: choose gelu or smooth-relu")
-        self.activation = functional.gelu if activation == "gelu" else smooth_relu
         if points is not None and (cut is None or 2 * cut >= points):
             raise ValueError(f"points = {points}: needs a cut below {points} / 2, so that the grid resolves its modes")
         if precision not in ("float32", "bfloat16"):
@@ -277,7 +267,7 @@ class PeriodicCNN(nn.Module):
         value = state.contiguous(memory_format=torch.channels_last) if self.dimensions == 2 else state
         with torch.autocast(state.device.type, torch.bfloat16, enabled=self.low_precision):
             for layer in self.layers[:-1]:
-                value = self.activation(layer(pad_periodic(value, self.halo, self.dimensions)))
+                value = functional.gelu(layer(pad_periodic(value, self.halo, self.dimensions)))
             value = self.layers[-1](pad_periodic(value, self.halo, self.dimensions))
         value = value.to(state.dtype)
         if self.working_grid is not None and self.cut is not None:

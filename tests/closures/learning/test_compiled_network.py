@@ -24,7 +24,7 @@ NETWORKS = {
     "on the points of a flow": ((24, 16), 1, FLOW, {"width": 5, "layers": 3, "kernel": 3, "cut": 5}),
     "fields on other points": ((16, 20), 2, "state", {"width": 4, "layers": 3, "kernel": 5, "cut": 5, "points": 12}),
     "anomalies": ((20, 16), 3, "anomaly", {"width": 6, "layers": 3, "kernel": 5}),
-    "a cheap activation": ((20, 16), 3, "anomaly", {"width": 7, "layers": 3, "kernel": 3, "activation": "smooth-relu"}),
+    "three terms": ((20, 16), 3, "anomaly", {"width": 7, "layers": 3, "kernel": 3}),
     "phase space": ((16, 24), 1, "phase-space", {"width": 4, "layers": 3, "kernel": 7}),
     "a line": ((32,), 1, "state", {"width": 9, "layers": 4, "kernel": 5, "cut": 10, "zero_mean": False}),
     "a line on points of its own": ((32,), 2, "state", {"width": 4, "layers": 3, "kernel": 3, "cut": 7, "points": 16}),
