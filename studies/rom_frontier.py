@@ -3,12 +3,18 @@
     python studies/rom_frontier.py CASE [--weights FILE]
 
 The classical runs are those of the case's equation on a ladder of grids, each with the steppers and steps below; the
-frontier are those of which none is both cheaper and better. The error is the mean over the outputs and over some test
-parameters, none of them of the training, of |u_hat - u| / |u|, u the runs of the sweep at these parameters. The cost
-is processor seconds of one thread for one parameter and the outputs asked for, without the initial state. In a batch
-the model predicts all test parameters together; the classical runs advance an ensemble, of which MEMBERS are timed.
+frontier are those of which none is both cheaper and better. The error is the mean over the outputs and over PARAMETERS
+parameters of |u_hat - u| / |u|, u the runs of the sweep at these parameters. They are a Latin hypercube of the box of
+training, none of them of the training. The cost is processor seconds of one thread for one parameter and the outputs
+asked for, without the initial state; the model and the classical runs are timed in turns, and the least time counts. In
+a batch the model predicts all parameters of the test grid together; the classical runs advance an ensemble, of which
+MEMBERS are timed.
 
     speed-up = C(e) / c,    log C linear in log e along the frontier, e and c of the model; "<" or ">" beyond its ends
+
+In brackets is its 95 % interval by bootstrap over the parameters: model and classical runs are drawn with the same
+weights, and costs are not drawn. "-" is an end beyond the frontier. With `--set reference.shape=[...]` the errors are
+against finer runs than those of the training, and the ladder may reach the grid of the training runs.
 """
 
 from __future__ import annotations
@@ -16,8 +22,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +35,8 @@ from rom_speed import ROWS, seconds
 
 from subgrid.closures.lasdi.interpolated import load
 from subgrid.closures.learning.compatibility import locate
+from subgrid.commands.comparison.samples import LEVEL, draws
+from subgrid.commands.comparison.speedup import SpeedUp, frontier, interval, speed_up
 from subgrid.ingest.prepare import with_step
 from subgrid.ingest.restriction import Restrict
 from subgrid.ingest.sweep import Sweep, runs
@@ -45,16 +53,18 @@ STEPPERS = {
 }
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # of the resolution of the case
 MEMBERS = 8
-SCORED = 4  # test parameters
+PARAMETERS = 16
+TURNS = {"one": 5, "batch": 3}  # in which everything is timed
 
 
 @dataclass
 class Timed:
-    """A classical run: its error, and its cost for one parameter and per parameter of a batch."""
+    """A run or a model: its errors (parameter,), and its cost for one parameter and per parameter of a batch."""
 
     name: str
-    error: float
-    cost: dict[str, float]
+    error: np.ndarray
+    work: dict[str, Callable[[], float]]
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,22 +97,23 @@ class Classical:
         simulation.run(total, lambda n: self.every - n % self.every, keep)
         return np.stack(kept, 1)
 
-    def cost(self, points: np.ndarray, repeats: int) -> float:
-        """Seconds per run, the least of the repeats, without those of the initial state and of the set-up."""
-        made = iter([self.simulation(points) for _ in range(repeats)])
-        return seconds(lambda: self.states(next(made)), repeats) / len(points)
+    def cost(self, points: np.ndarray) -> float:
+        """Seconds per run, without those of the initial state and of the set-up."""
+        made = self.simulation(points)
+        return seconds(lambda: self.states(made), 1) / len(points)
 
 
 def classical(
-    case: Case, test: Sweep, chosen: list[int], intervals: int, factors: Sequence[float], steps: Sequence[float] | None
+    case: Case, known: Sweep, batch: np.ndarray, intervals: int, factors: Sequence[float], steps: Sequence[float] | None
 ) -> list[Timed]:
-    """The classical runs with `intervals` intervals between outputs, on grids up to half that of the reference."""
+    """The classical runs with `intervals` intervals between outputs, on grids up to half that of the reference.
+
+    known: the runs of the parameters of the errors. batch (run, parameter): those of the ensemble that is timed.
+    """
     assert case.sweep and case.reference and case.reference.shape
     stepper, usual = STEPPERS[case.build_equation().name]
     coarse, span = case.grid.grid(), case.time.end - case.time.start
-    stride = (len(test.times) - 1) // intervals
-    truth = np.stack([test.state(i)[::stride] for i in chosen]).astype(np.float64)
-    batch = test.parameters[:: max(1, len(test) // MEMBERS)][:MEMBERS]
+    truths = [truth(known, i, intervals) for i in range(len(known))]
     found = []
     for factor, h in itertools.product(factors, steps or usual):
         shape = tuple(round(n * factor) for n in coarse.shape)
@@ -114,65 +125,87 @@ def classical(
         if max(shape) > max(case.reference.shape) // 2:
             continue
         run = Classical(case, grid, stepper, h, every)
+        restrict = Restrict(case.build_equation(), grid, coarse, "filter")
+        errors = []
         try:
-            states = run.states(run.simulation(test.parameters[chosen]))
+            for point, exact in zip(known.parameters, truths, strict=True):
+                states = run.states(run.simulation(point[None]))[0]
+                mine = restrict(states) if shape[0] % coarse.shape[0] == 0 else restrict.onto(states, coarse)
+                errors.append(relative(mine, exact))
         except BlowUp:
             continue
-        restrict = Restrict(case.build_equation(), grid, coarse, "filter")
-        flat = states.reshape(-1, *states.shape[2:])
-        mine = restrict(flat) if shape[0] % coarse.shape[0] == 0 else restrict.onto(flat, coarse)
-        cost = {"one": run.cost(test.parameters[chosen[:1]], 3), "batch": run.cost(batch, 2)}
-        name = f"{'x'.join(map(str, shape))}, {stepper}, h = {h:g}"
-        found.append(Timed(name, relative(mine.reshape(truth.shape), truth), cost))
+        work = {
+            "one": lambda run=run: run.cost(known.parameters[:1]),
+            "batch": lambda run=run: run.cost(batch),
+        }
+        found.append(Timed(f"{'x'.join(map(str, shape))}, {stepper}, h = {h:g}", np.array(errors), work))
     return found
 
 
-def relative(found: np.ndarray, truth: np.ndarray) -> float:
-    """The mean over runs and times of the relative error (run, time, *)."""
-    axes = tuple(range(2, truth.ndim))
-    return float(np.sqrt(((found - truth) ** 2).sum(axes) / (truth**2).sum(axes)).mean())
+def truth(known: Sweep, run: int, intervals: int) -> np.ndarray:
+    """The states (time, field, *grid) of a run at the outputs."""
+    return known.state(run)[:: (len(known.times) - 1) // intervals].astype(np.float64)
 
 
-def frontier(candidates: list[Timed], how: str) -> list[Timed]:
-    """Those of which none is both cheaper and better, from the cheapest on."""
-    best: list[Timed] = []
-    for one in sorted(candidates, key=lambda c: c.cost[how]):
-        if not best or one.error < best[-1].error:
-            best.append(one)
-    return best
+def relative(found: np.ndarray, exact: np.ndarray) -> float:
+    """The mean over times of the relative error (time, *)."""
+    axes = tuple(range(1, exact.ndim))
+    return float(np.sqrt(((found - exact) ** 2).sum(axes) / (exact**2).sum(axes)).mean())
 
 
-def speedup(error: float, cost: float, line: list[Timed], how: str) -> str:
-    """C(error) / cost, with the sign of a bound beyond the ends of the frontier."""
-    errors, costs = [c.error for c in line], [c.cost[how] for c in line]
-    if error > errors[0]:
-        return f"< {costs[0] / cost:.3g}"
-    if error < errors[-1]:
-        return f"> {costs[-1] / cost:.3g}"
-    at = np.interp(-np.log(error), -np.log(errors), np.log(costs))
-    return f"{np.exp(at) / cost:.3g}"
+def modelled(model: Model, known: Sweep, test: np.ndarray, intervals: int) -> Timed:
+    """The model: its errors at the parameters of known runs. test (point, parameter): those of the batch."""
+    span = float(known.times[-1] - known.times[0])
+    exact = [truth(known, i, intervals) for i in range(len(known))]
+    start = {"one": known.starts(known.parameters), "batch": known.starts(test)}
+    first = {how: torch.from_numpy(states).flatten(1) for how, states in start.items()}
+    buffer = torch.empty(max(ROWS, intervals + 1), first["one"].shape[1])
 
-
-def predictions(model: Model, test: Sweep, chosen: list[int], intervals: int) -> tuple[float, dict[str, float]]:
-    """Error of the model, and its cost for one parameter and per parameter of a batch of all test parameters."""
-    span = float(test.times[-1] - test.times[0])
-    stride = (len(test.times) - 1) // intervals
-    truth = np.stack([test.state(i)[::stride] for i in chosen]).astype(np.float64)
-    start = torch.from_numpy(test.starts(test.parameters)).flatten(1)
-    buffer = torch.empty(max(ROWS, intervals + 1), start.shape[1])
-
-    def predict(points: slice | list[int]) -> torch.Tensor:
-        z = model.latents(start[points], test.parameters[points], span / intervals, intervals + 1)
+    def predict(how: str, points: np.ndarray, begin: int, count: int) -> torch.Tensor:
+        chosen = slice(begin, begin + count)
+        z = model.latents(first[how][chosen], points[chosen], span / intervals, intervals + 1)
         return model.decode(z, out=buffer[: z.shape[0] * z.shape[1]])
 
     def all_of_them() -> None:
         each = max(1, ROWS // (intervals + 1))
-        for begin in range(0, len(start), each):
-            predict(slice(begin, begin + each))
+        for begin in range(0, len(test), each):
+            predict("batch", test, begin, each)
 
-    error = relative(np.stack([predict([i])[0].clone().numpy() for i in chosen]).reshape(truth.shape), truth)
-    one = seconds(lambda: predict(chosen[:1]), 30)
-    return error, {"one": one, "batch": seconds(all_of_them, 3) / len(start)}
+    errors = [
+        relative(predict("one", known.parameters, i, 1)[0].clone().numpy().reshape(u.shape), u)
+        for i, u in enumerate(exact)
+    ]
+    work = {
+        "one": lambda: seconds(lambda: predict("one", known.parameters, 0, 1), 10),
+        "batch": lambda: seconds(all_of_them, 1) / len(test),
+    }
+    return Timed("model", np.array(errors), work)
+
+
+def measure(several: list[Timed], how: str) -> None:
+    """The cost of each, the least of TURNS, in turns with the others."""
+    for _ in range(TURNS[how]):
+        for one in several:
+            one.cost[how] = min(one.cost.get(how, float("inf")), one.work[how]())
+
+
+def judged(model: Timed, several: list[Timed], how: str) -> tuple[SpeedUp | None, tuple[float | None, float | None]]:
+    """The speed-up of the model over classical runs, and its interval by bootstrap over the parameters."""
+    errors, costs = np.stack([c.error for c in several]), np.array([c.cost[how] for c in several])
+    count = len(model.error)
+
+    def over(weights: np.ndarray) -> SpeedUp | None:
+        return speed_up(model.cost[how], float(weights @ model.error), costs, errors @ weights)
+
+    return over(np.full(count, 1 / count)), interval([over(w) for w in draws(count)], LEVEL)
+
+
+def shown(value: SpeedUp | None, ends: tuple[float | None, float | None]) -> str:
+    """A speed-up with its interval: "5.2 [4.1, 6.3]"; "-" is an end beyond the frontier."""
+    if value is None:
+        return "unknown"
+    low, high = ("-" if end is None else f"{end:.3g}" for end in ends)
+    return f"{value.beyond + ' ' if value.beyond else ''}{value.value:.3g} [{low}, {high}]"
 
 
 def main() -> None:
@@ -184,37 +217,35 @@ def main() -> None:
     parser.add_argument(
         "--factors", type=float, nargs="+", default=FACTORS, help="grids, of the resolution of the case"
     )
+    parser.add_argument("--parameters", type=int, default=PARAMETERS, help="number of parameters of the errors")
     parser.add_argument("--steps", type=float, nargs="+", help="steps of the classical runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))
-    assert case.sweep
+    if case.sweep is None or case.reference is None or not len(test := case.sweep.test_points()):
+        parser.error(f"{options.case} has no [reference], or no [sweep] with test_counts")
+    if options.parameters < 2:
+        parser.error(f"--parameters {options.parameters}: an interval needs two at least")
     model = load(locate(options.weights or f"{options.case.stem}-lasdi", Path()))
-    test, training = case.sweep.test_points(), case.sweep.points()
-    unseen = np.flatnonzero(~among(test, training))
-    chosen = unseen[np.linspace(0, len(unseen) - 1, SCORED + 2).astype(int)[1:-1]].tolist()
-    known = runs(case, test[chosen])
-    sweep = Sweep(
-        known.names, known.ranges, test, tuple(_files(known, chosen, len(test))), known.times, known.about, case
-    )
+    drawn = case.sweep.model_copy(update={"test_counts": (), "test_runs": options.parameters}).test_points()
+    known = runs(case, drawn[~among(drawn, case.sweep.points())])
+    batch = test[:: max(1, len(test) // MEMBERS)][:MEMBERS]
     for outputs in options.outputs or (len(known.times), 6):
         intervals = outputs - 1
-        candidates = classical(case, sweep, chosen, intervals, options.factors, options.steps)
-        error, cost = predictions(model, sweep, chosen, intervals)
-        for how in ("one", "batch"):
-            line = frontier(candidates, how)
-            print(f"{intervals + 1} outputs, {how}: model error {error:.3g}, {1e3 * cost[how]:.3g} ms,", end=" ")
-            print(f"speed-up {speedup(error, cost[how], line, how)}")
-            for run in line:
-                print(f"   {run.name:34} error {run.error:.3g}, {1e3 * run.cost[how]:.4g} ms", flush=True)
-
-
-def _files(known: Sweep, chosen: list[int], count: int) -> list[Path]:
-    """A file for each of the test parameters: only those of the chosen ones are read."""
-    files = [Path()] * count
-    for i, file in zip(chosen, known.files, strict=True):
-        files[i] = file
-    return files
+        candidates = classical(case, known, batch, intervals, options.factors, options.steps)
+        if not candidates:
+            parser.error(f"no classical run with {outputs} outputs. Remedy: other --outputs, --factors or --steps")
+        mine = modelled(model, known, test, intervals)
+        for how in TURNS:
+            measure([mine, *candidates], how)
+            print(
+                f"{outputs} outputs, {how}: model error {mine.error.mean():.3g}, {1e3 * mine.cost[how]:.3g} ms,",
+                end=" ",
+            )
+            print(f"speed-up {shown(*judged(mine, candidates, how))}")
+            costs, errors = zip(*((c.cost[how], c.error.mean()) for c in candidates), strict=True)
+            for i in frontier(np.array(costs), np.array(errors)):
+                print(f"   {candidates[i].name:34} error {errors[i]:.3g}, {1e3 * costs[i]:.4g} ms", flush=True)
 
 
 if __name__ == "__main__":
