@@ -105,7 +105,9 @@ class InterpolatedModel(SweptParameters):
         return self.runs
 
     def to(self, device: str | torch.device) -> InterpolatedModel:
-        """The model with its tensors on a device."""
+        """The model with its tensors on a device: itself, with its inverted kernel, if they are there."""
+        if self.runs.device == torch.device(device):
+            return self
         basis = self.basis
         assert basis.modes is not None
         basis = Basis(basis.mean.to(device), basis.modes.to(device), basis.scale)

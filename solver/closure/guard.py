@@ -6,7 +6,6 @@ checked under every policy, as the solver needs them to use an answer at all; va
 
 from __future__ import annotations
 
-import math
 import numbers
 from dataclasses import dataclass, replace
 from typing import Any
@@ -209,6 +208,15 @@ def wrong_amplitudes(noise: Noise | None) -> str | None:
     return f"noise of the answer holds {count} amplitudes that are not finite or negative" if count else None
 
 
+def _all_finite(value: Any, xp: Any) -> bool:
+    """Whether all values are finite: nan and infinities are among the sum of the values of a float array, too.
+
+    The sum may overflow though all values are finite, and then each value is looked at.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(xp.isfinite(xp.sum(value))) or bool(xp.all(xp.isfinite(value)))
+
+
 def validate_answer(answer: Answer, state: Any, equation: Equation, span: float) -> str | None:
     """What is wrong with the values of an answer, or None: finiteness, and the equation's bounds.
 
@@ -230,14 +238,8 @@ def validate_answer(answer: Answer, state: Any, equation: Equation, span: float)
             good = good & admissibility(equation, moments[i, ...])
         if bool(good):
             return None
-    elif len(reached) and span > 0:  # of what is not finite neither are the extremes
-        extremes = float(xp.min(reached)), float(xp.max(reached))
-        within = all(map(math.isfinite, extremes)) and low <= extremes[0] and extremes[1] <= high
-        good = within and not wrong_amplitudes(getattr(answer, "noise", None))
-        if good and all(equation.admissible(moments[i, ...]) for i in range(moments.shape[0])):
-            return None
-    finite = xp.isfinite(value)
-    if not xp.all(finite):
+    if not _all_finite(value, xp):
+        finite = xp.isfinite(value)
         return f"the answer holds {int(xp.sum(xp.astype(~finite, xp.int64)))} values that are not finite"
     if isinstance(answer, Tendency) and (fault := wrong_amplitudes(answer.noise)):
         return fault

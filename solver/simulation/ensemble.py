@@ -197,7 +197,7 @@ class CompiledEnsemble:
         return self.internal.copy() if self._transforms is None else self._transforms.to_physical(self.internal)
 
     def replace(self, state: Any) -> None:
-        self.internal[...] = self.inward(state)
+        self.internal[...] = self._backend.asarray(state) if self._transforms is None else self.inward(state)
         for lane in self._lanes:
             lane.stepper.restart()
 

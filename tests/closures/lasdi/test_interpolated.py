@@ -221,3 +221,11 @@ def test_options_that_contradict_each_other():
         TrainingOptions(library="time", autoencoder="mlp")
     with pytest.raises(ValueError, match='acquisition: "residual" is for library'):
         TrainingOptions(acquisition="residual")
+
+
+def test_a_model_on_its_own_device_keeps_its_inverted_kernel(model):
+    """A closure moves the model to the device of the run: on the same one nothing is computed again."""
+    _ = model.precision
+    assert model.to("cpu") is model
+    elsewhere = model.to("meta")
+    assert elsewhere.runs.device.type == "meta" and "precision" not in elsewhere.__dict__

@@ -356,6 +356,14 @@ FAULTS = {
     "declined in part": (lambda view, memory: leap(view, [0.5], 0.5), "declined of the answer is 0.5"),
     "declined type": (lambda view, memory: leap(view, [0.5], None), "declined of the answer is None"),
     "infinite leap": (lambda view, memory: leap(view, [0.5], 0, np.inf), "16 values that are not finite"),
+    "finite values whose sum is not": (
+        lambda view, memory: Correction(np.full_like(view.state, 1.5e308)),
+        "takes the state outside",
+    ),
+    "infinities that cancel": (
+        lambda view, memory: Correction(view.state + np.resize([np.inf, -np.inf], view.state.shape)),
+        "16 values that are not finite",
+    ),
 }
 
 
