@@ -147,7 +147,9 @@ class InterpolatedModel(SweptParameters):
 
     def trajectories(self, weights: Tensor, factors: Tensor) -> Tensor:
         """sum_r w_r q_r at rows of `factors`: (point, time, mode)."""
-        return factors @ torch.einsum("pr,krm->pkm", weights.float(), self.runs)
+        several = torch.matmul(weights.float(), self.runs)  # (factor, point, mode), without a copy of the runs
+        found = factors @ several.flatten(1)
+        return found.reshape(len(factors), len(weights), -1).transpose(0, 1)
 
     @torch.inference_mode()
     def encode(self, states: Tensor) -> Tensor:
