@@ -104,8 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = with_step(read(options.case, options.set))
-    if case.sweep is None or not case.sweep.test_counts:
-        parser.error(f"{options.case} has no [sweep] with test_counts")
+    if case.sweep is None or not len(case.sweep.test_points()):
+        parser.error(f"{options.case} has no [sweep] with test_counts or test_runs")
     model = load(locate(options.weights or f"{options.case.stem}-lasdi", Path()))
     figures: dict[str, Any] = {}
     if options.only != "speed":
