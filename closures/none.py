@@ -13,6 +13,7 @@ class NoClosure(Closure):
     """du/dt += 0, for any equation. A case without closures gives the same run without the calls."""
 
     kind: ClassVar[Kind] = "none"
+    by_member: ClassVar[bool] = True
 
     def start(self, problem: Problem) -> Memory:
         return {}

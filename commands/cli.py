@@ -146,22 +146,17 @@ def run(
     set_: Set = (),
     out: Out = None,
     backend: Backend = None,
-    workers: Annotated[int | None, Parameter(show=False)] = None,
-    scheduler: Annotated[str | None, Parameter(show=False)] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json_: Json = False,
 ) -> None:
-    """Run a case. Results go to runs/CASE-run, or to --out."""
+    """Run a case. Results go to runs/CASE-run, or to --out. --workers, --scheduler: for blocks of its members."""
     from .run import run as run_case
-
-    if workers is not None or scheduler is not None:
-        raise ValueError(
-            "--workers and --scheduler: a run is one process with all cores. Remedy: leave them out, or run an "
-            f"ensemble in parts, subgrid sweep {case} --vary ensemble.seed=1,2,3 --workers N"
-        )
 
     target = _target(out, case, "run")
     checked = _read(case, set_, backend)
-    summary = json.loads(run_case(checked, out=target, progress=not json_).attrs["summary"])
+    shared: dict[str, Any] = {"workers": workers, "scheduler": scheduler}
+    summary = json.loads(run_case(checked, out=target, progress=not json_, **shared).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, target))
 
 
@@ -176,7 +171,8 @@ def resume(
 ) -> None:
     """Continue a run from its last checkpoint, or compute the missing rows of a comparison.
 
-    --until: a later end of a run, also of one that is done. --workers, --scheduler: for the rows of a comparison.
+    --until: a later end of a run, also of one that is done. --workers, --scheduler: for blocks of the
+    members of a run that was begun with them, and for the rows of a comparison.
     """
     from subgrid.solver.backend import available_threads
     from subgrid.solver.simulation.folder import COMPARISON
@@ -191,11 +187,10 @@ def resume(
         found = resume_comparison(folder, progress=not json_, workers=workers, scheduler=scheduler)
         printed.scores(found, folder, json_)
         return
-    if workers is not None or scheduler is not None:
-        raise ValueError("--workers and --scheduler are for comparisons; a run is one task. Remedy: leave them out")
     from .run import resume as resume_run
 
-    summary = json.loads(resume_run(folder, until=until, progress=not json_).attrs["summary"])
+    shared: dict[str, Any] = {"workers": workers, "scheduler": scheduler}
+    summary = json.loads(resume_run(folder, until=until, progress=not json_, **shared).attrs["summary"])
     _finish(summary, json_, lambda: _summary(summary, folder))
 
 

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subgrid.ingest.cluster import Cluster, cluster
 from subgrid.ingest.given_closures import with_closures
-from subgrid.ingest.prepare import Prepared, prepare
+from subgrid.ingest.pieces import generate_in_pieces
+from subgrid.ingest.prepare import Prepared, prepare, with_step
+from subgrid.ingest.requests import reference_request
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import CaseError, read
 from subgrid.solver.case.tables import Case
-from subgrid.solver.closure import PluginError
 from subgrid.solver.equations.plugin_errors import plugin_errors
-from subgrid.solver.equations.quantities import Quantity
-from subgrid.solver.simulation import BlowUp, Simulation
-from subgrid.solver.simulation.diagnostics import Diagnostics
+from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation.blocks import require_separate
 from subgrid.solver.simulation.folder import require_inputs, require_reference, require_vacant, stored_inputs
 from subgrid.solver.simulation.record import MemoryRecord, Record
-from subgrid.solver.simulation.schedule import Schedule, stops, wall_clock
 
-from .progress import Bars, Interrupted, interruptible, watching
+from .execution import execute, observed
+from .member_blocks import Blocks, drop_joined, has_blocks
+from .progress import Bars, watching
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LOG = logging.getLogger("subgrid")
-STRIDE_SECONDS = 0.2  # upper bound on the wall time between callbacks, which draw bars, save and check for signals
 
 
 @plugin_errors()
@@ -45,6 +44,8 @@ def run(
     closures: Sequence[Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Bars = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> xr.Dataset:
     """Run a case and return its outputs, (time, member, *grid), with units, and its invariants, (time, member).
 
@@ -52,11 +53,14 @@ def run(
     for the run, which can then be resumed (a run of instances cannot); without it nothing is written. progress: whether
     to draw a progress bar. `attrs["summary"]` is JSON: status, steps, seconds by part, calls of each closure, final
     invariants; for steps by Courant number also the number of intervals between closures and outputs, and the steps are
-    those of the member that took the most (null for a run that an earlier version began).
+    those of the member that took the most (null for a run that an earlier version began). workers, scheduler: blocks of
+    members are run by so many processes on this machine, or by those of the Dask scheduler at an address, which must
+    see `out`; the folder has the bytes of one process, times excepted.
 
     Raises CaseError for a wrong case, and for one with groups of outputs without `out`, RunFolderError for a folder
     that is not vacant, ClosureError if a closure refuses the case, and BlowUp, ClosureError or another PluginError if
-    the run fails. With `out`, the outputs up to a failure are kept, and an interrupted run writes a checkpoint and
+    the run fails; with workers also ValueError for members that cannot be divided, ClusterError and WorkersLost. With
+    `out`, the outputs up to a failure are kept, and an interrupted run writes a checkpoint and
     raises Interrupted.
     """
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
@@ -70,19 +74,28 @@ def run(
                 'which writes each group to FOLDER/groups/NAME.zarr, or read_case(CASE, {"output.groups": {}})'
             ],
         )
+    by_blocks = workers is not None or scheduler is not None
+    if by_blocks and folder is None:
+        raise ValueError("workers and scheduler: the members need a folder. Remedy: out = FOLDER")
+    if by_blocks and closures is not None and not all(isinstance(c, (str, dict)) for c in closures):
+        raise ValueError("workers and scheduler: closures must be names or tables, which a worker can read")
     if closures is not None:
         case = with_closures(case, closures)
-    with watching(progress) as bars:
+    with cluster(workers, scheduler) as pool, watching(progress) as bars:
+        if pool is not None and folder is not None:
+            _share(case, folder, pool, bars)
         prepared = prepare(case, case.folder, with_reference=False, progress=bars)
         dump = None if folder is None else folder / "guard.npz"
         simulation = prepared.simulation(prepared.case.closure, dump=dump)
-        quantities = _observed(prepared, simulation)
+        quantities = observed(prepared, simulation)
         if folder is None:
-            return _execute(prepared, simulation, MemoryRecord(prepared.case, quantities), bars)
+            return execute(prepared, simulation, MemoryRecord(prepared.case, quantities), bars)
+        if pool is not None:
+            require_separate(prepared.case, simulation)
         reference = prepared.trajectories.directory if prepared.trajectories else None
         with closing(Record.create(folder, prepared.case, quantities, reference)) as record:
             record.log("start", case=prepared.case.title)
-            return _execute(prepared, simulation, record, bars)
+            return _execute(prepared, simulation, record, bars, pool)
 
 
 @plugin_errors()
@@ -91,20 +104,31 @@ def resume(
     *,
     until: float | None = None,
     progress: bool | Bars = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> xr.Dataset:
     """Continue the run in a folder from its last checkpoint; the result is bitwise that of an uninterrupted run.
 
     until: a new end, later than the checkpoint, also of a run that is done; the result is bitwise that of a run with
-    time.end = until. Returns and raises the same as `run`. A case with plug-ins that are named by `path` is code, and
-    so is a run folder.
+    time.end = until. workers, scheduler: as for `run`; a run that was begun with them goes on with or without them, one
+    that one process has begun without. Returns and raises the same as `run`. A case with plug-ins that are named by
+    `path` is code, and so is a run folder.
 
     Raises RunFolderError, before anything is written, if the case or a file that it names changed since the run began,
     if the checkpoint or an output before it is damaged, or if the folder contains a symbolic link.
     """
     folder = Path(os.path.abspath(folder))
-    with watching(progress) as bars, closing(Record.open(folder)) as record:
+    by_blocks = workers is not None or scheduler is not None
+    with cluster(workers, scheduler) as pool, watching(progress) as bars, closing(Record.open(folder)) as record:
         require_inputs(folder)
+        drop_joined(folder)
+        if until is not None and (by_blocks or has_blocks(folder)):
+            raise ValueError("--until: blocks of members end at time.end. Remedy: resume the run without --until first")
         arrays = record.checkpoint()
+        if by_blocks and arrays is not None:
+            raise ValueError("--workers and --scheduler: one process has begun this run. Remedy: resume without them")
+        if pool is not None:
+            pool.require_shared(folder)
         before = case = read(folder / "case.toml")
         if until is not None:
             _require_later(until, before, 0 if arrays is None else arrays.get("step"))
@@ -120,19 +144,34 @@ def resume(
                     raise DamagedFile(f"step {simulation.step_number} is beyond the end, {prepared.case.steps()} steps")
             except (ValueError, TypeError, IndexError) as error:  # whatever the arrays of the file lead to
                 raise record.damaged(error) from None
-        quantities = _observed(prepared, simulation)
+        if pool is not None:
+            require_separate(prepared.case, simulation)
+        quantities = observed(prepared, simulation)
         record.require_outputs(prepared.case, quantities, simulation.step_number)
         if stored_inputs(folder) is None:
             LOG.warning("%s was made by a version that stored no hashes of its inputs: they are not compared", folder)
         repaired = record.go_on(before, prepared.case, quantities, reference)
         record.log("resume", step=simulation.step_number, repaired=repaired)
-        return _execute(prepared, simulation, record, bars)
+        return _execute(prepared, simulation, record, bars, pool)
 
 
-def _observed(prepared: Prepared, simulation: Simulation) -> dict[str, Quantity]:
-    """Have the simulation measure its scalars; their names and units. Raises ValueError for a name that is taken."""
-    simulation.diagnostics = Diagnostics(simulation, prepared.case.output.diagnostics)
-    return simulation.diagnostics.quantities
+def _execute(
+    prepared: Prepared, simulation: Simulation, record: Record, bars: Bars, pool: Cluster | None
+) -> xr.Dataset:
+    """In blocks of members, if there are workers or blocks that were begun; else in this process alone."""
+    if pool is None and not has_blocks(record.folder):
+        return execute(prepared, simulation, record, bars)
+    found = execute(prepared, simulation, record, bars, Blocks(prepared, simulation, record, pool, bars).carry_out)
+    drop_joined(record.folder)
+    return found
+
+
+def _share(case: Case, folder: Path, pool: Cluster, bars: Bars) -> None:
+    """Have the workers compute the reference that the run starts from. Raises ClusterError for a folder they lack."""
+    pool.require_shared(folder)
+    if case.reference is not None and not case.reference.exact and case.initial.kind == "reference":
+        case = with_step(case)
+        generate_in_pieces("reference", case, reference_request(case), pool, bars)
 
 
 def _require_later(until: float, case: Case, step: Any) -> None:
@@ -151,109 +190,3 @@ def _require_later(until: float, case: Case, step: Any) -> None:
         raise ValueError(
             f"--until: {until:.10g} is not the time of a step. Remedy: {below:.10g} or {above:.10g}"
         ) from None
-
-
-def _execute(prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars) -> xr.Dataset:
-    began = time.perf_counter()
-    status = "done"
-    error: Exception | None = None
-    try:
-        with interruptible() as asked:
-            _loop(prepared, simulation, record, bars, asked.is_set)
-    except (BlowUp, PluginError) as failure:
-        status, error = "failed", failure
-    except Interrupted as stop:
-        status, error = "interrupted", stop
-    except (OSError, MemoryError) as failure:
-        status, error = "failed", failure
-    summary = {
-        "steps": simulation.taken,
-        **({} if prepared.case.time.cfl is None else {"intervals": simulation.step_number}),
-        "time": simulation.time,
-        "seconds": {**simulation.seconds, "total": time.perf_counter() - began},
-        "closures": [
-            {
-                "name": c.name,
-                "every": c.every,
-                "calls": c.calls,
-                "skips": c.skips,
-                "declined": c.declined,
-                "seconds": c.seconds,
-            }
-            for c in simulation.closures
-        ],
-        "invariants": _final_invariants(simulation, failed=error is not None),
-        "error": str(error) if error else None,
-    }
-    if isinstance(record, Record):
-        try:
-            record.flush()
-            record.log(status, step=simulation.step_number, error=summary["error"])
-            record.summarise(status, **summary)
-        except OSError:
-            if not error:
-                raise
-    if error:
-        raise error
-    return record.dataset().assign_attrs(summary=json.dumps({"status": status, **summary}))
-
-
-def _final_invariants(simulation: Simulation, failed: bool) -> dict[str, list[float | None]]:
-    """The invariants of the last state; none where the failure of a run is that of the equation's plug-in."""
-    try:
-        values = simulation.invariants()
-    except PluginError:
-        if not failed:
-            raise
-        return {}
-    return {k: [float(x) if np.isfinite(x) else None for x in v] for k, v in values.items()}
-
-
-def _loop(
-    prepared: Prepared,
-    simulation: Simulation,
-    record: Record | MemoryRecord,
-    bars: Bars,
-    asked: Callable[[], bool],
-) -> None:
-    case, diagnostics = prepared.case, simulation.diagnostics
-    assert diagnostics is not None
-    steps, resumed_at, adaptive = case.steps(), simulation.step_number, case.time.cfl is not None
-    outputs = record.stops()
-    wall = case.output.checkpoint_seconds()
-    saves = None if wall is not None else Schedule(0, steps, multiple(float(case.output.checkpoint_every), case.step))
-    saved = drawn = time.monotonic()
-    note = ""
-
-    def save() -> None:
-        nonlocal saved
-        if isinstance(record, Record) and not simulation.cut:  # see `Simulation.checkpoint`
-            record.save(simulation.checkpoint())
-        saved = time.monotonic()
-
-    def at(n: int) -> None:
-        nonlocal drawn, note
-        if record.due(n):
-            state = simulation.state
-            record.write_frame(n, state, diagnostics.measure(state) if outputs[0].due(n) else None)
-        now = time.monotonic()
-        due = saves.due(n) if saves else wall is not None and now - saved > wall
-        if due and n > resumed_at and not simulation.leaping:
-            save()
-        if now - drawn > 1.0:
-            drawn = now
-            share = simulation.seconds["closure"] / max(1e-12, sum(simulation.seconds.values()))
-            note = f"{diagnostics.line()}, closure {share:.0%} of the time"
-            if adaptive and simulation.taken is not None:
-                note = f"{simulation.taken} steps, {note}"
-        bars(n, steps, "run, intervals" if adaptive else "run", note)
-        if asked() and not simulation.leaping:
-            if not isinstance(record, Record):
-                raise KeyboardInterrupt
-            save()
-            reached = f"t = {simulation.time:g}" if adaptive else f"step {n}"
-            raise Interrupted(f"interrupted at {reached}. Resume with: subgrid resume {record.folder}")
-
-    events = stops(*outputs, *([saves] if saves else []), stride=wall_clock(simulation, STRIDE_SECONDS))
-    simulation.run(steps, events, at, output_every=math.gcd(*(schedule.every for schedule in outputs)))
-    save()

@@ -27,6 +27,7 @@ class EddyViscosity(Closure):
     """
 
     kind: ClassVar[Kind] = "classical"
+    by_member: ClassVar[bool] = True
     _grid: Grid = PrivateAttr()
     _operators: Operators = PrivateAttr()
     _width: float = PrivateAttr()

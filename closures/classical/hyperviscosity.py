@@ -27,6 +27,7 @@ class Hyperviscosity(Closure):
     """
 
     kind: ClassVar[Kind] = "classical"
+    by_member: ClassVar[bool] = True
     tunable: ClassVar = {"rate": (1e-2, 1e3)}
     order: Annotated[int, Field(ge=1, le=16)] = 4
     rate: Annotated[float, Field(ge=0)] = 1.0

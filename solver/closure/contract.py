@@ -205,6 +205,8 @@ class Closure(BaseModel, ABC):
     "classical" (the default), "learned" (subclasses of LearnedClosure), "oracle" (uses the true term) or "none". A
     closure with `needs_reference` runs only in a case with a [reference] grid; `Problem.reference` is its folder. With
     `draws_later` random numbers enter only after some steps, and a comparison runs all members of a trajectory.
+    With `by_member` the answer for a member depends on that member alone, to the last bit, and all arrays of the memory
+    have the members as their first axis: blocks of members may then be computed apart.
     `tunable` names the options that `subgrid tune` searches, each with a range of positive numbers.
 
     Closures can be added and scaled: `0.5 * a + b` is a `ClosureSum`.
@@ -214,6 +216,7 @@ class Closure(BaseModel, ABC):
     kind: ClassVar[Kind] = "classical"
     needs_reference: ClassVar[bool] = False
     draws_later: ClassVar[bool] = False
+    by_member: ClassVar[bool] = False
     tunable: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @abstractmethod

@@ -11,6 +11,7 @@ last call over its interval, and nan for a leap. Noise contributes its mean, sum
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,7 +77,7 @@ class Budget:
             gradients = self.equation.gradients(state, self._grid)
             return {name: _means(g * tendency) for name, g in gradients.items()}
         product = (u.real * tendency.real + u.imag * tendency.imag).reshape(len(u), -1)
-        return dict(zip(self.names, self._twice @ product.T, strict=True))
+        return dict(zip(self.names, _products(self._twice, product), strict=True))
 
     def of_term(self, term: str, state: NDArray, u: NDArray, t: float) -> Values | None:
         """The contribution of N of one term alone; None if it vanishes always."""
@@ -191,7 +192,8 @@ class Diagnostics:
             u = u.reshape(len(state), len(equation.fields), *grid.spectral_shape)
         known: Values = {}
         if self._rows is not None:
-            known = dict(zip(self._sums, self._rows @ (u.real**2 + u.imag**2).reshape(len(u), -1).T, strict=True))
+            squares = (u.real**2 + u.imag**2).reshape(len(u), -1)
+            known = dict(zip(self._sums, _products(self._rows, squares), strict=True))
         for source, values in self._contributions(state, u, t):
             for name, value in values.items():
                 key = f"{name}_by_{source}"
@@ -246,6 +248,24 @@ class Diagnostics:
             if held.noise is not None:
                 _add(total, budget.of_noise(held.noise.law, held.noise.factor))
         return total
+
+
+def members_together(equation: Equation, grid: Grid) -> int:
+    """How many members enter a matrix product: the round-off of a member depends on those beside it."""
+    modes = len(equation.fields) * math.prod(grid.spectral_shape if equation.spectral else grid.shape)
+    return _together(modes)
+
+
+def _together(modes: int) -> int:
+    return max(1, min(8, 65536 // max(1, modes)))
+
+
+def _products(rows: NDArray, values: NDArray) -> NDArray:
+    """(row, mode), (member, mode) -> sums (row, member), in parts that do not depend on the number of members."""
+    size = _together(values.shape[1])
+    if len(values) <= size:
+        return rows @ values.T
+    return np.concatenate([rows @ values[i : i + size].T for i in range(0, len(values), size)], axis=1)
 
 
 def _means(product: NDArray) -> NDArray:

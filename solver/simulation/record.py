@@ -101,7 +101,7 @@ class Record:
             shutil.rmtree(folder / left, ignore_errors=True)
         (folder / "checkpoint").mkdir()
         record._open(case, quantities)
-        for store in record._stores:
+        for store in record.stores:
             write_store(store.folder, store.files)
         write_json(folder / "inputs.json", inputs)
         replace(folder / "case.toml", text)
@@ -129,7 +129,7 @@ class Record:
         return record
 
     def _open(self, case: Case, quantities: Mapping[str, Quantity]) -> None:
-        self._stores = [_Store.of(chosen, self.folder) for chosen in selections(case, quantities)]
+        self.stores = [_Store.of(chosen, self.folder) for chosen in selections(case, quantities)]
         self._flushed = time.monotonic()
 
     def require_outputs(self, case: Case, quantities: Mapping[str, Quantity], step: int) -> None:
@@ -140,7 +140,7 @@ class Record:
         complete = case.output.frames_per_chunk is not None
         self._open(case if complete else of_old_version(case), quantities)
         try:
-            for store in self._stores:
+            for store in self.stores:
                 store.require(step, complete)
         except DamagedFile as error:
             raise RunFolderError(f"{error}. {self._restart}") from None
@@ -160,7 +160,7 @@ class Record:
             tables["time"]["end"] = case.time.end
             old = before if before.output.frames_per_chunk is not None else of_old_version(before)
             earlier = [_Store.of(chosen, self.folder) for chosen in selections(old, quantities)]
-            for one, other in zip(earlier, self._stores, strict=True):
+            for one, other in zip(earlier, self.stores, strict=True):
                 times = [store.selection.dataset()["time"].values for store in (one, other)]
                 if (kept := _index(*times)) < len(times[0]):
                     one.writer.cut(kept)
@@ -171,9 +171,9 @@ class Record:
         if extended:
             replace(path, _toml(tables))
         written = []
-        for store in self._stores:
+        for store in self.stores:
             keys = write_store(store.folder, store.files)
-            written += keys if store is self._stores[0] else [f"{store.selection.place.name}/{key}" for key in keys]
+            written += keys if store is self.stores[0] else [f"{store.selection.place.name}/{key}" for key in keys]
             remove_partial(store.folder)
         for place in (self.folder, self._checkpoint.parent):
             if place.is_dir():
@@ -197,21 +197,21 @@ class Record:
 
     def stops(self) -> list[Schedule]:
         """The steps that have outputs, of each store."""
-        return [store.selection.schedule for store in self._stores]
+        return [store.selection.schedule for store in self.stores]
 
     def write_frame(self, n: int, state: NDArray, scalars: Mapping[str, NDArray] | None) -> None:
         """Write the outputs of step n: fields and derived fields of the state (member, field, *grid), and scalars.
 
         They are on disk when a chunk is full, after FLUSH_SECONDS, and before a checkpoint is saved.
         """
-        for store in self._stores:
+        for store in self.stores:
             store.write(n, state, scalars)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Write all outputs to disk."""
-        for store in self._stores:
+        for store in self.stores:
             store.writer.flush()
         self._flushed = time.monotonic()
 
