@@ -59,7 +59,7 @@ class Blocks:
         """
         folder = self._record.folder
         _store_state(folder / FOLDER / STATE, self._prepared.state)
-        left = [b for b in self._blocks if not _complete(_place(folder, b))]
+        left = [b for b in self._blocks if not _complete(place_of(folder, b))]
         total = len(self._blocks)
         self._bars(total - len(left), total, "run, blocks of members")
         stopped = f"interrupted. Resume with: subgrid resume {folder}"
@@ -92,7 +92,7 @@ class Blocks:
 
     def _join(self) -> None:
         simulation, record = self._simulation, self._record
-        places = [_place(record.folder, b) for b in self._blocks]
+        places = [place_of(record.folder, b) for b in self._blocks]
         case, steps = with_chunks(self._prepared.case), self._prepared.case.steps()
         assert simulation.diagnostics is not None
         with ExitStack() as stack:
@@ -122,7 +122,7 @@ def carry_out(folder: str, first: int, end: int) -> tuple[str, str] | None:
     A worker that is believed to be dead may still be at it: wait for it.
     """
     whole, members = Path(folder), range(first, end)
-    place = _place(whole, members)
+    place = place_of(whole, members)
     with locked(place.with_name(f".{place.name}.lock"), wait=lambda: None, temporary=True):
         if _complete(place):
             return None
@@ -150,7 +150,8 @@ def carry_out(folder: str, first: int, end: int) -> tuple[str, str] | None:
     return None
 
 
-def _place(folder: Path, members: range) -> Path:
+def place_of(folder: Path, members: range) -> Path:
+    """The folder of a block of the run in a folder."""
     return folder / FOLDER / f"{members.start:06d}-{members.stop - 1:06d}"
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from distributed.cli import dask_scheduler, dask_worker
 
-from subgrid.commands import candidates, cli
+from subgrid.commands import candidates, cli, member_blocks
 from subgrid.commands.comparison import cost, frontier, tasks
 from subgrid.commands.comparison.search import Method
 from subgrid.commands.sweep import workers as sweep
@@ -72,6 +72,7 @@ COMMANDS = {
     "data": ["data", "case.toml"],
     "sweep": ["sweep", "case.toml", "--vary", "equation.viscosity=0.03:0.06:8", "--out", "out"],
     "compare": ["compare", "case.toml", "--out", "out"],
+    "run": ["run", "case.toml", "--out", "out", "--set", "ensemble.members=48"],
     "tune": ["tune", "case.toml", "--closure", "hyperviscosity", "--evaluations", "12", "--out", "tuned.toml"],
 }
 started: set[int] = set()  # processes that have not been waited for
@@ -103,12 +104,14 @@ def command(name: str, place: Path, address: str | None) -> int:
     place.mkdir(exist_ok=True)
     (place / "case.toml").write_text(CASE, encoding="utf-8")
     shared = [] if address is None else ["--scheduler", address]
+    begun = name == "run" and (place / "out" / "case.toml").exists()
+    given = ["resume", "out"] if begun else COMMANDS[name]
 
     def work() -> int:
         os.environ["SUBGRID_CACHE"] = str(place / "cache")
         cost.TURNS, cost.TURN_SECONDS = 1, 0.001
         frontier.search = methods
-        return cli.execute([*COMMANDS[name], *shared])
+        return cli.execute([*given, *shared])
 
     return fork(place, "log", work)
 
@@ -195,6 +198,7 @@ def log_tasks(made: Path) -> None:
         (sweep, "_on_worker", lambda task, shared: task.folder / "summary.json"),
         (tasks, "_row", lambda *a: Path(a[-1])),
         (tasks, "_run_of_frontier", lambda *a: Path(a[-1]).with_suffix(".json")),
+        (member_blocks, "carry_out", lambda *a: member_blocks.place_of(Path(a[0]), range(*a[1:])) / "summary.json"),
         (candidates, "_candidate", lambda *a: Path(a[-1])),
     ):
         setattr(module, name, logged(getattr(module, name), mark))
@@ -206,6 +210,10 @@ def results(name: str, place: Path) -> dict[str, Any]:
         return {str(f.relative_to(place)): f.read_bytes() for f in (place / "cache").rglob("*") if f.is_file()}
     if name == "sweep":
         return {str(f.relative_to(place)): f.read_bytes() for f in place.glob("out/*/fields.zarr/**/*") if f.is_file()}
+    if name == "run":
+        return {
+            str(f.relative_to(place)): f.read_bytes() for f in place.glob("out/**/*") if f.is_file() and not times(f)
+        }
     if name == "tune":
         return {"tuned.toml": (place / "tuned.toml").read_bytes()}
     found = json.loads((place / "out" / "metrics.json").read_text(encoding="utf-8"))
@@ -216,6 +224,10 @@ def results(name: str, place: Path) -> dict[str, Any]:
         with np.load(file) as arrays:
             found[file.name] = {k: arrays[k].tobytes() for k in arrays.files if k != "row"}
     return found
+
+
+def times(file: Path) -> bool:
+    return file.name in ("log.jsonl", "summary.json")
 
 
 def ended(process: int, place: Path, *codes: int) -> int:
@@ -268,7 +280,7 @@ def attack(name: str, of_workers: int, of_schedulers: int, folder: Path) -> tupl
             if code := ended(process, place, 0, 2, 3):
                 said = (place / "log").read_text(encoding="utf-8")
                 early = ["does not answer", "has no workers"]  # where it died before it could be used
-                late = ["the scheduler is gone. Remedy: run the same command again"]
+                late = ["the scheduler is gone. Remedy: run the same command again", "is gone. Remedy: subgrid resume"]
                 assert any(words in said for words in (early if code == 2 else late)) and "Traceback" not in said, said
                 before = lines(made)
                 old, farm = [farm], Farm(folder / f"{name}-{rounds}-next", made)

@@ -96,9 +96,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--trajectories", type=int, default=32)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of shorter runs, say")
     given = parser.parse_args()
-    sweep = ["sweep", "case.toml", "--vary", f"equation.viscosity=0.002:0.01:{given.runs}", "--out", "out"]
-    data = ["data", "case.toml", "--set", f"training.trajectories={given.trajectories}"]
+    changes = [word for change in given.set for word in ("--set", change)]
+    sweep = ["sweep", "case.toml", "--vary", f"equation.viscosity=0.002:0.01:{given.runs}", "--out", "out", *changes]
+    data = ["data", "case.toml", "--set", f"training.trajectories={given.trajectories}", *changes]
     with tempfile.TemporaryDirectory() as folder:
         measured("training set", Path(folder), data, "cache/**/*", given.workers)
         measured("sweep", Path(folder), sweep, "out/*/fields.zarr/**/*", given.workers)

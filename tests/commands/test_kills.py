@@ -23,7 +23,7 @@ def test_a_command_that_is_killed_loses_nothing_and_ends_with_the_same_bytes(com
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("command", ["sweep", "compare"])
+@pytest.mark.parametrize("command", ["sweep", "compare", "run"])
 def test_a_command_whose_workers_and_scheduler_are_killed_does_nothing_twice_and_ends_with_the_same_bytes(command):
     done = subprocess.run(
         [sys.executable, str(SCRIPT.with_name("cluster_kills.py")), "2", "1", command],

@@ -31,22 +31,33 @@ FLOW = {
     "ensemble": {"members": 21, "seed": 5, "perturbation": 0.01},
     "output": {"every": 0.05, "derived": ["streamfunction"], "checkpoint_every": 0.05},
 }
-BURGERS = {"name": "burgers", "viscosity": 0.02, "noise": {"amplitude": 0.1, "decay": 1.0}}
+OWN = """
+from subgrid.solver.closure import Closure, Tendency
+
+
+class Own(Closure):
+    def start(self, problem):
+        return {}
+
+    def __call__(self, view, memory):
+        return Tendency(view.state - view.state.mean(axis=0)), memory
+"""
+NOISE = {"kind": "q-wiener", "amplitude": 0.6, "correlation": 0.1}
 CASES = {
     "multistep": {},
-    "eddy viscosity": {"closure": [{"name": "smagorinsky", "every": 2}, {"name": "hyperviscosity"}]},
-    "backscatter": {"closure": [{"name": "backscatter"}]},
+    "eddy viscosity": {"closure": [{"name": "smagorinsky", "every": 2, "hold": "linear"}, {"name": "hyperviscosity"}]},
+    "its kin": {"closure": [{"name": n} for n in ("backscatter", "dynamic-smagorinsky", "gradient", "leith")]},
     "exponential": {"time": {"end": 0.2, "step": 0.01, "stepper": "etdrk4"}, "precision": "float32"},
-    "groups": {
-        "equation": {"name": "burgers", "viscosity": 0.02},
+    "noise, groups": {
+        "equation": {"name": "burgers", "viscosity": 0.02, "noise": NOISE},
         "grid": {"shape": [64], "length": [6.283185307179586]},
         "time": {"end": 0.2, "step": 0.01, "stepper": "rk4"},
         "output": {"every": 0.05, "groups": {"often": {"every": 0.01, "stride": 2}}},
     },
     "Courant number": {
-        "equation": {"name": "shallow-water", "depth": 1.0},
+        "equation": {"name": "shallow-water"},
         "time": {"end": 0.2, "cfl": 0.4, "step": 0.05, "stepper": "ssp-rk3"},
-        "initial": {"kind": "random-surface"},
+        "initial": {"kind": "random-surface", "depth": 1.0, "amplitude": 0.1, "tau": 3.0},
         "output": {"every": 0.05},
     },
 }
@@ -175,12 +186,13 @@ def test_a_block_that_fails_ends_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"closure": [{"name": "gradient"}]}, "the closure gradient does not declare by_member"),
+        ({"closure": [{"path": "own.py:Own"}]}, "the closure Own does not declare by_member"),
         ({"closure": [{"name": "smagorinsky"}], "guard": {"policy": "skip"}}, "drops an answer for all members"),
         ({"backend": "torch"}, "the backend torch computes all members together"),
     ],
 )
 def test_members_that_cannot_be_divided_are_refused(changes, message, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     case = check(tables() | changes, "case", tmp_path)
     with pytest.raises(ValueError, match=message):
         subgrid.run(case, out=tmp_path / "run", **use(monkeypatch, Pool()))
@@ -201,7 +213,7 @@ def test_workers_need_a_folder_closures_that_can_be_read_and_a_run_of_theirs(tmp
 def test_arrays_of_a_closure_without_an_axis_of_members_are_reported():
     whole = {"state": np.zeros((4, 2)), "step": np.array(3)}
     parts = [{"state": np.zeros((2, 2)), "step": np.array(3), "closure.0.memory.m": np.zeros(n)} for n in (2, 1)]
-    with pytest.raises(DamagedFile, match="memory.m has the shape"):
+    with pytest.raises(DamagedFile, match="has the shape"):
         joined_checkpoint(parts, whole, [2, 2])
     with pytest.raises(DamagedFile, match="step differs between the blocks"):
         joined_checkpoint([parts[0], parts[0] | {"step": np.array(2)}], whole, [2, 2])

@@ -163,6 +163,7 @@ def test_wrong_options_are_refused(options, message, capsys):
     "command",
     [
         ["data", "burgers-forced"],
+        ["run", "burgers-forced", "--out", "out"],
         ["compare", "burgers-forced", "--out", "out"],
         ["sweep", "advection", "--vary", "equation.speed=0.5,1.0", "--out", "out"],
         ["tune", "burgers-forced", "--closure", "smagorinsky"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -159,13 +158,3 @@ def test_a_comparison_by_workers_needs_a_folder_and_closures_that_can_be_read_ag
     with pytest.raises(ValueError, match="an instance"):
         subgrid.compare(checked, closures=[Own(anything=object())], out=tmp_path / "out", workers=1, progress=False)
     assert not (tmp_path / "out").exists()
-
-
-def test_workers_of_a_run_are_refused(case, tmp_path, capsys):
-    assert execute(["run", str(case), "--out", str(tmp_path / "run"), "--workers", "2"]) == 2
-    assert "a run is one process with all cores. Remedy: " in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-    assert execute(["run", str(case), "--out", str(tmp_path / "run"), "--json"]) == 0
-    assert execute(["resume", str(tmp_path / "run"), "--workers", "2"]) == 2
-    assert "--workers and --scheduler are for comparisons" in capsys.readouterr().err
-    assert os.environ["SUBGRID_CACHE"] == str(tmp_path / "cache")
