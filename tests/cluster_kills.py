@@ -76,6 +76,7 @@ COMMANDS = {
     "tune": ["tune", "case.toml", "--closure", "hyperviscosity", "--evaluations", "12", "--out", "tuned.toml"],
 }
 started: set[int] = set()  # processes that have not been waited for
+OWN = ("log.jsonl", "summary.json", "inputs.json")  # files of a run with times, or paths of its cache
 TIMES = ("git", "cpu_seconds_per_time", "wall_seconds_per_time", "speedup", "beyond", "command")
 
 
@@ -212,7 +213,9 @@ def results(name: str, place: Path) -> dict[str, Any]:
         return {str(f.relative_to(place)): f.read_bytes() for f in place.glob("out/*/fields.zarr/**/*") if f.is_file()}
     if name == "run":
         return {
-            str(f.relative_to(place)): f.read_bytes() for f in place.glob("out/**/*") if f.is_file() and not times(f)
+            str(f.relative_to(place)): f.read_bytes()
+            for f in place.glob("out/**/*")
+            if f.is_file() and f.name not in OWN
         }
     if name == "tune":
         return {"tuned.toml": (place / "tuned.toml").read_bytes()}
@@ -224,10 +227,6 @@ def results(name: str, place: Path) -> dict[str, Any]:
         with np.load(file) as arrays:
             found[file.name] = {k: arrays[k].tobytes() for k in arrays.files if k != "row"}
     return found
-
-
-def times(file: Path) -> bool:
-    return file.name in ("log.jsonl", "summary.json")
 
 
 def ended(process: int, place: Path, *codes: int) -> int:

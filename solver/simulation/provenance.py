@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine and git revision, for summaries and reports."""
+    """Versions, machine and git revision, for summaries and reports, asked for once in a process."""
+    return {
+        "versions": dict(_versions()),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": _revision(),
+    }
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"python": platform.python_version()}
@@ -19,13 +29,10 @@ def provenance() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {
-        "versions": versions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "git": _revision(),
-    }
+    return tuple(versions.items())
 
 
+@cache
 def _revision() -> str | None:
     """Git revision of the checkout that contains this file, or None if it is not tracked by git."""
     here = Path(__file__).resolve().parent

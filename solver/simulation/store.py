@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**22  # of a chunk before compression, if more than one frame fits
 MOST_FRAMES = 4096  # in a chunk
+MOST_KEPT = 8  # stores without frames
+_EMPTY: dict[Any, dict[str, bytes]] = {}
 _PARTIAL = re.compile(r"^\w+\.[0-9a-f]{32}\.partial$")
 
 
@@ -50,8 +52,21 @@ def empty_store(dataset: xr.Dataset, variables: Iterable[Variable]) -> dict[str,
     """The files of a store without frames, by their keys, such as "time/zarr.json".
 
     dataset: the coordinates and attributes. The metadata are consolidated, so that xarray opens the store without a
-    warning.
+    warning. Those of the last few stores are kept, which the runs of a sweep share.
     """
+    variables = tuple(variables)
+    coordinates = [
+        (name, v.dims, v.dtype.str, v.values.tobytes(), repr(v.attrs)) for name, v in dataset.variables.items()
+    ]
+    key = (*coordinates, repr(dataset.attrs), variables)
+    if key not in _EMPTY:
+        if len(_EMPTY) >= MOST_KEPT:
+            _EMPTY.clear()
+        _EMPTY[key] = _empty_store(dataset, variables)
+    return dict(_EMPTY[key])
+
+
+def _empty_store(dataset: xr.Dataset, variables: Iterable[Variable]) -> dict[str, bytes]:
     import zarr
     from zarr.codecs import ZstdCodec
     from zarr.storage import MemoryStore
