@@ -82,10 +82,9 @@ def joined_checkpoint(parts: Sequence[Arrays], whole: Arrays, sizes: Sequence[in
     places = dict.fromkeys(rows, 0)
     for key, array in whole.items():
         if match := _LANE.match(key):
-            name, first = match[2], places[match[2]]
-            if name == "age":  # one number for each lane, the same for all
-                first = 0
-            found[key] = rows[name][first : first + len(array)]
+            name = match[2]
+            row = 0 if name == "age" else places[name]  # the age is one number for each lane, the same for all
+            found[key] = rows[name][row : row + len(array)]
             places[name] += len(array)
     return {k: found[k] for k in (*(k for k in whole if k in found), *(k for k in found if k not in whole))}
 
