@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,19 +87,35 @@ def assemble(prepared: Prepared, runs: list[Run], truth: Truth, studied: Variabl
         }
         | ({"unobserved": ", ".join(hidden)} if hidden else {}),
     )
-    for name, unit in _units(equation, units).items():
+    compared = {f.unit for f in prepared.observed_fields}
+    energy_unit = squared(units) if len(compared) == 1 and units not in ("", "1") else None
+    for name, unit in _units(equation, units, energy_unit).items():
         if name in found.variables:
             found[name].attrs["units"] = unit
     for coordinate in found.coords:
         found[coordinate].attrs["long_name"] = LONG_NAMES.get(str(coordinate), str(coordinate))
+    for name, quantity in equation.quantities.items():
+        if f"invariant_{name}" in found:
+            found[f"invariant_{name}"].attrs["long_name"] = quantity.description
     found["time"].attrs["axis"] = "T"
     return found
 
 
-def _units(equation: Equation, of_field: str) -> dict[str, str]:
-    """Units of the variables and coordinates, in the names of dimensions."""
+def squared(unit: str) -> str:
+    """The square of a unit: of time/length^2 it is time^2/length^4."""
+    return re.sub(r"([A-Za-z]+)(?:\^(-?[0-9]+))?", lambda m: f"{m[1]}^{2 * int(m[2] or 1)}", unit)
+
+
+def _units(equation: Equation, of_field: str, of_energy: str | None) -> dict[str, str]:
+    """Units of the variables and coordinates, in the names of dimensions.
+
+    of_energy: the unit of half the square of the compared fields, None if they have no common unit. The spectrum has it
+    unless the equation states another.
+    """
     quantities = {f"invariant_{name}": quantity.unit for name, quantity in equation.quantities.items()}
-    spectrum = {"spectrum": equation.derived["spectrum"].unit} if "spectrum" in equation.derived else {}
+    spectrum = {"spectrum": of_energy} if of_energy else {}
+    if "spectrum" in equation.derived:
+        spectrum = {"spectrum": equation.derived["spectrum"].unit}
     lengths = {axis: "length" for axis in "xyz" if equation.kind != "particles"}
     own = {"time": "time", "frame_time": "time", "v": "length/time", "crps": of_field}
     return own | quantities | spectrum | lengths

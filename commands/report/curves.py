@@ -13,7 +13,7 @@ import numpy as np
 
 from ..comparison.results import Metrics
 from . import frontier
-from .drawing import ROUND_OFF, Plot, canvas, legend, looks, plain_logarithm, with_units
+from .drawing import ROUND_OFF, Plot, canvas, described, legend, looks, plain_logarithm, with_units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,8 +124,9 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
             top = max(top, float(np.nanmax(spectrum)))
             ratios.append(spectrum / true)
     a.set(xscale="log", yscale="log", title="Energy spectrum, mean over the window")
+    below.set_xscale("log")
     a.set(ylabel=with_units("E(k)", comparison["spectrum"]))
-    below.set(yscale="log", ylabel="E(k) / reference", xlabel=with_units("wavenumber k", comparison["wavenumber"]))
+    below.set(yscale="log", ylabel="E(k) / reference", xlabel="integer wavenumber k")
     if shown.any():
         below.set_xlim(k[shown][0], k[shown][-1])
     if top > 0:
@@ -133,7 +134,8 @@ def _spectra(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     if np.isfinite(ratios).any():
         low, high = np.nanmin(ratios), np.nanmax(ratios)
         below.set_ylim(max(low / 1.3, 1e-3), min(max(high * 1.3, 1.5), 1e3))
-    plain_logarithm(below.yaxis)
+    for axis in (below.yaxis, below.xaxis):
+        plain_logarithm(axis)
     legend(figure, a)
     return figure
 
@@ -148,12 +150,31 @@ def _invariants(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     rows = -(-len(names) // columns)
     figure, axes = canvas(rows, columns, height=1.0 + 2.7 * rows, panels=len(names))
     for a, name in zip(axes.flat, names, strict=False):
-        _series(a, comparison, name, metrics, name.removeprefix("invariant_").replace("_", " ").capitalize())
-        a.set_ylabel(with_units(name.removeprefix("invariant_").replace("_", " "), comparison[name]))
+        quantity = name.removeprefix("invariant_").replace("_", " ")
+        start = _constant(comparison, name, metrics)
+        shown = comparison if start == 0 else comparison.assign({name: comparison[name] - start})
+        _series(a, shown, name, metrics, described(comparison[name]) or quantity.capitalize())
+        a.set_ylabel(with_units(quantity if start == 0 else f"{quantity} − {start:.4g}", comparison[name]))
+        kept = [shown[name].sel(source=look.name).values for look in looks(metrics.rows) if not look.failed]
+        if np.nanmax(np.abs(kept), initial=0.0) < ROUND_OFF * max(1.0, abs(start)):  # all of them conserve it
+            a.set_ylim(-100 * ROUND_OFF * max(1.0, abs(start)), 100 * ROUND_OFF * max(1.0, abs(start)))
     for a in axes.flat[len(names) :]:
         a.set_axis_off()
-    legend(figure, *axes.flat[: len(names)])
+    legend(figure, *axes.flat[: len(names)], free=axes.flat[-1] if axes.size > len(names) else None)
     return figure
+
+
+def _constant(comparison: xr.Dataset, name: str, metrics: Metrics) -> float:
+    """The number of four digits that is subtracted from an invariant that hardly varies; 0 from others.
+
+    Matplotlib would write the ticks as differences from a number that it prints above the axis.
+    """
+    kept = [comparison[name].sel(source=look.name).values for look in looks(metrics.rows) if not look.failed]
+    values = np.concatenate(kept)
+    values = values[np.isfinite(values)]
+    if not values.size or np.ptp(values) > 1e-4 * np.abs(values).max():
+        return 0.0
+    return float(f"{np.median(values):.4g}")
 
 
 def _ensemble_scores(comparison: xr.Dataset) -> list[str]:

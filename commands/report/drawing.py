@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -206,17 +207,19 @@ def slots(names: list[str]) -> list[int]:
 def looks(rows: list[Row]) -> list[Look]:
     """The look of the reference, then that of each row in order. Rows of the same colour differ in their markers.
 
-    The colour follows from the name, so that a run has the same one in every picture and report.
+    The colour follows from the name, so that a run has the same one in every picture and report. Later curves are
+    thinner, so that those that they cover can be seen.
     """
-    found = [Look("reference", "black", width=3.0)]
+    found = [Look("reference", "black", width=3.4)]
+    widths = iter(np.linspace(2.4, 1.4, max(2, sum(row.kind not in ("none", "oracle") for row in rows))))
     places = iter(slots([row.name for row in rows if row.kind not in ("none", "oracle")]))
     for row in rows:
-        color, marker = (NONE, MARKERS[0]) if row.kind == "none" else (ORACLE, MARKERS[1])
+        color, marker, width = *((NONE, MARKERS[0]) if row.kind == "none" else (ORACLE, MARKERS[1])), 1.8
         if row.kind not in ("none", "oracle"):
-            place = next(places)
+            place, width = next(places), float(next(widths))
             color, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
         dash, failed = DASHES.get(row.kind, "solid"), row.failed is not None
-        found.append(Look(row.name, color, dash, failed, marker=marker))
+        found.append(Look(row.name, color, dash, failed, width, marker))
     return found
 
 
@@ -233,15 +236,28 @@ def legible(shape: float) -> float:
 
 
 def plain_logarithm(axis: Axis) -> None:
-    """Label the decades of a logarithmic axis and 2 and 5 times them by plain numbers; a long axis by powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    """Label a logarithmic axis by plain numbers of few digits, else by powers of ten, and never by both.
+
+    Over about two decades 2 and 5 times a power of ten have labels, too; on a horizontal axis, where they are wide,
+    over one decade only if they are no plain numbers.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
     if high > 1e5 * low:
         return
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
+    plain = low >= 0.5e-3 and high < 1e5
+    room = 400 if axis.axis_name == "y" else 150 if plain else 12
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < room * low else (1,)))
+    axis.set_major_formatter("{x:g}" if plain else FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _: int = 0) -> str:
+    """A number of one digit times a power of ten, as mathtext."""
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    digit = value / 10.0**exponent
+    return rf"$10^{{{exponent}}}$" if abs(digit - 1) < 1e-6 else rf"${digit:.3g}\times10^{{{exponent}}}$"
 
 
 def canvas(
@@ -271,6 +287,11 @@ def with_units(name: str, array: xr.DataArray) -> str:
     return bracketed(name, array.attrs.get("units"))
 
 
+def described(array: xr.DataArray) -> str:
+    """The title of a panel: what the quantity is, in lines that fit; empty if the data do not say it."""
+    return "\n".join(textwrap.wrap(literal(str(array.attrs.get("long_name", ""))), 42))
+
+
 def bracketed(name: str, unit: str | None) -> str:
     """name [unit]; powers of units as raised numbers."""
     if not unit or unit in ("1", name):
@@ -279,9 +300,15 @@ def bracketed(name: str, unit: str | None) -> str:
     return f"{name} [{raised}]"
 
 
-def legend(figure: Figure, *axes: Axes) -> None:
-    """One legend for the figure, with each label once: to the right of the axes, or below them in one column."""
+def legend(figure: Figure, *axes: Axes, free: Axes | None = None) -> None:
+    """One legend for the figure, with each label once: to the right of the axes, or below them in one column.
+
+    free: a panel that nothing is drawn in, which takes the legend.
+    """
     entries = {label: line for a in axes for line, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    if free is not None:
+        free.legend(list(entries.values()), list(entries), loc="upper left", borderaxespad=0)
+        return
     narrow = size().across < 3
     place: dict[str, Any] = {"loc": "outside lower left", "ncols": 2} if narrow else {"loc": "outside right upper"}
     figure.legend(list(entries.values()), list(entries), **place)

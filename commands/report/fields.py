@@ -13,6 +13,7 @@ import numpy as np
 from ..comparison.results import Metrics
 from . import particle_paths as paths
 from .drawing import WIDTH, Look, Plot, bracketed, canvas, legend, legible, looks, size, style, with_units
+from .scales import scale, typical
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FRAMES = 40
 BYTES = 1_500_000
-NO_VALUES = "#c9c9c9"
 
 
 def plots(metrics: Metrics, comparison: xr.Dataset) -> dict[str, Plot]:
@@ -58,7 +58,7 @@ def animation(metrics: Metrics, comparison: xr.Dataset) -> tuple[str, str, bytes
     picks = np.unique(np.linspace(0, count - 1, min(count, FRAMES)).round().astype(int))
     with style(**{"axes.titlelocation": "center"}):
         film = _film(metrics, comparison, picks)
-    for colours, stride, scale in (
+    for colours, stride, factor in (
         (128, 1, 1.0),
         (64, 1, 1.0),
         (32, 1, 1.0),
@@ -66,7 +66,7 @@ def animation(metrics: Metrics, comparison: xr.Dataset) -> tuple[str, str, bytes
         (32, 2, 0.7),
         (16, 4, 0.5),
     ):
-        data = _gif(film[::stride], colours, scale)
+        data = _gif(film[::stride], colours, factor)
         if len(data) <= BYTES:
             break
     names = ", ".join(row.name for row in metrics.rows)
@@ -101,20 +101,6 @@ def _errors(fields: dict[Look, np.ndarray]) -> dict[Look, np.ndarray]:
 def _intact(fields: dict[Look, np.ndarray]) -> np.ndarray:
     """The values that set the scale: those of the runs that finished, or of all runs if none did."""
     return np.stack([v for look, v in fields.items() if not look.failed] or list(fields.values()))
-
-
-def _scale(values: np.ndarray, diverging: str) -> dict[str, Any]:
-    """Colour limits that contain 99.5 % of the values; for a signed field symmetric, with the map `diverging`."""
-    from matplotlib import colormaps
-
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [0.25, 99.75]) if finite.size else (0.0, 1.0)
-    signed = low <= 0 <= high and min(-low, high) >= 0.1 * max(-low, high)
-    if signed:
-        high = max(-low, high) or 1e-12
-        low = -high
-    name = diverging if signed else "viridis"
-    return {"vmin": low, "vmax": high, "cmap": colormaps[name].with_extremes(bad=NO_VALUES)}
 
 
 def _extent(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
@@ -153,7 +139,7 @@ def _panels(count: int, lines: int, shape: float, width: float) -> tuple[Figure,
     return figure, axes
 
 
-def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scale: dict[str, Any]) -> AxesImage:
+def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, limits: dict[str, Any]) -> AxesImage:
     """One field as an image with its axes drawn."""
     along, up = _plane(comparison)
     a.set_axis_on()
@@ -163,7 +149,7 @@ def _map(a: Axes, comparison: xr.Dataset, values: np.ndarray, shape: float, scal
     a.tick_params(labelsize=8, length=3)
     a.locator_params(nbins=4)
     a.locator_params(axis="y", nbins=4 if shape > 0.4 else 2)
-    return a.imshow(values, origin="lower", aspect="auto", extent=_extent(along.values, up.values), **scale)
+    return a.imshow(values, origin="lower", aspect="auto", extent=_extent(along.values, up.values), **limits)
 
 
 def _head(a: Axes, look: Look, color: str) -> None:
@@ -184,20 +170,21 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     moment = -1 if comparison["frames"].ndim == 4 else slice(None)
     fields = {look: values[moment] for look, values in _fields(metrics, comparison).items()}
     errors = _errors(fields)
-    scales = (_scale(next(iter(fields.values())), "RdBu_r"), _scale(_intact(errors), "PuOr_r"))
+    scales = (scale(next(iter(fields.values())), "RdBu_r"), scale(typical(_intact(errors)), "PuOr_r"))
     names = (_labelled(comparison, _field(comparison)), _labelled(comparison, "error"))
     shape = _shape(comparison)
     figure, axes = _panels(len(fields), 2, shape, size().width)
+    when = "" if comparison["frames"].ndim == 3 else f"t = {float(comparison['frame_time'].values[-1]):.3g}\n\n"
     along, up = _plane(comparison)
     across = axes.shape[1]
     for i, look in enumerate(fields):
         line, column = 2 * (i // across), i % across
         _head(axes[line, column], look, look.color)
-        for below, (group, scale) in enumerate(zip((fields, errors), scales, strict=True)):
+        for below, (group, limits) in enumerate(zip((fields, errors), scales, strict=True)):
             if look not in group:
                 continue
             a = axes[line + below, column]
-            image = _map(a, comparison, group[look], shape, scale)
+            image = _map(a, comparison, group[look], shape, limits)
             if column == 0:
                 a.set_ylabel(_axis_label(up))
             if below or look not in errors:  # below the reference there is no panel
@@ -207,7 +194,7 @@ def _maps(metrics: Metrics, comparison: xr.Dataset) -> Figure:
                 label = names[below] if len(names[below]) < 24 else names[below].replace(" [", "\n[")
                 figure.colorbar(image, ax=axes[line + below, :], label=label, aspect=16, pad=0.015, extend="both")
     note = {"transform": axes[1, 0].transAxes, "ha": "center", "va": "center", "color": "#59626d"}
-    axes[1, 0].text(0.5, 0.5, "run minus\nreference", **note)
+    axes[1, 0].text(0.5, 0.5, f"{when}run minus\nreference", **note)
     return figure
 
 
@@ -294,11 +281,11 @@ def _film(metrics: Metrics, comparison: xr.Dataset, picks: np.ndarray) -> list[I
 
 def _moving_maps(comparison: xr.Dataset, fields: dict[Look, np.ndarray]) -> Motion:
     shape = _shape(comparison)
-    scale = _scale(next(iter(fields.values())), "RdBu_r")
+    limits = scale(next(iter(fields.values())), "RdBu_r")
     figure, axes = _panels(len(fields), 1, shape, 0.72 * WIDTH)
     images = []
     for a, (look, values) in zip(axes.flat, fields.items(), strict=False):
-        images.append(_map(a, comparison, values[0], shape, scale))
+        images.append(_map(a, comparison, values[0], shape, limits))
         _head(a, look, "black")
         a.set(xticks=[], yticks=[])
 

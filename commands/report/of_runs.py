@@ -15,7 +15,7 @@ from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
 from subgrid.solver.simulation.folder import RunFolderError
 
 from ..terminal import printable
-from .drawing import PALETTE, Plot, bracketed, canvas, legend, legible, literal, slots, with_units
+from .drawing import PALETTE, ROUND_OFF, Plot, bracketed, canvas, described, legend, legible, literal, slots, with_units
 from .papers import require_no_link
 
 if TYPE_CHECKING:
@@ -116,10 +116,13 @@ def _scalars(run: xr.Dataset, names: list[str]) -> Figure:
         if values.shape[1] > 1:
             a.fill_between(time, values.min(axis=1), values.max(axis=1), color=PALETTE[0], alpha=0.2, linewidth=0)
         a.set(xlabel=with_units("time", run["time"]), ylabel=_label(run, name))
+        a.set_title(described(run[name]), fontsize="medium")
         a.margins(x=0.01)
         span, size = np.nanmax(values) - np.nanmin(values), np.nanmax(np.abs(values))
         a.ticklabel_format(axis="y", useOffset=bool(span < 1e-5 * size), scilimits=(-3, 4))
-        if span < 1e-10 * size:  # round-off of what is conserved
+        if size < ROUND_OFF:  # round-off of zero
+            a.set_ylim(-100 * ROUND_OFF, 100 * ROUND_OFF)
+        elif span < 1e-10 * size:  # round-off of what is conserved
             a.set_ylim(*sorted((0.9 * values.flat[0], 1.1 * values.flat[0])))
     for a in axes.flat[len(names) :]:
         a.set_axis_off()
@@ -175,14 +178,16 @@ def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
             continue
         up, along = (run[d] for d in field.dims)
         low, high = float(field.min()), float(field.max())
-        signed = low < 0 < high
+        signed = low < 0 < high or low == high == 0
         limit = {"vmin": -max(-low, high), "vmax": max(-low, high), "cmap": "RdBu_r"} if signed else {"cmap": "viridis"}
         image = a.pcolormesh(along, up, field, shading="nearest", rasterized=True, **limit)
         a.grid(False)
         a.set_box_aspect(shape)
         a.set(xlabel=with_units(str(along.name), along), ylabel=with_units(str(up.name), up))
         bar = a.inset_axes((1.03, 0, 0.05 * float(np.clip(shape, 0.4, 1.0)), 1))  # as high as the map
-        figure.colorbar(image, cax=bar, label=_label(run, name))
+        figure.colorbar(image, cax=bar, label=_label(run, name) if shape > 0.4 else "")
+        if shape <= 0.4:  # a low bar has no room for a label
+            a.set_title(_label(run, name).replace("\n", " "))
     for a in axes.flat[len(fields) :]:
         a.set_axis_off()
     return figure

@@ -11,7 +11,7 @@ import numpy as np
 from subgrid.solver.case.sweep_design import among
 
 from ..comparison.results import Metrics
-from .drawing import PALETTE, Plot, canvas, legend, literal, looks
+from .drawing import PALETTE, Plot, canvas, legend, literal, looks, plain_logarithm
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,7 +60,7 @@ def _parameters(metrics: Metrics, comparison: xr.Dataset) -> Figure:
         a.axvline(x, color="#444444", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
     a.plot([], [], color="#444444", linewidth=1, linestyle=(0, (2, 2)), label="training runs")
     a.set(yscale="log", xlabel=names[0], ylabel="largest relative error in time [%]")
-    a.yaxis.set_major_formatter("{x:g}")
+    plain_logarithm(a.yaxis)
     legend(figure, a)
     return figure
 
@@ -95,8 +95,7 @@ def _maps(errors: np.ndarray, sources: list[str], points: np.ndarray, trained: n
     for a in axes.flat[len(sources) :]:
         a.set_axis_off()
     bar = figure.colorbar(image, ax=axes, label="largest relative error in time [%]")
-    bar.ax.yaxis.set_major_formatter("{x:g}")
-    bar.ax.yaxis.set_minor_formatter("{x:g}")
+    plain_logarithm(bar.ax.yaxis)
     return figure
 
 
@@ -109,12 +108,18 @@ def _latents(comparison: xr.Dataset) -> Figure:
     for i, (above, below) in enumerate(axes.T):
         above.plot(time, encoded[:, i], color="black", linewidth=3.0, label="encoded")
         above.plot(time, predicted[:, i], color=PALETTE[1], label="predicted")
-        above.set_title(f"{i + 1} of {encoded.shape[1]}")
+        above.set_title(f"no. {i + 1} of {encoded.shape[1]}")
         off, band = predicted[:, i] - encoded[:, i], 2 * deviation[:, i]
         below.plot(time, off, color=PALETTE[1])
         if np.isfinite(band).any():
             below.fill_between(
-                time, -band, band, color=PALETTE[4], alpha=0.4, linewidth=0, label="2 standard\ndeviations"
+                time,
+                -band,
+                band,
+                color=PALETTE[4],
+                alpha=0.4,
+                linewidth=0,
+                label="± 2 standard\ndeviations of the\nprediction",
             )
         below.ticklabel_format(axis="y", scilimits=(-2, 3))
         below.set_xlabel("time")

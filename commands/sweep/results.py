@@ -78,16 +78,20 @@ def dataset(axes: Sequence[Axis], points: Sequence[tuple[Any, ...]], tasks: Sequ
         np.array([task.folder.name for task in tasks], dtype=object).reshape(shape),
     )
     result = xr.Dataset(variables, coordinates | ({"row": np.array(rows, dtype=object)} if with_rows else {}))
-    finished = [task for task, one in zip(tasks, found, strict=True) if one and not task.compares]
+    finished = [task for task, one in zip(tasks, found, strict=True) if one]
     for name, unit in _units(finished[0], names).items() if finished else ():
         result[name].attrs["units"] = unit
     return result
 
 
 def _units(task: Task, names: Sequence[str]) -> dict[str, str]:
-    """The units of invariants, as the outputs of a run state them."""
+    """The units of invariants, as the outputs of a run state them; of a comparison those of its scores and costs."""
     import xarray as xr
 
+    if task.compares:
+        of_field = json.loads((task.folder / "metrics.json").read_text(encoding="utf-8")).get("unit", "")
+        known = {"correlation_time": "time", "crps": of_field, "cpu_seconds_per_time": "s/time"}
+        return {name: unit for name, unit in known.items() if name in names and unit not in ("", "1")}
     with xr.open_dataset(task.folder / "fields.zarr", engine="zarr", chunks=None) as run:
         stored = {name: f"invariant_{name}" if f"invariant_{name}" in run else name for name in names}
         return {name: run[at].attrs["units"] for name, at in stored.items() if at in run}
