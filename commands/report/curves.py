@@ -83,7 +83,8 @@ def _of(comparison: xr.Dataset, variable: str, source: str, positive: bool) -> n
 
 def _error(metrics: Metrics, comparison: xr.Dataset) -> Figure:
     figure, axes = canvas()
-    title = "Relative L2 error against the reference (dimensionless)"
+    shaded = "relative_l2_low" in comparison and comparison.sizes["time"] > 1
+    title = f"Relative L2 error against the reference{'; shaded: 10 to 90 % of the members' if shaded else ''}"
     _series(axes[0, 0], comparison, "relative_l2", metrics, title, log=True)
     axes[0, 0].set_ylabel("relative L2 error")
     legend(figure, axes[0, 0])

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from subgrid.commands import cli
+from subgrid.commands.comparison.dataset import squared
 from subgrid.commands.comparison.results import Metrics
 from subgrid.commands.report import frontier, of_runs, page
 from subgrid.commands.report.drawing import (
@@ -23,11 +24,13 @@ from subgrid.commands.report.drawing import (
     bracketed,
     canvas,
     colours,
+    legend,
     looks,
     plain_logarithm,
     sized,
     slots,
 )
+from subgrid.commands.report.scales import typical
 from subgrid.commands.report.table import frame, html, terminal
 
 from .test_page import dataset, lay, measured
@@ -120,12 +123,96 @@ def test_a_very_long_domain_has_a_legible_panel():
 def test_grids_on_the_frontier_are_named_beside_the_line_and_do_not_cover_each_other():
     axes = page.plots(Metrics.model_validate(measured()), dataset(measured(), (96,)))["frontier"].figure().axes[0]
     found = [(text.xyann, text.get_ha(), text.get_va()) for text in axes.texts]
-    assert found and set(found) == {((4, 3), "left", "bottom")}
+    assert found and set(found) <= {((4, 3), "left", "bottom"), ((-4, -3), "right", "top")}
     axes.set(xscale="log", yscale="log", xlim=(1, 1e3), ylim=(1, 1e3))
-    for text in list(axes.texts):
-        text.remove()
-    frontier._name(axes, [("near", 10.0, 100.0), ("covered", 11.0, 99.0), ("far", 100.0, 10.0)], "relative_l2")
-    assert [text.get_text() for text in axes.texts] == ["near", "far"]
+    grids = [("near", 10.0, 100.0), ("covered", 11.0, 99.0), ("far", 100.0, 10.0), ("far", 200.0, 3.0)]
+    crowded = [(100.0 * a, 10.0 * b) for a in (0.8, 1.2) for b in (0.8, 1.2)]
+    for taken, names in (([], ["near", "covered", "far"]), (crowded, ["near", "covered", "far"])):
+        for text in list(axes.texts):
+            text.remove()
+        frontier._name(axes, grids, taken, "relative_l2")
+        assert [text.get_text() for text in axes.texts] == names
+    assert {text.get_ha() for text in axes.texts[:2]} == {"left", "right"}  # beside each other they would overlap
+    assert axes.texts[2].xy == (200.0, 3.0)  # the first point of this name is crowded
+    axes.set_xlim(1, 11)
+    axes.texts[0].remove()
+    frontier._name(axes, [("at the edge", 10.5, 100.0)], [], "relative_l2")
+    assert axes.texts[-1].get_ha() == "right"
+
+
+def test_every_axis_of_the_frontier_has_its_unit_and_a_time_that_was_not_reached_its_line():
+    metrics = measured()
+    metrics["unit"] = "length/time"
+    for i, row in enumerate([*metrics["rows"], *metrics["frontier"]]):
+        if row["means"]:
+            row["means"] |= {"crps": 0.1 / (i + 1), "correlation_time": min(8.0, 3.0 + i)}
+    figure = page.plots(Metrics.model_validate(metrics), dataset(metrics, (96,)))["frontier"].figure()
+    labels = {a.get_ylabel(): a for a in figure.axes}
+    expected = {"relative L2 error", "correlation time [time]", "spectrum distance", "CRPS [length/time]"}
+    assert set(labels) == expected
+    assert all(a.get_xlabel() == "CPU seconds per unit of time" for a in figure.axes)
+    window = [line for line in labels["correlation time [time]"].lines if line.get_label() == "length of the window"]
+    assert len(window) == 1 and set(window[0].get_ydata()) == {8.0}
+
+
+def test_particles_on_the_frontier_are_named_by_their_steps():
+    metrics = measured()
+    for row, step in zip(metrics["frontier"], (0.4, 0.2, 0.1), strict=True):
+        row |= {"shape": [5], "step": step}
+    axes = page.plots(Metrics.model_validate(metrics), dataset(metrics, (96,)))["frontier"].figure().axes[0]
+    assert {text.get_text() for text in axes.texts} <= {"h = 0.4", "h = 0.2", "h = 0.1"} and axes.texts
+
+
+def test_a_panel_that_is_free_takes_the_legend():
+    figure, axes = canvas(2, 2, panels=3)
+    axes[0, 0].plot([0, 1], [0, 1], label="a run")
+    axes[1, 1].set_axis_off()
+    legend(figure, axes[0, 0], free=axes[1, 1])
+    assert axes[1, 1].get_legend().texts[0].get_text() == "a run" and not figure.legends
+
+
+def test_an_invariant_that_hardly_varies_is_drawn_from_a_number_that_its_axis_names():
+    found = dataset(measured(), (96,))
+    found["invariant_energy"] = 1.25 + 1e-7 * found["invariant_energy"]
+    found["invariant_energy"].attrs |= {"units": "length^2/time^2", "long_name": "kinetic energy"}
+    axes = page.plots(Metrics.model_validate(measured()), found)["invariants"].figure().axes[0]
+    assert axes.get_ylabel() == "energy − 1.25 [length²/time²]" and axes.get_title("left") == "kinetic energy"
+    assert max(np.nanmax(np.abs(line.get_ydata())) for line in axes.lines) < 1e-6
+    found["invariant_energy"] = 0 * found["invariant_energy"] + 1.25
+    axes = page.plots(Metrics.model_validate(measured()), found)["invariants"].figure().axes[0]
+    assert max(np.abs(axes.get_ylim())) > 1e-13  # not the scale of round-off
+
+
+def test_a_bad_run_does_not_hide_the_errors_of_the_others():
+    errors = np.random.default_rng(0).standard_normal((4, 500)) * np.array([1.0, 1.1, 0.9, 20.0])[:, None]
+    assert 2 < np.abs(typical(errors)).max() < 6
+    np.testing.assert_array_equal(typical(errors)[:3], np.clip(errors[:3], -6, 6))
+    assert np.isnan(typical(np.full((2, 3), np.nan))).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "axis", "labels"),
+    [
+        (0.02, 1.1, "x", ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
+        (0.02, 900, "x", ["0.1", "1", "10", "100"]),
+        (1.5e-4, 1.5e-3, "y", [r"$2\times10^{-4}$", r"$5\times10^{-4}$", "$10^{-3}$"]),
+        (1.5e-5, 1.1e-2, "x", ["$10^{-4}$", "$10^{-3}$", "$10^{-2}$"]),
+    ],
+)  # fmt: skip
+def test_a_logarithmic_axis_has_one_notation(low, high, axis, labels):
+    _, (((axes,),)) = canvas()
+    axes.set(**{f"{axis}scale": "log", f"{axis}lim": (low, high)})
+    one = axes.xaxis if axis == "x" else axes.yaxis
+    plain_logarithm(one)
+    shown = [(x, text) for x, text in zip(one.get_majorticklocs(), one.get_majorticklabels(), strict=True)]
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for x, text in shown if low <= x <= high] == labels
+
+
+def test_curves_that_cover_each_other_differ_in_width():
+    rows = Metrics.model_validate(measured()).rows
+    widths = [look.width for look in looks(rows)[1:] if look.dash == "solid"]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) == len(widths)
 
 
 def test_one_column_has_no_room_for_panels_that_are_not_there():
@@ -199,6 +286,10 @@ def test_tables_fit_80_columns_and_break_no_word(names):
     words = [word for name in names for word in name.replace("-", "- ").split() if len(word) <= 28]
     assert all(word in text for word in words)
     assert "reached" in text
+
+
+def test_the_spectrum_has_the_unit_of_the_square_of_the_field():
+    assert squared("time/length^2") == "time^2/length^4" and squared("length") == "length^2"
 
 
 def test_units_have_raised_powers():

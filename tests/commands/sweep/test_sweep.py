@@ -125,6 +125,11 @@ def test_comparisons_have_the_scores_of_their_rows(case, tmp_path, capsys):
     assert list(table["row"]) == ["none", "hyperviscosity"] * 2
     rows = json.loads((tmp_path / "out" / "1" / "metrics.json").read_text())["rows"]
     assert table["relative_l2"][3] == rows[1]["means"]["relative_l2"]
+    kept = xr.open_zarr(tmp_path / "out" / "sweep.zarr", consolidated=False)
+    units = {
+        name: kept[name].attrs.get("units") for name in ("relative_l2", "correlation_time", "crps") if name in kept
+    }
+    assert units == {"relative_l2": None, "correlation_time": "time", "crps": "length/time"}
     assert cli.execute(command) == 0
     assert max(len(line) for line in capsys.readouterr().out.splitlines() if not line.startswith("->")) <= 80
 
