@@ -69,8 +69,8 @@ def draw(metrics: Metrics) -> Figure:
     legend(figure, *axes.flat[: len(scores)], free=axes.flat[-1] if axes.size > len(scores) else None)
     figure.draw_without_rendering()  # where the points are on the page
     for a, grids, score in zip(axes.flat, named, scores, strict=False):
-        taken = [place for row in metrics.rows if (place := _place(row, score))]
-        _name(a, grids, taken, score)
+        places = {place for run in (*metrics.rows, *metrics.frontier) if (place := _place(run, score))}
+        _name(a, grids, sorted(places - {(cost, value) for _, cost, value in grids}), score)
     return figure
 
 
