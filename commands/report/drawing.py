@@ -247,7 +247,7 @@ def plain_logarithm(axis: Axis) -> None:
     if high > 1e5 * low:
         return
     plain = low >= 0.5e-3 and high < 1e5
-    room = 400 if axis.axis_name == "y" else 150 if plain else 12
+    room = 400 if getattr(axis, "axis_name", "x") == "y" else 150 if plain else 12
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < room * low else (1,)))
     axis.set_major_formatter("{x:g}" if plain else FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
