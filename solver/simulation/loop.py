@@ -330,10 +330,9 @@ class Simulation:
 
     def _hold(self, i: int, answer: Tendency, n: int) -> Held:
         coupled = self.closures[i]
-        value = self._ensemble.inward(answer.field)
-        value = value if coupled.weight == 1 else coupled.weight * value
-        linear = (coupled.hold or answer.hold) == "linear"
-        return Held.following(self.held[i], n, value, linear, self._noise_of(i, answer.noise))
+        inward, hold = self._ensemble.inward(answer.field), coupled.hold or answer.hold
+        value = inward if coupled.weight == 1 else coupled.weight * inward
+        return Held.following(self.held[i], n, value, hold == "linear", self._noise_of(i, answer.noise))
 
     def _leap(self, leap: Leap, steps: int, at: Callable[[int], None]) -> None:
         """Take the states of a leap one by one, except those beyond the end of the run."""

@@ -149,7 +149,7 @@ def make_files(folder: Path) -> None:
 
 def make_runs(folder: Path) -> None:
     """Run folders in `folder`: of each case one that is finished and one that was interrupted after three calls."""
-    from subgrid.commands import run
+    from subgrid.commands import execution
 
     small = cases()
     for name in RUNS:
@@ -157,11 +157,11 @@ def make_runs(folder: Path) -> None:
         case["output"]["checkpoint_every"] = case["output"]["every"]
         (folder / f"{name}.toml").write_text(tomli_w.dumps(case))
         done(["run", f"{name}.toml", "--out", f"{name}-finished"])
-        whole, run.interruptible = run.interruptible, lambda: nullcontext(_after_calls(2))
+        whole, execution.interruptible = execution.interruptible, lambda: nullcontext(_after_calls(2))
         try:
             done(["run", f"{name}.toml", "--out", f"{name}-interrupted"], 130)
         finally:
-            run.interruptible = whole
+            execution.interruptible = whole
 
 
 def _after_calls(count: int) -> Any:
