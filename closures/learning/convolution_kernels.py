@@ -12,7 +12,7 @@ import numpy as np
 
 from subgrid.solver.backend import kernel
 
-BLOCK = 1300  # values that are summed up at a time: they and their sources fit into the second-level cache
+BLOCK = 2600  # values that are summed up at a time: they and their sources fit into the second-level cache
 
 # erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, with an error of 3e-7: the coefficients of Eigen, from the highest power down
 P = (

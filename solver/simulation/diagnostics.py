@@ -198,7 +198,7 @@ class Diagnostics:
             for name, value in values.items():
                 key = f"{name}_by_{source}"
                 if key not in known:
-                    known[key] = np.broadcast_to(value, (len(state),))
+                    known[key] = value if len(value) == len(state) else np.full(len(state), value[0])
                 elif values is not self._nothing:
                     known[key] = known[key] + value
         found |= known

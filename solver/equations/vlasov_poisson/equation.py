@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +20,14 @@ from ..right_hand_side import RightHandSide
 from . import array_code, transport
 
 TINY = 1e-300  # in the place of what is not positive: -f ln f of it is zero to round-off
+
+
+@lru_cache(maxsize=4)
+def _centres(grid: Grid) -> NDArray[np.float64]:
+    """v at the centres of the cells, (v,), read-only."""
+    found = grid.coordinates(centres=True)[0]
+    found.flags.writeable = False
+    return found
 
 
 def _total(values: NDArray) -> NDArray:
@@ -184,7 +192,7 @@ class VlasovPoisson(Equation):
         mass: of f. momentum: v f. kinetic: v^2 f / 2. field: E^2 / 2, over x. energy: kinetic + field. l2: f^2.
         entropy: -f ln f where f > 0.
         """
-        f, v, cell = state[:, 0], grid.coordinates(centres=True)[0], math.prod(grid.spacing)
+        f, v, cell = state[:, 0], _centres(grid), math.prod(grid.spacing)
         rows = f.sum(-1) * cell
         kinetic_energy = 0.5 * (rows * v**2).sum(-1)
         field_energy = 0.5 * grid.spacing[1] * (self.electric_field(state, grid) ** 2).sum(-1)
@@ -201,7 +209,7 @@ class VlasovPoisson(Equation):
 
     def diagnostics(self, state: NDArray, grid: Grid) -> dict[str, NDArray]:
         """temperature <(v - <v>)^2> over all particles, and the largest |E|, (member,)."""
-        v = grid.coordinates(centres=True)[0]
+        v = _centres(grid)
         rows = state[:, 0].sum(-1)
         total = rows.sum(-1)
         mean = (rows * v).sum(-1) / total
