@@ -5,8 +5,8 @@
 The frontier is the set of classical runs of which none is both cheaper and better. Between two of them a grid or a step
 in between costs what the line between them says; the hull is the lowest of these lines. (Lines between neighbours alone
 would let a run that is hardly better than a coarse grid, but nearly as dear as the next finer one, set the cost of all
-errors between the two.) Beyond the ends there is no number, only a bound: a run with a smaller error than every run of the frontier has a speed-up above C_last / c, one with a
-larger error than the cheapest a speed-up below C_first / c.
+errors between the two.) Beyond the ends there is no number, only a bound: a run with a smaller error than every run of
+the frontier has a speed-up above C_last / c, one with a larger error than the cheapest a speed-up below C_first / c.
 """
 
 from __future__ import annotations
