@@ -1,12 +1,12 @@
 """Speed-up at equal error: the cost of the frontier at the error of a run, over the cost of the run.
 
-    speed-up = C(e) / c ,    log C(e) the lower convex hull of the runs of the frontier over -log e
+    speed-up = C(e) / c ,    log C linear in log e between the runs of the frontier
 
-The frontier is the set of classical runs of which none is both cheaper and better. Between two of them a grid or a step
-in between costs what the line between them says; the hull is the lowest of these lines. (Lines between neighbours alone
-would let a run that is hardly better than a coarse grid, but nearly as dear as the next finer one, set the cost of all
-errors between the two.) Beyond the ends there is no number, only a bound: a run with a smaller error than every run of
-the frontier has a speed-up above C_last / c, one with a larger error than the cheapest a speed-up below C_first / c.
+The frontier is the set of classical runs of which none is both cheaper and better. A dearer run that is better by less
+than the fraction TIE is left out: a closure that changes nothing, on a coarse grid, would stand just before the next
+finer grid, and set the cost of all errors between the two. Beyond the ends there is no number, only a bound: a run with
+a smaller error than every run of the frontier has a speed-up above C_last / c, one with a larger error than the cheapest
+a speed-up below C_first / c.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Beyond = Literal["", "<", ">"]
+TIE = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,16 @@ class SpeedUp:
 
 
 def frontier(costs: NDArray, errors: NDArray) -> NDArray[np.intp]:
-    """Indices of the runs that no run of equal or lower cost beats, by increasing cost. Errors must be finite, > 0."""
+    """Indices of the runs that no run of equal or lower cost beats or ties, by increasing cost.
+
+    Errors must be finite, > 0.
+    """
     best, kept = math.inf, []
     for i in np.lexsort((errors, costs)):
-        if errors[i] < best:
+        if errors[i] < (1 - TIE) * best:
             best = errors[i]
             kept.append(int(i))
     return np.array(kept, dtype=np.intp)
-
-
-def _hull(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    """The points of increasing x that make the lower convex hull (Andrew, Inf. Process. Lett. 9 (1979) 216)."""
-    kept: list[int] = []
-    for i in range(len(x)):
-        while len(kept) > 1:
-            a, b = kept[-2:]
-            if (y[b] - y[a]) * (x[i] - x[a]) < (y[i] - y[a]) * (x[b] - x[a]):
-                break
-            kept.pop()
-        kept.append(i)
-    return x[kept], y[kept]
 
 
 def speed_up(cost: float, error: float, costs: NDArray, errors: NDArray) -> SpeedUp | None:
@@ -67,7 +58,7 @@ def speed_up(cost: float, error: float, costs: NDArray, errors: NDArray) -> Spee
         return SpeedUp(float(costs[0] / cost), "<")
     if error < errors[-1]:
         return SpeedUp(float(costs[-1] / cost), ">")
-    at = np.interp(-math.log(error), *_hull(-np.log(errors), np.log(costs)))
+    at = np.interp(-math.log(error), -np.log(errors), np.log(costs))
     return SpeedUp(float(math.exp(at) / cost))
 
 

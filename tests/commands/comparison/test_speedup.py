@@ -29,13 +29,9 @@ def test_a_run_that_is_beaten_by_a_cheaper_one_is_not_on_the_frontier():
 
 
 def test_a_run_that_is_hardly_better_and_nearly_as_dear_as_the_next_grid_does_not_set_the_cost():
-    """It is on the frontier, but a grid between its neighbours would cost less than it says."""
-    costs, errors = np.append(COSTS, 15.9), np.append(ERRORS, 0.199)
-    assert 15.9 in costs[frontier(costs, errors)]
-    assert speed_up(1.0, 0.15, costs, errors).value == pytest.approx((0.4 / 0.15) ** 2, rel=1e-12)
-    assert speed_up(1.0, 0.02, np.array([1.0, 90.0, 100.0]), np.array([1.0, 0.9, 0.01])).value == pytest.approx(
-        100 ** (np.log(50) / np.log(100))
-    )
+    costs, errors = np.append(COSTS, 15.9), np.append(ERRORS, 0.1999)
+    np.testing.assert_array_equal(costs[frontier(costs, errors)], COSTS)
+    assert speed_up(1.0, 0.15, costs, errors) == speed_up(1.0, 0.15, COSTS, ERRORS)
 
 
 def test_values_that_are_not_positive_numbers_have_no_speed_up():
