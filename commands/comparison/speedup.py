@@ -5,8 +5,8 @@
 The frontier is the set of classical runs of which none is both cheaper and better. A dearer run that is better by less
 than the fraction TIE is left out: a closure that changes nothing, on a coarse grid, would stand just before the next
 finer grid, and set the cost of all errors between the two. Beyond the ends there is no number, only a bound: a run with
-a smaller error than every run of the frontier has a speed-up above C_last / c, one with a larger error than the cheapest
-a speed-up below C_first / c.
+a smaller error than every run of the frontier has a speed-up above C_last / c, one with a larger error than the
+cheapest a speed-up below C_first / c.
 """
 
 from __future__ import annotations
