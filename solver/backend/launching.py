@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from .arrays import Backend, BackendError
 
@@ -16,8 +19,10 @@ THREADS = 256  # of a block
 class Launcher:
     """Launches Numba kernels over (column, row, batch) on the device of a backend, on its library's current stream.
 
-    A kernel is a Python function of arrays and whole numbers that takes its place from `numba.cuda.grid(3)` and returns
+    A kernel is a Python function of arrays and numbers that takes its place from `numba.cuda.grid(3)` and returns
     beyond the ends. It is compiled for the types of its arguments when it is first launched with them.
+
+    double: the backend in double precision, for arrays of coefficients.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -25,6 +30,8 @@ class Launcher:
 
         config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]  # small grids are for tests and graphs
         self._cuda, self._library = cuda, backend.name
+        self.double = replace(backend, precision="float64")
+        self._known: dict[float, Any] = {}
 
     def __call__(self, kernel: Callable[..., None], shape: tuple[int, int, int], *arguments: Any) -> None:
         """Run `kernel` once for each place of shape (batch, row, column)."""
@@ -32,8 +39,12 @@ class Launcher:
         high = 8 if rows >= 8 else 1
         wide = THREADS // high
         blocks = (-(-columns // wide), -(-rows // high), batch)
-        arrays = [a if isinstance(a, int) else self._cuda.as_cuda_array(a, sync=False) for a in arguments]
+        arrays = [a if isinstance(a, int | float) else self._cuda.as_cuda_array(a, sync=False) for a in arguments]
         _compiled(kernel)[blocks, (wide, high, 1), self._stream()](*arrays)
+
+    def number(self, value: Any) -> Any:
+        """A number or an array without axes as an array of one number, which a kernel reads when it runs."""
+        return device_number(value, self.double, self._known)
 
     def _stream(self) -> Any:
         if self._library == "torch":
@@ -53,19 +64,32 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 
 
 def launcher(backend: Backend) -> Launcher | None:
-    """The launcher of a CUDA device where SUBGRID_CUDA_KERNELS=1 asks for the kernels, else None: array code is used.
+    """The launcher of a CUDA device that Numba finds too, else None: array code is used.
 
-    They are not the default, because on a device only the kernels of Kolmogorov flow alone have run. Raises
-    BackendError if they are asked for and Numba finds no device.
+    SUBGRID_CUDA_KERNELS=0 switches kernels off. Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and Numba
+    finds no device.
     """
-    if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda"):
-        return None
-    if os.environ.get("SUBGRID_CUDA_KERNELS") != "1":
+    chosen = os.environ.get("SUBGRID_CUDA_KERNELS", "")
+    if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda") or chosen == "0":
         return None
     from numba import cuda
 
-    if not cuda.is_available():
+    if cuda.is_available():
+        return Launcher(backend)
+    if chosen == "1":
         raise BackendError(
             "SUBGRID_CUDA_KERNELS=1: Numba finds no CUDA device. Remedy: pip install numba-cuda, or unset it"
         )
-    return Launcher(backend)
+    return None
+
+
+def device_number(value: Any, double: Backend, known: dict[float, Any]) -> Any:
+    """A number, or an array without axes, as an array of one number in double precision on the device.
+
+    known: the arrays of numbers made so far, so that a step sends nothing to the device.
+    """
+    if isinstance(value, float):
+        if value not in known:
+            known[value] = double.asarray(np.array([value]))
+        return known[value]
+    return double.xp.astype(double.xp.reshape(value, (1,)), double.xp.float64)

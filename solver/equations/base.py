@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +15,7 @@ from ..grid import Grid
 from ..random import Noise, QWiener
 from ..spectral import Operators
 from .answers import signal_speed, wrong
+from .device_terms import DeviceTerms
 from .forcing import Forcing, source_rates
 from .quantities import Derived, Quantity
 from .right_hand_side import ArrayRightHandSide, Forced, RightHandSide, linear_operator, require_compiled, takes_time
@@ -295,9 +295,9 @@ class Equation(BaseModel, ABC):
         """
         return None
 
-    def launched(self, operators: Operators, launch: Launcher) -> Callable[[Array, float], Array] | None:
-        """N(u, t) by CUDA kernels on the device of `operators`, as `nonlinear` gives it; None where there are none."""
-        return None
+    def launched(self, operators: Operators, launch: Launcher) -> DeviceTerms:
+        """What CUDA kernels compute on the device of `operators` in place of array code; by default nothing."""
+        return DeviceTerms()
 
     def right_hand_side(
         self, grid: Grid, members: int, compiled: bool = True, dtype: Precision = "float64"

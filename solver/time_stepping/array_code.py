@@ -118,6 +118,14 @@ class ArrayStepper:
         """N(u, t)."""
         return like(self.equation, "nonlinear", self.equation.nonlinear(self.operators, u, t), u)
 
+    def relax(self, u: Array, h: Array | float) -> Array:
+        """u after a time h under the stiff local sources alone."""
+        return self.equation.relax(self.operators, u, h)
+
+    def flow(self, part: str, u: Array, h: Array | float, t: Array | float) -> Array:
+        """u after a time h under one part of the equation alone, with the forcing of that part."""
+        return like(self.equation, "flow", self.equation.forced_flow(part, self.operators, u, h, t), u)
+
     def advance(
         self, u: Array, t: float, frozen: Array | None, memory: Memory, h: Array | float | None = None
     ) -> tuple[Array, Memory]:
@@ -135,8 +143,7 @@ class ArrayStepper:
         return self._one_step(u, t, frozen, stretch, h), memory
 
     def _one_step(self, u: Array, t: float, frozen: Array | None, stretch: Any, h: Array | float) -> Array:
-        equation, operators = self.equation, self.operators
-        u = equation.relax(operators, u, 0.5 * h)
+        u = self.relax(u, 0.5 * h)
         state, offset = u, 0.0
         rates: list[Array] = []
         for time, base, weights, total in self._stages:
@@ -149,16 +156,15 @@ class ArrayStepper:
             if frozen is not None:
                 state = state + (total if stretch is None else stretch * total) * frozen
             offset = time
-        return equation.relax(operators, state, 0.5 * h)
+        return self.relax(state, 0.5 * h)
 
     def _split(self, scheme: Split, u: Array, t: float, frozen: Array | None, h: Array | float) -> Array:
-        equation, operators = self.equation, self.operators
-        u = equation.relax(operators, u, 0.5 * h)
+        u = self.relax(u, 0.5 * h)
         if frozen is not None:
             u = u + 0.5 * h * frozen
         for (part, coefficient), at in zip(scheme.parts, scheme.times, strict=True):
-            u = like(equation, "flow", equation.forced_flow(part, operators, u, coefficient * h, t + at * h), u)
-        u = equation.relax(operators, u, 0.5 * h)
+            u = self.flow(part, u, coefficient * h, t + at * h)
+        u = self.relax(u, 0.5 * h)
         return u if frozen is None else u + 0.5 * h * frozen
 
     def _several(

@@ -1,4 +1,4 @@
-"""CUDA kernels of time stepping: one thread for each Fourier coefficient."""
+"""CUDA kernels of time stepping: one thread for each number of a state."""
 
 from __future__ import annotations
 
@@ -31,3 +31,26 @@ def combine(out, u, count, base, weight_1, rate_1, weight_2, rate_2, weight_3, r
     if count > 5:
         value += weight_6[g, m] * rate_6[b, f, m]
     out[b, f, m] = value
+
+
+def combine_numbers(out, u, count, base, weight_1, rate_1, weight_2, rate_2, weight_3, rate_3, weight_4, rate_4,
+                    weight_5, rate_5, weight_6, rate_6):  # fmt: skip
+    """`combine` with numbers for the base and the weights, of an explicit scheme."""
+    c, f, b = cuda.grid(3)
+    batch, fields, cells = out.shape
+    if c >= cells or f >= fields or b >= batch:
+        return
+    value = base * u[b, f, c]
+    if count > 0:
+        value += weight_1 * rate_1[b, f, c]
+    if count > 1:
+        value += weight_2 * rate_2[b, f, c]
+    if count > 2:
+        value += weight_3 * rate_3[b, f, c]
+    if count > 3:
+        value += weight_4 * rate_4[b, f, c]
+    if count > 4:
+        value += weight_5 * rate_5[b, f, c]
+    if count > 5:
+        value += weight_6 * rate_6[b, f, c]
+    out[b, f, c] = value

@@ -9,6 +9,7 @@ from typing import Any
 
 TITLES = {
     "parity": "Parity with NumPy",
+    "closures": "Closures: parity with NumPy",
     "steps": "Two-dimensional vorticity",
     "bandwidth": "Shallow water and Vlasov-Poisson against the memory bandwidth",
     "calls": "Closure calls against the steps between them",

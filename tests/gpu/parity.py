@@ -22,7 +22,6 @@ def rows(place: Place, sizes: Sizes) -> Iterator[Row]:
     names = list(problems.TABLES)[: sizes.problems]
     yield from right_hand_sides(place, names)
     yield from steppers(place, sizes, names)
-    yield from closures(place, sizes)
     yield whole_run(place)
     yield resumed(place, names)
     yield transfers(place, names)

@@ -5,7 +5,8 @@
     python tests/gpu/run.py --backend cupy         another backend; by default torch:cuda
 
 Without a device it says so and runs the stand-ins alone. With one, every part is a process of its own with less than
-ten minutes; all of them take less than 15. Their rows go to runs/gpu/PART.json, the page is docs/results/gpu.md.
+ten minutes; all of them take less than 15. What is not timed runs side by side. The rows of a part go to
+runs/gpu/PART.json, the page is docs/results/gpu.md.
 """
 
 from __future__ import annotations
@@ -18,14 +19,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 ROWS, PAGE = ROOT / "runs" / "gpu", ROOT / "docs" / "results" / "gpu.md"
+UNTIMED = ("parity", "closures")  # they run side by side
 # seconds after which a part is stopped; what it measured until then is kept
-PARTS = {"parity": 200, "steps": 240, "bandwidth": 60, "calls": 90, "diffusion": 70, "training": 100, "frontier": 100}
+PARTS = {
+    "parity": 200,
+    "closures": 200,
+    "steps": 240,
+    "bandwidth": 60,
+    "calls": 90,
+    "diffusion": 70,
+    "training": 100,
+    "frontier": 100,
+}
 
 
 def rows_of(part: str) -> Callable[..., Iterator]:
@@ -37,6 +49,7 @@ def rows_of(part: str) -> Callable[..., Iterator]:
 
     return {
         "parity": parity.rows,
+        "closures": parity.closures,
         "steps": speed.vorticity_rows,
         "bandwidth": speed.bandwidth_rows,
         "calls": learned.call_rows,
@@ -114,17 +127,24 @@ def on_the_device(options: argparse.Namespace) -> int:
     shared = ["--here", "--backend", options.backend, "--rows", str(options.rows), *["--tiny"][: options.tiny]]
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_ENABLE_X64": "1"}
     failed = []
-    for part in options.part:
+
+    def measured(part: str) -> None:
         began = time.perf_counter()
         command = [sys.executable, __file__, "--part", part, *shared]
         try:
-            code = subprocess.run(command, env=environment, timeout=PARTS[part]).returncode
+            code: object = subprocess.run(command, env=environment, timeout=PARTS[part]).returncode
         except subprocess.TimeoutExpired:
             code = f"stopped after {PARTS[part]} s"
         print(f"{part}: {time.perf_counter() - began:.0f} s", flush=True)
         if code:
             failed.append(f"{part} ({code})")
             print(f"{part} failed: {code}", file=sys.stderr)
+
+    with ThreadPoolExecutor() as side_by_side:
+        list(side_by_side.map(measured, [part for part in options.part if part in UNTIMED]))
+    for part in options.part:
+        if part not in UNTIMED:
+            measured(part)
     missed = write(options.rows, options.page, failed)
     print(f"page: {options.page}; missed: {', '.join(missed) or 'none'}; failed: {', '.join(failed) or 'none'}")
     return 1 if missed or failed else 0

@@ -14,6 +14,7 @@ from ...grid import Grid
 from ...spectral import Operators, Transforms, square
 from ..answers import forcing_field
 from ..base import Array, Equation, Field
+from ..device_terms import DeviceTerms, overridden
 from ..forcing import ForcingTable
 from ..quantities import FLUX, SPECTRUM, Derived, Quantity
 from ..right_hand_side import RightHandSide
@@ -109,10 +110,10 @@ class Kolmogorov(Equation):
         rate = self._forcing(grid).astype(COMPLEX[dtype])
         return BasdevantAdvection(grid, members, rate) if self.has("advection") else SteadyForcing(grid, rate)
 
-    def launched(self, operators: Operators, launch: Launcher) -> LaunchedAdvection | None:
-        if not self.has("advection") or not self.autonomous or type(self).nonlinear is not Kolmogorov.nonlinear:
-            return None
-        return LaunchedAdvection(operators, self._forcing(operators.grid), launch)
+    def launched(self, operators: Operators, launch: Launcher) -> DeviceTerms:
+        if not self.has("advection") or not self.autonomous or overridden(self, Kolmogorov, "nonlinear"):
+            return DeviceTerms()
+        return DeviceTerms(LaunchedAdvection(operators, self._forcing(operators.grid), launch))
 
     def velocity(self, state: NDArray, grid: Grid) -> tuple[NDArray, NDArray]:
         """(u, v) of the vorticity (..., y, x), each (..., y, x), in length/time."""

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from ...backend import Precision
+from ...backend import Launcher, Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field
+from ..device_terms import DeviceTerms, overridden
 from ..forcing import ForcingTable
 from ..quantities import Derived, Quantity
 from ..right_hand_side import RightHandSide
-from . import array_code, compiled, friction, prescribed, sides_array_code, sweep_array_code
+from . import array_code, compiled, dry_depth, friction, prescribed, sides_array_code, sweep_array_code
 from .bathymetry import Bottom, Flat, on_grid
 from .friction import Resistance
+from .launched import LaunchedBalance
 from .measured import DERIVED, QUANTITIES, measured
 from .rain import Rain, RainRate
 from .sides import NAMES as SIDES
 from .sides import Prescribed, Sides, Values
-
-LARGEST_DRY = 1e-5  # of the deepest water: ten times as much slows a front over dry land by 5 %
 
 
 class ShallowWater(Equation):
@@ -228,27 +228,10 @@ class ShallowWater(Equation):
         return array_code.relax(u, law.manning, self.dry, h, operators.xp)
 
     def require_resolved(self, state: NDArray) -> None:
-        """The dry depth must be at most LARGEST_DRY of the deepest water where shores or dry land are possible."""
-        deepest = float(state[:, 0].max())
-        shores = self.bathymetry.kind != "flat" or bool((state[:, 0] < self.dry).any())
-        if shores and 0 < LARGEST_DRY * deepest < self.dry * (1 - 1e-12):
-            fits = float(f"{1e-6 * deepest:.1g}")
-            raise ValueError(
-                f"equation.dry: {self.dry:g} is more than {LARGEST_DRY:g} of the deepest water, {deepest:.3g}: fronts "
-                f"over dry land would be too slow. Remedy: equation.dry = {fits:g}, or less"
-            )
+        dry_depth.require_small(self.dry, state, self.bathymetry.kind != "flat")
 
     def require_single(self, state: NDArray, grid: Grid) -> None:
-        """The dry depth must be at least the spacing of the surface's values where shores or dry land are possible."""
-        b = self.bottom(grid)
-        largest = max(float(state[:, 0].max()), 0.0 if b is None else float(np.abs(b).max()))
-        spacing = float(np.finfo(np.float32).eps) * largest
-        if self.dry < spacing and (b is not None or bool((state[:, 0] < spacing).any())):
-            raise ValueError(
-                f"equation.dry: {self.dry:g} is less than {spacing:.2g}, the spacing of numbers of single precision at "
-                f"{largest:.3g}, the largest depth or height of the bottom. Remedy: equation.dry = "
-                f'{float(f"{1.5 * spacing:.1g}"):g}, or precision = "float64"'
-            )
+        dry_depth.require_distinct(self.dry, state, self.bottom(grid))
 
     def admissible(self, state: Array) -> Array:
         return (state[:, 0, ...] >= 0).all()
@@ -267,6 +250,11 @@ class ShallowWater(Equation):
             self.dry,
             dtype,
         )
+
+    def launched(self, operators: Operators, launch: Launcher) -> DeviceTerms:
+        if self.fed or overridden(self, ShallowWater, "nonlinear", "flow", "relax"):
+            return DeviceTerms()
+        return LaunchedBalance(self, operators, launch).terms
 
     def velocities(self, state: Array) -> tuple[Array, Array]:
         """u and v, each (member, y, x), in length/time; they vanish with the depth in nearly dry cells."""

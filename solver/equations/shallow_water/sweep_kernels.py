@@ -55,7 +55,7 @@ def changes(below, above, courant):
 
 
 @numba.njit(inline="always")
-def _flat(w_0, w_1, w_2, u_0, u_1, u_2, v_0, v_1, v_2, per):
+def flat(w_0, w_1, w_2, u_0, u_1, u_2, v_0, v_1, v_2, per):
     """c, u and v at the lower and at the upper face after half the time: sweep_array_code.faces; w = 2 c."""
     c, u_below, u_above, w_below, w_above = 0.5 * w_1, u_1 - u_0, u_2 - u_1, w_1 - w_0, w_2 - w_1
     p_low, p_high = changes(u_below + w_below, u_above + w_above, (c + u_1) * per)
@@ -107,7 +107,7 @@ def _states(s, n, b, per, gravity, dry_depth):
         u_0, u_1, u_2 = s[HERE + U + k - 1], s[HERE + U + k], s[HERE + U + k + 1]
         v_0, v_1, v_2 = s[HERE + V + k - 1], s[HERE + V + k], s[HERE + V + k + 1]
         if b is None:
-            h_low, u_low, v_low, h_high, u_high, v_high = _flat(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, per)
+            h_low, u_low, v_low, h_high, u_high, v_high = flat(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2, per)
         else:
             h, u, v = _slopes(h_0, h_1, h_2, u_0, u_1, u_2, v_0, v_1, v_2)
             h_low, u_low, v_low, h_high, u_high, v_high = h_1 - h, u_1 - u, v_1 - v, h_1 + h, u_1 + u, v_1 + v
@@ -207,7 +207,7 @@ def _across(s, n, b, per, gravity, dry_depth):
         v_0, v_1, v_2 = s[LAST + V + k], s[HERE + V + k], s[NEXT + V + k]
         h_left, u_left, v_left = s[HIGH + H + k], s[HIGH + U + k], s[HIGH + V + k]
         if b is None:
-            h_low, v_low, u_low, h_high, v_high, u_high = _flat(h_0, h_1, h_2, v_0, v_1, v_2, u_0, u_1, u_2, per)
+            h_low, v_low, u_low, h_high, v_high, u_high = flat(h_0, h_1, h_2, v_0, v_1, v_2, u_0, u_1, u_2, per)
             mass, before, over = roe_hllc(h_left, v_left, u_left, h_low, v_low, u_low, gravity)
             s[RIGHT + 2 * STRIDE + k] = per * (s[CARRY + STRIDE + k] - before)
             s[CARRY + STRIDE + k] = before

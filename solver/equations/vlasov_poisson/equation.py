@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from ...backend import Precision
+from ...backend import Launcher, Precision
 from ...grid import Grid
 from ...spectral import Operators
 from ..base import Array, Equation, Field, Kind
+from ..device_terms import DeviceTerms, overridden
 from ..forcing import Forcing, ForcingTable, source_rates
 from ..quantities import Coordinates, Derived, Quantity
 from ..right_hand_side import RightHandSide
 from . import array_code, transport
+from .launched import LaunchedTransport
 
 TINY = 1e-300  # in the place of what is not positive: -f ln f of it is zero to round-off
 
@@ -147,9 +149,9 @@ class VlasovPoisson(Equation):
         rate = 0 * u
         if self.has("streaming"):
             rate = rate + array_code.upwind_rate(u, self._velocity(operators), spacing[1], "periodic", xp)
-        if self._accelerates:
+        if self.accelerates:
             columns = xp.matrix_transpose(u)
-            speed = self._force(operators, u, t)[..., None]
+            speed = self.force(operators, u, t)[..., None]
             rate = rate + xp.matrix_transpose(array_code.upwind_rate(columns, speed, spacing[0], self.ends, xp))
         return self.forced(operators, rate, t)
 
@@ -159,8 +161,8 @@ class VlasovPoisson(Equation):
         if part == "drift" and self.has("streaming"):
             distance = self._velocity(operators) * (h / spacing[1])
             return array_code.shift(u, distance, table, "periodic", self.positivity, xp)
-        if part == "kick" and self._accelerates:
-            distance = self._force(operators, u, t)[..., None] * (h / spacing[0])
+        if part == "kick" and self.accelerates:
+            distance = self.force(operators, u, t)[..., None] * (h / spacing[0])
             columns = xp.matrix_transpose(u)
             return xp.matrix_transpose(array_code.shift(columns, distance, table, self.ends, self.positivity, xp))
         return u
@@ -178,6 +180,12 @@ class VlasovPoisson(Equation):
             None if self.external is None else partial(self.external_values, grid),
             self.external is None or self.external.steady,
         )
+
+    def launched(self, operators: Operators, launch: Launcher) -> DeviceTerms:
+        if overridden(self, VlasovPoisson, "nonlinear", "flow"):
+            return DeviceTerms()
+        terms = LaunchedTransport(self, operators, launch)
+        return DeviceTerms(terms.rate, terms.flow if self.source is None else None)
 
     def electric_field(self, state: NDArray, grid: Grid) -> NDArray[np.float64]:
         """E (member, x) of a state (member, 1, v, x)."""
@@ -237,7 +245,7 @@ class VlasovPoisson(Equation):
 
     def array_speed(self, operators: Operators, u: Array) -> tuple[Array | float, float]:
         xp = operators.xp
-        field = xp.max(xp.abs(self._force(operators, u, 0.0))) if self._accelerates else 0.0
+        field = xp.max(xp.abs(self.force(operators, u, 0.0))) if self.accelerates else 0.0
         centres = operators.grid.coordinates(centres=True)[0]
         return field, float(np.abs(centres).max()) if self.has("streaming") else 0.0
 
@@ -246,10 +254,10 @@ class VlasovPoisson(Equation):
         return operators.constant("velocity", lambda: operators.grid.coordinates(centres=True)[0][:, None])
 
     @property
-    def _accelerates(self) -> bool:
+    def accelerates(self) -> bool:
         return self.has("field") or self.external is not None
 
-    def _force(self, operators: Operators, u: Array, t: float) -> Array:
+    def force(self, operators: Operators, u: Array, t: float) -> Array:
         """E + E_ext, of the terms in the model, (member, field, x)."""
         field = self._field(operators, u) if self.has("field") else 0 * operators.xp.sum(u, axis=-2)
         if self.external is None:
