@@ -17,6 +17,7 @@ from ..learning.compatibility import mismatch
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import residual_noise
 from ..learning.options import Sampler, read_options
+from ..learning.replay import Replayed
 from ..learning.weights_file import using
 from .options import METHOD, TrainingOptions
 
@@ -63,6 +64,7 @@ class LatentDiffusion(LearnedClosure):
     transfer: Literal["free", "zero", "mean", "shells"] = "free"
     batch: int = Field(16, ge=1)
     _model: GenerativeTerm = PrivateAttr()
+    _expected: Replayed = PrivateAttr()
     _noise: SpectralNoise | None = PrivateAttr()
     _rho: float = PrivateAttr()
     _shape: tuple[int, ...] = PrivateAttr()
@@ -96,6 +98,7 @@ class LatentDiffusion(LearnedClosure):
             self._rho = math.exp(-problem.every * problem.step / time) if time else 0.0
         self._grid, self._span = problem.grid, problem.every * problem.step
         self._model = model.to(problem.device)
+        self._expected = Replayed(self._mean, problem.device)
         return {}
 
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
@@ -104,7 +107,7 @@ class LatentDiffusion(LearnedClosure):
         state = view.torch().to(torch.float32)
         with torch.inference_mode():
             if self._noise is not None:
-                parts = [self._mean(part) for part in state.split(self.batch)]
+                parts = [self._expected(part) for part in state.split(self.batch)]
             else:
                 white = view.random.normal(self._shape).astype(np.float32)
                 if self._rho:

@@ -19,6 +19,7 @@ from ..learning.compiled_network import CompiledTerm, compilable
 from ..learning.learned_closure import LearnedClosure, TrainingJob
 from ..learning.noise import SPECTRUM, residual_noise
 from ..learning.options import read_options
+from ..learning.replay import Replayed
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def _by_torch(tensors: Mapping[str, NDArray], header: dict[str, Any], problem: P
         tuple(header.get("origin", problem.grid.origin)),
     )
     term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    term.eval().to(problem.device)
+    replayed = Replayed(term.eval().to(problem.device), problem.device)
 
     def evaluate(view: View, batch: int) -> torch.Tensor:
         with torch.inference_mode():
-            parts = [term(part) for part in view.torch().to(torch.float32).split(batch)]
+            parts = [replayed(part) for part in view.torch().to(torch.float32).split(batch)]
         return torch.cat(parts).to(torch.float64)
 
     return evaluate

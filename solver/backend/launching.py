@@ -64,21 +64,22 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 
 
 def launcher(backend: Backend) -> Launcher | None:
-    """The launcher of a CUDA device that Numba finds too, else None: array code is used.
+    """The launcher of a CUDA device that numba-cuda finds too, else None: array code is used.
 
-    SUBGRID_CUDA_KERNELS=0 switches kernels off. Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and Numba
-    finds no device.
+    Numba's own CUDA target does not compile `min` and `max` of numbers. SUBGRID_CUDA_KERNELS=0 switches kernels off.
+    Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and numba-cuda is missing or finds no device.
     """
     chosen = os.environ.get("SUBGRID_CUDA_KERNELS", "")
     if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda") or chosen == "0":
         return None
     from numba import cuda
 
-    if cuda.is_available():
+    if "numba_cuda" in str(cuda.__file__) and cuda.is_available():
         return Launcher(backend)
     if chosen == "1":
         raise BackendError(
-            "SUBGRID_CUDA_KERNELS=1: Numba finds no CUDA device. Remedy: pip install numba-cuda, or unset it"
+            "SUBGRID_CUDA_KERNELS=1: numba-cuda is missing or finds no CUDA device. Remedy: pip install numba-cuda, or "
+            "unset it"
         )
     return None
 

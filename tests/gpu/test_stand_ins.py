@@ -200,6 +200,25 @@ def test_steps_of_a_graph_are_the_steps(monkeypatch, name, stepper):
     assert bool(recorded) == made.equation.autonomous
 
 
+@pytest.mark.parametrize("name", ["regression", "latent-diffusion, split", "latent-diffusion"])
+def test_calls_of_networks_in_a_graph_are_the_calls(monkeypatch, name):
+    """Networks that draw no noise are recorded at the second call with a shape; members come in parts of two shapes."""
+    plain, recorded = problems.closure_run(name, TORCH, members=3), []
+
+    def record(work):
+        recorded.append(work)
+        return work
+
+    monkeypatch.setattr(cuda_graph, "recorder", lambda backend: record)
+    graph = problems.closure_run(name, TORCH, members=3)
+    for run in (plain, graph):
+        run.closures[0].closure.batch = 2
+        run.run(4 * problems.steps(name))
+    assert torch.equal(plain.internal, graph.internal)
+    network = [work for work in recorded if "replay" in work.__module__]
+    assert len(network) == (0 if name == "latent-diffusion" else 2)
+
+
 def test_graphs_are_for_cuda_devices_alone(monkeypatch):
     monkeypatch.delenv("SUBGRID_CUDA_GRAPHS", raising=False)
     assert cuda_graph.recorder(TORCH) is None and cuda_graph.recorder(Backend("cupy", "cuda")) is None
