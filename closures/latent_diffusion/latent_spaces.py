@@ -84,7 +84,7 @@ class Fourier(nn.Module):
         """Set the amplitudes from residuals of the training set."""
         power = low_modes(h, self.highest, self.dimensions).abs().double().square().mean(0)
         weight = torch.ones_like(power[0])
-        weight[..., 1:] = 2  # the conjugate modes
+        weight[..., 1:].fill_(2)  # the conjugate modes
         count = torch.bincount(self.ring.flatten(), weight.flatten())
         total = torch.stack([torch.bincount(self.ring.flatten(), (weight * p).flatten()) for p in power])
         amplitude = (total / count * self.points**self.dimensions).sqrt()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..learning import weights_file
 from ..learning.denoiser import Denoiser
-from ..learning.learned_term import FEATURES, LearnedTerm
+from ..learning.learned_term import FEATURES, LearnedTerm, placed
 from ..learning.options import Sampler
 from ..learning.samplers import DrawNoise, sample
 from .latent_spaces import LATENTS
@@ -68,7 +68,7 @@ class GenerativeTerm(nn.Module):
 
     def scale(self, name: str, like: Tensor) -> Tensor:
         """The scales "state", "term" or "given", (field, 1, ...)."""
-        return like.new_tensor(self.normalisation[name]).reshape(-1, *[1] * self.dimensions)
+        return placed(self.normalisation[name], like).reshape(-1, *[1] * self.dimensions)
 
     def conditional_mean(self, state: Tensor) -> Tensor:
         """M(u); zero without a mean network."""

@@ -30,11 +30,11 @@ def vorticity_velocity(state: torch.Tensor, length: Lengths, origin: Lengths) ->
     ky = torch.fft.fftfreq(ny, 1 / ny, device=state.device)[:, None] * (2 * np.pi / length_y)
     kx = torch.fft.rfftfreq(nx, 1 / nx, device=state.device) * (2 * np.pi / length_x)
     square = ky**2 + kx**2
-    square[0, 0] = math.inf
+    square[0, 0].fill_(math.inf)
     if ny % 2 == 0:
-        square[ny // 2] = math.inf
+        square[ny // 2].fill_(math.inf)
     if nx % 2 == 0:
-        square[:, -1] = math.inf
+        square[:, -1].fill_(math.inf)
     stream = torch.fft.rfft2(state) / square
     velocity = torch.fft.irfft2(torch.cat([1j * ky * stream, -1j * kx * stream], dim=1), s=(ny, nx))
     return torch.cat([state, velocity], dim=1)
@@ -51,10 +51,15 @@ def phase_space(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.
     length_v, length_x = np.broadcast_to(length, 2)
     v = np.broadcast_to(origin, 2)[0] + (torch.arange(nv, device=state.device) + 0.5) * (length_v / nv)
     k = torch.fft.rfftfreq(nx, 1 / nx, device=state.device) * (2 * np.pi / length_x)
-    k[0] = math.inf
+    k[0].fill_(math.inf)
     density = torch.fft.rfft(state.sum(-2, keepdim=True) * (length_v / nv))
     field = torch.fft.irfft(-1j * density / k, n=nx)
     return torch.cat([state, v.to(state.dtype)[:, None] * state, field * state], dim=1)
+
+
+def placed(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """A few numbers as a tensor, made on the device of another one: a copy from the host would wait for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
 def anomaly(state: torch.Tensor, length: Lengths, origin: Lengths) -> torch.Tensor:
@@ -133,7 +138,7 @@ class LearnedTerm(nn.Module):
         """The normalised term of a normalised state, that is, one divided by its scales."""
         if self.features != "state":
             found = FEATURES[self.features](state, self.length, self.origin)
-            scales = found.new_tensor(self.normalisation["features"])
+            scales = placed(self.normalisation["features"], found)
             state = found / scales.reshape(-1, *[1] * (found.ndim - 2))
         return self.network(state)
 

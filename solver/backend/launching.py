@@ -64,23 +64,24 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 
 
 def launcher(backend: Backend) -> Launcher | None:
-    """The launcher of a CUDA device that numba-cuda finds too, else None: array code is used.
+    """The launcher of a CUDA device that Numba finds too, else None: array code is used.
 
-    Numba's own CUDA target does not compile `min` and `max` of numbers. SUBGRID_CUDA_KERNELS=0 switches kernels off.
-    Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and numba-cuda is missing or finds no device.
+    SUBGRID_CUDA_KERNELS=0 switches kernels off. Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and Numba
+    finds no device, with what it says.
     """
     chosen = os.environ.get("SUBGRID_CUDA_KERNELS", "")
     if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda") or chosen == "0":
         return None
-    from numba import cuda
+    try:
+        from numba import cuda
 
-    if "numba_cuda" in str(cuda.__file__) and cuda.is_available():
+        missing = "" if cuda.is_available() else "it finds no device"
+    except Exception as error:  # a version of numba-cuda that does not fit that of NumPy, say
+        missing = f"{type(error).__name__}: {error}"
+    if not missing:
         return Launcher(backend)
     if chosen == "1":
-        raise BackendError(
-            "SUBGRID_CUDA_KERNELS=1: numba-cuda is missing or finds no CUDA device. Remedy: pip install numba-cuda, or "
-            "unset it"
-        )
+        raise BackendError(f"SUBGRID_CUDA_KERNELS=1: Numba's CUDA target: {missing}. Remedy: unset it, or numba-cuda")
     return None
 
 

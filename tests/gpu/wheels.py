@@ -81,9 +81,7 @@ def install(folder: Path) -> int:
     subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", str(venv)], check=True)
     # an environment made in another one sees the packages of the base interpreter only
     own = next(venv.glob("lib/python*/site-packages"))
-    # with the .pth files there: numba-cuda takes the place of Numba's own CUDA target by one
-    machine = sysconfig.get_paths()["purelib"]
-    (own / "machine.pth").write_text(f"import site; site.addsitedir({machine!r})\n", encoding="utf-8")
+    (own / "machine.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, *wheels], check=True)
     subprocess.run([*pip, "--no-build-isolation", str(ROOT)], check=True)

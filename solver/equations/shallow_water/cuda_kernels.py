@@ -16,9 +16,13 @@ from typing import Any
 
 from numba import cuda
 
-from .pointwise_kernels import GHOSTS, depths, half_slope, hllc, level, smooth, square
-from .sweep_kernels import flat, roe_hllc
+from ...backend.device_functions import device_function, larger, smaller
+from . import pointwise_kernels, sweep_kernels
+from .pointwise_kernels import GHOSTS
 
+half_slope, level, square = (device_function(getattr(pointwise_kernels, n)) for n in ("half_slope", "level", "square"))
+depths, hllc, smooth = (device_function(getattr(pointwise_kernels, n)) for n in ("depths", "hllc", "smooth"))
+flat, roe_hllc = device_function(sweep_kernels.flat), device_function(sweep_kernels.roe_hllc)
 TINY = 1e-40  # added to smoothness indicators
 WET = 1e-300  # water^(7/3) may underflow
 
@@ -54,8 +58,8 @@ def wide_faces(z, a, b, c, d, bottomed, dry):
     """States at both faces of the cell b: WENO5 where it is safe, else MUSCL; see array_code."""
     h_low, e_low, u_low, v_low, h_high, e_high, u_high, v_high = muscl(a, b, c, bottomed, dry)
     below, above = weno5(z[0], a[0], b[0], c[0], d[0])
-    wet = min(min(min(z[0], a[0]), min(c[0], d[0])), b[0]) > dry
-    resolved = wet and max(abs(below - b[0]), abs(above - b[0])) <= 0.5 * b[0]
+    wet = smaller(smaller(smaller(z[0], a[0]), smaller(c[0], d[0])), b[0]) > dry
+    resolved = wet and larger(abs(below - b[0]), abs(above - b[0])) <= 0.5 * b[0]
     if bottomed:
         resolved = resolved and smooth(z[1] - z[0], a[1] - a[0], b[1] - b[0], c[1] - c[0], d[1] - d[0], b[0])
     if resolved:
@@ -88,9 +92,9 @@ def changes(below, here, above, bottomed, gravity):
 @cuda.jit(device=True)
 def load(u, ground, bottomed, b, r, c, along, turn, dry):
     """The cell (r, c) of member b; along: the number of the field h u or h v along the axis."""
-    h = max(float(u[b, 0, r, c]), 0.0)
+    h = larger(float(u[b, 0, r, c]), 0.0)
     q, p = turn * float(u[b, along, r, c]), float(u[b, 3 - along, r, c])
-    inverse = h / max(h * h, dry * dry)
+    inverse = h / larger(h * h, dry * dry)
     e = h + float(ground[r, c]) if bottomed else h
     return h, e, q * inverse, p * inverse, q, p
 
@@ -161,8 +165,8 @@ def balance(bottomed: bool, wide: bool, x: bool, y: bool) -> Callable[..., Any]:
 @cuda.jit(device=True)
 def load_wave(u, b, r, c, along, turn, gravity, dry):
     """2 sqrt(g h) and the velocities along the axis and across it."""
-    h = max(float(u[b, 0, r, c]), 0.0)
-    inverse = h / max(h * h, dry * dry)
+    h = larger(float(u[b, 0, r, c]), 0.0)
+    inverse = h / larger(h * h, dry * dry)
     return (
         2.0 * math.sqrt(gravity * h),
         turn * float(u[b, along, r, c]) * inverse,
@@ -225,7 +229,7 @@ def relax(u, friction, dry, round_off, h, out):
     if i >= width or j >= height or m >= members:
         return
     depth, q, p = float(u[m, 0, j, i]), float(u[m, 1, j, i]), float(u[m, 2, j, i])
-    factor, water = 1.0, max(depth, 0.0)
+    factor, water = 1.0, larger(depth, 0.0)
     if depth < dry:
         factor = water * water / (dry * dry)
         if depth >= -round_off * dry:

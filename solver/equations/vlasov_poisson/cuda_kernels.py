@@ -10,15 +10,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from numba import cuda
 
+from ...backend.device_functions import larger, smaller
 from .array_code import FARTHEST
 
 TINY = 1e-40  # added to smoothness indicators
 
 
-@numba.njit(inline="always")
+@cuda.jit(device=True)
 def square(x):
     return x * x
 
@@ -110,7 +110,7 @@ def taps(speed, spacing, h, table, whole, coefficients):
 @cuda.jit(device=True)
 def clipped(mass, middle, positivity):
     """The mass in the right part of a cell; with `positivity` between zero and all of it."""
-    return min(max(mass, min(middle, 0.0)), max(middle, 0.0)) if positivity else mass
+    return smaller(larger(mass, smaller(middle, 0.0)), larger(middle, 0.0)) if positivity else mass
 
 
 @functools.cache
@@ -179,10 +179,10 @@ def kick(positivity: bool, closed: bool) -> Callable[..., Any]:
         reach, cells = coefficients.shape[1] // 2 + 1, whole[m, i]
         found = moved(u, coefficients, m, j - cells, i, positivity)
         if closed and j == 0:
-            for at in range(-reach, min(-cells, height + reach)):
+            for at in range(-reach, smaller(-cells, height + reach)):
                 found += moved(u, coefficients, m, at, i, positivity)
         if closed and j == height - 1:
-            for at in range(max(height - cells, -reach), height + reach):
+            for at in range(larger(height - cells, -reach), height + reach):
                 found += moved(u, coefficients, m, at, i, positivity)
         out[m, 0, j, i] = found
 
