@@ -104,11 +104,11 @@ class LatentDiffusion(LearnedClosure):
     def __call__(self, view: View, memory: Memory) -> tuple[Tendency, Memory]:
         import torch
 
-        state = view.torch().to(torch.float32)
         with torch.inference_mode():
             if self._noise is not None:
-                parts = [self._expected(part) for part in state.split(self.batch)]
+                term = self._expected.in_parts(view.torch(), self.batch)
             else:
+                state = view.torch().to(torch.float32)
                 white = view.random.normal(self._shape).astype(np.float32)
                 if self._rho:
                     if "white" in memory:
@@ -119,12 +119,16 @@ class LatentDiffusion(LearnedClosure):
                 for begin in range(0, len(state), self.batch):
                     part = slice(begin, begin + self.batch)
                     parts.append(self._sample(state[part], drawn[part], self._draw_noise(view, part, state.device)))
-        return Tendency(torch.cat(parts).to(torch.float64), noise=self._noise), memory
+                term = torch.cat(parts).to(torch.float64)
+        return Tendency(term, noise=self._noise), memory
 
     def _mean(self, state: torch.Tensor) -> torch.Tensor:
-        """M(u) + E[H - M | u]."""
+        """M(u) + E[H - M | u], in double precision."""
+        import torch
+
+        state = state.to(torch.float32)
         mean = self._model.conditional_mean(state)
-        return self._constrained(state, mean + self._model.expected(state, mean), mean)
+        return self._constrained(state, mean + self._model.expected(state, mean), mean).to(torch.float64)
 
     def _sample(self, state: torch.Tensor, white: torch.Tensor, draw_noise: Callable[[], torch.Tensor]) -> torch.Tensor:
         """A sample of H for white noise in the latent space."""

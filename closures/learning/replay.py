@@ -25,6 +25,13 @@ class Replayed:
         self._function, self._record = function, cuda_graph.recorder(Backend("torch", device))
         self._known: dict[tuple[int, ...], _Recorded | None] = {}
 
+    def in_parts(self, given: torch.Tensor, batch: int) -> torch.Tensor:
+        """The values for so many members at a time, in one tensor."""
+        import torch
+
+        parts = [self(part) for part in given.split(batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def __call__(self, given: torch.Tensor) -> torch.Tensor:
         shape = tuple(given.shape)
         if self._record is None or given.numel() > cuda_graph.LARGEST:
@@ -49,6 +56,13 @@ class _Recorded:
             self._found = function(self._given)
 
         self._replay = record(work)
+
+    def in_parts(self, given: torch.Tensor, batch: int) -> torch.Tensor:
+        """The values for so many members at a time, in one tensor."""
+        import torch
+
+        parts = [self(part) for part in given.split(batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def __call__(self, given: torch.Tensor) -> torch.Tensor:
         self._given.copy_(given)

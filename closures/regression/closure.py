@@ -123,12 +123,12 @@ def _by_torch(tensors: Mapping[str, NDArray], header: dict[str, Any], problem: P
         tuple(header.get("origin", problem.grid.origin)),
     )
     term.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    replayed = Replayed(term.eval().to(problem.device), problem.device)
+    term.eval().to(problem.device)
+    replayed = Replayed(lambda state: term(state.to(torch.float32)).to(torch.float64), problem.device)
 
     def evaluate(view: View, batch: int) -> torch.Tensor:
         with torch.inference_mode():
-            parts = [replayed(part) for part in view.torch().to(torch.float32).split(batch)]
-        return torch.cat(parts).to(torch.float64)
+            return replayed.in_parts(view.torch(), batch)
 
     return evaluate
 

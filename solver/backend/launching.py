@@ -66,11 +66,13 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 def launcher(backend: Backend) -> Launcher | None:
     """The launcher of a CUDA device that Numba finds too, else None: array code is used.
 
-    SUBGRID_CUDA_KERNELS=0 switches kernels off. Raises BackendError if SUBGRID_CUDA_KERNELS=1 asks for them and Numba
-    finds no device, with what it says.
+    By default of torch alone, with which kernels have run on a device. SUBGRID_CUDA_KERNELS=0 switches them off, and
+    SUBGRID_CUDA_KERNELS=1 asks for them, with CuPy too; then BackendError is raised if Numba finds no device.
     """
     chosen = os.environ.get("SUBGRID_CUDA_KERNELS", "")
     if backend.name not in ("torch", "cupy") or not backend.device.startswith("cuda") or chosen == "0":
+        return None
+    if backend.name == "cupy" and chosen != "1":
         return None
     try:
         from numba import cuda

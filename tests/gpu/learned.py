@@ -40,7 +40,7 @@ def call_rows(place: Place, sizes: Sizes) -> Iterator[Row]:
             continue  # its linear part costs nothing
         coupled, memory = run.closures[0], run.memories[0]
         stream = Stream(0, "closure", 0, run.members)
-        view = View(run._ensemble.physical, 0.0, 0, stream, place.backend)
+        view = View(run._ensemble.physical, 0.0, 0, stream, place.backend, carrier=run.carrier)
 
         def call(coupled: Any = coupled, view: View = view, memory: Any = memory) -> None:
             view._array = None  # with the transform to physical space

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import learned
 import numpy as np
 import page
+import problems
 import pytest
 import run
 import wheels
@@ -69,6 +72,13 @@ def test_measuring_in_processes_of_their_own(monkeypatch, tmp_path):
     arguments += ["--rows", str(tmp_path), "--page", str(tmp_path / "gpu.md")]
     assert run.main(arguments) == 0
     assert "bandwidth of a copy" in (tmp_path / "gpu.md").read_text()
+
+
+def test_calls_of_closures_that_move_tracers_are_measured_with_their_flow(monkeypatch):
+    chosen = {name: problems.CLOSURES[name] for name in ("corrected-flow",)}
+    monkeypatch.setattr(problems, "CLOSURES", chosen)
+    (row,) = learned.call_rows(Place(Backend("torch", "cpu")), replace(TINY, problems=None))
+    assert row.what == "call over steps: corrected-flow" and np.isfinite(row.value)
 
 
 def test_a_step_of_the_time_is_that_of_the_work():

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_cupy
 import numpy as np
@@ -17,13 +18,16 @@ import problems
 import pytest
 import torch
 
-from subgrid.solver.backend import NUMPY, Backend
+from subgrid.solver.backend import NUMPY, Backend, BackendError, launching
 from subgrid.solver.closure import Coupled
 from subgrid.solver.closure.discovery import find
+from subgrid.solver.equations import ShallowWater
+from subgrid.solver.equations.device_terms import DeviceTerms
 from subgrid.solver.grid import Grid
 from subgrid.solver.random import SpectralNoise, keys
 from subgrid.solver.simulation.noise_array_code import NoiseDraws
 from subgrid.solver.simulation.schedule import Schedule, stops
+from subgrid.solver.spectral import Operators
 from subgrid.solver.time_stepping import cuda_graph
 
 TORCH = Backend("torch", "cpu")
@@ -236,3 +240,43 @@ def test_a_run_on_a_fake_device_that_is_continued_is_the_run(cupy, name):
     second.restore({k: np.copy(v) for k, v in first.checkpoint().items()})
     second.run(45)
     assert whole.state.tobytes() == second.state.tobytes()
+
+
+def test_kernels_are_launched_where_numba_finds_the_device(monkeypatch):
+    from numba import cuda
+
+    torch_device, cupy_device = Backend("torch", "cuda:0"), Backend("cupy", "cuda")
+    monkeypatch.delenv("SUBGRID_CUDA_KERNELS", raising=False)
+    assert launching.launcher(torch_device) is None and launching.launcher(TORCH) is None  # there is no device here
+    monkeypatch.setenv("SUBGRID_CUDA_KERNELS", "1")
+    with pytest.raises(BackendError, match="Numba's CUDA target: it finds no device"):
+        launching.launcher(torch_device)
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    assert launching.launcher(torch_device) is not None and launching.launcher(cupy_device) is not None
+    monkeypatch.delenv("SUBGRID_CUDA_KERNELS")
+    assert launching.launcher(torch_device) is not None and launching.launcher(cupy_device) is None
+    monkeypatch.setenv("SUBGRID_CUDA_KERNELS", "0")
+    assert launching.launcher(torch_device) is None
+
+
+def test_a_number_is_sent_to_the_device_once():
+    known: dict = {}
+    first = launching.device_number(0.25, TORCH, known)
+    assert first.dtype == torch.float64 and first.tolist() == [0.25]
+    assert launching.device_number(0.25, TORCH, known) is first
+    step = torch.tensor(0.5, dtype=torch.float32)
+    assert launching.device_number(step, TORCH, known).tolist() == [0.5] and len(known) == 1
+
+
+def test_an_equation_with_its_own_rate_keeps_it():
+    """Kernels of the parent do not know it."""
+
+    class Slower(ShallowWater):
+        def nonlinear(self, operators, u, t):
+            return 0.5 * super().nonlinear(operators, u, t)
+
+    made = problems.problem("shallow water")
+    operators = Operators(made.grid, backend=TORCH)
+    launch = SimpleNamespace(double=TORCH)
+    assert ShallowWater().launched(operators, launch).rate is not None
+    assert Slower().launched(operators, launch) == DeviceTerms()
