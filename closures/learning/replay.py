@@ -57,13 +57,6 @@ class _Recorded:
 
         self._replay = record(work)
 
-    def in_parts(self, given: torch.Tensor, batch: int) -> torch.Tensor:
-        """The values for so many members at a time, in one tensor."""
-        import torch
-
-        parts = [self(part) for part in given.split(batch)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
     def __call__(self, given: torch.Tensor) -> torch.Tensor:
         self._given.copy_(given)
         self._replay()

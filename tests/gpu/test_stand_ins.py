@@ -18,6 +18,7 @@ import problems
 import pytest
 import torch
 
+from subgrid.closures.learning.replay import Replayed
 from subgrid.solver.backend import NUMPY, Backend, BackendError, launching
 from subgrid.solver.closure import Coupled
 from subgrid.solver.closure.discovery import find
@@ -221,6 +222,15 @@ def test_calls_of_networks_in_a_graph_are_the_calls(monkeypatch, name):
     assert torch.equal(plain.internal, graph.internal)
     network = [work for work in recorded if "replay" in work.__module__]
     assert len(network) == (0 if name == "latent-diffusion" else 2)
+
+
+def test_an_answer_of_a_graph_outlives_the_next_call(monkeypatch):
+    """A graph writes to the same memory again."""
+    monkeypatch.setattr(cuda_graph, "recorder", lambda backend: lambda work: work)
+    memory = torch.zeros(3)
+    replayed = Replayed(lambda given: torch.add(given, 1.0, out=memory), "cpu")
+    answers = [replayed(torch.full((3,), float(n))) for n in range(4)]
+    assert [a.tolist() for a in answers[1:]] == [[n + 1.0] * 3 for n in (1, 2, 3)]
 
 
 def test_graphs_are_for_cuda_devices_alone(monkeypatch):
