@@ -99,6 +99,17 @@ def load(u, ground, bottomed, b, r, c, along, turn, dry):
     return h, e, q * inverse, p * inverse, q, p
 
 
+@cuda.jit(device=True)
+def along_line(y, z, a, b, c, d, e, bottomed, wide, gravity, dry):
+    """`changes` of the cell b from seven cells of a line; the first and the last are those of WENO5."""
+    if wide:
+        below, here = wide_faces(y, z, a, b, c, bottomed, dry), wide_faces(z, a, b, c, d, bottomed, dry)
+        above = wide_faces(a, b, c, d, e, bottomed, dry)
+    else:
+        below, here, above = muscl(z, a, b, bottomed, dry), muscl(a, b, c, bottomed, dry), muscl(b, c, d, bottomed, dry)
+    return changes(below, here, above, bottomed, gravity)
+
+
 @functools.cache
 def balance(bottomed: bool, wide: bool, x: bool, y: bool) -> Callable[..., Any]:
     """The kernel of the rates by the fluxes along x, y or both.
@@ -118,46 +129,34 @@ def balance(bottomed: bool, wide: bool, x: bool, y: bool) -> Callable[..., Any]:
         depth, along, over = 0.0, 0.0, 0.0
         if x:
             k = i + GHOSTS
-            z1 = load(u, ground, bottomed, m, j, columns[k - 2], 1, turn_x[k - 2], dry)
+            z = load(u, ground, bottomed, m, j, columns[k - 2], 1, turn_x[k - 2], dry)
             a = load(u, ground, bottomed, m, j, columns[k - 1], 1, turn_x[k - 1], dry)
             b = load(u, ground, bottomed, m, j, i, 1, 1.0, dry)
             c = load(u, ground, bottomed, m, j, columns[k + 1], 1, turn_x[k + 1], dry)
-            d1 = load(u, ground, bottomed, m, j, columns[k + 2], 1, turn_x[k + 2], dry)
-            if wide:
-                z0 = load(u, ground, bottomed, m, j, columns[k - 3], 1, turn_x[k - 3], dry)
-                d2 = load(u, ground, bottomed, m, j, columns[k + 3], 1, turn_x[k + 3], dry)
-                below, here = wide_faces(z0, z1, a, b, c, bottomed, dry), wide_faces(z1, a, b, c, d1, bottomed, dry)
-                above = wide_faces(a, b, c, d1, d2, bottomed, dry)
-            else:
-                below, here = muscl(z1, a, b, bottomed, dry), muscl(a, b, c, bottomed, dry)
-                above = muscl(b, c, d1, bottomed, dry)
-            mass, pushed, carried = changes(below, here, above, bottomed, gravity)
+            d = load(u, ground, bottomed, m, j, columns[k + 2], 1, turn_x[k + 2], dry)
+            first = load(u, ground, bottomed, m, j, columns[k - 3], 1, turn_x[k - 3], dry) if wide else z
+            last = load(u, ground, bottomed, m, j, columns[k + 3], 1, turn_x[k + 3], dry) if wide else d
+            mass, pushed, carried = along_line(first, z, a, b, c, d, last, bottomed, wide, gravity, dry)
             depth, along, over = per_x * mass, per_x * pushed, per_x * carried
         if y:
             k = j + GHOSTS
-            z1 = load(u, ground, bottomed, m, rows[k - 2], i, 2, turn_y[k - 2], dry)
+            z = load(u, ground, bottomed, m, rows[k - 2], i, 2, turn_y[k - 2], dry)
             a = load(u, ground, bottomed, m, rows[k - 1], i, 2, turn_y[k - 1], dry)
             b = load(u, ground, bottomed, m, j, i, 2, 1.0, dry)
             c = load(u, ground, bottomed, m, rows[k + 1], i, 2, turn_y[k + 1], dry)
-            d1 = load(u, ground, bottomed, m, rows[k + 2], i, 2, turn_y[k + 2], dry)
-            if wide:
-                z0 = load(u, ground, bottomed, m, rows[k - 3], i, 2, turn_y[k - 3], dry)
-                d2 = load(u, ground, bottomed, m, rows[k + 3], i, 2, turn_y[k + 3], dry)
-                below, here = wide_faces(z0, z1, a, b, c, bottomed, dry), wide_faces(z1, a, b, c, d1, bottomed, dry)
-                above = wide_faces(a, b, c, d1, d2, bottomed, dry)
-            else:
-                below, here = muscl(z1, a, b, bottomed, dry), muscl(a, b, c, bottomed, dry)
-                above = muscl(b, c, d1, bottomed, dry)
-            mass, pushed, carried = changes(below, here, above, bottomed, gravity)
+            d = load(u, ground, bottomed, m, rows[k + 2], i, 2, turn_y[k + 2], dry)
+            first = load(u, ground, bottomed, m, rows[k - 3], i, 2, turn_y[k - 3], dry) if wide else z
+            last = load(u, ground, bottomed, m, rows[k + 3], i, 2, turn_y[k + 3], dry) if wide else d
+            mass, pushed, carried = along_line(first, z, a, b, c, d, last, bottomed, wide, gravity, dry)
             depth, along, over = depth + per_y * mass, along + per_y * carried, over + per_y * pushed
         if coriolis != 0.0:
             h, _, v, w, _, _ = load(u, ground, False, m, j, i, 1, 1.0, dry)
             along += coriolis * h * w
             over -= coriolis * h * v
-        first, second, third = weights[0], weights[1], weights[2]
-        out[m, 0, j, i] = first * base[m, 0, j, i] + second * u[m, 0, j, i] + third * depth
-        out[m, 1, j, i] = first * base[m, 1, j, i] + second * u[m, 1, j, i] + third * along
-        out[m, 2, j, i] = first * base[m, 2, j, i] + second * u[m, 2, j, i] + third * over
+        known, now, change = weights[0], weights[1], weights[2]
+        out[m, 0, j, i] = known * base[m, 0, j, i] + now * u[m, 0, j, i] + change * depth
+        out[m, 1, j, i] = known * base[m, 1, j, i] + now * u[m, 1, j, i] + change * along
+        out[m, 2, j, i] = known * base[m, 2, j, i] + now * u[m, 2, j, i] + change * over
 
     return kernel
 
