@@ -37,7 +37,15 @@ def observed(prepared: Prepared, simulation: Simulation) -> dict[str, Quantity]:
 def execute(
     prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars, work: Work | None = None
 ) -> xr.Dataset:
-    """Advance a simulation to the end of the case, write its summary, and return its outputs.
+    """Advance a simulation to the end of the case, write its summary, and return its outputs, as `advance` does."""
+    summary = advance(prepared, simulation, record, bars, work)
+    return record.dataset().assign_attrs(summary=summary)
+
+
+def advance(
+    prepared: Prepared, simulation: Simulation, record: Record | MemoryRecord, bars: Bars, work: Work | None = None
+) -> str:
+    """Advance a simulation to the end of the case and write its summary, which is returned as JSON.
 
     work: in the place of the time loop of this process. Raises what the run raises, after the summary is written.
     """
@@ -85,7 +93,7 @@ def execute(
                 raise
     if error:
         raise error
-    return record.dataset().assign_attrs(summary=json.dumps({"status": status, **summary}))
+    return json.dumps({"status": status, **summary})
 
 
 def _final_invariants(simulation: Simulation, failed: bool) -> dict[str, list[float | None]]:

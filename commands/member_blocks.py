@@ -24,7 +24,7 @@ from subgrid.solver.simulation.folder import RunFolderError, require_inputs
 from subgrid.solver.simulation.record import Record
 from subgrid.solver.simulation.selection import with_chunks
 
-from .execution import execute, observed
+from .execution import advance, observed
 from .progress import Bars, Interrupted
 
 FOLDER = "blocks"  # in that of the run
@@ -143,7 +143,7 @@ def carry_out(folder: str, first: int, end: int) -> tuple[str, str] | None:
                         simulation.restore(arrays)
                     record.require_outputs(own, quantities, simulation.step_number)
                     record.go_on(own, own, quantities)
-                execute(prepared, simulation, record, Bars(quiet=True))
+                advance(prepared, simulation, record, Bars(quiet=True))
         except (BlowUp, PluginError) as error:
             kind = "BlowUp" if isinstance(error, BlowUp) else "PluginError"
             return kind, f"{error} (members {first} to {end - 1})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,13 @@ from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import CaseError, read
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.plugin_errors import plugin_errors
+from subgrid.solver.equations.quantities import Quantity
 from subgrid.solver.simulation import Simulation
 from subgrid.solver.simulation.blocks import require_separate
 from subgrid.solver.simulation.folder import require_inputs, require_reference, require_vacant, stored_inputs
 from subgrid.solver.simulation.record import MemoryRecord, Record
 
-from .execution import execute, observed
+from .execution import advance, execute, observed
 from .member_blocks import Blocks, drop_joined, has_blocks
 from .progress import Bars, watching
 
@@ -92,10 +93,30 @@ def run(
             return execute(prepared, simulation, MemoryRecord(prepared.case, quantities), bars)
         if pool is not None:
             require_separate(prepared.case, simulation)
-        reference = prepared.trajectories.directory if prepared.trajectories else None
-        with closing(Record.create(folder, prepared.case, quantities, reference)) as record:
-            record.log("start", case=prepared.case.title)
+        with _begun(prepared, quantities, folder) as record:
             return _execute(prepared, simulation, record, bars, pool)
+
+
+@plugin_errors()
+def run_point(case: Case, folder: Path) -> None:
+    """Run a case in a new folder, as `run` does, in this process and without opening the outputs at the end.
+
+    To open a store takes as long as a short run, and a sweep reads the summaries alone. Raises the same as `run`.
+    """
+    require_vacant(folder)
+    prepared = prepare(case, case.folder, with_reference=False)
+    simulation = prepared.simulation(prepared.case.closure, dump=folder / "guard.npz")
+    quantities = observed(prepared, simulation)
+    with _begun(prepared, quantities, folder) as record:
+        advance(prepared, simulation, record, Bars(quiet=True))
+
+
+def _begun(prepared: Prepared, quantities: Mapping[str, Quantity], folder: Path) -> closing[Record]:
+    """The record of a new run, to be closed at the end."""
+    reference = prepared.trajectories.directory if prepared.trajectories else None
+    record = Record.create(folder, prepared.case, quantities, reference)
+    record.log("start", case=prepared.case.title)
+    return closing(record)
 
 
 @plugin_errors()

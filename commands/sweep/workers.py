@@ -55,7 +55,7 @@ def carry_out(task: Task, shared: bool = False) -> None:
     from subgrid.solver.simulation import BlowUp
 
     from ..comparison.compare import compare, resume_comparison
-    from ..run import resume, run
+    from ..run import resume, run_point
 
     begun = (task.folder / "case.toml").exists()
     try:
@@ -67,7 +67,7 @@ def carry_out(task: Task, shared: bool = False) -> None:
         elif begun:
             resume(task.folder, progress=False)
         else:
-            run(read(task.case, task.overrides), out=task.folder, progress=False)
+            run_point(read(task.case, task.overrides), task.folder)
     except (BlowUp, PluginError) as error:
         task.folder.mkdir(exist_ok=True)
         write_json(task.folder / FAILURE, {"error": f"{type(error).__name__}: {error}"})
