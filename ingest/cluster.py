@@ -7,12 +7,14 @@ on another machine, writes the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +27,10 @@ GONE = f"the scheduler is gone. {REMEDY}"
 WAITING = 20  # seconds, for the first worker of a scheduler
 LOST_WORKERS = 3  # that one task may cost without being given up
 POLL = 0.05  # seconds between two looks at what has ended
+LOOK = 5.0  # seconds between two looks at how many workers there are
+TOGETHER = 0.5  # seconds that a group of short tasks takes: beside it the messages of Dask, some milliseconds, are little
+MOST = 256  # tasks in a group
+AHEAD = 3  # groups for each worker: one that it carries out, one that it has, one for when both have ended
 
 
 class ClusterError(ValueError):
@@ -72,6 +78,13 @@ class Cluster:
         here = socket.gethostname()
         return any(host == here and busy for host, busy in self._ask(_busy).values())
 
+    def _threads(self) -> int:
+        """Number of tasks that the workers carry out at a time; at least 1."""
+        try:
+            return max(1, sum(self._client.nthreads().values()))
+        except Exception:  # of whatever kind a lost connection is
+            raise WorkersLost(GONE) from None
+
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """The answer of each worker at once, beside its task; a worker that dies has none. Raises WorkersLost."""
         try:
@@ -87,27 +100,40 @@ class Cluster:
     ) -> Iterator[tuple[int, Any]]:
         """function(*task) for each task; its index and its answer when it has ended.
 
-        A worker that dies costs its task, which another one carries out. waiting: called several times a second; what
-        it raises ends the wait and cancels the tasks. Raises what a task raises, and WorkersLost if the scheduler is
-        gone or a task has cost too many workers.
+        Short tasks are carried out in groups, of about TOGETHER seconds. A worker that dies costs its group, which
+        another one carries out: a task that has ended before must find what it made. waiting: called several times a
+        second; what it raises ends the wait and cancels the tasks. Raises what a task raises, and WorkersLost if the
+        scheduler is gone or a group has cost too many workers.
         """
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm import CommClosedError
 
-        futures: dict[Any, int] = {}
+        futures: dict[Any, list[int]] = {}
+        left, groups, name = deque(range(len(tasks))), _Groups(), f"subgrid-{uuid.uuid4().hex}"
+        slots, looked, number = self._threads(), time.monotonic(), itertools.count()
         try:
-            for i, task in enumerate(tasks):
-                futures[
-                    self._client.submit(_carried_out, function, *task, key=f"subgrid-{uuid.uuid4().hex}", pure=False)
-                ] = i
-            ended = as_completed(list(futures))
-            while ended.count():
+            ended = as_completed(loop=self._client.loop)
+            while left or futures:
+                while left and len(futures) < AHEAD * slots:
+                    group = groups.take(left, slots)
+                    # keys of one name are a group of Dask, of which a worker gets the next when it is free
+                    chosen = self._client.submit(
+                        _carried_out, function, [tasks[i] for i in group], key=(name, next(number)), pure=False
+                    )
+                    futures[chosen] = group
+                    ended.add(chosen)
                 for future in ended.next_batch(block=False):
-                    yield futures[future], future.result()
+                    answers, seconds = future.result()
+                    group = futures.pop(future)
                     future.release()
+                    left.extendleft(reversed(group[len(answers) :]))
+                    groups.note(len(answers), seconds)
+                    yield from zip(group, answers, strict=False)
                 waiting()
-                if ended.count() and ended.queue.empty():
+                if not ended.has_ready():
                     time.sleep(POLL)
+                if time.monotonic() - looked > LOOK:
+                    slots, looked = self._threads(), time.monotonic()
         except KilledWorker:
             raise WorkersLost(f"a task has cost {LOST_WORKERS + 1} workers, of memory perhaps. {REMEDY}") from None
         except (CancelledError, CommClosedError, TimeoutError):
@@ -182,12 +208,37 @@ def _announced(client: Any) -> Cluster:
     return Cluster(client)
 
 
-def _carried_out(function: Callable[..., Any], *task: Any) -> Any:
-    """function(*task), whose mistakes are plain ValueErrors: others need not exist in another process."""
-    try:
-        return function(*task)
-    except ValueError as error:
-        raise ValueError(str(error)) from None
+class _Groups:
+    """Sizes of groups of tasks: one task, until it is known how long they take."""
+
+    def __init__(self) -> None:
+        self._size = 1
+
+    def note(self, count: int, seconds: float) -> None:
+        """Tasks of a group that were carried out, and the time that they took."""
+        self._size = int(min(MOST, max(1.0, TOGETHER * count / max(seconds, 1e-9))))
+
+    def take(self, left: deque[int], slots: int) -> list[int]:
+        """The next group of those that are left, which must also suffice to keep all workers busy until the end."""
+        size = max(1, min(self._size, len(left) // (2 * slots)))
+        return [left.popleft() for _ in range(size)]
+
+
+def _carried_out(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+    """function(*task) for the tasks of a group, but for those at its end that would take too long; the seconds of all.
+
+    Mistakes are plain ValueErrors: others need not exist in another process.
+    """
+    began = time.monotonic()
+    answers: list[Any] = []
+    for task in tasks:
+        try:
+            answers.append(function(*task))
+        except ValueError as error:
+            raise ValueError(str(error)) from None
+        if time.monotonic() - began > 2 * TOGETHER:
+            break
+    return answers, time.monotonic() - began
 
 
 def _busy(dask_worker: Any) -> tuple[str, bool]:
