@@ -32,6 +32,17 @@ TOGETHER = 0.5  # seconds that a group of short tasks takes: beside it the messa
 MOST = 256  # tasks in a group
 AHEAD = 3  # groups for each worker: one that it carries out, one that it has, one for when both have ended
 
+# Of workers on this machine, which share its cores with the client and the scheduler: what Dask measures beside the
+# tasks took a fifth of the time of short runs, and giving freed memory back to the system at once another tenth.
+LOCAL: dict[str, Any] = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
+
 
 class ClusterError(ValueError):
     """The workers or their scheduler cannot be used; the message names the remedy."""
@@ -179,6 +190,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | No
         assert workers is not None
         environment = {"SUBGRID_THREADS": str(max(1, available_threads() // workers))}
         with (
+            dask.config.set(LOCAL),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=":0",
                 env=environment, silence_logs=50,
