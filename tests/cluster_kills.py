@@ -70,7 +70,7 @@ closures = ["oracle", "hyperviscosity", { name = "hyperviscosity", label = "stro
 """
 COMMANDS = {
     "data": ["data", "case.toml"],
-    "sweep": ["sweep", "case.toml", "--vary", "equation.viscosity=0.03:0.06:8", "--out", "out"],
+    "sweep": ["sweep", "case.toml", "--vary", "equation.viscosity=0.03:0.06:32", "--out", "out"],
     "compare": ["compare", "case.toml", "--out", "out"],
     "run": ["run", "case.toml", "--out", "out", "--set", "ensemble.members=48"],
     "tune": ["tune", "case.toml", "--closure", "hyperviscosity", "--evaluations", "12", "--out", "tuned.toml"],

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,13 +51,88 @@ def test_data_of_two_workers_have_the_bytes_of_one_process(tmp_path, monkeypatch
     assert len(one) == 9 and one == two
 
 
-def test_a_sweep_of_two_workers_has_the_bytes_of_one_process(tmp_path):
-    vary = ["sweep", "advection", "--vary", "equation.speed=0.5,1.0", "--json"]
+WAVE = """
+title = "a wave"
+equation = { name = "burgers", viscosity = 0.0 }
+grid = { shape = [32], length = [6.283185307179586] }
+time = { end = 0.4, step = 0.02, stepper = "rk4" }
+initial = { kind = "sine" }
+output = { every = 0.1 }
+"""
+
+
+@pytest.fixture
+def submitted(monkeypatch) -> list[int]:
+    """Sizes of the groups of tasks that are sent to workers."""
+    from distributed import Client
+
+    sizes: list[int] = []
+    submit = Client.submit
+
+    def counting(client, function, *arguments, **options):
+        sizes.append(len(arguments[1]))
+        return submit(client, function, *arguments, **options)
+
+    monkeypatch.setattr(Client, "submit", counting)
+    return sizes
+
+
+def test_a_sweep_of_two_workers_has_the_bytes_of_one_process_also_beside_a_run_that_fails(tmp_path, submitted):
+    """Its short runs are carried out in groups, and the one that fails is in the middle of one."""
+    (tmp_path / "case.toml").write_text(WAVE, encoding="utf-8")
+    amplitudes = [str(1 + i / 40) for i in range(40)]
+    amplitudes[20] = "1e6"
+    vary = ["sweep", str(tmp_path / "case.toml"), "--vary", f"initial.amplitude={','.join(amplitudes)}", "--json"]
     assert execute([*vary, "--out", str(tmp_path / "one"), "--jobs", "1"]) == 0
     assert execute([*vary, "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
-    for i in range(2):
-        one, two = (files(tmp_path / name / str(i) / "fields.zarr") for name in ("one", "two"))
+    assert sum(submitted) >= 40 > len(submitted) and max(submitted) > 1
+    for i in range(40):
+        one, two = (files(tmp_path / name / f"{i:02d}" / "fields.zarr") for name in ("one", "two"))
         assert one and one == two
+        assert [(tmp_path / name / f"{i:02d}" / "failure.json").exists() for name in ("one", "two")] == [i == 20] * 2
+
+
+def quick(path: str, index: int) -> str:
+    """Make a file unless it is there; the process is killed once in the middle."""
+    file = Path(path) / str(index)
+    if file.exists():
+        return "found"
+    if index == 40 and not (Path(path) / "killed").exists():
+        (Path(path) / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    file.touch()
+    return "made"
+
+
+def test_a_worker_that_is_killed_in_a_group_costs_what_has_not_ended(tmp_path, submitted):
+    with cluster(1, None) as workers:
+        answers = dict(workers.carry_out(quick, [(str(tmp_path), i) for i in range(60)]))
+    assert sorted(answers) == list(range(60)) and len(submitted) < 60
+    again = [index for index, answer in answers.items() if answer == "found"]
+    assert again and again == list(range(again[0], 40))
+
+
+def test_long_tasks_are_not_grouped_and_a_group_that_takes_too_long_gives_back_its_end(monkeypatch):
+    monkeypatch.setattr(module, "TOGETHER", 0.1)
+    groups, left = module._Groups(), deque(range(1000))
+    assert len(groups.take(left, 2)) == 1
+    groups.note(1, 0.01)
+    assert len(groups.take(left, 2)) == 10
+    groups.note(10, 30.0)
+    assert len(groups.take(left, 2)) == 1
+    groups.note(1, 0.0001)
+    sizes = []
+    while left:
+        sizes.append(len(groups.take(left, 2)))
+    assert sizes[0] == 988 // 4 and sizes == sorted(sizes, reverse=True) and sizes[-4:] == [1] * 4
+    answers, seconds = module._carried_out(time.sleep, [(0.15,)] * 4)
+    assert len(answers) == 2 and seconds >= 0.3
+
+
+def test_the_tasks_that_a_group_gives_back_are_carried_out(two, submitted):
+    seconds = [(1.1 if i in (25, 35, 45) else 0.001,) for i in range(66)]
+    assert sorted(i for i, _ in two.carry_out(time.sleep, seconds)) == list(range(66))
+    assert sum(submitted) > 66
 
 
 def slow(path: str, index: int) -> int:
@@ -140,6 +216,16 @@ def test_a_folder_that_the_workers_do_not_see_is_reported(two, tmp_path, monkeyp
     with pytest.raises(ClusterError):
         two.require_shared(tmp_path / "new")
     assert not list(tmp_path.iterdir())
+
+
+def settings() -> tuple[bool, bool]:
+    import dask
+
+    return dask.config.get("distributed.worker.profile.enabled"), "MALLOC_TRIM_THRESHOLD_" in os.environ
+
+
+def test_workers_on_this_machine_run_no_profiler_and_keep_freed_memory(two):
+    assert list(two._ask(settings).values()) == [(False, False)] * 2
 
 
 def blind(path: str) -> tuple[str, bool]:

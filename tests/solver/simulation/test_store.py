@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import xarray as xr
 import zarr
 
 from subgrid.solver.backend.files import DamagedFile
-from subgrid.solver.simulation.store import Variable, Writer, empty_store, require_frames, write_store
+from subgrid.solver.simulation.store import Chunks, Variable, Writer, empty_store, require_frames, write_store
 
 
 @pytest.fixture
@@ -125,3 +126,36 @@ def test_outputs_that_are_cut_off_leave_the_bytes_of_a_shorter_run(long, tmp_pat
             writer.flush()
         Writer(folders[0], long, ["u"]).cut(count)
         assert contents(folders[0]) == contents(folders[1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_chunks_have_the_bytes_that_zarr_writes_and_are_read_back(dtype, tmp_path):
+    """A full chunk, one of nan alone, which has no file, and one that is not full and has a frame of nan."""
+    dataset = xr.Dataset(coords={"time": np.arange(20.0), "member": [0, 1], "x": np.arange(5.0)})
+    made = empty_store(dataset, [Variable("u", ("time", "member", "x"), "1", "a field", dtype, LENGTH)])
+    frames = np.random.default_rng(1).normal(size=(19, 2, 5)).astype(dtype)
+    frames[8:16] = frames[17] = np.nan
+    for place in ("ours", "zarr"):
+        write_store(tmp_path / place, made)
+    writer = Writer(tmp_path / "ours", made, ["u"])
+    for index, frame in enumerate(frames):
+        writer.put(index, {"u": frame})
+    writer.flush()
+    zarr.open_group(tmp_path / "zarr", mode="r+")["u"][:19] = frames  # type: ignore[index]
+    assert contents(tmp_path / "ours") == contents(tmp_path / "zarr")
+    found = Chunks(tmp_path / "ours", made, "u").read(2, 3)
+    assert found.dtype == dtype and np.array_equal(found, frames[16:], equal_nan=True)
+    found[:] = 0  # it can be written to, and is a copy
+
+
+def test_the_metadata_of_arrays_alone_are_not_forced_to_the_disk(files, tmp_path, monkeypatch):
+    """The group has a copy of them, and a store of which they are damaged can be read."""
+    forced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: forced.add(os.fstat(descriptor).st_ino))
+    write_store(tmp_path, files)
+    assert {key for key in files if (tmp_path / key).stat().st_ino in forced} == {"zarr.json", "time/c/0", "x/c/0"}
+    for path in tmp_path.glob("*/zarr.json"):
+        path.write_bytes(b"")
+    found = xr.open_zarr(tmp_path)
+    assert list(found["x"].values) == list(range(16)) and found["u"].dims == ("time", "member", "x")
+    assert len(write_store(tmp_path, files)) == 4
