@@ -28,7 +28,7 @@ WAITING = 20  # seconds, for the first worker of a scheduler
 LOST_WORKERS = 3  # that one task may cost without being given up
 POLL = 0.05  # seconds between two looks at what has ended
 LOOK = 5.0  # seconds between two looks at how many workers there are
-TOGETHER = 0.5  # seconds that a group of short tasks takes: beside it the messages of Dask, some milliseconds, are little
+TOGETHER = 0.5  # seconds that a group of short tasks takes; the messages of Dask take some milliseconds
 MOST = 256  # tasks in a group
 AHEAD = 3  # groups for each worker: one that it carries out, one that it has, one for when both have ended
 

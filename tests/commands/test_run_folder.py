@@ -291,12 +291,12 @@ def test_an_extension_that_is_killed_can_be_resumed(writes, importable, monkeypa
     class Killed(BaseException):
         pass
 
-    def killing(path: Path, content: bytes) -> None:
+    def killing(path: Path, content: bytes, **options: bool) -> None:
         nonlocal count
         count += 1
         if count > writes:
             raise Killed
-        replace(path, content)
+        replace(path, content, **options)
 
     with monkeypatch.context() as patch:
         for module in (files, record, store):
