@@ -9,6 +9,7 @@ from typing import Any
 from subgrid.solver.backend import select
 from subgrid.solver.backend.files import replace
 from subgrid.solver.case.reading import read
+from subgrid.solver.case.tables import Case
 from subgrid.solver.case.unimported import check_without_imports
 
 
@@ -28,3 +29,17 @@ def check(case: Path, overrides: Iterable[str], out: Path | None, imports: bool)
 
         replace(out, tomli_w.dumps(tables).encode())
     return tables, files
+
+
+def memory_of(case: Case, closure: str | None, objective: str, unroll: int | None) -> dict[str, str]:
+    """The peak memory of `run`, of `data`, and of `train` if a closure is given, in words.
+
+    Raises ValueError, with the number, for what does not fit into this machine.
+    """
+    from .memory import needs
+    from .train import memory_of as memory_of_training
+
+    found = needs(case)
+    if closure is not None:
+        found[f"training of {closure}"] = memory_of_training(case, closure, objective, unroll)
+    return found

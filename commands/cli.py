@@ -284,11 +284,15 @@ def check(
     json_: Json = False,
     import_: Annotated[bool, Parameter(name="--import", negative=())] = False,
     memory: Annotated[bool, Parameter(negative=())] = False,
+    closure: str | None = None,
+    objective: Literal["one-step", "rollout"] = "one-step",
+    unroll: int | None = None,
 ) -> None:
     """Validate a case without running it. --out: a file for the case with every default written out.
 
     --memory: predict the largest memory of `run` and `data` by a few steps on small grids, without closures, and refuse
-    a case that does not fit into this machine.
+    a case that does not fit into this machine. --closure NAME: that of `train`, too, with its --objective and --unroll,
+    by short trainings on noise.
 
     --import: also import the files of plug-ins that the case names by `path`, which executes their code, and check
     their options and their answers. Without it these files are named, and the rest of the case is checked.
@@ -302,13 +306,15 @@ def check(
     tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
     needs: dict[str, str] = {}
     if memory:
-        from .memory import needs as needs_of
+        from .check import memory_of
 
-        needs = needs_of(_read(case, set_, backend))
+        needs = memory_of(_read(case, set_, backend), closure, objective, unroll)
+    elif closure is not None:
+        raise ValueError(f"--closure {closure}: which memory is predicted. Remedy: with --memory")
 
     def show() -> None:
         for name, text in needs.items():
-            display(f"{name:13}{text}")
+            display(f"{name:{max(map(len, needs)) + 2}}{text}")
         unread = ["except for these files, which were not imported; --import executes and checks them:", *files]
         display(f"{case}: valid" + (", " + "\n  ".join(unread) if files else ""))
 

@@ -76,7 +76,7 @@ def _on_disk(request: Request, equation: Equation, grid: Grid) -> int:
 
 
 def _fitted(case: Case, equation: Equation, grid: Grid, request: Request | None, members: int) -> int:
-    small = [_scaled(grid, points) for points in (SMALL, LARGER)]
+    small = [scaled(grid, points) for points in (SMALL, LARGER)]
     places = [(small[0], MEMBERS[0]), (small[1], MEMBERS[0]), (small[0], MEMBERS[1]), (small[1], MEMBERS[1])]
     found = [_measured(case, equation, g, request, m) for g, m in places]
     terms = [[1.0, g.points, m * g.points] for g, m in places]
@@ -84,7 +84,7 @@ def _fitted(case: Case, equation: Equation, grid: Grid, request: Request | None,
     return int(max(found[0], a + b * grid.points + c * members * grid.points))
 
 
-def _scaled(grid: Grid, points: int) -> Grid:
+def scaled(grid: Grid, points: int) -> Grid:
     """The grid with about this number of points, in its proportions, and even numbers along its axes."""
     if grid.points <= points:
         return grid

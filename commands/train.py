@@ -24,6 +24,8 @@ from subgrid.solver.equations.plugin_errors import plugin_errors
 
 from .exit_codes import PROCESS
 from .progress import Bars, watching
+from .training_memory import needs_of_training
+from .training_memory import require as require_memory
 
 
 @plugin_errors()
@@ -56,9 +58,7 @@ def train(
     training, the case lacks the tables that it needs, or the target cannot be written.
     """
     source = (origin or {}).get("training_case", "case")
-    found = CLOSURES.find(closure, case.folder)
-    if not issubclass(found, LearnedClosure):
-        raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
+    found = _learned(case, closure)
     named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out
     target = Path(os.path.abspath(named))  # a plug-in may change the working directory
     options = _options(case, closure, found, objective, unroll)
@@ -66,6 +66,8 @@ def train(
     _check_tables(case, closure, found)
     if PROCESS == 0:
         _check_target(target)
+    if device == "cpu" and PROCESS == 0:
+        require_memory(case, closure, found, options)
     about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
     from subgrid.closures.learning import parallel
 
@@ -82,6 +84,23 @@ def train(
             file = target if PROCESS == 0 else folder / target.name
             scores = found.train(TrainingJob(options, data, file, folder, case.folder, about, show, device))
             return {"weights": target, "scores": scores} | _formula(file)
+
+
+@plugin_errors()
+def memory_of(case: Case, closure: str, objective: str = "one-step", unroll: int | None = None) -> str:
+    """The peak memory of the same training on one process and the processor, in words; see `needs_of_training`."""
+    found = _learned(case, closure)
+    options = _options(case, closure, found, objective, unroll)
+    _check_tables(case, closure, found)
+    return needs_of_training(case, closure, found, options)
+
+
+def _learned(case: Case, closure: str) -> type[LearnedClosure]:
+    """The class of a closure that can be trained. Raises ValueError for another one."""
+    found = CLOSURES.find(closure, case.folder)
+    if not issubclass(found, LearnedClosure):
+        raise ValueError(f"closure {closure!r} has nothing to train. Remedy: use it as it is")
+    return found
 
 
 @contextmanager

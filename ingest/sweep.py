@@ -160,6 +160,14 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    first = _read(files[0])["time"] if files else np.empty(0)
+    ranges = np.array(list(case.sweep.parameters.values()))
+    return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, common(case), case)
+
+
+def common(case: Case) -> dict[str, Any]:
+    """What all runs of a sweep depend on: the request of a run without the swept parameters, and the fields."""
+    assert case.sweep is not None
     about = request(case) | {"fields": [f.name for f in case.build_equation().fields]}
     for name in case.sweep.parameters:
         table, _, key = name.partition(".")
@@ -167,9 +175,7 @@ def runs(case: Case, points: NDArray, progress: Progress = lambda done, total, w
             about[table] = with_entries(about[table], {key: None})
         else:
             about[table] = {k: v for k, v in about[table].items() if k != key}
-    first = _read(files[0])["time"] if files else np.empty(0)
-    ranges = np.array(list(case.sweep.parameters.values()))
-    return Sweep(tuple(case.sweep.parameters), ranges, np.asarray(points), files, first, about, case)
+    return about
 
 
 def unfinished(case: Case, points: NDArray) -> list[int]:

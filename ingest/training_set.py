@@ -17,7 +17,7 @@ from subgrid.solver.grid import Grid
 from .cache import cache
 from .entities import mask_of
 from .entries import allocate_space
-from .requests import training_request
+from .requests import Request, training_request
 from .trajectories import Progress, generate
 
 LARGE = 2**28  # bytes of states, or of terms, above which a training set is not held in memory
@@ -57,9 +57,14 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     """The case's training set, from the cache or generated. The last `training.validation` trajectories validate."""
     request = training_request(case)
     trajectories = generate(case, request, progress)
+    return of_arrays(case, request, trajectories.state, trajectories.term)
+
+
+def of_arrays(case: Case, request: Request, states: NDArray, terms: NDArray) -> Dataset:
+    """The training set of a case with these states and terms, (trajectory, time, field, *grid)."""
     assert case.training is not None
     split = case.training.trajectories - case.training.validation
-    state, term = (single_precision(values) for values in (trajectories.state, trajectories.term))
+    state, term = (single_precision(values) for values in (states, terms))
 
     def pairs(part: slice) -> tuple[NDArray, NDArray]:
         return state[part].reshape(-1, *state.shape[2:]), term[part].reshape(-1, *term.shape[2:])
@@ -77,7 +82,7 @@ def dataset(case: Case, progress: Progress) -> Dataset:
     sampling = multiple(case.training.every, case.step)
     start = request.start + request.state_steps[0] * request.step
     model = Model(equation, grid, case.time.stepper, case.step, sampling, case.time.cfl, start)
-    sequences = (trajectories.state[:split], trajectories.state[split:])
+    sequences = (states[:split], states[split:])
     mask = mask_of(case, range(case.training.trajectories))
     masks = None if mask is None else (mask[:split], mask[split:])
     return Dataset(pairs(slice(0, split)), pairs(slice(split, None)), about, sequences, model, masks)

@@ -41,6 +41,7 @@ class LamSlide(LearnedClosure):
     """
 
     method: ClassVar[str] = METHOD
+    by_descent: ClassVar[bool] = True
     draws_later: ClassVar[bool] = True
     evaluations: int = Field(10, ge=1, le=1000)
     answer: Literal["sample", "predictor"] = "sample"

@@ -47,6 +47,7 @@ class Lasdi(ReducedOrderModel):
     """
 
     method: ClassVar[str] = METHOD
+    by_descent: ClassVar[bool] = True
     indicator: ClassVar[str] = "residual"
     stages: int | None = Field(None, ge=1)
     reach: float = Field(3.0, gt=0)

@@ -19,6 +19,7 @@ from ..learning.noise import residual_noise
 from ..learning.options import Sampler, read_options
 from ..learning.replay import Replayed
 from ..learning.weights_file import using
+from ..regression.options import TrainingOptions as MeanOptions
 from .options import METHOD, TrainingOptions
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class LatentDiffusion(LearnedClosure):
     """
 
     method: ClassVar[str] = METHOD
+    by_descent: ClassVar[bool] = True
     coupling: Literal["auto", "split", "sample"] = "auto"
     sampler: Sampler = "exponential"
     evaluations: int = Field(1, ge=1, le=1000)
@@ -174,6 +176,14 @@ class LatentDiffusion(LearnedClosure):
     @classmethod
     def training_options(cls) -> type[BaseModel]:
         return TrainingOptions
+
+    @classmethod
+    def all_options(cls, table: dict[str, Any]) -> dict[str, Any]:
+        found = super().all_options(table)
+        if found["mean"] is not None and "start" not in found["mean"]:
+            mean = read_options(f"{cls.method}.mean", MeanOptions, found["mean"])
+            found["mean"] = mean.model_dump()
+        return found
 
     @classmethod
     def train(cls, job: TrainingJob) -> dict[str, float]:

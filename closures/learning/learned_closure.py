@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from subgrid.solver.closure import Closure, FileOrName, Kind, Problem
 
 from .compatibility import find_weights, mismatch
+from .options import read_options
 
 if TYPE_CHECKING:
     from subgrid.ingest.sweep import Sweep
@@ -55,7 +56,8 @@ class LearnedClosure(Closure, ABC):
     A subclass sets `method`, the name that headers of its weights hold under "closure", and `learns_from`: "training"
     for pairs of states and missing terms, "sweep" for runs of the case's own model over the parameters of [sweep].
     It overrides `train` if `subgrid train` can train it, and `mismatch` if its weights are not those of a term on one
-    grid. `start` reads the file that `find_weights` returns.
+    grid. `start` reads the file that `find_weights` returns. It sets `by_descent` if its training takes steps of
+    gradient descent, whose numbers are options as in `options.brief`: the memory of the training is then predicted.
 
     weights: a .safetensors file (relative to the case file) or the name of one that ships; by default the first shipped
     file that fits the problem.
@@ -64,12 +66,18 @@ class LearnedClosure(Closure, ABC):
     kind: ClassVar[Kind] = "learned"
     method: ClassVar[str]
     learns_from: ClassVar[Literal["training", "sweep"]] = "training"
+    by_descent: ClassVar[bool] = False
     weights: Annotated[str, FileOrName()] | None = None
 
     @classmethod
     def training_options(cls) -> type[BaseModel]:
         """The pydantic model of [train.NAME]."""
         return NoOptions
+
+    @classmethod
+    def all_options(cls, table: dict[str, Any]) -> dict[str, Any]:
+        """The table [train.NAME] with every default. Raises ValueError that names each wrong option."""
+        return read_options(cls.method, cls.training_options(), table).model_dump()
 
     @classmethod
     def train(cls, job: TrainingJob) -> dict[str, float]:

@@ -27,6 +27,41 @@ def read_options(name: str, model: type[Options], table: dict[str, Any]) -> Opti
         raise ValueError("; ".join(lines)) from None
 
 
+def batches(table: dict[str, Any]) -> list[int]:
+    """The sizes of all batches in a table of options, those of tables in it included."""
+    found = [value for name, value in table.items() if _called(name, "batch")]
+    return found + [size for value in table.values() if isinstance(value, dict) for size in batches(value)]
+
+
+def brief(table: dict[str, Any], share: float, runs: float = 1.0) -> dict[str, Any]:
+    """The options of a training with two steps per stage and a share of every batch, whose other arrays are the same.
+
+    Numbers of steps are the options `steps` and `*_steps`, those between validations or checkpoints `*_every`, sizes of
+    batches `batch` and `*_batch`. Rates, `learning_rate` and `*_learning_rate`, become so small that two steps do not
+    spoil the weights. runs: the share of the runs of a sweep that take part; a basis sees as many snapshots of each as
+    in the whole training.
+    """
+
+    def changed(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return brief(value, share, runs)
+        if _called(name, "steps"):
+            return tuple(min(2, n) for n in value) if isinstance(value, (list, tuple)) else min(2, value)
+        if _called(name, "batch"):
+            return max(1, round(share * value))
+        if name == "snapshots":
+            return max(2, round(runs * value))
+        if _called(name, "learning_rate"):
+            return 1e-9
+        return 1 if name.endswith("_every") else value
+
+    return {name: changed(name, value) for name, value in table.items()}
+
+
+def _called(name: str, what: str) -> bool:
+    return name == what or name.endswith(f"_{what}")
+
+
 class RolloutWindows(BaseModel):
     """Training through the solver.
 

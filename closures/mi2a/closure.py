@@ -39,6 +39,7 @@ class MI2A(ReducedOrderModel):
     """
 
     method: ClassVar[str] = METHOD
+    by_descent: ClassVar[bool] = True
     indicator: ClassVar[str] = "distance"
     history: Annotated[str, FileOrName()] = "solver"
     trust: Literal["none", "distance"] = "none"

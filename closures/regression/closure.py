@@ -45,6 +45,7 @@ class Regression(LearnedClosure):
     """
 
     method: ClassVar[str] = "regression"
+    by_descent: ClassVar[bool] = True
     noise: Literal["none", "residual"] = "none"
     batch: int = 16
     _term: Callable[[View, int], Any] = PrivateAttr()
