@@ -49,8 +49,10 @@ RUNS = 10  # of a sweep: enough for polynomials of degree 2 of 3 parameters
 
 @dataclass(frozen=True)
 class Size:
-    """Points of the grid, states of a trajectory, trajectories for training (or runs of a sweep) and for validation, and
-    the share of every batch."""
+    """Points of the grid, states of a trajectory, trajectories for training and for validation, share of every batch.
+
+    The runs of a sweep are all for training.
+    """
 
     points: int
     times: int
@@ -120,8 +122,9 @@ class Trial:
 
     def predicted(self) -> TrainingMemory:
         """The memory of the training. Raises ValueError or FloatingPointError if no short training is possible."""
-        warm_up()
         sizes = self.sizes()
+        if len(sizes) > 1:
+            warm_up()  # else the first of them alone would load libraries
         found = [self.measured(size) for size in sizes]
         while len(sizes) > 1 and sizes[1].share > sizes[0].share and max(found[1]) < (1 + NOISE) * max(found[0]):
             if sizes[1].share == self.full.share:
@@ -159,9 +162,9 @@ class Trial:
         if len(grids) > 1 and not self.sweeps:
             assert self.case.training is not None
             times = min(times, max(32, 2 + round(self.window * self.case.step / self.case.training.every)))
-        fit = values // (self.fields * times * points)
-        most = min(full.trained, max(fit, RUNS + 6 if self.sweeps else 3))
-        held = min(full.held_out, max(2, fit // 4))
+        fit, longer = values // (self.fields * times * points), full.times // times
+        most = min(longer * full.trained, max(fit, RUNS + 6 if self.sweeps else 3))
+        held = min(longer * full.held_out, max(2, fit // 4))
         share = full.share
         if sizes:
             part = BATCH / (max(sizes) * self.fields * points)
@@ -169,8 +172,8 @@ class Trial:
         small = Size(
             points,
             times,
-            most if most == full.trained else max(RUNS if self.sweeps else 2, most // 2),
-            held if held == full.held_out else max(1, held // 2),
+            most if (most, times) == (full.trained, full.times) else max(RUNS if self.sweeps else 2, most // 2),
+            held if (held, times) == (full.held_out, full.times) else max(1, held // 2),
             share if share == full.share else share / 2,
         )
         larger = {"share": share, "trained": most, "held_out": held, "points": grids[-1].points}
@@ -184,9 +187,6 @@ class Trial:
             peaks.append(_status("VmHWM"))
             _start_again()
 
-        gc.collect()
-        _return_freed_memory()
-        _start_again()
         data: Any
         if self.sweeps:
             data = stand_ins.sweep(self.case, self.shapes[size.points], size.trained)
@@ -194,6 +194,9 @@ class Trial:
         else:
             data = stand_ins.training_set(self.case, self.shapes[size.points], size.times, size.trained, size.held_out)
             kept = sum(s.nbytes for s in data.sequences)  # in files, in the training
+        gc.collect()  # of what came before
+        _return_freed_memory()
+        _start_again()
         runs = size.trained / self.full.trained if self.sweeps else 1.0
         options = brief(self.options, size.share, runs)
         with tempfile.TemporaryDirectory() as folder:

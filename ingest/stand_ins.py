@@ -35,8 +35,7 @@ def on_shape(case: Case, shape: tuple[int, ...]) -> Case:
 
 
 def training_set(case: Case, shape: tuple[int, ...], times: int, trained: int, held_out: int) -> Dataset:
-    """Pairs of `trained` trajectories for training and of `held_out` for validation, each of `times` states, on a grid of
-    this shape."""
+    """Pairs of `trained` trajectories for training and `held_out` for validation, of `times` states on a grid."""
     assert case.training is not None
     asked, numbers = training_request(case), tuple(range(trained + held_out))
     table = case.training.model_copy(update={"trajectories": len(numbers), "validation": held_out})
