@@ -310,7 +310,7 @@ def check(
 
         needs = memory_of(_read(case, set_, backend), closure, objective, unroll)
     elif closure is not None:
-        raise ValueError(f"--closure {closure}: which memory is predicted. Remedy: with --memory")
+        raise ValueError(f"--closure {closure}: whose memory --memory predicts. Remedy: --memory")
 
     def show() -> None:
         for name, text in needs.items():

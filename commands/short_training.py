@@ -101,7 +101,9 @@ class Trial:
             times = Schedule(*training_request(case).state_steps).count
             held_out = case.training.validation
             trained = case.training.trajectories - held_out
-        self.full = Size(self.grid.points, times, trained, held_out, 1 / processes)
+        most = max(batches(self.options), default=1)
+        drawn = most if self.window > 1 else min(most, trained * times)  # a batch is not larger than the training set
+        self.full = Size(self.grid.points, times, trained, held_out, drawn / most / processes)
 
     @property
     def values(self) -> int:

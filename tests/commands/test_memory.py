@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,24 +55,9 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def in_a_process_of_its_own(*arguments: str) -> subprocess.CompletedProcess:
-    """A command, with the largest memory of its process in KiB as the last line of standard error.
-
-    VmHWM is of the program alone. ru_maxrss would include the process of the tests, from which the child was forked.
-    """
-    code = (
-        "import sys; from subgrid.commands.cli import execute; code = execute(sys.argv[1:]); "
-        "lines = open('/proc/self/status', encoding='utf-8').read().splitlines(); "
-        "print(next(line.split()[1] for line in lines if line.startswith('VmHWM')), file=sys.stderr); sys.exit(code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the largest memory is read from /proc")
 @pytest.mark.parametrize("name", CASES)
-def test_the_predicted_memory_is_that_of_the_command(name, tmp_path, monkeypatch):
+def test_the_predicted_memory_is_that_of_the_command(in_a_process_of_its_own, name, tmp_path, monkeypatch):
     """To 25 %, for a run and for data, of which one block of trajectories is in memory; and with less of it."""
     command, case, changes = CASES[name]
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
