@@ -101,7 +101,7 @@ class Trial:
             times = Schedule(*training_request(case).state_steps).count
             held_out = case.training.validation
             trained = case.training.trajectories - held_out
-        most = max(batches(self.options), default=1)
+        most = max(self.batches, default=1)
         drawn = most if self.window > 1 else min(most, trained * times)  # a batch is not larger than the training set
         self.full = Size(self.grid.points, times, trained, held_out, drawn / most / processes)
 
@@ -114,13 +114,24 @@ class Trial:
     @property
     def batch_values(self) -> int:
         """The number of values of the states of a batch, along the whole window of a training through the solver."""
-        return self.fields * self.full.points * max(batches(self.options), default=0) * self.window
+        return self.fields * self.full.points * max(self.batches, default=0) * self.window
+
+    @property
+    def through_solver(self) -> bool:
+        """Whether the training goes through the solver, with the options `rollout` alone."""
+        return self.options.get("objective") == "rollout" and bool(self.options.get("rollout"))
+
+    @property
+    def batches(self) -> list[int]:
+        """The sizes of the batches that the training draws."""
+        rest = {name: value for name, value in self.options.items() if name != "rollout"}
+        return batches(self.options["rollout"] if self.through_solver else rest)
 
     @property
     def window(self) -> int:
         """The number of steps of the solver that a training goes through."""
         rollout = self.options.get("rollout")
-        return rollout["unroll"] * rollout["every"] if rollout and self.options.get("objective") == "rollout" else 1
+        return rollout["unroll"] * rollout["every"] if rollout and self.through_solver else 1
 
     def predicted(self) -> TrainingMemory:
         """The memory of the training. Raises ValueError or FloatingPointError if no short training is possible."""
@@ -128,10 +139,11 @@ class Trial:
         if len(sizes) > 1:
             warm_up()  # else the first of them alone would load libraries
         found = [self.measured(size) for size in sizes]
-        while len(sizes) > 1 and sizes[1].share > sizes[0].share and max(found[1]) < (1 + NOISE) * max(found[0]):
-            if sizes[1].share == self.full.share:
-                break
-            # the batch is not seen yet beside all else
+        while (
+            len(sizes) > 1
+            and sizes[0].share < sizes[1].share < self.full.share
+            and max(found[1]) < (1 + NOISE) * max(found[0])
+        ):  # the batch is not seen yet beside all else
             sizes[1] = replace(sizes[1], share=min(self.full.share, 4 * sizes[1].share))
             found[1] = self.measured(sizes[1])
         if len({len(stretches) for stretches in found}) > 1:
@@ -159,7 +171,7 @@ class Trial:
         if not self.whole_grid and self.grid.points > POINTS[-1]:
             grids = [scaled(self.grid, points) for points in POINTS]
         self.shapes = {grid.points: grid.shape for grid in grids}
-        points, full, sizes = grids[0].points, self.full, batches(self.options)
+        points, full, sizes = grids[0].points, self.full, self.batches
         values, times = VALUES_OF_RUNS if self.sweeps else VALUES, full.times
         if len(grids) > 1 and not self.sweeps:
             assert self.case.training is not None
@@ -178,7 +190,7 @@ class Trial:
             held if (held, times) == (full.held_out, full.times) else max(1, held // 2),
             share if share == full.share else share / 2,
         )
-        larger = {"share": share, "trained": most, "held_out": held, "points": grids[-1].points}
+        larger: dict[str, Any] = {"share": share, "trained": most, "held_out": held, "points": grids[-1].points}
         return [small] + [replace(small, **{k: v}) for k, v in larger.items() if v != getattr(small, k)]
 
     def measured(self, size: Size) -> list[int]:
@@ -248,7 +260,7 @@ def answer() -> None:
         case = case_of(tuple(asked["source"]))
         found = CLOSURES.find(asked["closure"], case.folder)
         memory = Trial(case, found, asked["options"], asked["processes"]).predicted()  # type: ignore[arg-type]
-        said = {"needed": memory.needed, "mapped": memory.mapped}
+        said: dict[str, Any] = {"needed": memory.needed, "mapped": memory.mapped}
     except (ValueError, FloatingPointError) as error:
         said = {"error": " ".join(str(error).split())}
     print("\n" + json.dumps(said))
