@@ -31,11 +31,13 @@ def check(case: Path, overrides: Iterable[str], out: Path | None, imports: bool)
     return tables, files
 
 
-def memory_of(case: Case, closure: str | None, objective: str, unroll: int | None) -> dict[str, str]:
+def memory_of(case: Case, wanted: bool, closure: str | None, objective: str, unroll: int | None) -> dict[str, str]:
     """The peak memory of `run`, of `data`, and of `train` if a closure is given, in words.
 
-    Raises ValueError, with the number, for what does not fit into this machine.
+    Raises ValueError, with the number, for what does not fit into this machine, and for a closure without `wanted`.
     """
+    if not wanted:
+        raise ValueError(f"--closure {closure}: whose memory --memory predicts. Remedy: --memory")
     from .memory import needs
     from .train import memory_of as memory_of_training
 

@@ -305,12 +305,10 @@ def check(
     chosen = [f"backend={backend}"] if backend is not None else []
     tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
     needs: dict[str, str] = {}
-    if memory:
+    if memory or closure:
         from .check import memory_of
 
-        needs = memory_of(_read(case, set_, backend), closure, objective, unroll)
-    elif closure is not None:
-        raise ValueError(f"--closure {closure}: whose memory --memory predicts. Remedy: --memory")
+        needs = memory_of(_read(case, set_, backend), memory, closure, objective, unroll)
 
     def show() -> None:
         for name, text in needs.items():

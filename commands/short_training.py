@@ -19,6 +19,7 @@ import json
 import math
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from subgrid.ingest.prepare import with_step
 from subgrid.ingest.requests import training_request
 from subgrid.ingest.sweep import request as sweep_request
 from subgrid.ingest.training_set import LARGE
+from subgrid.solver.backend import keep_freed_memory
 from subgrid.solver.case.tables import Case
 from subgrid.solver.closure.discovery import CLOSURES
 from subgrid.solver.simulation.schedule import Schedule
@@ -43,6 +45,7 @@ from .memory import scaled
 POINTS = 4096, 16384  # of the grids of stand-ins for larger ones
 VALUES, VALUES_OF_RUNS = 2**23, 2**25  # of the states of a stand-in: of a training set, of a sweep
 BATCH = 2**18  # values of its batch
+LARGE_BLOCK = 2**25  # bytes from which the C library gives memory back when it is freed
 NOISE = 0.02  # of the measured memory
 RUNS = 10  # of a sweep: enough for polynomials of degree 2 of 3 parameters
 
@@ -137,7 +140,7 @@ class Trial:
         """The memory of the training. Raises ValueError or FloatingPointError if no short training is possible."""
         sizes = self.sizes()
         if len(sizes) > 1:
-            warm_up()  # else the first of them alone would load libraries
+            self.measured(sizes[0])  # else the first of them alone would load libraries
         found = [self.measured(size) for size in sizes]
         while (
             len(sizes) > 1
@@ -208,6 +211,8 @@ class Trial:
         else:
             data = stand_ins.training_set(self.case, self.shapes[size.points], size.times, size.trained, size.held_out)
             kept = sum(s.nbytes for s in data.sequences)  # in files, in the training
+        whole = self.full.share * self.full.points
+        self._return_at_once_from(LARGE_BLOCK * size.share * size.points / whole)
         gc.collect()  # of what came before
         _return_freed_memory()
         _start_again()
@@ -220,17 +225,20 @@ class Trial:
         report()
         return [peak - kept for peak in peaks]
 
+    def _return_at_once_from(self, size: float) -> None:
+        """Have the C library return freed blocks of this size at once.
 
-def warm_up() -> None:
-    """Load what the first step of a training loads."""
-    import torch
-
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Conv2d(2, 1, 3))
-    optimizer = torch.optim.AdamW(network.parameters())
-    value = torch.fft.irfft2(torch.fft.rfft2(network(torch.ones(2, 1, 32, 32)))).square().mean()
-    value.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    torch.linalg.eigh(torch.eye(64, dtype=torch.float64))
+        It does so with blocks of 32 MiB and more, and keeps smaller ones, which takes up to half as much memory again.
+        The arrays of a batch that has a part of its rows have that part of their sizes.
+        """
+        if self.through_solver:
+            keep_freed_memory()  # now, for it sets the same
+        if size < LARGE_BLOCK:
+            with suppress(OSError, AttributeError, TypeError):  # not glibc
+                mallopt, trim_threshold, mmap_threshold = ctypes.CDLL(None).mallopt, -1, -3
+                mallopt(mmap_threshold, max(2**16, int(size)))
+                if not self.through_solver:
+                    mallopt(trim_threshold, 2 * max(2**16, int(size)))
 
 
 def _status(name: str) -> int:
@@ -247,10 +255,8 @@ def _start_again() -> None:
 
 def _return_freed_memory() -> None:
     """Give freed memory back to the system, where the C library can."""
-    try:
+    with suppress(OSError, AttributeError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return
 
 
 def answer() -> None:

@@ -38,7 +38,12 @@ def predicted(case: Case, closure: str, options: dict[str, Any], processes: int 
     code = "from subgrid.commands.short_training import answer; answer()"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")}
     done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(asked), capture_output=True, text=True, env=environment
+        [sys.executable, "-c", code],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment,
     )
     said = (done.stdout.strip() or "{}").splitlines()[-1]
     if done.returncode or said == "{}":

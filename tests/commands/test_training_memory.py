@@ -192,7 +192,7 @@ def test_a_sum_of_what_grows_with_the_sizes_is_extrapolated(case, found, name, c
     whole = sum(f * t for f, t in zip(factors, trial.full.terms(), strict=True))
     expected = whole - (memory.mapped - 12 * trial.values if not trial.sweeps else 0)
     assert memory.needed == pytest.approx(expected, rel=1e-5)
-    assert len(measured) > 2 and max(s.points * s.times * s.trained for s in measured) < 2**26
+    assert len(measured) > 3 and max(s.points * s.times * s.trained for s in measured) < 2**26
 
 
 def test_a_batch_that_is_not_seen_beside_all_else_is_enlarged(monkeypatch):
@@ -207,7 +207,7 @@ def test_a_batch_that_is_not_seen_beside_all_else_is_enlarged(monkeypatch):
 
     monkeypatch.setattr(trial, "measured", hardly)
     assert trial.predicted().needed == pytest.approx(1.1e9)
-    assert shares == [1 / 64, 1 / 32, 1 / 8, 1 / 2]
+    assert shares == [1 / 64, 1 / 64, 1 / 32, 1 / 8, 1 / 2]  # the first loads libraries
 
 
 def test_a_training_that_is_small_is_tried_as_it_is():
