@@ -143,9 +143,10 @@ class Problem:
         return compatible_schemes(self.equation.kind, self.equation.split)
 
 
-def problem(name: str, members: int = 2) -> Problem:
-    """A problem of TABLES."""
+def problem(name: str, members: int = 2, shape: tuple[int, ...] | None = None) -> Problem:
+    """A problem of TABLES, on a grid of another shape if one is given."""
     equation, grid, initial, step = TABLES[name]
+    grid = grid if shape is None else grid | {"shape": list(shape)}
     tables = {"title": name, "equation": equation, "grid": grid, "initial": initial, "time": {"end": step * 100}}
     tables["time"] |= {"step": step, "stepper": "rk4"}
     tables["output"] = {"every": step * 100}

@@ -51,7 +51,7 @@ def main() -> None:
     launched.launcher = lambda backend: Launch(backend) if backend.name == "torch" else None
     for name, stepper in [*FUSED, *((n, s) for n in OWN for s in steppers(n))]:
         for precision in ("float64", "float32"):
-            made = problems.problem(name, 1 if name in OWN else 2)
+            made = problems.problem(name, 1, (8, 9)) if name in OWN else problems.problem(name)
             backend = Backend(precision=precision)
             operators = Operators(made.grid, backend=backend)
             u, added = made.state.astype(precision), None
