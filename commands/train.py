@@ -67,7 +67,8 @@ def train(
     if PROCESS == 0:
         _check_target(target)
     if device == "cpu" and PROCESS == 0:
-        require_memory(case, closure, found, options)
+        with watching(progress) as bars:
+            require_memory(case, closure, found, options, bars)
     about = {"training_case": source, "training_command": f"subgrid.train(case, {closure!r})", **(origin or {})}
     from subgrid.closures.learning import parallel
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from subgrid.closures.learning.learned_closure import LearnedClosure
@@ -19,6 +20,7 @@ from .short_training import TrainingMemory, Trial
 
 LOG = logging.getLogger("subgrid")
 NEGLIGIBLE = 1e-3  # of the memory of this machine
+BAR = "memory, by short trainings"
 REMEDY = "a smaller batch, fewer unrolled steps, a smaller network, or fewer trajectories or runs"
 
 
@@ -54,7 +56,13 @@ def predicted(case: Case, closure: str, options: dict[str, Any], processes: int 
     return TrainingMemory(**found)
 
 
-def require(case: Case, closure: str, found: type[LearnedClosure], options: dict[str, Any]) -> None:
+def require(
+    case: Case,
+    closure: str,
+    found: type[LearnedClosure],
+    options: dict[str, Any],
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> None:
     """Raise ValueError, with the predicted number, for a training on the processor that does not fit into this machine.
 
     A training whose states and batch are a thousandth of the memory is not looked at, and one whose closure does not
@@ -66,11 +74,14 @@ def require(case: Case, closure: str, found: type[LearnedClosure], options: dict
     trial = Trial(case, found, options, PROCESSES)
     if 8 * (trial.values + trial.batch_values) < NEGLIGIBLE * available():
         return
+    progress(0, 1, BAR)
     try:
         memory = predicted(case, closure, options, PROCESSES)
     except Unknown as error:
         LOG.warning("the memory of the training of %s is not known in advance: %s", closure, error)
         return
+    finally:
+        progress(1, 1, BAR)
     _refuse(closure, memory, int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if PROCESSES > 1 else 1)
 
 

@@ -100,7 +100,9 @@ def test_the_processes_of_torchrun_on_a_machine_count_together(monkeypatch):
     monkeypatch.setattr(training_memory, "predicted", known)
     monkeypatch.setattr(training_memory, "available", lambda: 3 * 2**29)
     monkeypatch.setattr(training_memory, "NEGLIGIBLE", 0.0)
-    require(small(), "regression", Regression, options_of(small()))
+    shown: list[tuple[int, int, str]] = []
+    require(small(), "regression", Regression, options_of(small()), lambda *bar: shown.append(bar))
+    assert shown == [(done, 1, "memory, by short trainings") for done in (0, 1)]
     monkeypatch.setattr(training_memory, "PROCESSES", 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"needs about 2.0 GiB in 2 processes, this machine has 1.5 GiB"):
