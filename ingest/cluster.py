@@ -33,7 +33,7 @@ MOST = 256  # tasks in a group
 AHEAD = 3  # groups for each worker: one that it carries out, one that it has, one for when both have ended
 
 # Of workers on this machine, which share its cores with the client and the scheduler: what Dask measures beside the
-# tasks took a fifth of the time of short runs, and giving freed memory back to the system at once another tenth.
+# tasks, and giving freed memory back to the system at once, cost time that short runs notice.
 LOCAL: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",

@@ -45,10 +45,9 @@ class FolderInUse(ValueError):
     """Another process has the lock on the folder."""
 
 
-def replace(path: Path, content: bytes, durable: bool = True) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Write `content` to a new file beside `path` and rename it to `path`. On an error, `path` is as it was.
 
-    durable: whether the content is on disk before the file has its name, so that it is complete after a power failure.
     Raises ValueError for a device, a pipe or a socket, which the renaming would delete.
     """
     if os.path.lexists(path) and not (path.is_symlink() or path.is_file() or path.is_dir()):
@@ -58,9 +57,8 @@ def replace(path: Path, content: bytes, durable: bool = True) -> None:
     try:
         with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:
             file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -108,17 +108,13 @@ def write_dataset(dataset: xr.Dataset, folder: Path) -> None:
 
 
 def write_store(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Write those files of a store that are missing or differ on disk; returns their keys. Chunks of frames stay.
-
-    The metadata of the arrays are not forced to the disk. Those of the group, which hold a copy and which readers use,
-    are, and a resumed run writes what a power failure has damaged: half of the waits for the disk of a short run.
-    """
+    """Write those files of a store that are missing or differ on disk; returns their keys. Chunks of frames stay."""
     written = []
     for key, content in files.items():
         path = folder / key
         if not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, content, durable=key == "zarr.json" or path.name != "zarr.json")
+            replace(path, content)
             written.append(key)
     return written
 
