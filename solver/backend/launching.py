@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,9 @@ import numpy as np
 from .arrays import Backend, BackendError
 
 Array = Any
+LOG = logging.getLogger("subgrid")
 THREADS = 256  # of a block
+NUMBERS = 64  # that are kept on the device
 
 
 class Launcher:
@@ -64,7 +67,7 @@ def _compiled(kernel: Callable[..., None]) -> Any:
 
 
 def launcher(backend: Backend) -> Launcher | None:
-    """The launcher of a CUDA device that Numba finds too, else None: array code is used.
+    """The launcher of a CUDA device that Numba finds too, else None: array code is used, and the log says why.
 
     By default of torch alone, with which kernels have run on a device. SUBGRID_CUDA_KERNELS=0 switches them off, and
     SUBGRID_CUDA_KERNELS=1 asks for them, with CuPy too; then BackendError is raised if Numba finds no device.
@@ -84,16 +87,31 @@ def launcher(backend: Backend) -> Launcher | None:
         return Launcher(backend)
     if chosen == "1":
         raise BackendError(f"SUBGRID_CUDA_KERNELS=1: Numba's CUDA target: {missing}. Remedy: unset it, or numba-cuda")
+    _say(missing)
     return None
+
+
+@functools.cache
+def _say(missing: str) -> None:
+    """Once in a process."""
+    LOG.warning(
+        "steps on the device are array code, which is slower than kernels. Numba's CUDA target: %s. Remedy: numba-cuda "
+        "in a version that fits NumPy's, or SUBGRID_CUDA_KERNELS=0 to leave the kernels out",
+        missing,
+    )
 
 
 def device_number(value: Any, double: Backend, known: dict[float, Any]) -> Any:
     """A number, or an array without axes, as an array of one number in double precision on the device.
 
-    known: the arrays of numbers made so far, so that a step sends nothing to the device.
+    known: the arrays of numbers made so far, so that a step of a fixed length sends nothing to the device. None of them
+    is dropped, because a CUDA graph reads it again; beyond NUMBERS, as lengths of steps that differ, none is added.
     """
     if isinstance(value, float):
-        if value not in known:
-            known[value] = double.asarray(np.array([value]))
-        return known[value]
+        if value in known:
+            return known[value]
+        made = double.asarray(np.array([value]))
+        if len(known) < NUMBERS:
+            known[value] = made
+        return made
     return double.xp.astype(double.xp.reshape(value, (1,)), double.xp.float64)

@@ -252,12 +252,17 @@ def test_a_run_on_a_fake_device_that_is_continued_is_the_run(cupy, name):
     assert whole.state.tobytes() == second.state.tobytes()
 
 
-def test_kernels_are_launched_where_numba_finds_the_device(monkeypatch):
+def test_kernels_are_launched_where_numba_finds_the_device(monkeypatch, caplog):
     from numba import cuda
+
+    launching._say.cache_clear()
 
     torch_device, cupy_device = Backend("torch", "cuda:0"), Backend("cupy", "cuda")
     monkeypatch.delenv("SUBGRID_CUDA_KERNELS", raising=False)
     assert launching.launcher(torch_device) is None and launching.launcher(TORCH) is None  # there is no device here
+    assert launching.launcher(torch_device) is None
+    (said,) = (r.getMessage() for r in caplog.records if "array code" in r.getMessage())
+    assert "it finds no device. Remedy: numba-cuda" in said
     monkeypatch.setenv("SUBGRID_CUDA_KERNELS", "1")
     with pytest.raises(BackendError, match="Numba's CUDA target: it finds no device"):
         launching.launcher(torch_device)
@@ -274,8 +279,11 @@ def test_a_number_is_sent_to_the_device_once():
     first = launching.device_number(0.25, TORCH, known)
     assert first.dtype == torch.float64 and first.tolist() == [0.25]
     assert launching.device_number(0.25, TORCH, known) is first
+    for n in range(1000):  # steps by Courant number that the host chooses
+        assert launching.device_number(1.0 + n, TORCH, known).tolist() == [1.0 + n]
+    assert len(known) == launching.NUMBERS and launching.device_number(0.25, TORCH, known) is first
     step = torch.tensor(0.5, dtype=torch.float32)
-    assert launching.device_number(step, TORCH, known).tolist() == [0.5] and len(known) == 1
+    assert launching.device_number(step, TORCH, known).tolist() == [0.5] and 0.5 not in known
 
 
 def test_an_equation_with_its_own_rate_keeps_it():
