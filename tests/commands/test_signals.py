@@ -30,8 +30,8 @@ entry.main()
 """
 
 
-def stopped(folder: Path, number: int, delay: float, *arguments: str, times: int = 1) -> tuple[int, str, float]:
-    """(exit code, standard error, seconds to the end) of a command that gets a signal `delay` after its first line."""
+def stopped(folder: Path, number: int, delay: float, *arguments: str, times: int = 1) -> tuple[int, str]:
+    """(exit code, standard error) of a command that gets a signal `delay` after its first line."""
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments],
         stdout=subprocess.PIPE,
@@ -45,24 +45,38 @@ def stopped(folder: Path, number: int, delay: float, *arguments: str, times: int
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.05)
-    began = time.monotonic()
-    _, err = process.communicate(timeout=120)
-    return process.returncode, err.decode(), time.monotonic() - began
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, err.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 1.0, 2.5, 6.0])
 def test_a_signal_during_imports_set_up_and_compilation_ends_the_command(number, delay, tmp_path):
     """The kernels are not in the cache, so that the later moments lie in compilation or the reference run."""
-    code, err, _ = stopped(tmp_path, number, delay, "compare", str(CASE), "--out", "compared")
+    code, err = stopped(tmp_path, number, delay, "compare", str(CASE), "--out", "compared")
     assert code == 130, err
     assert err.count("subgrid: interrupted") == 1 and "Traceback" not in err and "Exception ignored" not in err
 
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path):
-    code, err, seconds = stopped(tmp_path, signal.SIGINT, 5.0, "run", str(CASE), "--out", "run", times=2)
+    """The run would take hours."""
+    long = (
+        "run",
+        str(CASE),
+        "--closure",
+        "none",
+        "--set",
+        "time.end=100000",
+        "--set",
+        "output.every=100",
+        "--out",
+        "run",
+    )
+    code, err = stopped(tmp_path, signal.SIGINT, 5.0, *long, times=2)
     assert code == 130 and err.count("subgrid: interrupted") == 1 and "Traceback" not in err
-    assert seconds < 5
 
 
 def test_a_second_signal_in_python_is_a_keyboard_interrupt_and_handlers_are_put_back():

@@ -170,5 +170,5 @@ def test_threads_that_wait_take_no_time_of_the_processor():
         share(lambda first, last, place: None, 2, LARGE)
     time.sleep(0.05)
     before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.03
+    time.sleep(1.0)
+    assert time.process_time() - before < 0.5  # one thread that waits busily takes 1 s
