@@ -14,9 +14,9 @@ import numpy as np
 
 from subgrid.ingest.cluster import Cluster, cluster
 from subgrid.ingest.given_closures import with_closures
-from subgrid.ingest.pieces import generate_in_pieces
-from subgrid.ingest.prepare import Prepared, prepare, with_step
-from subgrid.ingest.requests import reference_request
+from subgrid.ingest.pieces import Kind, generate_in_pieces
+from subgrid.ingest.prepare import Prepared, needed_reference, prepare, with_step
+from subgrid.ingest.requests import start_request
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.reading import CaseError, read
@@ -188,11 +188,12 @@ def _execute(
 
 
 def _share(case: Case, folder: Path, pool: Cluster, bars: Bars) -> None:
-    """Have the workers compute the reference that the run starts from. Raises ClusterError for a folder they lack."""
+    """Have the workers compute the reference that the run needs. Raises ClusterError for a folder they lack."""
     pool.require_shared(folder)
-    if case.reference is not None and not case.reference.exact and case.initial.kind == "reference":
-        case = with_step(case)
-        generate_in_pieces("reference", case, reference_request(case), pool, bars)
+    case = with_step(case)
+    if (request := needed_reference(case, case.folder, with_reference=False)) is not None:
+        kind: Kind = "start" if request == start_request(case) else "reference"
+        generate_in_pieces(kind, case, request, pool, bars)
 
 
 def _require_later(until: float, case: Case, step: Any) -> None:

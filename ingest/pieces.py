@@ -20,14 +20,15 @@ from .cache import cache, locked, say_waiting
 from .cluster import Cluster, ClusterError
 from .files import Trajectories, Writer
 from .prepare import with_step
-from .requests import Request, reference_request, training_request
+from .requests import Request, reference_request, start_request, training_request
 from .sweep import provide, unfinished
-from .trajectories import Progress, generate, start
+from .trajectories import Progress, generate, holding_more, start
 
 POINTS = 65536  # of the reference grids of a piece, at most, unless a single trajectory has more
 PIECES = 8  # at least, if there are as many trajectories
 _ENVIRONMENT = threading.Lock()
-Kind = Literal["reference", "training"]
+Kind = Literal["reference", "start", "training"]
+REQUESTS = {"reference": reference_request, "start": start_request, "training": training_request}
 Source = tuple[str, str]  # a case as TOML, with every default written out, and its folder
 
 
@@ -53,6 +54,8 @@ def generate_in_pieces(kind: Kind, case: Case, request: Request, workers: Cluste
     directory = request.directory()
     with suppress(ValueError, OSError):
         return Trajectories(directory)
+    if (holding := holding_more(request)) is not None:
+        return holding
     if request.file is not None or request.trajectories == 1:
         return generate(case, request, progress)
     start(case, request)  # before anything is written
@@ -78,8 +81,7 @@ def _piece(source: Source, kind: Kind, first: int, count: int, directory: str) -
     """Generate some trajectories of a case into the directory that the parent expects. Run by a worker."""
     with cache_at(Path(directory).parent):
         case = case_of(source)
-        whole = reference_request(case) if kind == "reference" else training_request(case)
-        request = replace(whole, first=first, trajectories=count)
+        request = replace(REQUESTS[kind](case), first=first, trajectories=count)
         if str(request.directory()) != directory:
             raise ClusterError(
                 f"a worker reads other files for {case.title!r}, or has another version of subgrid, than this process. "

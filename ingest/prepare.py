@@ -26,7 +26,7 @@ from .given_closures import given_rows
 from .given_data import given_shape
 from .given_runs import with_points
 from .perturbation import perturbed
-from .requests import describe_initial, reference_request
+from .requests import Request, describe_initial, reference_request, start_request
 from .restriction import Restrict
 from .trajectories import Progress, Trajectories, generate
 
@@ -147,20 +147,37 @@ def with_step(case: Case) -> Case:
     )
 
 
+def needed_reference(case: Case, folder: Path, with_reference: bool) -> Request | None:
+    """The part of the reference, on its grid, that a case needs, or None.
+
+    All of it if the caller or a closure of the case needs it; for `initial.kind = "reference"` the start. Raises
+    CaseError if a closure needs a reference and the case has none. case: with a step.
+    """
+    needing = [table.label for table in case.closure if table.find(folder).needs_reference]
+    if case.reference is None or case.reference.exact:
+        if needing:
+            raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
+        return None
+    if with_reference or needing:
+        return reference_request(case)
+    return start_request(case) if case.initial.kind == "reference" else None
+
+
 @plugin_errors()
 def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress = silent) -> Prepared:
-    """Make what the case starts from. The reference is run if the caller, the initial state or a closure needs it.
+    """Make what the case starts from. The reference is run if the caller or a closure needs it.
 
+    `initial.kind = "reference"` alone needs its start: then `trajectories` is None, and the reference is run from its
+    own start to that of the case, which takes no step where they are the same.
     The reference is in double precision in any case. Raises CaseError if a closure of the case needs a reference on a
     grid and the case has none, or if the case cannot run in its precision; PluginError if a plug-in fails.
     """
     case = with_step(case)
     equation, grid = case.build_equation(), case.grid.grid()
-    needing = [table.label for table in case.closure if table.find(folder).needs_reference]
-    gridded = case.reference is not None and not case.reference.exact
+    request = needed_reference(case, folder, with_reference)
     trajectories = carrier = None
-    if gridded and (with_reference or needing or case.initial.kind == "reference"):
-        trajectories = generate(case, reference_request(case), progress)
+    if request is not None:
+        trajectories = generate(case, request, progress)
         assert case.reference is not None and case.reference.shape is not None
         restrict = Restrict(equation, grid.refined(case.reference.shape), grid, case.reference.restrict)
         share = case.ensemble.members // case.reference.trajectories
@@ -171,8 +188,8 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
         start = np.concatenate([restrict(np.array(fine)[None]) for fine in trajectories.fine])
         require_values(start, equation, grid, tuple(range(len(start))), "reference")
         state = np.repeat(start, share, axis=0)
-    elif needing:
-        raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
+        if request.state_steps[1] == request.state_steps[0]:
+            trajectories = None  # the start alone
     else:
         members = tuple(range(case.ensemble.members))
         state = checked_state(case.initial, equation, grid, members, case.ensemble.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,13 @@ def reference_request(case: Case) -> Request:
         term_steps=(begin, last, multiple(every * case.step, h)) if every else None,
         fine_at=begin,
     )
+
+
+def start_request(case: Case) -> Request:
+    """The case's reference up to the start of the case."""
+    request = reference_request(case)
+    begin = request.state_steps[0]
+    return replace(request, state_steps=(begin, begin, 1), term_steps=None)
 
 
 def training_request(case: Case) -> Request:

@@ -53,7 +53,8 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     One process at a time generates them; another one waits and then uses the result. Damaged data are generated again,
     and so are those of a damaged checkpoint; the logger "subgrid" says so.
 
-    Data that hold more terms than requested are used too: the states do not depend on the rows of a comparison.
+    Data that hold more terms than requested are used too, the states do not depend on the rows of a comparison; and for
+    a request of the start alone data that go on from it.
 
     The reference is a run of the complete equation on the reference grid. Its states are restricted to the grid of the
     case at the steps of `request.state_steps`; the term that the case's model lacks is evaluated at those of
@@ -62,7 +63,7 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
     directory = request.directory()
     with suppress(ValueError, OSError):  # what is wrong is said below, by the process that has the lock
         return Trajectories(directory)
-    if (holding := _with_more_terms(request)) is not None:
+    if (holding := holding_more(request)) is not None:
         return holding
     state = start(case, request)  # before anything is written
     with locked(directory, say_waiting(f"the data in {directory}")):
@@ -76,25 +77,33 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
         return _generate(case, request, state, progress)
 
 
-def _with_more_terms(request: Request) -> Trajectories | None:
-    """Finished trajectories that hold those requested and more missing terms, if there are any."""
+def holding_more(request: Request) -> Trajectories | None:
+    """Finished trajectories that hold those requested and more missing terms or later states, if there are any."""
     records: list[Path] = []
     with suppress(OSError):  # a cache that cannot be read is refused where it is written
         records = sorted(cache().glob("*/request.json"))
     for record in records:
-        with suppress(ValueError, OSError, KeyError, TypeError):
-            held = read_json(record)["term_steps"]
-            same = held is not None and replace(request, term_steps=tuple(held)).directory() == record.parent
-            if same and _contains(held, request.term_steps):
+        with suppress(ValueError, OSError, KeyError, TypeError, IndexError):
+            content = read_json(record)
+            terms, states = content["term_steps"], content["state_steps"]
+            held = replace(request, term_steps=None if terms is None else tuple(terms), state_steps=tuple(states))
+            if held != request and held.directory() == record.parent and _contains(held, request):
                 return Trajectories(record.parent)
     return None
 
 
-def _contains(held: list[int], asked: tuple[int, int, int] | None) -> bool:
-    """Whether the steps (first, last, every) of `held` include those of `asked`."""
-    if asked is None:
+def _contains(held: Request, asked: Request) -> bool:
+    """Whether data hold the states and terms that are asked for, whose requests are otherwise the same.
+
+    The states are the same, or the start of the case is asked for, which is kept on the reference grid.
+    """
+    states, start = asked.state_steps, asked.fine_at is not None and asked.state_steps[0] == asked.state_steps[1]
+    if tuple(held.state_steps) != tuple(states) and not (start and held.state_steps[0] == states[0]):
+        return False
+    if asked.term_steps is None:
         return True
-    return list(asked[:2]) == held[:2] and asked[2] % held[2] == 0
+    terms = held.term_steps
+    return terms is not None and asked.term_steps[:2] == terms[:2] and asked.term_steps[2] % terms[2] == 0
 
 
 def _generate(case: Case, request: Request, state: NDArray, progress: Progress) -> Trajectories:

@@ -178,7 +178,8 @@ def test_resume_refuses_a_run_whose_inputs_changed(name, importable, monkeypatch
 def test_resume_refuses_a_run_whose_reference_changed(importable, monkeypatch, capsys):
     monkeypatch.setenv("SUBGRID_CACHE", "cache")
     reference = {"shape": [64], "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}}
-    out = started("run", tables(initial={"kind": "reference"}, reference=reference), monkeypatch)
+    closure = [{"name": "oracle", "every": 1}]
+    out = started("run", tables(closure=closure, initial={"kind": "reference"}, reference=reference), monkeypatch)
     done = next(Path("cache").rglob("done.json"))
     stored = json.loads((out / "inputs.json").read_text(encoding="utf-8"))
     name = next(iter(stored["references"]))

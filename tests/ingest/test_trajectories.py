@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from subgrid.closures.regression.options import TrainingOptions as RegressionOptions
 from subgrid.closures.regression.training import fit
 from subgrid.ingest import files, training_set, trajectories
-from subgrid.ingest.requests import reference_request, training_request
+from subgrid.ingest.prepare import prepare
+from subgrid.ingest.requests import reference_request, start_request, training_request
 from subgrid.ingest.restriction import Restrict
 from subgrid.ingest.training_set import dataset
 from subgrid.ingest.trajectories import Trajectories, generate
@@ -158,6 +160,26 @@ def test_a_reference_is_used_again_when_an_oracle_is_removed_or_called_less_ofte
         (with_terms.directory / "state.npy").unlink()
         with pytest.raises(TypeError):
             generate(without, reference_request(without))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.2])
+def test_the_start_alone_is_that_of_the_whole_reference(start, tmp_path, monkeypatch):
+    """A run needs no more of it. Without a start of its own the reference takes no step for it."""
+    case = case_of(tmp_path, closure=[], reference={"start": start}, training={"start": 0.2})
+    alone = generate(case, start_request(case))
+    steps = round((0.2 - start) / STEP)
+    assert alone.state.shape[1] == 1 and start_request(case).state_steps == (steps, steps, 1)
+    run = prepare(case, tmp_path, with_reference=False)
+    assert run.trajectories is None
+    whole = generate(case, reference_request(case))
+    assert whole.directory != alone.directory and np.array_equal(whole.fine, alone.fine)
+    shutil.rmtree(alone.directory)
+    monkeypatch.setattr(trajectories, "_generate", None)
+    assert generate(case, start_request(case)).directory == whole.directory
+    for prepared in (run, prepare(case, tmp_path, with_reference=False)):
+        assert np.array_equal(prepared.state, prepare(case, tmp_path, with_reference=True).state)
+    with pytest.raises(TypeError):  # the whole is not in a part
+        generate(case, replace(reference_request(case), state_steps=(steps, steps + 20, 20)))
 
 
 def test_the_directory_is_named_by_all_the_data_depend_on(tmp_path):
