@@ -63,18 +63,7 @@ def test_a_signal_during_imports_set_up_and_compilation_ends_the_command(number,
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path):
     """The run would take hours."""
-    long = (
-        "run",
-        str(CASE),
-        "--closure",
-        "none",
-        "--set",
-        "time.end=100000",
-        "--set",
-        "output.every=100",
-        "--out",
-        "run",
-    )
+    long = ("run", str(CASE), "--set", "time.end=100000", "--set", "output.every=100", "--out", "run")
     code, err = stopped(tmp_path, signal.SIGINT, 5.0, *long, times=2)
     assert code == 130 and err.count("subgrid: interrupted") == 1 and "Traceback" not in err
 
