@@ -7,7 +7,7 @@ same cores would wait for each other.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ OMITTED_TERMS: dict[str, Any] = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_turns() -> Iterator[None]:
+    """Costs are measured in turns of a fifth of the time: tests need their order of magnitude."""
+    from subgrid.commands.comparison import cost
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "TURN_SECONDS", cost.TURN_SECONDS / 5)
+        yield
 
 
 @pytest.fixture(scope="session")

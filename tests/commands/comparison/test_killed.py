@@ -19,6 +19,7 @@ import pytest
 import tomli_w
 
 from subgrid.commands import cli
+from subgrid.commands.comparison import cost
 from subgrid.commands.comparison.compare import compare, resume_comparison
 from subgrid.commands.comparison.comparison import Comparison
 from subgrid.solver.backend.files import FolderLock
@@ -96,6 +97,7 @@ def play(case: Path, folder: Path, kills: int) -> None:
 
     It forks, so the process must have no threads.
     """
+    cost.TURN_SECONDS = 0.02
     whole, out, chance = folder / "whole", folder / "out", random.Random(1)
     for target in (whole, folder / "timed"):  # the first fills the caches
         began = time.monotonic()
