@@ -6,6 +6,7 @@ children of one warm process that never runs a thread of its own, so that twenty
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -335,6 +336,8 @@ class Chain:
 
 def play(chains: list[Chain]) -> None:
     """Play all chains, a few at once."""
+    gc.collect()
+    gc.freeze()  # else a collection in a child copies all of this process
     waiting = [(chain, chain.play()) for chain in chains]
     running: dict[int, tuple[Chain, Iterator, float]] = {}
 
@@ -356,6 +359,7 @@ def play(chains: list[Chain]) -> None:
             if done:
                 del running[pid]
                 go_on(chain, game, os.waitstatus_to_exitcode(status))
+    gc.unfreeze()
 
 
 def small_weights(path: Path) -> None:
@@ -430,6 +434,7 @@ def folder(tmp_path_factory, carried_wave, turning_wave) -> Iterator[Path]:
     patch = pytest.MonkeyPatch()
     patch.setenv("SUBGRID_CACHE", str(folder / "cache"))
     patch.setenv("SUBGRID_THREADS", "1")
+    patch.setattr(os, "fsync", lambda file: None)  # which the end of a process does not need, and half of the time
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     (folder / "plugins.py").write_text(textwrap.dedent(PLUGINS))
