@@ -84,7 +84,7 @@ def own_folder(folder: Path) -> Iterator[Path]:
         with zipfile.ZipFile(held, "w") as archive:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 archive.write(path, path.relative_to(folder))
-    size = int(_total(torch.tensor([float(len(held.getvalue()))])).item())
+    size = int(_total(torch.tensor([len(held.getvalue())])).item())
     content = torch.frombuffer(bytearray(held.getvalue()), dtype=torch.uint8) if number() == 0 else None
     content = torch.empty(size, dtype=torch.uint8) if content is None else content
     _communicated(dist.broadcast, content, 0)

@@ -277,6 +277,24 @@ def test_dropout_of_a_share_is_that_of_the_batch():
         torch.testing.assert_close(Share(7, first, last).dropout(batch[first:last], 0.4, True), whole[first:last])
 
 
+def copies(place: Path) -> bool:
+    """Whether the folder of this process has the file of the first one."""
+    with parallel.own_folder(place) as own:
+        return (own / "a").read_bytes() == (place / "a").read_bytes()
+
+
+def test_a_copy_of_a_large_checkpoint_is_complete(tmp_path):
+    """Of a size that single precision does not hold: 2^24 + 1 bytes, with what the archive adds."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "a").write_bytes(os.urandom(2**24 + 1))
+    children = [
+        subprocess.Popen([sys.executable, __file__, str(tmp_path / "work"), "copies"], env=e, stdout=subprocess.PIPE)
+        for e in environments(tmp_path, 2)
+    ]
+    assert [json.loads(child.communicate(timeout=120)[0] or "null") for child in children] == [True, True]
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
 def by_two(place: Path) -> dict[str, Any]:
     """What each of two processes computes: whole trainings, and those that are stopped."""
     found: dict[str, Any] = {}
@@ -287,4 +305,4 @@ def by_two(place: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with parallel.joined():
-        print(json.dumps(by_two(Path(sys.argv[1]))))
+        print(json.dumps((copies if sys.argv[2:] else by_two)(Path(sys.argv[1]))))
