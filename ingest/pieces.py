@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-import shutil
 import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +15,12 @@ from subgrid.solver.case.tables import Case
 
 from .cache import cache, locked, say_waiting
 from .cluster import Cluster, ClusterError
-from .files import Trajectories, Writer
+from .files import Trajectories
 from .prepare import with_step
-from .requests import Request, reference_request, start_request, training_request
+from .requests import Request, piece, pieces, reference_request, start_request, training_request
 from .sweep import provide, unfinished
-from .trajectories import Progress, generate, holding_more, start
+from .trajectories import Progress, generate, holding_more, joined, kind_of, start
 
-POINTS = 65536  # of the reference grids of a piece, at most, unless a single trajectory has more
-PIECES = 8  # at least, if there are as many trajectories
 _ENVIRONMENT = threading.Lock()
 Kind = Literal["reference", "start", "training"]
 REQUESTS = {"reference": reference_request, "start": start_request, "training": training_request}
@@ -64,43 +59,25 @@ def generate_in_pieces(kind: Kind, case: Case, request: Request, workers: Cluste
             with suppress(ValueError):
                 return Trajectories(directory)
         workers.require_shared(directory)
-        # the same for any number of workers, so that a resumed command finds the pieces
-        size = max(1, min(POINTS // math.prod(request.reference_shape), -(-request.trajectories // PIECES)))
-        firsts = range(0, request.trajectories, size)
-        parts = [replace(request, first=f, trajectories=min(size, request.trajectories - f)) for f in firsts]
-        text = source(case)
-        tasks = [(text, kind, p.first, p.trajectories, str(p.directory())) for p in parts]
-        what = "reference run" if request.fine_at is not None else "training set"
+        text, what = source(case), kind_of(request)
+        tasks = [(text, kind, p.first, p.trajectories, str(p.directory())) for p in pieces(request)]
         progress(0, len(tasks), what)
         for done, _ in enumerate(workers.carry_out(_piece, tasks), 1):
             progress(done, len(tasks), what)
-        return _joined(case, request, parts)
+        return joined(case, request)
 
 
 def _piece(source: Source, kind: Kind, first: int, count: int, directory: str) -> None:
     """Generate some trajectories of a case into the directory that the parent expects. Run by a worker."""
     with cache_at(Path(directory).parent):
         case = case_of(source)
-        request = replace(REQUESTS[kind](case), first=first, trajectories=count)
+        request = piece(REQUESTS[kind](case), first, count)
         if str(request.directory()) != directory:
             raise ClusterError(
                 f"a worker reads other files for {case.title!r}, or has another version of subgrid, than this process. "
                 "Remedy: the same files and versions for all"
             )
         generate(case, request)
-
-
-def _joined(case: Case, request: Request, parts: list[Request]) -> Trajectories:
-    """The trajectories of all pieces in one directory, whose lock the caller holds; then the pieces are deleted."""
-    equation, grid = case.build_equation().complete(), case.grid.grid()
-    writer = Writer(request, equation, grid)
-    writer.begin()
-    for part in parts:
-        writer.copy(Trajectories(part.directory()), part.first)
-    found = writer.finish()
-    for part in parts:
-        shutil.rmtree(part.directory(), ignore_errors=True)
-    return found
 
 
 def runs_in_pieces(case: Case, workers: Cluster, progress: Progress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .given_data import given_shape
 from .restriction import Restriction
 
 FORMAT = 1
+POINTS = 65536  # of the reference grids of a piece, at most, unless a single trajectory has more
+PIECES = 8  # at least, if there are as many trajectories
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,29 @@ class Request:
             del content["first"]
         text = json.dumps(content, sort_keys=True)
         return cache() / hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+class Piece(Request):
+    """Some trajectories of a request, until they are joined: data that no other request has or shares."""
+
+    def directory(self) -> Path:
+        """The directory of the data, which is deleted when all pieces are joined."""
+        whole = super().directory()
+        return whole.with_name(f"{whole.name}-piece")
+
+
+def pieces(request: Request) -> list[Request]:
+    """The pieces of a request: the same for any number of workers, so that a continued command finds them."""
+    size = max(1, min(POINTS // math.prod(request.reference_shape), -(-request.trajectories // PIECES)))
+    return [
+        piece(request, first, min(size, request.trajectories - first)) for first in range(0, request.trajectories, size)
+    ]
+
+
+def piece(request: Request, first: int, count: int) -> Request:
+    """Trajectories first, ..., first + count - 1 of a request."""
+    content = {field.name: getattr(request, field.name) for field in fields(request)}
+    return Piece(**content | {"first": first, "trajectories": count})
 
 
 def describe_initial(initial: InitialState) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from .entities import carrier_state, mask_of, with_placeholders
 from .files import Trajectories, Writer, block_size
 from .given_trajectories import opened, take
 from .missing_term import missing_term
-from .requests import Request
+from .requests import Piece, Request, pieces
 from .restriction import Restrict
 
 STRIDE = 100  # upper bound on the steps between two calls of `progress`
@@ -74,11 +75,43 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
                 LOG.warning("%s. These data are computed again", error)
         if request.file is not None:
             return take(case, request, opened(case, request), progress)
+        if not isinstance(request, Piece) and any(p.directory().is_dir() for p in pieces(request)):
+            return _continued(case, request, progress)
         return _generate(case, request, state, progress)
 
 
+def _continued(case: Case, request: Request, progress: Progress) -> Trajectories:
+    """The trajectories that workers have begun; the caller holds the lock of their directory."""
+    parts = pieces(request)
+    for i, part in enumerate(parts):
+        generate(case, part, lambda done, total, what, i=i: progress(i * total + done, len(parts) * total, what))
+    return joined(case, request)
+
+
+def joined(case: Case, request: Request) -> Trajectories:
+    """The trajectories of all pieces in one directory, whose lock the caller holds; then the pieces are deleted."""
+    writer = Writer(request, case.build_equation().complete(), case.grid.grid())
+    writer.begin()
+    for part in pieces(request):
+        writer.copy(Trajectories(part.directory()), part.first)
+    found = writer.finish()
+    for part in pieces(request):
+        shutil.rmtree(part.directory(), ignore_errors=True)
+    return found
+
+
+def kind_of(request: Request) -> str:
+    """What is computed, for a bar of progress."""
+    return "reference run" if request.fine_at is not None else "training set"
+
+
 def holding_more(request: Request) -> Trajectories | None:
-    """Finished trajectories that hold those requested and more missing terms or later states, if there are any."""
+    """Finished trajectories that hold those requested and more missing terms or later states, if there are any.
+
+    None for a piece, which is data of its own.
+    """
+    if isinstance(request, Piece):
+        return None
     records: list[Path] = []
     with suppress(OSError):  # a cache that cannot be read is refused where it is written
         records = sorted(cache().glob("*/request.json"))
@@ -115,7 +148,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
     initial = case.reference.initial or case.initial
     model, coarse = case.build_equation(), case.grid.grid()
     equation, fine = model.complete(), coarse.refined(request.reference_shape)
-    what = "reference run" if request.fine_at is not None else "training set"
+    what = kind_of(request)
 
     def build(rows: range) -> Simulation:
         part = replace(request, first=request.first + rows.start, trajectories=len(rows))
