@@ -16,7 +16,7 @@ from subgrid.ingest.prepare import with_step
 from subgrid.solver.case.tables import Case, ClosureTable
 from subgrid.solver.closure import Closure
 
-from .candidates import Candidate, Candidates, plain
+from .candidates import Candidate, Candidates, folder_of, plain
 from .option_search import Options, ahead, search
 from .progress import Bars, watching
 from .rollouts import Rollouts, Score
@@ -96,7 +96,9 @@ def tune(
 
     with cluster(workers, scheduler) as pool, watching(progress) as bars:
         case = with_step(case)
-        scored = _Here(case, score, bars) if pool is None else Candidates(pool, case, (*others, table), score, bars)
+        about = case, (*others, table), score
+        begun = pool is not None or folder_of(*about).is_dir()  # by workers
+        scored = Candidates(pool, *about, bars) if begun else _Here(case, score, bars)
         (uncorrected,) = scored.errors([((), perturbation)])
         result = Tuning({}, math.inf, uncorrected)
         errors: dict[Options, float] = {}

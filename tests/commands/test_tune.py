@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from subgrid.commands import tune as tuning
 from subgrid.commands.cli import execute
 from subgrid.commands.option_search import ahead, search
+from subgrid.commands.rollouts import Rollouts
 from subgrid.commands.tune import tune
 from subgrid.ingest.cluster import Cluster, WorkersLost
 from subgrid.solver.case.reading import check, read, read_case
@@ -126,6 +128,29 @@ def test_candidates_of_workers_give_the_tuning_of_one_process_also_after_a_lost_
             found = tune(case, "damped.py:Damped", workers=3, **options)
     assert found == one
     assert 7 < lost.carried + last.carried < 3 * len(one.tried)
+    assert not list((tmp_path / "cache").glob("tune-*"))
+
+
+def test_a_tuning_goes_on_without_workers_and_beside_one_that_deletes_its_files(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    options = {"ranges": {"rate": (1.0, 1e5)}, "evaluations": 6, "progress": False}
+    one = tune(case, "damped.py:Damped", **options)
+    scored, score = [], Rollouts.__call__
+    monkeypatch.setattr(Rollouts, "__call__", lambda *given: scored.append(given) or score(*given))
+
+    class Deleted(Three):
+        def carry_out(self, function, tasks, waiting=lambda: None):
+            yield from super().carry_out(function, tasks, waiting)
+            for folder in (tmp_path / "cache").glob("tune-*"):
+                shutil.rmtree(folder)
+
+    pools = {1: Three(3), None: None, 2: Deleted()}
+    monkeypatch.setattr(tuning, "cluster", lambda number, scheduler: nullcontext(pools[number]))
+    with pytest.raises(WorkersLost):
+        tune(case, "damped.py:Damped", workers=1, **options)
+    assert tune(case, "damped.py:Damped", **options) == one
+    assert len(scored) == 1 + len(one.tried)  # the uncorrected run too, none twice
+    assert tune(case, "damped.py:Damped", workers=2, **options) == one
     assert not list((tmp_path / "cache").glob("tune-*"))
 
 
