@@ -142,12 +142,14 @@ def resume(
     by_blocks = workers is not None or scheduler is not None
     with cluster(workers, scheduler) as pool, watching(progress) as bars, closing(Record.open(folder)) as record:
         require_inputs(folder)
+        in_blocks = has_blocks(folder)
         drop_joined(folder)
         if until is not None and (by_blocks or has_blocks(folder)):
             raise ValueError("--until: blocks of members end at time.end. Remedy: resume the run without --until first")
         arrays = record.checkpoint()
-        if by_blocks and arrays is not None:
-            raise ValueError("--workers and --scheduler: one process has begun this run. Remedy: resume without them")
+        if by_blocks and arrays is not None and not in_blocks:
+            begun = "one process has begun this run, or it is done"
+            raise ValueError(f"--workers and --scheduler: {begun}. Remedy: resume without them")
         if pool is not None:
             pool.require_shared(folder)
         before = case = read(folder / "case.toml")
@@ -173,7 +175,7 @@ def resume(
             LOG.warning("%s was made by a version that stored no hashes of its inputs: they are not compared", folder)
         repaired = record.go_on(before, prepared.case, quantities, reference)
         record.log("resume", step=simulation.step_number, repaired=repaired)
-        return _execute(prepared, simulation, record, bars, pool)
+        return _execute(prepared, simulation, record, bars, pool if arrays is None else None)  # else joined already
 
 
 def _execute(

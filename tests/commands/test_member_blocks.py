@@ -156,14 +156,27 @@ def test_a_run_without_its_workers_goes_on_from_the_checkpoints_of_its_blocks(tm
     assert fields[0] == fields[1]
 
 
-def test_a_run_that_was_joined_before_it_was_killed_is_left_as_it_is(tmp_path, monkeypatch):
-    case = check(tables(), "case", tmp_path)
-    monkeypatch.setattr(run_module, "drop_joined", lambda folder: None)
-    subgrid.run(case, out=tmp_path / "blocks", **use(monkeypatch, Pool()))
-    monkeypatch.undo()
-    before = {k: v for k, v in contents(tmp_path / "blocks").items() if not k.startswith("blocks")}
-    subgrid.resume(tmp_path / "blocks", progress=False)
-    assert contents(tmp_path / "blocks") == before
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+@pytest.mark.parametrize("at", ["drop_joined", "summarise"])
+def test_a_run_that_was_joined_before_it_was_killed_is_left_as_it_is(at, workers, tmp_path, monkeypatch):
+    """Before its blocks were deleted, or before its summary was written; also when workers are to resume it."""
+    case, out = check(tables(), "case", tmp_path), tmp_path / "blocks"
+    how, write = use(monkeypatch, Pool()), Record.summarise
+    with monkeypatch.context() as patch:
+        if at == "drop_joined":
+            patch.setattr(run_module, at, lambda folder: killed())
+        else:
+            patch.setattr(Record, at, lambda self, *a, **k: killed() if self.folder == out else write(self, *a, **k))
+        with pytest.raises(KeyboardInterrupt):
+            subgrid.run(case, out=out, **how)
+    before = {k: v for k, v in contents(out).items() if not k.startswith("blocks")}
+    assert "checkpoint/state.npz" in before and (out / "blocks").exists()
+    subgrid.resume(out, **how | {"workers": workers})
+    assert contents(out) == before and summary(out)["status"] == "done"
 
 
 def test_two_workers_have_the_bytes_of_one_process(tmp_path):
