@@ -117,7 +117,7 @@ def _run_of_frontier(source: Source, cached: str, what: dict[str, Any], path: st
     """
     with cache_at(Path(cached)):
         mark = Path(path).with_suffix(".json")
-        if mark.is_file():
+        if mark.is_file() and (Path(path).is_file() or read_json(mark)["method"] is None):
             return
         prepared, truth, bars = _opened(source)
         closure = None if what["closure"] is None else classical(prepared, simulated(prepared))[what["closure"]]

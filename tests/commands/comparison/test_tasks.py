@@ -145,6 +145,29 @@ def test_the_same_command_continues_with_the_rows_that_are_there(case, tmp_path,
     assert execute(command) == 2  # it is done: nothing is left to continue
 
 
+def test_a_damaged_piece_of_the_frontier_is_computed_again_when_it_is_deleted(case, tmp_path, monkeypatch, capsys):
+    """As its message says."""
+
+    class Lost(InThisProcess):
+        def carry_out(self, function, tasks, waiting=lambda: None):
+            for i, task in enumerate(tasks):
+                if function.__name__ == "_run_of_frontier" and task[2]["shape"] == [32] and i == 1:
+                    raise WorkersLost("the scheduler is gone")
+                yield i, function(*task)
+
+    command = ["compare", str(case), "--out", str(tmp_path / "out"), "--json", "--workers", "1"]
+    monkeypatch.setattr(compare_module, "cluster", lambda workers, scheduler: nullcontext(Lost()))
+    assert execute(command) == 3
+    (piece,) = (tmp_path / "cache").glob("frontier-*/piece-*.npz")
+    piece.write_bytes(b"{")
+    monkeypatch.setattr(compare_module, "cluster", lambda workers, scheduler: nullcontext(InThisProcess()))
+    assert execute(command) == 2
+    assert "Remedy: delete it" in capsys.readouterr().err
+    piece.unlink()
+    assert execute(command) == 0
+    assert not list(piece.parent.glob("piece-*"))
+
+
 def test_costs_beside_other_tasks_are_marked_in_the_report(case, tmp_path):
     result = subgrid.compare(check(CASE, "case", tmp_path), out=tmp_path / "out", progress=False, shared=True)
     assert result.metrics.shared and "Costs were timed beside other tasks" in result.verdict
