@@ -34,8 +34,11 @@ def check(case: Path, overrides: Iterable[str], out: Path | None, imports: bool)
 def memory_of(case: Case, wanted: bool, closure: str | None, objective: str, unroll: int | None) -> dict[str, str]:
     """The peak memory of `run`, of `data`, and of `train` if a closure is given, in words.
 
-    Raises ValueError, with the number, for what does not fit into this machine, and for a closure without `wanted`.
+    Raises ValueError, with the number, for what does not fit into this machine, for a closure without `wanted`, and for
+    options of a training without a closure.
     """
+    if closure is None and (unroll is not None or objective != "one-step"):
+        raise ValueError("--objective and --unroll: of the training of a closure. Remedy: --memory --closure NAME")
     if not wanted:
         raise ValueError(f"--closure {closure}: whose memory --memory predicts. Remedy: --memory")
     from .memory import needs

@@ -305,7 +305,7 @@ def check(
     chosen = [f"backend={backend}"] if backend is not None else []
     tables, files = check_case(case, [*set_, *chosen], _file(out), import_)
     needs: dict[str, str] = {}
-    if memory or closure:
+    if memory or closure or unroll is not None or objective != "one-step":
         from .check import memory_of
 
         needs = memory_of(_read(case, set_, backend), memory, closure, objective, unroll)

@@ -240,6 +240,8 @@ def test_trained_weights_run_where_they_were_trained_for(place, capsys):
         (["run", "tiny.toml", "--set", "backend=3"], "backend: expected numpy, cupy or torch.*found 3"),
         (["check", "absent.toml"], "absent.toml: 1 mistake\n  there is no such file"),
         (["check", "."], "there is no such file"),
+        (["check", "tiny.toml", "--objective", "rollout"], "of the training.*Remedy: --memory --closure NAME"),
+        (["check", "tiny.toml", "--memory", "--unroll", "3"], "of the training.*Remedy: --memory --closure NAME"),
         (["resume", "absent"], "holds no run.*Remedy: `subgrid run CASE --out .*absent`"),
         (["report", "absent"], "absent holds no run and no comparison.*Remedy: the folder of"),
         (["train", "tiny.toml", "--closure", "smagorinsky"], "has nothing to train"),
