@@ -94,6 +94,11 @@ def data(
     from .progress import Bars
 
     if format is not None:
+        if workers is not None or scheduler is not None:
+            raise ValueError(
+                f"--format {format}: one process writes it. Remedy: the command with workers and without --format, "
+                "and then the one without workers"
+            )
         _export(format, _target(out, case, format), _read(case, set_, backend), json_)
         return
     out = None if out is None else out.absolute()

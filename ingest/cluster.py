@@ -177,7 +177,8 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Cluster | No
         if scheduler is not None:
             try:
                 client = Client(scheduler, timeout="10s")
-            except (OSError, TimeoutError, ValueError) as error:
+            except (OSError, TimeoutError, ValueError, TypeError, ImportError, RuntimeError) as error:  # as the kind of
+                # address has it: one of tls:// lacks the certificates, one of ucx:// a library
                 raise ClusterError(f"--scheduler {scheduler}: does not answer ({error})") from None
             with client:
                 try:

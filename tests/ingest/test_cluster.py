@@ -246,6 +246,8 @@ def blind(path: str) -> tuple[str, bool]:
         (["--workers", "0"], "--workers 0: expected 1 or more"),
         (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], "choose one"),
         (["--scheduler", "nonsense"], "--scheduler nonsense: "),
+        (["--scheduler", "tls://127.0.0.1:9"], "--scheduler tls://127.0.0.1:9: does not answer"),  # no certificates
+        (["--format", "npz", "--workers", "2"], "--format npz: one process writes it"),
     ],
 )
 def test_wrong_options_are_refused(options, message, capsys):
