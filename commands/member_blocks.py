@@ -14,6 +14,7 @@ import numpy as np
 
 from subgrid.ingest.cache import locked
 from subgrid.ingest.cluster import REMEDY, Cluster, WorkersLost
+from subgrid.ingest.files import Trajectories
 from subgrid.ingest.prepare import Prepared, with_step
 from subgrid.solver.backend.files import DamagedFile
 from subgrid.solver.case.reading import read
@@ -68,7 +69,9 @@ class Blocks:
             if asked():
                 raise Interrupted(stopped)
 
-        tasks = [(str(folder), b.start, b.stop) for b in left]
+        trajectories = self._prepared.trajectories
+        reference = None if trajectories is None else str(trajectories.directory)
+        tasks = [(str(folder), b.start, b.stop, reference) for b in left]
         try:
             for done, failure in enumerate(self._failures(tasks, stop), total - len(left) + 1):
                 if failure is not None:
@@ -82,7 +85,7 @@ class Blocks:
             raise Interrupted(stopped) from None
         self._join()
 
-    def _failures(self, tasks: list[tuple[str, int, int]], stop: Callable[[], None]) -> Iterator[Any]:
+    def _failures(self, tasks: list[tuple[Any, ...]], stop: Callable[[], None]) -> Iterator[Any]:
         if self._pool is not None:
             yield from (failure for _, failure in self._pool.carry_out(carry_out, tasks, stop))
             return
@@ -116,9 +119,10 @@ class Blocks:
         record.save(simulation.checkpoint())
 
 
-def carry_out(folder: str, first: int, end: int) -> tuple[str, str] | None:
+def carry_out(folder: str, first: int, end: int, reference: str | None) -> tuple[str, str] | None:
     """Run the members first, ..., end - 1 of the run in a folder, or go on with them; (kind, message) of a failure.
 
+    reference: the folder of the trajectories of the reference, for closures that need them.
     A worker that is believed to be dead may still be at it: wait for it.
     """
     whole, members = Path(folder), range(first, end)
@@ -129,7 +133,8 @@ def carry_out(folder: str, first: int, end: int) -> tuple[str, str] | None:
         require_inputs(whole)
         case = with_step(read(whole / "case.toml"))
         state = np.load(whole / FOLDER / STATE, mmap_mode="r")
-        everything = Prepared(case, case.build_equation(), case.grid.grid(), state, None, whole, state)
+        trajectories = None if reference is None else Trajectories(Path(reference))
+        everything = Prepared(case, case.build_equation(), case.grid.grid(), state, trajectories, whole, state)
         begun = (place / "case.toml").exists()
         try:
             simulation = everything.simulation(case.closure, dump=place / "guard.npz", members=tuple(members))

@@ -199,7 +199,7 @@ def log_tasks(made: Path) -> None:
         (sweep, "_on_worker", lambda task, shared: task.folder / "summary.json"),
         (tasks, "_row", lambda *a: Path(a[-1])),
         (tasks, "_run_of_frontier", lambda *a: Path(a[-1]).with_suffix(".json")),
-        (member_blocks, "carry_out", lambda *a: member_blocks.place_of(Path(a[0]), range(*a[1:])) / "summary.json"),
+        (member_blocks, "carry_out", lambda *a: member_blocks.place_of(Path(a[0]), range(*a[1:3])) / "summary.json"),
         (candidates, "_candidate", lambda *a: Path(a[-1])),
     ):
         setattr(module, name, logged(getattr(module, name), mark))

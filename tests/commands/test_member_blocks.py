@@ -97,7 +97,7 @@ class Pool:
     def require_shared(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
 
-    def carry_out(self, function, tasks, waiting):
+    def carry_out(self, function, tasks, waiting=lambda: None):
         for count, i in enumerate(reversed(range(len(tasks)))):
             if count == self._most:
                 raise WorkersLost(GONE)
@@ -177,6 +177,35 @@ def test_a_run_that_was_joined_before_it_was_killed_is_left_as_it_is(at, workers
     assert "checkpoint/state.npz" in before and (out / "blocks").exists()
     subgrid.resume(out, **how | {"workers": workers})
     assert contents(out) == before and summary(out)["status"] == "done"
+
+
+BY_REFERENCE = """
+from subgrid.ingest.trajectories import Trajectories
+from subgrid.solver.closure import Closure, Tendency
+
+
+class Own(Closure):
+    by_member = True
+    needs_reference = True
+
+    def start(self, problem):
+        assert Trajectories(problem.reference).fine.shape == (3, 1, 48, 48)
+        return {}
+
+    def __call__(self, view, memory):
+        return Tendency(-0.1 * view.state), memory
+"""
+
+
+def test_blocks_have_the_reference_that_a_closure_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.py").write_text(BY_REFERENCE, encoding="utf-8")
+    reference = {"shape": [48, 48], "trajectories": 3, "initial": FIELD}
+    start = {"initial": {"kind": "reference"}, "closure": [{"path": "own.py:Own", "every": 5}], "reference": reference}
+    case = check(tables() | start, "case", tmp_path)
+    subgrid.run(case, out=tmp_path / "whole", progress=False)
+    subgrid.run(case, out=tmp_path / "blocks", **use(monkeypatch, Pool()))
+    require_equal(tmp_path / "blocks", tmp_path / "whole")
 
 
 def test_two_workers_have_the_bytes_of_one_process(tmp_path):
