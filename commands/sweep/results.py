@@ -164,7 +164,7 @@ def picture(found: xr.Dataset, keys: Sequence[str]) -> Figure | None:
     Points that differ in ensemble.seed alone are one point with its interval. Points of a Latin hypercube are dots.
     """
     table = frame(found)
-    numeric = [key for key in keys if key in table and np.issubdtype(table[key].dtype, np.number)]
+    numeric = [key for key in keys if key in table and table[key].dtype.kind in "iuf"]  # no text
     names = [n for n in table.columns if n in found.data_vars and n != "failed" and table[n].notna().any()][:PANELS]
     if not numeric or not names:
         return None

@@ -72,6 +72,18 @@ def test_a_grid_of_runs_has_the_values_of_each_run_alone(case, tmp_path):
     assert with_two.equals(found) and stored(tmp_path / "two") == stored(tmp_path / "one")
 
 
+def test_keys_that_are_texts_or_lists_have_a_table_and_are_no_axis_of_the_picture(case, tmp_path, capsys):
+    command = ["sweep", str(case), "--vary", "time.stepper=etdrk2,etdrk4", "--vary", "grid.shape=[16],[32]"]
+    assert cli.execute([*command, "--jobs", "1", "--out", str(tmp_path / "texts")]) == 0
+    assert "etdrk4" in capsys.readouterr().out and not (tmp_path / "texts" / "sweep.png").exists()
+    table = pd.read_csv(tmp_path / "texts" / "sweep.csv")
+    assert list(table["time.stepper"]) == ["etdrk2", "etdrk2", "etdrk4", "etdrk4"]
+    assert list(table["grid.shape"]) == ["[16]", "[32]"] * 2
+    command[3:] = ["time.stepper=etdrk2,etdrk4", "--vary", "initial.amplitude=1,2", "--jobs", "1"]
+    assert cli.execute([*command, "--out", str(tmp_path / "both")]) == 0
+    assert (tmp_path / "both" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_latin_hypercube_has_one_point_in_every_slice():
     axes, points = design(["a=0:1", "b=10:30"], 20, seed=1)
     assert [axis.key for axis in axes] == ["a", "b"]
