@@ -113,8 +113,7 @@ def run_point(case: Case, folder: Path) -> None:
 
 def _begun(prepared: Prepared, quantities: Mapping[str, Quantity], folder: Path) -> closing[Record]:
     """The record of a new run, to be closed at the end."""
-    reference = prepared.trajectories.directory if prepared.trajectories else None
-    record = Record.create(folder, prepared.case, quantities, reference)
+    record = Record.create(folder, prepared.case, quantities, prepared.recorded)
     record.log("start", case=prepared.case.title)
     return closing(record)
 
@@ -157,7 +156,7 @@ def resume(
             _require_later(until, before, 0 if arrays is None else arrays.get("step"))
             case = read(folder / "case.toml", [f"time.end={float(until)!r}"])
         prepared = prepare(case, folder, with_reference=False, progress=bars)
-        reference = prepared.trajectories.directory if prepared.trajectories else None
+        reference = prepared.recorded
         require_reference(folder, reference, extended=until is not None)
         simulation = prepared.simulation(prepared.case.closure, dump=folder / "guard.npz")
         if arrays is not None:

@@ -73,6 +73,17 @@ class Prepared:
         return np.repeat(np.arange(count), self.case.ensemble.members // count)
 
     @property
+    def recorded(self) -> Path | None:
+        """Folder of the reference's trajectories, for a record of what a run depends on.
+
+        None where there are none, and for data that hold more than the case asks for: which of them the cache has may
+        change before the run is resumed, and what the run takes from them are the same bytes.
+        """
+        if self.trajectories is None or reference_request(self.case).directory() != self.trajectories.directory:
+            return None
+        return self.trajectories.directory
+
+    @property
     def observed_fields(self) -> list[Field]:
         """The fields that the reference has, by which runs are scored."""
         hidden = self.case.reference.unobserved if self.case.reference else {}

@@ -98,7 +98,7 @@ def compare(
         truth = truth_of(prepared)
         if folder is None:
             return _finished(prepared, truth, None, bars, command, pool, shared)
-        with closing(ComparisonFolder.create(folder, prepared.case, command, _trajectories(prepared))) as kept:
+        with closing(ComparisonFolder.create(folder, prepared.case, command, prepared.recorded)) as kept:
             return _finished(prepared, truth, kept, bars, command, pool, shared)
 
 
@@ -128,7 +128,7 @@ def resume_comparison(
         with cluster(workers, scheduler) as pool, watching(progress) as bars:
             _share(case, folder, pool, bars)
             prepared = prepare(case, folder, with_reference=True, progress=bars)
-            require_reference(folder, _trajectories(prepared), extended=False)
+            require_reference(folder, prepared.recorded, extended=False)
             kept.go_on()
             return _finished(prepared, truth_of(prepared), kept, bars, kept.command, pool, shared)
 
@@ -142,10 +142,6 @@ def _share(case: Case, folder: Path | None, pool: Cluster | None, bars: Bars) ->
     if case.reference is not None and not case.reference.exact:
         case = with_step(case)
         generate_in_pieces("reference", case, reference_request(case), pool, bars)
-
-
-def _trajectories(prepared: Prepared) -> Path | None:
-    return prepared.trajectories.directory if prepared.trajectories else None
 
 
 def _finished(

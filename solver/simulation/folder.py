@@ -91,10 +91,15 @@ def require_inputs(folder: Path) -> None:
 def require_reference(folder: Path, reference: Path | None, extended: bool) -> None:
     """Raise RunFolderError unless the reference is that of the start; a run that is extended has a longer one.
 
-    reference: the folder of its trajectories.
+    reference: the folder of its trajectories. Nothing is compared where it is not recorded, now or at the start.
     """
     before = stored_inputs(folder)
-    if before is None or reference is None or (extended and reference.name not in before["references"]):
+    if (
+        before is None
+        or reference is None
+        or not before["references"]
+        or (extended and reference.name not in before["references"])
+    ):
         return
     known, now = before["references"], {reference.name: with_contents(os.path.abspath(reference))}
     _require_equal(folder, {k: v for k, v in known.items() if k in now} or known, now, "reference")

@@ -189,6 +189,24 @@ def test_resume_refuses_a_run_whose_reference_changed(importable, monkeypatch, c
     assert "done.json changed" in refused(out, capsys)
 
 
+@pytest.mark.parametrize("begun_with", ["more", "own"])
+def test_a_run_resumes_with_data_that_hold_more_of_its_reference_and_without_them(begun_with, importable, monkeypatch):
+    """Those of an oracle that is called more often, when one of the two is no longer in the cache."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(importable / "cache"))
+    initial = {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 3.0}
+    start = {"initial": {"kind": "reference"}, "reference": {"shape": [64], "initial": initial}}
+    often, rarely = (tables(closure=[{"name": "oracle", "every": n}], **start) for n in (1, 2))
+    if begun_with == "more":
+        verbs.run(read_case(often), progress=False)
+    out = started("run", rarely, monkeypatch)
+    shutil.rmtree(importable / "cache")
+    if begun_with == "own":
+        verbs.run(read_case(often), progress=False)
+    verbs.resume(out, progress=False)
+    verbs.run(read_case(rarely), out="whole", progress=False)
+    assert outcome(out) == outcome(importable / "whole")
+
+
 def test_a_moved_run_folder_resumes(importable, monkeypatch):
     out = started("run", tables(closure=[RELAX]), monkeypatch)
     verbs.run(read_case(tables(closure=[RELAX])), out="whole", progress=False)
