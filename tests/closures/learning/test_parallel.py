@@ -291,7 +291,11 @@ def test_a_copy_of_a_large_checkpoint_is_complete(tmp_path):
         subprocess.Popen([sys.executable, __file__, str(tmp_path / "work"), "copies"], env=e, stdout=subprocess.PIPE)
         for e in environments(tmp_path, 2)
     ]
-    assert [json.loads(child.communicate(timeout=120)[0] or "null") for child in children] == [True, True]
+    try:
+        assert [json.loads(child.communicate(timeout=120)[0] or "null") for child in children] == [True, True]
+    finally:
+        for child in children:
+            child.kill()
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
