@@ -83,8 +83,14 @@ def generate(case: Case, request: Request, progress: Progress = lambda done, tot
 def _continued(case: Case, request: Request, progress: Progress) -> Trajectories:
     """The trajectories that workers have begun; the caller holds the lock of their directory."""
     parts = pieces(request)
-    for i, part in enumerate(parts):
-        generate(case, part, lambda done, total, what, i=i: progress(i * total + done, len(parts) * total, what))
+    before = 0
+
+    def seen(done: int, total: int, what: str) -> None:
+        progress(before * total + done, len(parts) * total, what)
+
+    for part in parts:
+        generate(case, part, seen)
+        before += 1
     return joined(case, request)
 
 
