@@ -72,12 +72,12 @@ def case(tmp_path, monkeypatch) -> Path:
 
 
 def scores(folder: Path) -> dict:
-    """The contents of metrics.json without costs, what follows from them, and the command."""
+    """The contents of metrics.json without costs, what follows from them, the command, and the commit."""
     found = json.loads((folder / "metrics.json").read_text())
     for row in (*found["rows"], *found["frontier"]):
         for name in ("cpu_seconds_per_time", "wall_seconds_per_time", "speedup", "beyond"):
             del row[name]
-    del found["command"]
+    del found["command"], found["git"]
     return found
 
 
