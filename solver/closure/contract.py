@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,7 +261,7 @@ class Closure(BaseModel, ABC):
         return ClosureSum(((1.0, self),)) + other
 
     def __mul__(self, weight: float) -> ClosureSum:
-        return ClosureSum(((float(weight), self),))
+        return ClosureSum(((1.0, self),)) * weight
 
     __rmul__ = __mul__
 
@@ -275,10 +275,14 @@ class ClosureSum:
     parts: tuple[tuple[float, Closure], ...]
 
     def __add__(self, other: Closure | ClosureSum) -> ClosureSum:
+        if not isinstance(other, (Closure, ClosureSum)):
+            return NotImplemented
         more = other.parts if isinstance(other, ClosureSum) else ((1.0, other),)
         return ClosureSum((*self.parts, *more))
 
     def __mul__(self, weight: float) -> ClosureSum:
+        if not isinstance(weight, SupportsFloat):
+            return NotImplemented
         return ClosureSum(tuple((float(weight) * w, closure) for w, closure in self.parts))
 
     __rmul__ = __mul__

@@ -578,6 +578,14 @@ def test_closures_are_added_and_scaled():
     assert np.abs(runs[0] - runs[2]).max() > 0
 
 
+@pytest.mark.parametrize("of", [lambda a: a + 3, lambda a: (a + a) + None, lambda a: "2" * a, lambda a: a * a])
+def test_sums_of_other_things_are_refused(of):
+    from subgrid.closures.classical.hyperviscosity import Hyperviscosity
+
+    with pytest.raises(TypeError):
+        of(Hyperviscosity(rate=3.0))
+
+
 # -- everything that an answer holds ------------------------------------------------------------------------------
 
 
