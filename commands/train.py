@@ -57,6 +57,7 @@ def train(
     folder of checkpoints in the cache, and the logger "subgrid" says so. Raises ValueError if the closure has no
     training, the case lacks the tables that it needs, or the target cannot be written.
     """
+    Case.require(case)
     source = (origin or {}).get("training_case", "case")
     found = _learned(case, closure)
     named = f"{Path(source).stem}-{short_name(closure)}.safetensors" if out is None else out

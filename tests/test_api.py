@@ -159,3 +159,10 @@ def test_import_subgrid_loads_no_library():
 def test_check_and_list_load_neither_torch_nor_xarray(arguments):
     code = f"from subgrid.commands.cli import execute; assert execute({arguments!r}) == 0"
     assert not loaded(code) & {"torch", "xarray", "zarr", "matplotlib", "pandas"}
+
+
+@pytest.mark.parametrize("verb", [subgrid.run, subgrid.compare, lambda case: subgrid.train(case, "regression")])
+@pytest.mark.parametrize("found", ["kolmogorov-demo", None, {"title": "a"}])
+def test_what_is_no_case_is_refused_with_the_remedy(verb, found):
+    with pytest.raises(TypeError, match=r"expected a case, found .*Remedy: subgrid\.read_case"):
+        verb(found)

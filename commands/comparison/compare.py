@@ -76,6 +76,7 @@ def compare(
     case without a reference and for wrong rows, RunFolderError if `out` is taken, ClusterError and WorkersLost, and
     ValueError for a reference that is not finite. With `out`, an interrupt raises Interrupted, else KeyboardInterrupt.
     """
+    Case.require(case)
     if case.reference is None:
         raise CaseError("case", ["reference: missing; a comparison needs a reference"])
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory

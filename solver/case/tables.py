@@ -267,6 +267,12 @@ class Case(Table):
         self._folder = folder
         return self
 
+    @classmethod
+    def require(cls, found: Any) -> None:
+        """Raise TypeError, with the remedy, for anything but a case, such as the name of its file."""
+        if not isinstance(found, cls):
+            raise TypeError(f"expected a case, found {found!r:.200}. Remedy: subgrid.read_case(...)")
+
     def build_equation(self) -> Equation:
         """The equation with its parameters, which were validated with the case."""
         parameters = {k: v for k, v in self.equation.items() if k not in ("name", "path")}
