@@ -64,6 +64,7 @@ def run(
     `out`, the outputs up to a failure are kept, and an interrupted run writes a checkpoint and
     raises Interrupted.
     """
+    Case.require(case)
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
     if folder is not None:
         require_vacant(folder)
@@ -204,12 +205,11 @@ def _require_later(until: float, case: Case, step: Any) -> None:
     if not math.isfinite(count):
         raise ValueError(f"--until: expected a time, found {until!r}")
     at = start + h * int(step) if np.shape(step) == () and np.isfinite(step) else start
-    if until <= at + 0.5 * h:
+    if until <= at + 1e-6 * h:
         raise ValueError(f"--until: the run has reached t = {at:.10g}, found {until:.10g}. Remedy: a later time")
     try:
         multiple(until - start, h)
     except ValueError:
-        below, above = (start + h * n for n in (math.floor(count), math.ceil(count)))
-        raise ValueError(
-            f"--until: {until:.10g} is not the time of a step. Remedy: {below:.10g} or {above:.10g}"
-        ) from None
+        near = (start + h * n for n in (math.floor(count), math.ceil(count)))
+        remedy = " or ".join(f"{time:.10g}" for time in near if time > at + 1e-6 * h)
+        raise ValueError(f"--until: {until:.10g} is not the time of a step. Remedy: {remedy}") from None

@@ -284,6 +284,7 @@ def test_a_run_may_be_given_an_earlier_end_than_before(importable, monkeypatch):
     [
         ("1.2", "the run has reached t = 1.2, found 1.2"),
         ("0.5", "the run has reached t = 1.2"),
+        ("1.2025", r"1.2025 is not the time of a step. Remedy: 1.21$"),  # 1.2 is reached already
         ("1.234", "1.234 is not the time of a step. Remedy: 1.23 or 1.24"),
         ("nan", "expected a time"),
         ("inf", "expected a time"),
