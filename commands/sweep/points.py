@@ -63,10 +63,18 @@ def _list(text: str) -> list[Any]:
     try:
         found = tomllib.loads(f"values = [{text}]")["values"]
     except tomllib.TOMLDecodeError:
-        found = [part.strip() for part in text.split(",")]
+        found = [_value(part.strip()) for part in text.split(",")]
     if not all(found) and any(value == "" for value in found):
         raise ValueError(f"--vary ...={text!r}: a value is missing between commas")
     return found
+
+
+def _value(text: str) -> Any:
+    """A value in TOML syntax; other text is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def design(vary: Sequence[str], samples: int | None, seed: int) -> tuple[list[Axis], list[tuple[Any, ...]]]:

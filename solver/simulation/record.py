@@ -112,6 +112,8 @@ class Record:
     def open(cls, folder: Path) -> Record:
         """The record of an existing run; nothing is written before `go_on`. Raises RunFolderError if there is none."""
         if not (folder / "case.toml").is_file():
+            if (folder / "sweep.json").is_file():
+                raise RunFolderError(f"{folder} holds a sweep. Remedy: give its `subgrid sweep` command again")
             raise RunFolderError(
                 f"{folder} holds no run (it has no case.toml). Remedy: `subgrid run CASE --out {folder}`"
             )

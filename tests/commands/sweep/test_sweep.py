@@ -102,6 +102,7 @@ def test_a_latin_hypercube_has_one_point_in_every_slice():
         ("k=[16, 16],[32, 32]", ([16, 16], [32, 32])),
         ("k=none, leith", ("none", "leith")),
         ("k=true,false", (True, False)),
+        ("k=1e-3,none", (1e-3, "none")),
     ],
 )
 def test_values_are_those_of_the_text(text, values):
@@ -264,3 +265,9 @@ def test_comparisons_beside_each_other_say_so(case, tmp_path):
         task = Task(case, chosen, tmp_path / str(shared), True)
         carry_out(task, shared)
         assert json.loads((task.folder / "metrics.json").read_text())["shared"] is shared
+
+
+def test_the_folder_of_a_sweep_is_no_run_and_the_message_says_how_to_go_on(case, tmp_path, capsys):
+    run_sweep(case, ["equation.viscosity=0.01,0.05"], out=tmp_path / "out", jobs=1, progress=False)
+    assert cli.execute(["resume", str(tmp_path / "out")]) == cli.MISTAKE
+    assert "holds a sweep. Remedy: give its `subgrid sweep` command again" in capsys.readouterr().err
