@@ -225,7 +225,10 @@ def _section(metrics: Metrics, comparison: xr.Dataset) -> Figure:
         surface.plot(axis.values, depth + bed[cut], label=look.label, **look.line)
         if i:
             error.plot(axis.values, depth - next(iter(fields.values())), **look.line)
-    low, high = bed[cut].min(), max(bed[cut].max(), *(np.nanmax(d + bed[cut]) for d in fields.values()))
+    low, high = (
+        bed[cut].min(),
+        max(bed[cut].max(), *(np.max(d + bed[cut], where=np.isfinite(d), initial=-np.inf) for d in fields.values())),
+    )
     surface.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
     surface.fill_between(axis.values, surface.get_ylim()[0], bed[cut], color="#b9a88f", linewidth=0, label="bed")
     unit = _attributes(comparison).get("units")
