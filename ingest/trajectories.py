@@ -17,7 +17,7 @@ from subgrid.solver.backend.files import DamagedFile, read_json
 from subgrid.solver.case.tables import Case
 from subgrid.solver.equations.plugin_errors import plugin_errors
 from subgrid.solver.initial.checked import checked_state
-from subgrid.solver.simulation import Simulation
+from subgrid.solver.simulation import BlowUp, Simulation
 from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import stops
 from subgrid.solver.spectral import Transforms
@@ -224,7 +224,11 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
                 writer.save(simulation.checkpoint())
             progress(writer.block * steps + n, len(writer.blocks) * steps, what)
 
-        simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
+        try:
+            simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
+        except BlowUp as error:  # the step is not that of the case
+            text = str(error).replace(" time.", " reference.").replace(", or another closure", "")
+            raise BlowUp(f"the {what}: {text}") from None
 
     while writer.block < len(writer.blocks):
         if simulation is None:

@@ -24,8 +24,8 @@ def fitting_scheme(stepper: str | Scheme, equation: Equation, cfl: float | None)
     return scheme
 
 
-def remedy_of(scheme: Scheme, equation: Equation, cfl: float | None) -> str:
-    """What helps against a run that blows up."""
-    if cfl is None and equation.adaptive and not isinstance(scheme, Split):
-        return "a smaller time.step, or time.cfl beside it"
-    return "a smaller time.step"
+def remedy_of(scheme: Scheme, equation: Equation, cfl: float | None, closed: bool) -> str:
+    """What helps against a run that blows up, with closures or without."""
+    courant = cfl is None and equation.adaptive and not isinstance(scheme, Split)
+    closures = ", or another closure" if closed else ""
+    return f"a smaller time.step{', or time.cfl beside it' if courant else ''}{closures}"

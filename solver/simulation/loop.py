@@ -102,9 +102,9 @@ class Simulation:
     ) -> None:
         scheme = fitting_scheme(stepper, equation, cfl)
         self.equation, self.grid, self.step, self.start, self.seed = equation, grid, step, start, seed
-        self._remedy, self._cfl = remedy_of(scheme, equation, cfl), cfl
         self.members = members or tuple(range(state.shape[0]))
         self.closures = [coupled for closure in closures for coupled in couple(closure)]
+        self._remedy, self._cfl = remedy_of(scheme, equation, cfl, bool(self.closures)), cfl
         self.guard, self.dump, self.step_number = guard, dump, 0
         self.leaping = self.cut = False
         self.seconds = {"step": 0.0, "closure": 0.0}
@@ -246,7 +246,7 @@ class Simulation:
             self.advance(min([steps - n, *(count for count in ahead if count)]))
             if fault := fault_of_state(self.equation, self._ensemble.internal, self.backend):
                 when = f"at t = {self.time:g}" if self._cfl else f"at step {self.step_number}, t = {self.time:g}"
-                raise BlowUp(f"the state {fault} {when}. Remedy: {self._remedy}, or another closure")
+                raise BlowUp(f"the state {fault} {when}. Remedy: {self._remedy}")
 
     def to_host(self, value: Any) -> NDArray:
         return value if isinstance(value, np.ndarray) else self.backend.to_numpy(value)

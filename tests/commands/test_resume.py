@@ -528,7 +528,7 @@ UNSTABLE = {
             "time": FLOW["time"] | {"stepper": "rk4", "end": 21.0},
         },
         "not finite",
-        "Remedy: a smaller time.step, or another closure",
+        "Remedy: a smaller time.step\n",
     ),
     "depth": (
         WATER
@@ -537,7 +537,7 @@ UNSTABLE = {
             "time": FLOW["time"] | {"stepper": "ssp-rk2"},
         },
         "out of its bounds",
-        "Remedy: a smaller time.step, or time.cfl beside it, or another closure",
+        "Remedy: a smaller time.step, or time.cfl beside it\n",
     ),
 }
 

@@ -18,6 +18,7 @@ from subgrid.ingest.training_set import dataset
 from subgrid.ingest.trajectories import Trajectories, generate
 from subgrid.solver.case.reading import check
 from subgrid.solver.grid import Grid
+from subgrid.solver.simulation import BlowUp
 from subgrid.solver.spectral import Transforms
 
 STEP = 0.01
@@ -58,6 +59,17 @@ def case_of(tmp_path, equation=None, time=None, reference=None, training=None, *
         | (training or {}),
     }
     return check(data | tables, "case", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "what"), [(reference_request, "reference run"), (training_request, "training set")]
+)
+def test_a_reference_that_blows_up_is_named_with_its_own_step(request_of, what, tmp_path):
+    fields = {"vorticity": "1e4*sin(3*2*pi*x/6.25)*cos(2*2*pi*y/6.25) + 1e4*cos(2*pi*x/6.25)"}
+    start = {"initial": {"kind": "expression", "fields": fields}}
+    case = case_of(tmp_path, reference=start)
+    with pytest.raises(BlowUp, match=rf"^the {what}: the state is .* at step .*Remedy: a smaller reference\.step$"):
+        generate(case, request_of(case))
 
 
 class Killed(Exception):
