@@ -23,14 +23,17 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def multiple(span: float, step: float) -> int:
-    """span / step as a whole number. Raises ValueError, with the nearest step that fits, if it is not whole."""
+def multiple(span: float, step: float, fitting: float | None = None) -> int:
+    """span / step as a whole number. Raises ValueError, with the nearest step that fits, if it is not whole.
+
+    fitting: the step to name, if others must fit it, too.
+    """
     ratio = span / step
     if abs(ratio) > MOST_STEPS:
         raise ValueError(f"{span:g} is {ratio:.2g} steps of {step:g}, expected at most {MOST_STEPS:.0e}")
     count = round(ratio)
     if count < 1 or abs(count * step - span) > 1e-6 * step * max(1, count) ** 0.5 + 1e-9 * abs(span):
-        near = span / max(1, count)
+        near = fitting or span / max(1, count)
         raise ValueError(f"{span:g} is not a whole number of steps of {step:g} (nearest step that fits: {near:.10g})")
     return count
 

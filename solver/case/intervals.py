@@ -14,11 +14,26 @@ MOST_OUTPUTS = 10**6
 
 def whole(spans: dict[str, float], step: float) -> Iterator[str]:
     """A mistake for each of the spans, by their keys, that is not a whole number of steps."""
+    fitting = _fitting(list(spans.values()), step) if spans else None
     for key, span in spans.items():
         try:
-            multiple(span, step)
+            multiple(span, step, fitting)
         except ValueError as error:
             yield f"{key}: {error}"
+
+
+def _fitting(spans: list[float], step: float) -> float | None:
+    """A step near to `step` of which all spans are whole numbers; None if there is no simple one."""
+    shared = spans[0]
+    try:
+        for span in spans[1:]:
+            shared = common_interval(span, shared)
+        found = shared / max(1, round(shared / step))
+        for span in spans:
+            multiple(span, found)
+    except (ValueError, ArithmeticError):
+        return None
+    return found
 
 
 def whole_steps(time: TimeTable, output: OutputTable) -> Iterator[str]:
