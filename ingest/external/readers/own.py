@@ -65,13 +65,19 @@ class RunReader(Reader):
         tables = _case(store)
         found = Contents(self.name, {}, {}, files=[store], origin={str(k): v for k, v in data.attrs.items()})
         dims = {"member": TRAJECTORY, "time": TIME}
-        for key, v in data.data_vars.items():
-            if set(v.dims) <= dims.keys():  # a scalar of every member, no field
-                continue
+        space = {str(key): tuple(str(d) for d in v.dims if d not in dims) for key, v in data.data_vars.items()}
+        space = {key: axes for key, axes in space.items() if axes}  # others are scalars of every member, no fields
+        grid = max(space.values(), key=lambda axes: (len(axes), sum(_kind(data, d) != "unknown" for d in axes)))
+        if not options.fields and (others := [key for key, axes in space.items() if set(axes) != set(grid)]):
+            text = f"left out, because not on the axes {', '.join(grid)}: {', '.join(others)}. Key to read them: fields"
+            found.note("other-axes", text)
+            space = {key: axes for key, axes in space.items() if key not in others}
+        for key in space:
+            v = data[key]
             named = tuple(dims.get(str(d), str(d)) for d in v.dims)
-            found.fields[str(key)] = Variable(named, lazy(v), v.attrs["units"], v.attrs["long_name"])
+            found.fields[key] = Variable(named, lazy(v), v.attrs["units"], v.attrs["long_name"])
         found.axes[TIME] = Axis(data["time"].values, data["time"].attrs.get("units", ""))
-        found.axes |= _run_axes(data, tables)
+        found.axes |= _run_axes(data, grid, list(dict.fromkeys(d for axes in space.values() for d in axes)), tables)
         equation = tables.get("equation", {})
         found.parameters = {
             k: float(v) for k, v in equation.items() if isinstance(v, (int, float)) and not isinstance(v, bool)
@@ -94,25 +100,29 @@ def _case(store: Path) -> dict[str, Any]:
         raise DataError(f"{case} is not TOML ({error}). Remedy: restore it") from None
 
 
-def _run_axes(data: xr.Dataset, tables: dict[str, Any]) -> dict[str, Axis]:
-    """The axes of a run's grid: what its values belong to from the outputs, the domain from its case."""
-    names = [str(d) for d in data.dims if str(d) not in ("time", "member")]
-    about_case = _of_equation(names, tables)
+def _kind(data: xr.Dataset, name: str) -> Kind:
+    """What the values of a run along an axis belong to, by its coordinate; unknown for axes that are none of a grid."""
+    word = str(data[name].attrs.get("long_name", "")).rpartition(", ")[2]
+    return {"points": "points", "cell centres": "cells", "number": "entities"}.get(word, "unknown")  # type: ignore[return-value]
+
+
+def _run_axes(data: xr.Dataset, grid: tuple[str, ...], names: list[str], tables: dict[str, Any]) -> dict[str, Axis]:
+    """The named axes of a run, those of its grid among them, in array order: the domain is that of its case."""
+    about_case = _of_equation(list(grid), tables)
+    lengths = tables.get("grid", {}).get("length", [])
+    length_of = dict(zip(grid, lengths, strict=True)) if len(grid) == len(lengths) else {}
     found: dict[str, Axis] = {}
-    for i, name in enumerate(names):
-        about = data[name].attrs
-        word = str(about.get("long_name", "")).rpartition(", ")[2]
-        kind: Kind = {"points": "points", "cell centres": "cells", "number": "entities"}.get(word, "unknown")  # type: ignore[assignment]
+    for name in names:
+        about, kind = data[name].attrs, _kind(data, name)
         if kind == "entities":
             found[ENTITY if name == "entity" else name] = Axis(kind=kind)
             continue
-        length = tables.get("grid", {}).get("length", [None] * len(names))[i]
         found[name] = Axis(
             data[name].values,
             str(about.get("units", "")),
             kind,
             True if kind == "points" else about_case[name][1] if name in about_case else None,
-            length,
+            None if kind == "unknown" else length_of.get(name),
         )
     return found
 

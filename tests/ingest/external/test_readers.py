@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from subgrid import open_data
+from subgrid import open_data, read_case, run
 from subgrid.commands.cli import execute
 from subgrid.ingest.external.contents import DataError
 from subgrid.ingest.external.recognise import READERS
@@ -178,6 +178,34 @@ def test_runs_of_this_package(formats, tmp_path, case_file):
     both = open_data(runs)
     assert both["velocity"].shape == (4, 6, 32)
     np.testing.assert_array_equal(both["viscosity"], [0.02, 0.02, 0.05, 0.05])
+
+
+@pytest.mark.parametrize("spectrum", [True, False])
+def test_a_run_with_derived_fields_on_other_axes(spectrum, tmp_path):
+    """Those on the grid are read, with the length of each axis; `fields` chooses others."""
+    vlasov = {
+        "equation": {"name": "vlasov-poisson"},
+        "grid": {"shape": [16, 8], "length": [12.0, 4.0], "origin": [-6.0, 0.0]},
+        "initial": {"kind": "landau"},
+        "output": {"every": 0.1, "derived": ["density"]},
+    }
+    flow = {
+        "equation": {"name": "kolmogorov", "viscosity": 0.01},
+        "grid": {"shape": [16, 8], "length": [12.0, 4.0]},
+        "initial": {"kind": "taylor-green"},
+        "output": {"every": 0.1, "derived": ["velocity_x", "spectrum"]},
+    }
+    about, derived = (flow, "spectrum") if spectrum else (vlasov, "density")
+    time = {"end": 0.2, "step": 0.1, "stepper": "rk4"}
+    run(read_case({"title": "derived", "time": time} | about), out=tmp_path / "run", progress=False)
+    stored = xr.open_zarr(tmp_path / "run/fields.zarr", consolidated=False)
+    data = open_data(tmp_path / "run")
+    up = "y" if spectrum else "v"
+    assert set(data.data_vars) - {"viscosity"} == ({"vorticity", "velocity_x"} if spectrum else {"distribution"})
+    assert data[up].attrs["length"] == pytest.approx(12) and data["x"].attrs["length"] == pytest.approx(4)
+    assert f"left out, because not on the axes {up}, x: {derived}. Key to read them: fields" in data.attrs["findings"]
+    alone = open_data(tmp_path / "run", fields=[derived])
+    np.testing.assert_array_equal(alone[derived].squeeze(), stored[derived].squeeze())
 
 
 def test_the_frames_of_a_comparison(formats, tmp_path, case_file):
