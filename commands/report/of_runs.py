@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BY = "_by_"
 # Terms of the equations that ship have a colour each, and a dash pattern that no closure has.
 TERMS = ("diffusion", "forcing", "drag", "advection", "beta", "noise", "hyperviscosity")
+NEGLIGIBLE = 1e-16  # of the largest value of a spectrum
 NAMES = ("scalars", "state")  # of pictures; those of budgets begin with "budget-"
 
 
@@ -162,7 +163,7 @@ def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
     """The fields of the first member at the last output, to scale where both axes are lengths."""
     columns = min(2, len(fields))
     rows = -(-len(fields) // columns)
-    first = run[fields[0]].isel(time=last, member=0)
+    first = run[max(fields, key=lambda name: run[name].ndim)].isel(time=last, member=0)  # of the grid
     lengths = first.ndim == 2 and all(first[d].attrs.get("units") == "length" for d in first.dims)
     sides = [float(np.ptp(run[d].values)) for d in first.dims]
     shape = legible(sides[0] / sides[-1]) if lengths else 1.0
@@ -172,7 +173,11 @@ def _state(run: xr.Dataset, fields: list[str], last: int) -> Figure:
         field = run[name].isel(time=last, member=0)
         if field.ndim == 1:
             (x,) = (run[d] for d in field.dims)
-            a.plot(x, field, color=PALETTE[0], linewidth=1.8)
+            drawn = field
+            if name == "spectrum" and (held := field.values > NEGLIGIBLE * field.values.max())[1:].any():
+                drawn = field.where(held & (x.values > 0))  # the mean has no place on a logarithmic axis
+                a.set(xscale="log", yscale="log")
+            a.plot(x, drawn, color=PALETTE[0], linewidth=1.8)
             a.set(xlabel=with_units(str(x.name), x), ylabel=_label(run, name))
             a.margins(x=0)
             continue

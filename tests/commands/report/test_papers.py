@@ -316,6 +316,27 @@ def test_the_report_of_a_run_shows_scalars_budgets_and_the_last_state(tmp_path, 
     assert "missing" in capsys.readouterr().err
 
 
+def test_a_spectrum_has_logarithmic_axes_and_maps_beside_it_are_to_scale():
+    from subgrid.commands.report.of_runs import plots
+    from subgrid.commands.run import run
+    from subgrid.solver.case.reading import read_case
+
+    case = {
+        "title": "a wide domain",
+        "equation": {"name": "kolmogorov", "viscosity": 1e-3},
+        "grid": {"shape": [16, 64], "length": [2.0, 8.0]},
+        "time": {"end": 0.1, "step": 0.05, "stepper": "etdrk4"},
+        "initial": {"kind": "gaussian-random-field", "exponent": 2.5, "tau": 4.0},
+        "output": {"every": 0.05, "derived": ["spectrum"]},
+    }
+    found = run(read_case(case), progress=False)
+    line, field = plots(found[["spectrum", "vorticity"]])["state"].figure().axes[:2]
+    assert (line.get_xscale(), line.get_yscale()) == ("log", "log") and line.get_xlabel() == "wavenumber"
+    drawn = line.lines[0].get_ydata()
+    assert np.isnan(drawn[0]) and np.isfinite(drawn[1:8]).all()
+    assert field.get_box_aspect() == pytest.approx(0.25, rel=0.15)
+
+
 def test_water_is_shown_as_a_surface_over_its_bed(tmp_path, monkeypatch):
     from subgrid.commands.comparison.compare import compare
     from subgrid.solver.case.reading import read_case
