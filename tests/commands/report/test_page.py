@@ -344,6 +344,14 @@ def test_verdict_follows_the_numbers():
     assert "ties with the uncorrected run" in verdict(Metrics.model_validate(data))
 
 
+def test_without_a_frontier_no_caption_explains_one(tmp_path):
+    for there in (True, False):
+        metrics = measured() | ({} if there else {"frontier": []})
+        text = write(lay(tmp_path / str(there), metrics, (32,))).read_text(encoding="utf-8")
+        assert ("Black: the frontier" in text) is there and ("Speed-up at equal error: what" in text) is there
+        assert "Bars: 95 % intervals" in text
+
+
 def test_a_speed_up_beyond_the_frontier_is_a_bound():
     data = measured()
     data["rows"][4] |= {"speedup": {"relative_l2": [None, 1.5, None]}, "beyond": {"relative_l2": [">", 2.4]}}
