@@ -123,6 +123,12 @@ def test_read_case_takes_a_dict_and_leaves_it_alone():
     assert data == flow()
     with pytest.raises(CaseError, match=r"time\.stepper: 'etdrk3' is not known; did you mean 'etdrk4'"):
         subgrid.read_case(flow(), {"time.stepper": "etdrk3"})
+    with pytest.raises(CaseError, match=r"time\.stepper: 'RK4' is not known; did you mean 'rk4'"):
+        subgrid.read_case(flow(), {"time.stepper": "RK4"})
+    with pytest.raises(CaseError, match=r"equation\.BETA: unknown key; did you mean 'beta'"):
+        subgrid.read_case(flow(), {"equation.BETA": 1.0})
+    with pytest.raises(CaseError, match=r"grid\.shape: expected a list, found 64"):
+        subgrid.read_case(flow(), {"grid.shape": 64})
 
 
 def test_notebooks_show_cases_runs_and_comparisons():

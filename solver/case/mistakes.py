@@ -10,8 +10,15 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ..equations.plugins import nearest
+
 Loc = tuple[str | int, ...]
-EXPECTED = {"path_type": "a string", "model_type": "a table", "model_attributes_type": "a table"}
+EXPECTED = {
+    "path_type": "a string",
+    "tuple_type": "a list",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
 SCALARS = {"int_type", "float_type", "bool_type", "string_type"}
 
 
@@ -181,7 +188,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def unknown_key(name: str, known: list[str]) -> str:
     """The message for an unknown key, with the nearest known key."""
     known = list(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, known, n=1)
+    near = nearest(name, known)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key; {hint}expected one of: {', '.join(known)}" if known else "unknown key; none is expected"
 

@@ -81,9 +81,14 @@ def keeping_directory() -> Iterator[None]:
         os.chdir(before)
 
 
+def nearest(value: str, known: Any) -> list[str]:
+    """The name nearest to a value, if one is near: in capitals or not."""
+    return [n for n in known if n.lower() == value.lower()][:1] or difflib.get_close_matches(value, list(known), n=1)
+
+
 def unknown(value: str, known: Any) -> str:
     """The message for a name that is not known, with the nearest known name."""
-    near = difflib.get_close_matches(value, list(known), n=1)
+    near = nearest(value, known)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{value!r} is not known; {hint}expected one of: {', '.join(known)}"
 
@@ -135,7 +140,7 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
             return self._checked(_attribute(found), found) if isinstance(found, str) else found
         matches = self._entry_points()
         if name not in matches:
-            near = difflib.get_close_matches(name, list(self), n=1)
+            near = nearest(name, self)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise self._error(f"no {self.what} is named {name!r}{hint} Known: {', '.join(self)}")
         try:
