@@ -227,7 +227,7 @@ def _generate(case: Case, request: Request, state: NDArray, progress: Progress) 
         try:
             simulation.run(steps, stops(*schedules.values(), stride=STRIDE), at)
         except BlowUp as error:  # the step is not that of the case
-            text = str(error).replace(" time.", " reference.").replace(", or another closure", "")
+            text = str(error).replace(" time.", " reference.")
             raise BlowUp(f"the {what}: {text}") from None
 
     while writer.block < len(writer.blocks):
