@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subgrid.closures.learning.learned_closure import require_weights
 from subgrid.ingest.cluster import Cluster, cluster
 from subgrid.ingest.given_closures import with_closures
 from subgrid.ingest.pieces import Kind, generate_in_pieces
@@ -83,6 +84,7 @@ def run(
         raise ValueError("workers and scheduler: closures must be names or tables, which a worker can read")
     if closures is not None:
         case = with_closures(case, closures)
+    require_weights(case.title, case.closure, case.folder)
     with cluster(workers, scheduler) as pool, watching(progress) as bars:
         if pool is not None and folder is not None:
             _share(case, folder, pool, bars)

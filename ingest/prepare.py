@@ -151,7 +151,7 @@ def with_step(case: Case) -> Case:
     if case.time.step is not None:
         return case
     if case.initial.kind == "reference":
-        raise CaseError("case", ['time.cfl: with initial.kind = "reference" give time.step instead'])
+        raise CaseError(case.title, ['time.cfl: with initial.kind = "reference" give time.step instead'])
     equation, members = case.build_equation(), tuple(range(case.ensemble.members))
     return resolve_step(
         case, equation, checked_state(case.initial, equation, case.grid.grid(), members, case.ensemble.seed)
@@ -167,7 +167,7 @@ def needed_reference(case: Case, folder: Path, with_reference: bool) -> Request 
     needing = [table.label for table in case.closure if table.find(folder).needs_reference]
     if case.reference is None or case.reference.exact:
         if needing:
-            raise CaseError("case", [f"closure: {needing[0]} needs a [reference] table with a shape"])
+            raise CaseError(case.title, [f"closure: {needing[0]} needs a [reference] table with a shape"])
         return None
     if with_reference or needing:
         return reference_request(case)
@@ -215,5 +215,5 @@ def prepare(case: Case, folder: Path, with_reference: bool, progress: Progress =
         try:
             require_single(equation, grid, prepared.state, case.time)
         except ValueError as error:
-            raise CaseError("case", [str(error)]) from None
+            raise CaseError(case.title, [str(error)]) from None
     return prepared

@@ -172,3 +172,20 @@ def test_check_and_list_load_neither_torch_nor_xarray(arguments):
 def test_what_is_no_case_is_refused_with_the_remedy(verb, found):
     with pytest.raises(TypeError, match=r"expected a case, found .*Remedy: subgrid\.read_case"):
         verb(found)
+
+
+def test_overrides_that_are_no_mapping_are_refused():
+    with pytest.raises(TypeError, match="overrides: expected a mapping"):
+        subgrid.read_case(DEMO, "time.end=2.0")
+
+
+@pytest.mark.parametrize("verb", [subgrid.run, subgrid.compare])
+def test_weights_that_do_not_exist_are_refused_before_anything_is_computed(verb, tmp_path, monkeypatch):
+    """With the shipped weights of the method alone; whatever the reference would cost."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    row = {"name": "regression", "weights": "absent.safetensors"}
+    case = subgrid.read_case(DEMO, {"closure": [row], "compare.closures": ["smagorinsky", row]})
+    with pytest.raises(ValueError, match=r"no weights 'absent.safetensors'.*kolmogorov-les-regression") as raised:
+        verb(case, out=tmp_path / "out", progress=False)
+    assert "lasdi" not in str(raised.value) and str(raised.value).count("no weights") == 1
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "out").exists()

@@ -13,11 +13,15 @@ from .weights_file import load_header, using
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
-def locate(weights: str, folder: Path) -> Path:
-    """The file `weights`, relative to `folder`, or the shipped weights of that name. Raises ValueError."""
+def locate(weights: str, folder: Path, method: str | None = None) -> Path:
+    """The file `weights`, relative to `folder`, or the shipped weights of that name. Raises ValueError.
+
+    method: the message names the shipped weights of this method alone.
+    """
     found = next((p for p in (folder / weights, SHIPPED / f"{weights}.safetensors") if p.is_file()), None)
     if found is None:
-        shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.safetensors"))) or "none"
+        names = sorted(p.stem for p in SHIPPED.glob("*.safetensors") if method in (None, load_header(p)["closure"]))
+        shipped = ", ".join(names) or "none"
         raise ValueError(
             f"there are no weights {weights!r}, neither as a file nor shipped. "
             f"Remedy: a path relative to the case file, or one of the shipped weights: {shipped}"
@@ -39,7 +43,7 @@ def find_weights(
     """
     if weights is not None:
         try:
-            path = locate(weights, problem.folder)
+            path = locate(weights, problem.folder, method)
             header = load_header(path, method)
             with using(path):
                 fault = mismatch(header, problem, False)

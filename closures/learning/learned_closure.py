@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from subgrid.solver.case.mistakes import CaseError
+from subgrid.solver.case.tables import ClosureTable
 from subgrid.solver.closure import Closure, FileOrName, Kind, Problem
 
-from .compatibility import find_weights, mismatch
+from .compatibility import find_weights, locate, mismatch
 from .options import read_options
 
 if TYPE_CHECKING:
@@ -112,3 +114,17 @@ class LearnedClosure(Closure, ABC):
         The states are `interval` apart in time. None for a closure without latent variables that evolve in time.
         """
         return None
+
+
+def require_weights(source: str, tables: Iterable[ClosureTable], folder: Path) -> None:
+    """Raise CaseError for weights that tables of `source` name and that do not exist, before anything is computed."""
+    mistakes = []
+    for table in tables:
+        found = table.find(folder)
+        if issubclass(found, LearnedClosure) and (weights := table.options.get("weights")) is not None:
+            try:
+                locate(str(weights), folder, found.method)
+            except ValueError as error:
+                mistakes.append(f"weights of {table.label}: {error}")
+    if mistakes:
+        raise CaseError(source, list(dict.fromkeys(mistakes)))

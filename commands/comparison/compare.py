@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from subgrid.closures.learning.learned_closure import require_weights
 from subgrid.ingest.cache import cache
 from subgrid.ingest.cluster import Cluster, cluster
 from subgrid.ingest.given_closures import with_rows
@@ -78,7 +79,7 @@ def compare(
     """
     Case.require(case)
     if case.reference is None:
-        raise CaseError("case", ["reference: missing; a comparison needs a reference"])
+        raise CaseError(case.title, ["reference: missing; a comparison needs a reference"])
     folder = None if out is None else Path(os.path.abspath(out))  # a plug-in may change the working directory
     by_tasks = workers is not None or scheduler is not None
     if by_tasks and folder is None:
@@ -88,6 +89,7 @@ def compare(
     if closures is not None:
         case = with_rows(case, closures)
     case = _with_names(case)
+    require_weights(case.title, (table for row in case.compare.closures for table in row.closures), case.folder)
     if by_tasks and folder is not None:
         case = case_of(source(with_step(case)))  # as the workers read it
         if begun(folder, case):
@@ -212,7 +214,7 @@ def _with_names(case: Case) -> Case:
     if len(bare := [row.name for row in rows if not acting(row, case.folder)]) > 1 and not mistakes:
         mistakes = [f"compare.closures: {' and '.join(bare)} have no closure that acts. Remedy: keep one of them"]
     if mistakes:
-        raise CaseError("case", mistakes)
+        raise CaseError(case.title, mistakes)
     return case.model_copy(update={"compare": case.compare.model_copy(update={"closures": rows})})
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subgrid.solver.backend.files import FolderLock, remove_temporary, replace
+from subgrid.solver.backend.files import DamagedFile, FolderLock, read_json, remove_temporary, replace
 from subgrid.solver.simulation.folder import RunFolderError
 
 from ..terminal import printable
@@ -30,14 +30,44 @@ NAMES = ("scalars", "state")  # of pictures; those of budgets begin with "budget
 
 
 def read(folder: Path) -> tuple[str, xr.Dataset]:
-    """The title and the outputs of a run. Raises RunFolderError for a folder without an intact store."""
+    """The title and the outputs of a run. Raises RunFolderError for a folder without an intact store.
+
+    An output of a field that is missing before a later one is damage, and so is any that a run lacks that is done.
+    """
     import xarray as xr
 
     try:
         found = xr.open_dataset(folder / "fields.zarr", engine="zarr", chunks=None)
+        lost = {name: _lost(found[name], _done(folder)) for name in _fields(found)}
     except Exception as error:  # the libraries have many errors for damaged files
         raise RunFolderError(f"{folder} holds no outputs that can be read ({error}). Remedy: resume the run") from None
+    for name, frames in lost.items():
+        if len(frames):
+            time = float(found["time"][frames[0]])
+            raise RunFolderError(
+                f"{folder}: the output of {name} at t = {time:.10g} is missing, and {len(frames) - 1} more. "
+                f"Remedy: restore the files in {folder / 'fields.zarr' / name}, or run the case again"
+            )
     return str(found.attrs.get("title", folder.name)), found
+
+
+def _fields(run: xr.Dataset) -> list[str]:
+    """The fields of a run and what is derived from them, which are drawn."""
+    return [str(v) for v in run.data_vars if len(run[v].dims) in (3, 4) and "entity" not in run[v].dims]
+
+
+def _done(folder: Path) -> bool:
+    try:
+        return bool(read_json(folder / "summary.json")["status"] == "done")
+    except (OSError, DamagedFile, KeyError, TypeError):
+        return False
+
+
+def _lost(field: xr.DataArray, done: bool) -> np.ndarray:
+    """The numbers of the outputs of member 0 that are missing: a chunk without a file reads as nan."""
+    written = ~np.isnan(field[:, 0].values).reshape(field.shape[0], -1).all(axis=1)
+    last = len(written) if done else int(np.max(np.flatnonzero(written), initial=-1)) + 1
+    return np.flatnonzero(~written[:last])
 
 
 def plots(run: xr.Dataset) -> dict[str, Plot]:
@@ -53,8 +83,8 @@ def plots(run: xr.Dataset) -> dict[str, Plot]:
         if parts and quantity in run and run.sizes["time"] > 2:
             title = f"Budget of the {quantity}"
             found[f"budget-{quantity}"] = Plot(title, f"{title}.", partial(_budget, run, quantity, parts))
-    fields = [str(v) for v in run.data_vars if len(run[v].dims) in (3, 4) and "entity" not in run[v].dims]
-    if fields and (written := np.flatnonzero(_finite(run[fields[0]].values[:, 0]))).size:
+    fields = _fields(run)
+    if fields and (written := np.flatnonzero(_finite(run[fields[0]][:, 0].values))).size:
         last = int(written[-1])
         title = f"The fields of member 0 at t = {float(run['time'][last]):.3g}"
         found["state"] = Plot(title, f"{title}: {', '.join(fields)}.", partial(_state, run, fields, last))

@@ -42,8 +42,10 @@ def read_case(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Map
 
     overrides: "table.key" -> value, as in {"time.end": 2.0}. Paths in a file are relative to its folder, paths in a
     dict to the working directory. The case contains absolute paths, so that a run can be resumed from any directory.
-    Raises CaseError with every mistake, each with its key.
+    Raises CaseError with every mistake, each with its key, and TypeError for overrides that are no mapping.
     """
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise TypeError(f'overrides: expected a mapping such as {{"time.end": 2.0}}, found {overrides!r:.200}')
     if isinstance(source, Mapping):
         require_bounded(source, "case")
         data, where, folder = copy.deepcopy(dict(source)), "case", Path()

@@ -28,9 +28,10 @@ def resolve_step(case: Case, equation: Equation, state: np.ndarray) -> Case:
     else:
         rate = equation.largest_rate(state, case.grid.grid())
         if rate <= 0:
-            raise CaseError("case", ["time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"])
+            at_rest = "time.cfl: the initial state is at rest and gives no step. Remedy: set time.step"
+            raise CaseError(case.title, [at_rest])
         count = math.ceil(interval * rate / case.time.cfl)
         time = case.time.model_copy(update={"step": interval / count, "cfl": None})
     if mistakes := list(whole_steps(time, case.output)):
-        raise CaseError("case", mistakes)
+        raise CaseError(case.title, mistakes)
     return case.model_copy(update={"time": time})

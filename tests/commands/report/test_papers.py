@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,26 @@ def test_the_report_of_a_run_shows_scalars_budgets_and_the_last_state(tmp_path, 
     capsys.readouterr()
     assert cli.execute(["report", "missing"]) == cli.MISTAKE
     assert "missing" in capsys.readouterr().err
+
+
+def test_a_run_that_lacks_outputs_has_no_report(tmp_path, monkeypatch, capsys):
+    """A chunk without a file reads as nan: before later outputs it is damage, and at the end of a run that is done."""
+    import tomli_w
+
+    monkeypatch.chdir(tmp_path)
+    Path("case.toml").write_text(tomli_w.dumps(WATER), encoding="utf-8")
+    assert cli.execute(["run", "case.toml", "--set", "output.frames_per_chunk=1", "--out", "run", "--json"]) == cli.DONE
+    chunks = Path("run/fields.zarr/depth/c")
+    first, *_, last = sorted(chunks.iterdir(), key=lambda path: int(path.name))
+    summary = json.loads(Path("run/summary.json").read_text(encoding="utf-8"))
+    shutil.rmtree(last)
+    assert cli.execute(["report", "run"]) == cli.MISTAKE
+    assert "depth" in (message := capsys.readouterr().err) and "is missing, and 0 more" in message
+    Path("run/summary.json").write_text(json.dumps(summary | {"status": "failed"}), encoding="utf-8")
+    assert cli.execute(["report", "run"]) == cli.DONE
+    shutil.rmtree(first)
+    assert cli.execute(["report", "run"]) == cli.MISTAKE
+    assert "at t = 0 is missing" in capsys.readouterr().err
 
 
 def test_a_spectrum_has_logarithmic_axes_and_maps_beside_it_are_to_scale():
