@@ -103,8 +103,6 @@ def _override(data: dict[str, Any], name: str, value: Any, text: str) -> None:
             if isinstance(place, list) and k.isdigit() and int(k) < len(place)
             else (place.setdefault(k, {}) if isinstance(place, dict) else None)
         )
-        if not isinstance(place, (dict, list)):
-            raise CaseError("--set", [f"{text}: {name} is not in a table"])
     if not isinstance(place, dict):
         raise CaseError("--set", [f"{text}: {name} is not in a table"])
     place[keys[-1]] = value
