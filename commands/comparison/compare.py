@@ -34,7 +34,7 @@ from .results import FrontierRow, Metrics
 from .row_runs import makers, scored, truth_of
 from .rows import Run
 from .scores import Truth, describe_reference, row
-from .simulated_rows import acting, classical, clocked, distinct_members, simulated
+from .simulated_rows import acting, classical, clocked, ladder_members, simulated
 from .tasks import Tasks
 
 METRIC_OF = {  # score -> the entry of compare.metrics that asks for it; None for one that is always there
@@ -224,7 +224,7 @@ def _judged(
     """Measure the costs of all runs in turns, and judge the rows and the runs of the frontier."""
     case, rows = prepared.case, simulated(prepared)
     ladder: list[FrontierRun] = []
-    members = distinct_members(prepared, found[0].alike)
+    members = ladder_members(prepared, rows[0], found[0])
     if case.compare.frontier:
         runner = None if tasks is None else tasks.ladder
         ladder = frontier(prepared, truth, members, classical(prepared, rows), bars, runner)

@@ -10,10 +10,11 @@ from subgrid.ingest.prepare import Prepared
 from subgrid.solver.case.base import multiple
 from subgrid.solver.case.compare_rows import NONE
 from subgrid.solver.case.tables import ClosureTable, CompareRow
+from subgrid.solver.simulation import BlowUp
 
 from .cost import Clocked
 from .results import RowKind
-from .rows import Run
+from .rows import Run, warm_up
 
 UNCORRECTED = CompareRow(label=NONE, closures=())
 
@@ -61,6 +62,21 @@ def alike(state: NDArray, prepared: Prepared) -> bool:
 def distinct_members(prepared: Prepared, alike: bool) -> tuple[int, ...]:
     """The members that are run: one of each trajectory if they are alike."""
     return tuple(range(0, prepared.case.ensemble.members, share(prepared) if alike else 1))
+
+
+def ladder_members(prepared: Prepared, row: CompareRow, run: Run) -> tuple[int, ...]:
+    """The members of the runs of the frontier, which start from the case's own perturbations.
+
+    row, run: the uncorrected row, which may have perturbations of its own.
+    """
+    if row.perturbation is None:
+        return distinct_members(prepared, run.alike)
+    begun = prepared.simulation(())
+    try:
+        warm_up(begun)
+    except BlowUp:
+        return distinct_members(prepared, False)
+    return distinct_members(prepared, alike(begun.state, prepared))
 
 
 def classical(prepared: Prepared, rows: list[CompareRow]) -> list[ClosureTable]:
