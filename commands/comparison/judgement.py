@@ -117,9 +117,24 @@ class _Frontier:
             drawn = s.scores(self._weights)[score]
             ladder = np.array([d[score] for d in self._drawn])
             low, high = interval(
-                [self._speed_up(judged.cpu, drawn[b], ladder[:, b], score) for b in range(len(drawn))], LEVEL
+                [
+                    self._speed_up(judged.cpu, drawn[b], ladder[:, b], score)
+                    or self._at_least(judged.cpu, ladder[:, b], score)
+                    for b in range(len(drawn))
+                    if np.isfinite(drawn[b])
+                ],
+                LEVEL,
             )
         judged.speedup[score] = (None if value.beyond else value.value, low, high)
+
+    def _at_least(self, cost: float, ladder: NDArray, score: str) -> SpeedUp | None:
+        """The bound of a run that reaches the end of the comparison: over the runs that do not."""
+        if score not in HIGHER_IS_BETTER:
+            return None
+        short = ladder < self._longest * (1 - 1e-12)
+        if not short.any():
+            return SpeedUp(0.0, ">")
+        return speed_up(cost, 1 / self._longest, self._costs[short], as_error(score, ladder[short]))
 
     def _speed_up(self, cost: float, value: float, ladder: NDArray | list[float], score: str) -> SpeedUp | None:
         if score in HIGHER_IS_BETTER and value >= self._longest * (1 - 1e-12):

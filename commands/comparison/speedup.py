@@ -63,11 +63,17 @@ def speed_up(cost: float, error: float, costs: NDArray, errors: NDArray) -> Spee
 
 
 def interval(values: list[SpeedUp | None], level: float) -> tuple[float | None, float | None]:
-    """The central interval of resampled speed-ups; an end among values beyond the frontier is None."""
+    """The central interval of resampled speed-ups. A value beyond the frontier counts with its bound.
+
+    The lower end is a quantile of the least that each value can be, the upper end of the most. None for an end that is
+    open; of an interval that is open at both ends the lower one is 0. Without values (None, None).
+    """
     known = [v for v in values if v is not None]
     if not known:
         return None, None
-    ends = {"": 0.0, "<": -math.inf, ">": math.inf}
-    ordered = sorted(ends[v.beyond] or v.value for v in known)
-    low, high = (ordered[round(q * (len(ordered) - 1))] for q in (0.5 - level / 2, 0.5 + level / 2))
+    least = sorted(-math.inf if v.beyond == "<" else v.value for v in known)
+    most = sorted(math.inf if v.beyond == ">" else v.value for v in known)
+    low, high = (ends[round(q * (len(known) - 1))] for ends, q in ((least, 0.5 - level / 2), (most, 0.5 + level / 2)))
+    if math.isinf(low) and math.isinf(high):
+        return 0.0, None
     return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from subgrid.commands.comparison.judgement import judge
+from subgrid.commands.comparison.results import Row
 from subgrid.commands.comparison.samples import Samples, as_error, central, draws
 from subgrid.commands.comparison.speedup import SpeedUp, frontier, interval, speed_up
+from subgrid.commands.report.speedups import cells
 
 COSTS = np.array([1.0, 4.0, 16.0, 64.0])
 ERRORS = np.array([0.4, 0.2, 0.1, 0.05])  # cost = (0.4 / error)^2
@@ -46,6 +49,33 @@ def test_an_interval_that_reaches_beyond_the_frontier_has_an_open_end():
     assert interval(inside + [SpeedUp(9.0, ">")] * 20, 0.9) == (pytest.approx(1.06), None)
     assert interval([SpeedUp(0.5, "<")] * 20 + inside, 0.9)[0] is None
     assert interval([None], 0.9) == (None, None)
+
+
+def test_an_interval_beyond_the_frontier_ends_at_a_bound_and_one_on_both_sides_of_it_is_open():
+    """A frontier of a single run gives bounds alone: they exclude anything only if they agree."""
+    above, below = SpeedUp(3.0, ">"), SpeedUp(3.0, "<")
+    assert interval([above] * 100, 0.95) == (3.0, None)
+    assert interval([SpeedUp(0.5, ">")] * 10 + [above] * 90, 0.95) == (0.5, None)
+    assert interval([below] * 100, 0.95) == (None, 3.0)
+    assert interval([above] * 60 + [below] * 40, 0.95) == (0.0, None)
+
+
+def test_a_closure_on_both_sides_of_the_only_run_of_the_frontier_is_not_said_to_beat_it():
+    errors, blank = np.array([0.5, 1.5, 0.6, 1.4, 0.7, 1.1]), np.empty((6, 0))
+    one, run = (Samples(e, e, e, e, blank, blank) for e in (np.ones(6), errors))
+    (judged,) = judge([run], [(0.5, 0.5)], [one], [(1.0, 1.0)], 10.0, {}, ("crps",))
+    known = {"speedup": judged.speedup, "beyond": judged.beyond, "intervals": judged.intervals}
+    cell = cells(Row.model_validate({"name": "a", "kind": "learned", "times": [0], "relative_l2": [0]} | known))["CRPS"]
+    assert (cell.text, cell.interval, cell.outcome) == ("> 2", "[0, –]", "beyond")
+
+
+def test_draws_that_keep_their_correlation_to_the_end_are_bounds_and_not_left_out():
+    """Five of six trajectories reach the end, 10: a third of the draws has these alone."""
+    blank, times = np.empty((6, 0)), np.array([10.0, 10, 10, 10, 10, 5.0])
+    ours, coarse, fine = (Samples(t, t, t, t, blank, blank) for t in (times, times * 0.5, np.full(6, 9.9)))
+    (judged,) = judge([ours], [(1.0, 1.0)], [coarse, fine], [(1.0, 1.0), (8.0, 8.0)], 10.0, {}, ("correlation_time",))
+    value, low, high = judged.speedup["correlation_time"]
+    assert value is not None and low is not None and low < value and high is None
 
 
 def samples(trajectories=6, shells=4, seed=0):
