@@ -1,8 +1,9 @@
 """The verdict of a comparison: which closure is best, what it beats and what it loses to.
 
 The score of a run is its relative L2 error, averaged over time; lower is better. Two runs tie if the interval of their
-difference holds zero, or where there is none, if they differ by at most the fraction `TIE`. An oracle is given the true
-subgrid term, so it is reported and never ranked as a closure. A failed run is named and never ranked.
+difference holds zero or contradicts the averages, or where there is none, if they differ by at most the fraction `TIE`.
+An oracle is given the true subgrid term, so it is reported and never ranked as a closure. A failed run is named and
+never ranked.
 """
 
 from __future__ import annotations
@@ -56,10 +57,27 @@ class Column:
             return NOT_REACHED
         return missing if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3g}"
 
+    def _ends(self, row: Row) -> tuple[float, float] | None:
+        """The least and the most that a speed-up can be."""
+        if row.failed or self.score is None:
+            return None
+        if self.score in row.beyond:
+            sign, bound = row.beyond[self.score]
+            return (0.0, bound) if sign == "<" else (bound, math.inf)
+        value = self.value(row)
+        return None if value is None else (value, value)
+
     def best(self, rows: list[Row]) -> set[str]:
-        """Names of the rows with the best value among those that finished, without oracles."""
+        """Names of the rows with the best value among those that finished, without oracles.
+
+        Of speed-ups none, where bounds leave open which is the largest.
+        """
         if self.rank is None:
             return set()
+        if self.score is not None:
+            ends = {row.name: found for row in rows if row.kind != "oracle" and (found := self._ends(row)) is not None}
+            largest = {n for n, (low, _) in ends.items() if all(low >= e[1] for m, e in ends.items() if m != n)}
+            return largest if len(ends) > 1 else set()
         ranks = {
             row.name: self.rank(value)
             for row in rows
@@ -177,7 +195,11 @@ def outcome(row: Row, other: Row) -> Literal["beats", "ties with", "loses to"]:
     if ours is None or theirs is None:
         raise ValueError(f"{row.name!r} and {other.name!r} cannot be ranked: one of them failed")
     ends = row.differences.get(other.name, {}).get("relative_l2")
-    if ends[0] <= 0 <= ends[1] if ends else abs(ours - theirs) <= TIE * max(ours, theirs):
+    if ends is None:
+        tied = abs(ours - theirs) <= TIE * max(ours, theirs)
+    else:  # of the means over outputs, which may not have the sign of those over time
+        tied = ends[0] <= 0 <= ends[1] or (ends[1] < 0) != (ours < theirs)
+    if tied:
         return "ties with"
     return "beats" if ours < theirs else "loses to"
 

@@ -352,6 +352,36 @@ def test_without_a_frontier_no_caption_explains_one(tmp_path):
         assert "Bars: 95 % intervals" in text
 
 
+def test_an_interval_that_contradicts_the_means_over_time_is_a_tie():
+    """Intervals are of means over the outputs after the start, which give the last one more weight."""
+    data = measured()
+    ours, other = data["rows"][4], data["rows"][0]
+    ours |= {"relative_l2": [0.0, 1.0, 1.0, 3.0], "times": [0.0, 1.0, 2.0, 3.0]}
+    other |= {"relative_l2": [0.0, 1.3, 1.3, 2.0], "times": [0.0, 1.0, 2.0, 3.0]}
+    rows = [Metrics.model_validate(data).rows[i] for i in (4, 0)]
+    assert rows[0].error() < rows[1].error()
+    for ends, words in (([0.1, 0.15], "ties with"), ([-0.2, 0.1], "ties with"), ([-0.2, -0.1], "beats")):
+        ours["differences"] = {other["name"]: {"relative_l2": ends}}
+        rows = [Metrics.model_validate(data).rows[i] for i in (4, 0)]
+        assert outcome(*rows) == words
+
+
+@pytest.mark.parametrize(
+    "bound, best",
+    [((">", 10.0), {"c"}), ((">", 2.0), set()), (("<", 2.0), {"b"}), (("<", 4.0), set()), (None, {"b"})],
+)
+def test_the_best_speed_up_takes_bounds_into_account(bound, best):
+    speed_ups = {"a": 2.0, "b": 3.0, "c": None}
+    rows = [
+        {"name": name, "kind": "learned", "times": [0], "relative_l2": [0], "speedup": {"crps": [value, None, None]}}
+        for name, value in speed_ups.items()
+    ]
+    rows[2] |= {"beyond": {"crps": bound}} if bound else {"speedup": {}}
+    metrics = Metrics.model_validate(measured() | {"rows": rows, "frontier": []})
+    column = next(c for c in columns(metrics) if c.heading == "speed-up CRPS")
+    assert column.best(metrics.rows) == best
+
+
 def test_a_speed_up_beyond_the_frontier_is_a_bound():
     data = measured()
     data["rows"][4] |= {"speedup": {"relative_l2": [None, 1.5, None]}, "beyond": {"relative_l2": [">", 2.4]}}
