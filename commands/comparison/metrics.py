@@ -97,15 +97,22 @@ def spread_skill(ensemble: NDArray, truth: NDArray) -> NDArray:
 def rank_histogram(ensemble: NDArray, truth: NDArray) -> NDArray:
     """How often the truth is the r-th from below of members and truth, times (M + 1): (M + 1,), flat if calibrated.
 
-    Over all points, trajectories and times. High ends are a spread that is too small. nan for one member, or for
-    members that do not differ: deviations below 1e-3 of the error. Hamill, Mon. Wea. Rev. 129 (2001) 550.
+    Over all points, trajectories and times. A truth that equals members has all ranks among them alike; points where
+    it equals all of them, as on dry land, are left out. High ends are a spread that is too small. nan for one member,
+    or for members that do not differ: deviations below 1e-3 of the error. Hamill, Mon. Wea. Rev. 129 (2001) 550.
     """
     members = ensemble.shape[2]
     spread = ensemble.std(axis=2).mean() if members > 1 and ensemble.size else 0.0
     if not spread > 1e-3 * np.abs(ensemble[:, :, 0] - truth).mean():
         return np.full(members + 1, np.nan)
-    ranks = (ensemble < truth[:, :, None]).sum(axis=2)
-    return np.bincount(ranks.ravel(), minlength=members + 1) * (members + 1) / ranks.size
+    below = (ensemble < truth[:, :, None]).sum(axis=2).ravel()
+    equal = (ensemble == truth[:, :, None]).sum(axis=2).ravel()
+    counts = np.zeros(members + 1)
+    for tied in range(members):
+        ranks = below[equal == tied]
+        for more in range(tied + 1 if len(ranks) else 0):
+            counts += np.bincount(ranks + more, minlength=members + 1) / (tied + 1)
+    return counts * (members + 1) / (equal < members).sum()
 
 
 def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:

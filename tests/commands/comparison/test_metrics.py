@@ -88,6 +88,13 @@ def test_the_rank_of_the_truth_is_flat_where_it_is_one_of_the_ensemble(members):
     assert biased[0] > 1.25 and biased[-1] < 0.75
 
 
+def test_the_rank_is_flat_where_truth_and_members_are_often_equal():
+    """Land is dry in all of them, and a shore in some: neither is a spread that is too small."""
+    values = np.maximum(draws(200, 3, 6, 1, 40), 0.5)
+    values[..., :20] = 0
+    np.testing.assert_allclose(metrics.rank_histogram(values[:, :, 1:], values[:, :, 0]), 1, atol=0.05)
+
+
 def test_the_rank_is_unknown_for_one_member_or_members_that_do_not_differ():
     truth = draws(3, 2, 1, 4)
     assert np.isnan(metrics.rank_histogram(draws(3, 2, 1, 1, 4), truth)).all()
