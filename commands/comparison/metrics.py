@@ -20,11 +20,16 @@ def relative_l2(estimate: NDArray, truth: NDArray) -> NDArray:
     return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-def correlation(estimate: NDArray, truth: NDArray) -> NDArray:
-    """Pattern correlation of the two fields about their means: (time, trajectory)."""
+def correlation(estimate: NDArray, truth: NDArray, real: NDArray[np.bool_] | None = None) -> NDArray:
+    """Pattern correlation of the two fields about their means: (time, trajectory).
+
+    real: (trajectory, *grid), over which points it is, by default all.
+    """
     a, b = _flat(estimate, 2), _flat(truth, 2)
-    a = a - a.mean(-1, keepdims=True)
-    b = b - b.mean(-1, keepdims=True)
+    counted = None if real is None else _flat(np.broadcast_to(real[:, None], truth.shape[1:]), 1)
+    a, b = (x - np.mean(x, -1, keepdims=True, where=True if counted is None else counted) for x in (a, b))
+    if counted is not None:
+        a, b = a * counted, b * counted
     scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return (a * b).sum(-1) / np.where(scale > 0, scale, 1.0)
 

@@ -155,13 +155,18 @@ def score(states: NDArray, truth: Truth, prepared: Prepared) -> dict[str, Any]:
     errors = metrics.relative_l2(mean, true)
     single = np.stack([metrics.relative_l2(ensemble[:, :, m], true) for m in range(ensemble.shape[2])], axis=-1)
     low, high = np.quantile(single.reshape(count, -1), (0.1, 0.9), axis=1)
-    correlation = metrics.correlation(mean, true)
+    real = _mask(prepared, trajectories)
+    correlation = metrics.correlation(mean, true, real)
     threshold = case.compare.correlation_threshold
     by_trajectory = {
         "relative_l2": errors,
         "crps": metrics.crps(ensemble, true),
         "energy_score": metrics.energy_score(ensemble, true),
     }
+    if real is not None:  # placeholders have no error, and do not count as points
+        share = real.mean(axis=1)
+        by_trajectory["crps"] /= share
+        by_trajectory["energy_score"] /= np.sqrt(share)
     samples = {name: (values[1:] if count > 1 else values).mean(axis=0) for name, values in by_trajectory.items()}
     samples["correlation_time"] = metrics.correlation_time(correlation, output_times(case)[:count], threshold)
     scores: dict[str, Any] = {

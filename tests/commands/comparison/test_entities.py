@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from subgrid.commands.comparison import entities
+from subgrid.commands.comparison import entities, metrics
 from subgrid.commands.comparison.compare import compare
+from subgrid.commands.comparison.row_runs import truth_of
+from subgrid.commands.comparison.scores import Truth, score
+from subgrid.ingest.prepare import prepare
 from subgrid.solver.case.reading import check
 from subgrid.solver.equations import ChargedParticles, Tracers
 
@@ -102,3 +105,37 @@ def test_particles_have_these_scores_too(monkeypatch, tmp_path):
     assert {"entities", "paths"} <= set(result.figures)
     assert ChargedParticles.having("constant") == [6]
     result.figure("entities")
+
+
+def test_scores_of_fields_are_over_real_entities_alone(monkeypatch, tmp_path):
+    """A placeholder has no error: as a point it would lower the CRPS and raise the correlation."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    case = {
+        "title": "charges",
+        "equation": {"name": "charged-particles", "softening": 0.1},
+        "grid": {"entities": 5},
+        "time": {"end": 0.1, "step": 0.05, "stepper": "velocity-verlet"},
+        "initial": {"kind": "charged-particles"},
+        "ensemble": {"members": 4, "entities": [5, 3]},
+        "output": {"every": 0.05},
+        "reference": {"shape": [5], "step": 0.05, "trajectories": 2, "restrict": "subsample"},
+    }
+    prepared = prepare(check(case, "case", tmp_path), tmp_path, with_reference=True, progress=lambda *_: None)
+    found = truth_of(prepared)
+    true = found.states + 10.0
+    states = np.repeat(true, 2, axis=1) + [[[[0.0]]], [[[1.0]]], [[[3.0]]]] * np.random.default_rng(0).normal(
+        size=(3, 4, *true.shape[2:])
+    )
+    scores = score(states, Truth(np.where(true == 10.0, 0.0, true), found.diagnostics, found.sampling), prepared)
+    ensemble = states.reshape(3, 2, 2, *true.shape[2:])
+    for trajectory, count in enumerate((5, 3)):
+        ours, theirs = ensemble[:, trajectory, None, ..., :count], true[:, trajectory, None, :, :count]
+        for name, expected in (
+            ("crps", metrics.crps(ours, theirs)),
+            ("energy_score", metrics.energy_score(ours, theirs)),
+        ):
+            assert scores[f"sample_{name}"][trajectory] == pytest.approx(expected[1:].mean()), name
+        expected = metrics.correlation(ours.mean(axis=2), theirs)[:, 0]
+        threshold = prepared.case.compare.correlation_threshold
+        spans = metrics.correlation_time(expected[:, None], np.array([0.0, 0.05, 0.1]), threshold)
+        assert scores["sample_correlation_time"][trajectory] == pytest.approx(spans[0])
