@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subgrid.ingest.entities import carrier_state, restricted_carrier
+from subgrid.ingest.entities import carrier_state, mask_of, restricted_carrier
 from subgrid.ingest.perturbation import perturbed
 from subgrid.ingest.requests import Request, describe_initial, training_request
 from subgrid.ingest.trajectories import generate
@@ -20,6 +20,7 @@ from subgrid.solver.simulation.build import build_simulation
 from subgrid.solver.simulation.schedule import Collector
 
 from .comparison import metrics
+from .comparison.entities import without_placeholders
 from .progress import Bars
 
 Score = Literal["relative_l2", "correlation_time", "spectrum_distance", "crps"]
@@ -40,7 +41,10 @@ class Rollouts:
         numbers = range(self._members * (last - case.training.validation), self._members * last)
         self._numbers = tuple(numbers)  # with one member each, those of the trajectories, whose noise stirs them
         self._times = trajectories.times()
-        self._truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
+        self._real = mask_of(case, range(last - case.training.validation, last))
+        truth = np.moveaxis(np.array(trajectories.state[-case.training.validation :]), 1, 0)
+        self._initial = truth[0]
+        self._truth = without_placeholders(truth, self._real)
         self._equation, self._grid = case.build_equation(), case.grid.grid()
         self._every = multiple(case.training.every, case.step)
         self._flow = self._carrier(request, bars)
@@ -74,8 +78,9 @@ class Rollouts:
         """The score, inverted if larger is better; infinite for a run that fails."""
         case = self._case
         assert case.training is not None
-        state = np.repeat(self._truth[0], self._members, axis=0)
+        state = np.repeat(self._initial, self._members, axis=0)
         ids = tuple(range(len(state)))
+        mask = None if self._real is None else np.repeat(self._real, self._members, axis=0)
         state = perturbed(state, self._equation, self._grid, ids, case.ensemble.seed, perturbation)
         try:
             simulation = build_simulation(
@@ -89,6 +94,7 @@ class Rollouts:
                 closures=[table.couple(case.folder) for table in tables],
                 folder=case.folder,
                 initial=describe_initial(case.initial),
+                mask=mask,
                 carrier=self._flow,
             )
             run = Collector(simulation, (len(self._times) - 1) * self._every, self._every)
@@ -97,16 +103,18 @@ class Rollouts:
         except (BlowUp, PluginError) as error:
             self.failure = str(error)
             return math.inf
-        return self._error(states)
+        return self._error(without_placeholders(states, mask))
 
     def _error(self, states: NDArray) -> float:
         if self._score == "crps":
             ensemble = states.reshape(*self._truth.shape[:2], self._members, *self._truth.shape[2:])
-            return float(metrics.crps(ensemble, self._truth)[1:].mean())
+            errors = metrics.crps(ensemble, self._truth)
+            errors = errors if self._real is None else errors / self._real.mean(axis=1)
+            return float(errors[1:].mean())
         if self._score == "relative_l2":
             return float(metrics.relative_l2(states, self._truth)[1:].mean())
         if self._score == "correlation_time":
-            follows = metrics.correlation(states, self._truth)
+            follows = metrics.correlation(states, self._truth, self._real)
             spans = metrics.correlation_time(follows, self._times, self._case.compare.correlation_threshold)
             return 1 / float(spans.mean()) if spans.any() else math.inf
         energy, true = (metrics.energy_spectrum(u, self._equation, self._grid) for u in (states, self._truth))
