@@ -52,12 +52,13 @@ def speed_up(cost: float, error: float, costs: NDArray, errors: NDArray) -> Spee
     if not known.any() or not (math.isfinite(error) and error > 0 and math.isfinite(cost) and cost > 0):
         return None
     costs, errors = costs[known], errors[known]
-    ends = frontier(costs, errors)
+    ends, least = frontier(costs, errors), errors.min()
     costs, errors = costs[ends], errors[ends]
     if error > errors[0]:
         return SpeedUp(float(costs[0] / cost), "<")
-    if error < errors[-1]:
+    if error < least:
         return SpeedUp(float(costs[-1] / cost), ">")
+    # an error between the last run and one that ties with it is at the end of np.interp: the cost is that of the last
     at = np.interp(-math.log(error), -np.log(errors), np.log(costs))
     return SpeedUp(float(math.exp(at) / cost))
 

@@ -37,6 +37,14 @@ def test_a_run_that_is_hardly_better_and_nearly_as_dear_as_the_next_grid_does_no
     assert speed_up(1.0, 0.15, costs, errors) == speed_up(1.0, 0.15, COSTS, ERRORS)
 
 
+def test_an_error_that_a_run_reaches_is_not_beyond_the_frontier():
+    """The best run ties with the last one of the frontier: a closure between the two is less accurate than a run."""
+    costs, errors = np.append(COSTS, 80.0), np.append(ERRORS, 0.0497)
+    np.testing.assert_array_equal(costs[frontier(costs, errors)], COSTS)
+    assert speed_up(2.0, 0.0498, costs, errors) == SpeedUp(pytest.approx(32.0))
+    assert speed_up(2.0, 0.0496, costs, errors) == SpeedUp(32.0, ">")
+
+
 def test_values_that_are_not_positive_numbers_have_no_speed_up():
     assert speed_up(1.0, np.nan, COSTS, ERRORS) is None
     assert speed_up(0.0, 0.2, COSTS, ERRORS) is None
