@@ -23,8 +23,8 @@ class Judgement:
     """What is known of one run besides its scores. Intervals are central 95 % ones, over trajectories.
 
     means: the scores as means over time. speedup: score -> the speed-up over the frontier and its interval, None
-    beyond the frontier; beyond: the bound there, as (sign, number). intervals: of the scores. differences: of the
-    scores less those of each rival, paired by trajectory.
+    beyond the frontier (see `speedup.interval` for the ends); beyond: the bound there, as (sign, number). intervals: of
+    the scores. differences: of the scores less those of each rival, paired by trajectory.
     """
 
     cpu: float | None = None

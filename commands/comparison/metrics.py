@@ -15,14 +15,16 @@ def _flat(values: NDArray, lead: int) -> NDArray:
 
 
 def relative_l2(estimate: NDArray, truth: NDArray) -> NDArray:
-    """||estimate - truth|| / ||truth|| for every time and trajectory: (time, trajectory)."""
+    """||estimate - truth|| / ||truth|| for every time and trajectory: (time, trajectory), not finite for 0 truth."""
     a, b = _flat(estimate, 2), _flat(truth, 2)
-    return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
 def correlation(estimate: NDArray, truth: NDArray, real: NDArray[np.bool_] | None = None) -> NDArray:
     """Pattern correlation of the two fields about their means: (time, trajectory).
 
+    1 where both are uniform, as at a start from rest, and 0 where one of them is.
     real: (trajectory, *grid), over which points it is, by default all.
     """
     a, b = _flat(estimate, 2), _flat(truth, 2)
@@ -30,8 +32,10 @@ def correlation(estimate: NDArray, truth: NDArray, real: NDArray[np.bool_] | Non
     a, b = (x - np.mean(x, -1, keepdims=True, where=True if counted is None else counted) for x in (a, b))
     if counted is not None:
         a, b = a * counted, b * counted
-    scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return (a * b).sum(-1) / np.where(scale > 0, scale, 1.0)
+    sizes = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
+    scale = sizes[0] * sizes[1]
+    uniform = (sizes[0] == 0) & (sizes[1] == 0)
+    return np.where(uniform, 1.0, (a * b).sum(-1) / np.where(scale > 0, scale, 1.0))
 
 
 def correlation_time(values: NDArray, times: NDArray, threshold: float) -> NDArray[np.float64]:

@@ -34,10 +34,11 @@ class Row(BaseModel):
 
     speedup: score -> [value, low, high], the cost of the frontier at the row's error over the row's cost; for rows of
     kind "none" and "classical" the frontier is that of the runs without a closure. null beyond the frontier, where
-    `beyond` has the bound, as [">", number] or ["<", number]. intervals: score -> [low, high], 95 % over trajectories;
-    differences: name of a rival -> the same of the score less that of the rival. statistics: name -> [distance from the
-    reference, sampling error of the reference]. entities: scores of `entities.summary`; entity_intervals: their
-    intervals. formula: the terms that its closures add, if they state them.
+    `beyond` has the bound, as [">", number] or ["<", number]; an end of the interval is null where it is open.
+    intervals: score -> [low, high], 95 % over trajectories; differences: name of a rival -> the same of the score less
+    that of the rival. statistics: name -> [distance from the reference, sampling error of the reference]. entities:
+    scores of `entities.summary`; entity_intervals: their intervals. formula: the terms that its closures add, if they
+    state them.
     """
 
     name: str

@@ -8,6 +8,7 @@ import scoringrules
 
 from subgrid.commands.comparison import metrics
 from subgrid.commands.comparison.results import Row
+from subgrid.commands.comparison.statistics import decorrelation_time
 from subgrid.solver.equations import Burgers, Kolmogorov, LinearAdvection
 from subgrid.solver.grid import Grid
 
@@ -86,6 +87,17 @@ def test_the_rank_of_the_truth_is_flat_where_it_is_one_of_the_ensemble(members):
     narrow, biased = metrics.rank_histogram(0.3 * ensemble, truth), metrics.rank_histogram(ensemble + 1, truth)
     assert min(narrow[0], narrow[-1]) > 1.25 > 1 > narrow[1]
     assert biased[0] > 1.25 and biased[-1] < 0.75
+
+
+def test_a_run_from_rest_that_follows_the_truth_does_not_lose_its_correlation_at_the_start():
+    """Both are uniform then. A run or a truth that alone is uniform has no correlation with the other."""
+    truth = draws(3, 2, 1, 20)
+    truth[0] = 0.0
+    found = metrics.correlation(truth, truth)
+    np.testing.assert_allclose(found, 1.0)
+    assert (metrics.correlation_time(found, np.arange(3.0), 0.8) == 2.0).all()
+    assert (metrics.correlation(0 * truth, truth)[1:] == 0).all()
+    assert decorrelation_time(truth[:, :1], np.arange(3.0)) > 0
 
 
 def test_the_rank_is_flat_where_truth_and_members_are_often_equal():
