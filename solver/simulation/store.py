@@ -151,6 +151,11 @@ class Chunks:
         """The file of a chunk."""
         return self._folder / self._key(number)
 
+    def numbers(self) -> list[int]:
+        """Of the chunks that have, or had, a file."""
+        place = self._folder / self._name / "c"
+        return sorted(int(p.name) for p in place.iterdir() if p.name.isdigit()) if place.is_dir() else []
+
     def write(self, number: int, frames: NDArray) -> None:
         """Replace a chunk by these frames, (time, *frame), with nan after them."""
         path = self.path(number)
@@ -253,8 +258,9 @@ class _Column:
             self._chunks.write(number, self._frames[:place])
         else:
             self._chunks.path(number).unlink(missing_ok=True)
-        while self._chunks.path(number := number + 1).exists():
-            self._chunks.path(number).unlink()
+        for later in self._chunks.numbers():  # with gaps, as a chunk of nan alone has no file
+            if later > number:
+                self._chunks.path(later).unlink(missing_ok=True)
 
     def _open(self, number: int, count: int) -> None:
         """Go to a chunk, of which `count` frames are kept: those in memory, or those on disk."""

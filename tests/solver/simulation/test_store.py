@@ -128,6 +128,21 @@ def test_outputs_that_are_cut_off_leave_the_bytes_of_a_shorter_run(long, tmp_pat
         assert contents(folders[0]) == contents(folders[1])
 
 
+def test_outputs_behind_a_chunk_of_nan_are_cut_off_too(long, tmp_path):
+    """A chunk of nan alone has no file, and is not the end of the store."""
+    for folder, written in ((tmp_path / "cut", COUNT), (tmp_path / "short", 2)):
+        write_store(folder, long)
+        writer = Writer(folder, long, ["u"])
+        for index in range(written):
+            hole = LENGTH <= index < 2 * LENGTH
+            writer.put(index, {"u": np.full((1, 5), np.nan)} if hole else values(index))
+        writer.flush()
+    assert not Chunks(tmp_path / "cut", long, "u").path(1).is_file()
+    assert Chunks(tmp_path / "cut", long, "u").path(2).is_file()
+    Writer(tmp_path / "cut", long, ["u"]).cut(2)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "short")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_chunks_have_the_bytes_that_zarr_writes_and_are_read_back(dtype, tmp_path):
     """A full chunk, one of nan alone, which has no file, and one that is not full and has a frame of nan."""
