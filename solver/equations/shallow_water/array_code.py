@@ -59,8 +59,15 @@ def per_depth(h: Array, dry_depth: float, xp: Any) -> Array:
 
 
 def extend(a: Array, width: int, low: str, high: str, sign: float, xp: Any) -> Array:
-    """(..., n) -> (..., n + 2 width), by "periodic", "wall" (mirrored, times sign) or "open" (end cell repeated)."""
+    """(..., n) -> (..., n + 2 width), by "periodic", "wall" (mirrored, times sign) or "open" (end cell repeated).
+
+    Raises ValueError for fewer cells than `width` beside a side that is not open.
+    """
     n = a.shape[-1]
+    if n < width and (low, high) != ("open", "open"):
+        raise ValueError(
+            f"grid.shape: sides that are periodic or walls need {width} cells along an axis here, found {n}"
+        )
     if low == "periodic":
         return xp.concat([a[..., n - width :], a, a[..., :width]], axis=-1)
     mirrored = {"wall": lambda end: sign * xp.flip(end, axis=-1), "open": lambda end: end}

@@ -173,3 +173,13 @@ def test_sweeps_break_the_symmetry_of_a_radial_dam_break_by_no_more_than_the_doc
         assert np.abs(depth - depth.T).max() < largest
         means.append(np.abs(depth - depth.T).mean())
     assert means[1] < 0.6 * means[0]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("boundary", ["periodic", "wall"])
+def test_fewer_cells_than_ghost_cells_are_refused(boundary, backend):
+    """Ghost cells would be copies of cells that are not there, and the kernels would read beyond their arrays."""
+    state = np.ones((1, 3, 2, 8))
+    equation, grid = ShallowWater(boundary=boundary, reconstruction="weno5"), Grid((2, 8), (1.0, 1.0))
+    with pytest.raises(ValueError, match="walls need 3 cells along an axis here, found 2"):
+        Simulation(equation, grid, "ssp-rk2", 1e-3, state, backend=select(backend)).run(1)
