@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from subgrid.commands.comparison.compare import compare
 from subgrid.commands.comparison.row_runs import makers
 from subgrid.commands.comparison.simulated_rows import ladder_members, simulated
 from subgrid.commands.progress import Bars, StoppingBars
@@ -39,3 +40,13 @@ def test_members_of_the_frontier_differ_by_the_perturbation_of_the_case_not_of_a
     run = makers(prepared, StoppingBars(Bars(quiet=True), lambda: False))[0]()
     found = ladder_members(prepared, simulated(prepared)[0], run)
     assert found == ((0, 3) if amplitude == 0 else (0, 1, 2, 3, 4, 5))
+
+
+def test_a_comparison_runs_the_frontier_with_these_members(tmp_path, monkeypatch):
+    """The uncorrected row has no spread here, and every run of the frontier has that of the case."""
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path))
+    row = {"label": "bare", "closures": [{"name": "none"}], "perturbation": 0.0}
+    case = CASE | {"ensemble": {"members": 6, "perturbation": 0.05}, "compare": {"closures": [row]}}
+    metrics = compare(check(case, "case", tmp_path), progress=False).metrics
+    assert metrics.rows[0].spread_skill[-1] == 0
+    assert metrics.frontier and all(run.spread_skill[-1] > 0 for run in metrics.frontier)
