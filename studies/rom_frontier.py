@@ -13,7 +13,7 @@ MEMBERS are timed.
     speed-up = C(e) / c,    log C linear in log e along the frontier, e and c of the model; "<" or ">" beyond its ends
 
 In brackets is its 95 % interval by bootstrap over the parameters: model and classical runs are drawn with the same
-weights, and costs are not drawn. "-" is an end beyond the frontier. With `--set reference.shape=[...]` the errors are
+weights, and costs are not drawn. "-" is an open end. With `--set reference.shape=[...]` the errors are
 against finer runs than those of the training, and the ladder may reach the grid of the training runs.
 """
 
@@ -201,7 +201,7 @@ def judged(model: Timed, several: list[Timed], how: str) -> tuple[SpeedUp | None
 
 
 def shown(value: SpeedUp | None, ends: tuple[float | None, float | None]) -> str:
-    """A speed-up with its interval: "5.2 [4.1, 6.3]"; "-" is an end beyond the frontier."""
+    """A speed-up with its interval: "5.2 [4.1, 6.3]"; "-" is an open end."""
     if value is None:
         return "unknown"
     low, high = ("-" if end is None else f"{end:.3g}" for end in ends)

@@ -121,7 +121,8 @@ def rank_histogram(ensemble: NDArray, truth: NDArray) -> NDArray:
         ranks = below[equal == tied]
         for more in range(tied + 1 if len(ranks) else 0):
             counts += np.bincount(ranks + more, minlength=members + 1) / (tied + 1)
-    return counts * (members + 1) / (equal < members).sum()
+    counted = (equal < members).sum()
+    return counts * (members + 1) / counted if counted else np.full(members + 1, np.nan)
 
 
 def energy_spectrum(states: NDArray, equation: Equation, grid: Grid) -> NDArray:

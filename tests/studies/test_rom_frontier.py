@@ -49,7 +49,7 @@ def test_a_common_factor_of_all_errors_leaves_no_interval(study):
 def test_beyond_the_frontier_there_is_a_bound_without_end(study):
     ladder = [timed(study, np.full(4, e), 1 / e) for e in (1.0, 0.1)]
     text = study.shown(*study.judged(timed(study, np.full(4, 0.01), 1.0), ladder, "one"))
-    assert text == "> 10 [-, -]"
+    assert text == "> 10 [10, -]"
 
 
 def test_costs_are_the_least_of_turns(study):
