@@ -30,7 +30,7 @@ Candidate = tuple[tuple[ClosureTable, ...], float]  # closures, and the perturba
 
 
 class Candidates:
-    """Errors of candidates, each a task that writes a file of its own; without workers those that are left, in turn.
+    """Errors of candidates, each a task that writes a file of its own; without workers this process has them all.
 
     The files lie in the cache, in a folder whose name depends on the case, on the score and on the contents of the
     files that they name; an interrupted tuning finds them. `delete` removes them, also under another command that tunes
@@ -46,8 +46,8 @@ class Candidates:
             generate_in_pieces("training", case, training_request(case), workers, bars)
         self._workers, self._score, self._source = workers, score, source(case)
         self.failure = ""  # why the last run that failed did
-        self._key = _key(case, tables, score)
-        self._folder = folder_of(case, tables, score)
+        self._key = _hash(with_contents([tomllib.loads(self._source[0]), [plain(table) for table in tables], score]))
+        self._folder = cache() / f"tune-{self._key}"
         if workers is not None:
             workers.require_shared(self._folder)
 
@@ -71,15 +71,6 @@ class Candidates:
     def delete(self) -> None:
         """Delete the files of the candidates."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def folder_of(case: Case, tables: Sequence[ClosureTable], score: Score) -> Path:
-    """The folder of the files of a tuning, which is there from its begin with workers to its end."""
-    return cache() / f"tune-{_key(case, tables, score)}"
-
-
-def _key(case: Case, tables: Sequence[ClosureTable], score: Score) -> str:
-    return _hash(with_contents([tomllib.loads(source(case)[0]), [plain(table) for table in tables], score]))
 
 
 def _kept(file: Path) -> dict[str, Any] | None:

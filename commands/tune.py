@@ -16,10 +16,10 @@ from subgrid.ingest.prepare import with_step
 from subgrid.solver.case.tables import Case, ClosureTable
 from subgrid.solver.closure import Closure
 
-from .candidates import Candidate, Candidates, folder_of, plain
+from .candidates import Candidate, Candidates, plain
 from .option_search import Options, ahead, search
 from .progress import Bars, watching
-from .rollouts import Rollouts, Score
+from .rollouts import Score
 
 PERTURBATION = "perturbation"  # the option that is not of a closure, but of its row
 WEIGHT = "weight"  # the option that every closure of a case has
@@ -96,9 +96,7 @@ def tune(
 
     with cluster(workers, scheduler) as pool, watching(progress) as bars:
         case = with_step(case)
-        about = case, (*others, table), score
-        begun = pool is not None or folder_of(*about).is_dir()  # by workers
-        scored = Candidates(pool, *about, bars) if begun else _Here(case, score, bars)
+        scored = Candidates(pool, case, (*others, table), score, bars)
         (uncorrected,) = scored.errors([((), perturbation)])
         result = Tuning({}, math.inf, uncorrected)
         errors: dict[Options, float] = {}
@@ -115,8 +113,7 @@ def tune(
             return errors[options]
 
         search(searched, evaluate, evaluations)
-        if isinstance(scored, Candidates):
-            scored.delete()
+        scored.delete()
     best, error = min(result.tried, key=lambda entry: entry[1])
     if not math.isfinite(error):
         raise ValueError(
@@ -133,20 +130,6 @@ def tune(
         out.write_text(tomli_w.dumps(result.table), encoding="utf-8")
     result.at_end = [k for k, ends in searched.items() if min(abs(math.log(best[k] / e)) for e in ends) < 0.01]
     return result
-
-
-class _Here:
-    """Errors of candidates, computed in this process."""
-
-    def __init__(self, case: Case, score: Score, bars: Bars) -> None:
-        self._rollouts = Rollouts(case, score, bars)
-
-    def errors(self, candidates: Sequence[Candidate]) -> list[float]:
-        return [self._rollouts(*candidate) for candidate in candidates]
-
-    @property
-    def failure(self) -> str:
-        return self._rollouts.failure
 
 
 def _check_ends(

@@ -32,20 +32,20 @@ NAMES = ("scalars", "state")  # of pictures; those of budgets begin with "budget
 def read(folder: Path) -> tuple[str, xr.Dataset]:
     """The title and the outputs of a run. Raises RunFolderError for a folder without an intact store.
 
-    An output of a field that is missing before a later one is damage, and so is any that a run lacks that is done.
+    A file of a field that is missing before a later one is damage, and so is any that a run lacks that is done.
     """
     import xarray as xr
 
     try:
         found = xr.open_dataset(folder / "fields.zarr", engine="zarr", chunks=None)
-        lost = {name: _lost(found[name], _done(folder)) for name in _fields(found)}
+        lost = {name: _lost(folder / "fields.zarr" / name / "c", found[name], _done(folder)) for name in _fields(found)}
     except Exception as error:  # the libraries have many errors for damaged files
         raise RunFolderError(f"{folder} holds no outputs that can be read ({error}). Remedy: resume the run") from None
     for name, frames in lost.items():
-        if len(frames):
+        if frames:
             time = float(found["time"][frames[0]])
             raise RunFolderError(
-                f"{folder}: the output of {name} at t = {time:.10g} is missing, and {len(frames) - 1} more. "
+                f"{folder}: the output of {name} at t = {time:.10g} has no file, and {len(frames) - 1} more. "
                 f"Remedy: restore the files in {folder / 'fields.zarr' / name}, or run the case again"
             )
     return str(found.attrs.get("title", folder.name)), found
@@ -63,11 +63,12 @@ def _done(folder: Path) -> bool:
         return False
 
 
-def _lost(field: xr.DataArray, done: bool) -> np.ndarray:
-    """The numbers of the outputs of member 0 that are missing: a chunk without a file reads as nan."""
-    written = ~np.isnan(field[:, 0].values).reshape(field.shape[0], -1).all(axis=1)
-    last = len(written) if done else int(np.max(np.flatnonzero(written), initial=-1)) + 1
-    return np.flatnonzero(~written[:last])
+def _lost(chunks: Path, field: xr.DataArray, done: bool) -> list[int]:
+    """The first outputs of the chunks along time that have no file, of those before the last one or of all."""
+    held = {int(place.name) for place in chunks.glob("*") if any(f.is_file() for f in (place, *place.rglob("*")))}
+    length = int(field.encoding["chunks"][0])
+    count = -(-field.shape[0] // length) if done else max(held, default=-1) + 1
+    return [number * length for number in range(count) if number not in held]
 
 
 def plots(run: xr.Dataset) -> dict[str, Plot]:

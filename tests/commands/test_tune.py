@@ -154,6 +154,26 @@ def test_a_tuning_goes_on_without_workers_and_beside_one_that_deletes_its_files(
     assert not list((tmp_path / "cache").glob("tune-*"))
 
 
+def test_an_interrupted_tuning_goes_on(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    options = {"ranges": {"rate": (1.0, 1e5)}, "evaluations": 6, "progress": False}
+    one = tune(case, "damped.py:Damped", **options)
+    scored, score = [], Rollouts.__call__
+
+    def interrupted(*given):
+        scored.append(given)
+        if len(scored) == 4:
+            raise KeyboardInterrupt
+        return score(*given)
+
+    monkeypatch.setattr(Rollouts, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(case, "damped.py:Damped", **options)
+    assert tune(case, "damped.py:Damped", **options) == one
+    assert len(scored) == 1 + len(one.tried) + 1  # the uncorrected run, and one that was interrupted
+    assert not list((tmp_path / "cache").glob("tune-*"))
+
+
 def test_two_processes_give_the_tuning_of_one(case, tmp_path, monkeypatch):
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
     options = {"evaluations": 5, "progress": False}
@@ -162,7 +182,7 @@ def test_two_processes_give_the_tuning_of_one(case, tmp_path, monkeypatch):
 
 def test_the_best_rate_of_a_known_damping_is_found(case, monkeypatch):
     """The validation trajectory is replaced by one that the model with a damping of 2 reproduces."""
-    first = tuning.Rollouts.__init__
+    first = Rollouts.__init__
 
     def damped_truth(self, *arguments):
         first(self, *arguments)
@@ -174,7 +194,7 @@ def test_the_best_rate_of_a_known_damping_is_found(case, monkeypatch):
         monkeypatch.undo()
         self._truth = states[0]
 
-    monkeypatch.setattr(tuning.Rollouts, "__init__", damped_truth)
+    monkeypatch.setattr(Rollouts, "__init__", damped_truth)
     found = tune(case, "damped.py:Damped", evaluations=24, progress=False)
     assert abs(found.table["rate"] / 2 - 1) < 0.02
     assert found.score < 0.05 * found.uncorrected
@@ -201,7 +221,7 @@ def test_a_perturbation_is_tuned_by_the_crps_of_the_ensemble_that_it_makes():
 
 def test_the_last_closure_of_a_row_is_tuned_beside_the_others(case, monkeypatch):
     """du/dt = -(2 + weight) u, with a truth of weight 0.5."""
-    first = tuning.Rollouts.__init__
+    first = Rollouts.__init__
     path = f"{case.folder}/damped.py:Damped"
     tables = [{"path": path, "rate": 2.0}, {"path": path, "rate": 1.0, "every": 2}]
 
@@ -213,7 +233,7 @@ def test_the_last_closure_of_a_row_is_tuned_beside_the_others(case, monkeypatch)
         monkeypatch.undo()
         self._truth = states[0]
 
-    monkeypatch.setattr(tuning.Rollouts, "__init__", damped_truth)
+    monkeypatch.setattr(Rollouts, "__init__", damped_truth)
     compare = {"closures": [{"label": "sum", "closures": tables}]}
     found = tune(read_case(CASE | {"compare": compare}), "sum", ranges={"weight": (0.01, 10)}, progress=False)
     kept, tuned = found.table["closures"]

@@ -3,16 +3,28 @@
 import numpy as np
 import pytest
 
+from subgrid.commands import rollouts
 from subgrid.commands.comparison import entities, metrics
 from subgrid.commands.comparison.compare import compare
 from subgrid.commands.comparison.row_runs import truth_of
 from subgrid.commands.comparison.scores import Truth, score
+from subgrid.commands.progress import Bars
 from subgrid.ingest.prepare import prepare
 from subgrid.solver.case.reading import check
 from subgrid.solver.equations import ChargedParticles, Tracers
 
 EQUATION = Tracers(carrier={"name": "kolmogorov", "viscosity": 0.0})
 MASK = np.array([[True] * 4, [True, True, False, False]])
+CHARGES = {
+    "title": "charges",
+    "equation": {"name": "charged-particles", "softening": 0.1},
+    "grid": {"entities": 5},
+    "time": {"end": 1.0, "step": 0.05, "stepper": "velocity-verlet"},
+    "initial": {"kind": "charged-particles"},
+    "ensemble": {"members": 4, "entities": [5, 3]},
+    "output": {"every": 0.25},
+    "reference": {"shape": [5], "step": 0.005, "trajectories": 2, "restrict": "subsample"},
+}
 
 
 def truth(times: int = 3) -> np.ndarray:
@@ -83,17 +95,7 @@ def test_dispersion_and_separations_leave_out_what_is_not_real():
 def test_particles_have_these_scores_too(monkeypatch, tmp_path):
     """Charged particles, 5 and 3 of them: the scores are those of a comparison of the real entities alone."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
-    case = {
-        "title": "charges",
-        "equation": {"name": "charged-particles", "softening": 0.1},
-        "grid": {"entities": 5},
-        "time": {"end": 1.0, "step": 0.05, "stepper": "velocity-verlet"},
-        "initial": {"kind": "charged-particles"},
-        "ensemble": {"members": 4, "entities": [5, 3]},
-        "output": {"every": 0.25},
-        "reference": {"shape": [5], "step": 0.005, "trajectories": 2, "restrict": "subsample"},
-        "compare": {"frontier": False},
-    }
+    case = CHARGES | {"compare": {"frontier": False}}
     result = compare(check(case, "case", tmp_path), progress=False)
     row = result.metrics.rows[0]
     assert 0 < row.entities["ade"] < row.entities["fde"] < 1
@@ -110,16 +112,8 @@ def test_particles_have_these_scores_too(monkeypatch, tmp_path):
 def test_scores_of_fields_are_over_real_entities_alone(monkeypatch, tmp_path):
     """A placeholder has no error: as a point it would lower the CRPS and raise the correlation."""
     monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
-    case = {
-        "title": "charges",
-        "equation": {"name": "charged-particles", "softening": 0.1},
-        "grid": {"entities": 5},
-        "time": {"end": 0.1, "step": 0.05, "stepper": "velocity-verlet"},
-        "initial": {"kind": "charged-particles"},
-        "ensemble": {"members": 4, "entities": [5, 3]},
-        "output": {"every": 0.05},
-        "reference": {"shape": [5], "step": 0.05, "trajectories": 2, "restrict": "subsample"},
-    }
+    changes = {"time": {"end": 0.1, "step": 0.05, "stepper": "velocity-verlet"}, "output": {"every": 0.05}}
+    case = CHARGES | changes
     prepared = prepare(check(case, "case", tmp_path), tmp_path, with_reference=True, progress=lambda *_: None)
     found = truth_of(prepared)
     true = found.states + 10.0
@@ -139,3 +133,24 @@ def test_scores_of_fields_are_over_real_entities_alone(monkeypatch, tmp_path):
         threshold = prepared.case.compare.correlation_threshold
         spans = metrics.correlation_time(expected[:, None], np.array([0.0, 0.05, 0.1]), threshold)
         assert scores["sample_correlation_time"][trajectory] == pytest.approx(spans[0])
+
+
+@pytest.mark.parametrize("name", ["relative_l2", "correlation_time", "crps"])
+def test_a_tuning_leaves_out_what_is_not_real_and_closures_know_it(name, monkeypatch, tmp_path):
+    training = {"trajectories": 4, "start": 0.0, "end": 0.2, "every": 0.05, "validation": 2}
+    changes = {"training": training}
+    monkeypatch.setenv("SUBGRID_CACHE", str(tmp_path / "cache"))
+    scored, seen, errors = rollouts.Rollouts(check(CHARGES | changes, "case", tmp_path), name, Bars(quiet=True)), [], []
+    build = rollouts.build_simulation
+    for shift in (0.0, 100.0):
+
+        def shifted(case, equation, grid, state, *, mask=None, **options):
+            seen.append(mask)
+            state = state.copy()
+            state[len(state) // 2 :, :3, 3:] += shift  # noqa: B023
+            return build(case, equation, grid, state, mask=mask, **options)
+
+        monkeypatch.setattr(rollouts, "build_simulation", shifted)
+        errors.append(scored((), 0.0))
+    assert seen[0].sum(axis=1).tolist() == ([5, 5, 3, 3] if name == "crps" else [5, 3])
+    assert np.isfinite(errors[0]) and errors[1] == pytest.approx(errors[0], rel=1e-9)

@@ -318,7 +318,7 @@ def test_the_report_of_a_run_shows_scalars_budgets_and_the_last_state(tmp_path, 
 
 
 def test_a_run_that_lacks_outputs_has_no_report(tmp_path, monkeypatch, capsys):
-    """A chunk without a file reads as nan: before later outputs it is damage, and at the end of a run that is done."""
+    """A chunk without a file would read as nan: before later outputs it is damage, and at the end of a done run."""
     import tomli_w
 
     monkeypatch.chdir(tmp_path)
@@ -329,12 +329,12 @@ def test_a_run_that_lacks_outputs_has_no_report(tmp_path, monkeypatch, capsys):
     summary = json.loads(Path("run/summary.json").read_text(encoding="utf-8"))
     shutil.rmtree(last)
     assert cli.execute(["report", "run"]) == cli.MISTAKE
-    assert "depth" in (message := capsys.readouterr().err) and "is missing, and 0 more" in message
+    assert "depth" in (message := capsys.readouterr().err) and "has no file, and 0 more" in message
     Path("run/summary.json").write_text(json.dumps(summary | {"status": "failed"}), encoding="utf-8")
     assert cli.execute(["report", "run"]) == cli.DONE
     shutil.rmtree(first)
     assert cli.execute(["report", "run"]) == cli.MISTAKE
-    assert "at t = 0 is missing" in capsys.readouterr().err
+    assert "at t = 0 has no file" in capsys.readouterr().err
 
 
 def test_a_spectrum_has_logarithmic_axes_and_maps_beside_it_are_to_scale():
